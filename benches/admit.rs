@@ -1,0 +1,310 @@
+//! What one request costs: `cargo bench --bench admit`.
+//!
+//! All variants run in one process, in interleaved rounds, so that what slows the machine slows them all; each figure
+//! is the median of the rounds. criterion and divan measure one variant after the other, and a noisy machine then
+//! shifts the ratios, which are the point here.
+
+// The wall clock is what is measured.
+#![expect(clippy::disallowed_methods)]
+
+use std::{
+    convert::Infallible,
+    future::{Future, Ready, ready},
+    hint::black_box,
+    pin::pin,
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    thread,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::Empty;
+use loadshed::{Budget, LoadShed, RetryAfter, Threshold};
+use tower::{Layer, Service, limit::ConcurrencyLimit, load_shed::LoadShed as TowerLoadShed};
+
+const ROUNDS: usize = 21;
+const REQUESTS: usize = 20_000;
+
+type Body = Empty<Bytes>;
+
+/// One kind of request, on however many threads: `worker` is called once for each, and what it returns is timed.
+struct Variant {
+    name: &'static str,
+    worker: Box<dyn Fn() -> Box<dyn FnMut() + Send> + Sync>,
+}
+
+fn variant<F: FnMut() + Send + 'static>(
+    name: &'static str,
+    worker: impl Fn() -> F + Sync + 'static,
+) -> Variant {
+    Variant {
+        name,
+        worker: Box::new(move || Box::new(worker())),
+    }
+}
+
+/// A service of which each thread has a clone, used for all its requests.
+fn reused<S>(name: &'static str, service: S) -> Variant
+where
+    S: Service<Request<Body>> + Clone + Send + Sync + 'static,
+{
+    variant(name, move || {
+        let mut service = service.clone();
+        move || serve(&mut service)
+    })
+}
+
+/// A service that is cloned for each request, as axum does.
+fn cloned<S>(name: &'static str, service: S) -> Variant
+where
+    S: Service<Request<Body>> + Clone + Send + Sync + 'static,
+{
+    variant(name, move || {
+        let service = service.clone();
+        move || serve(&mut service.clone())
+    })
+}
+
+fn serve<S: Service<Request<Body>>>(service: &mut S) {
+    let mut cx = Context::from_waker(Waker::noop());
+    // Like tower's `ready` and `oneshot`: asked, then called. A service that is not ready answers by its error.
+    match service.poll_ready(&mut cx) {
+        Poll::Ready(Ok(())) => {}
+        _ => return,
+    }
+    let future = service.call(black_box(Request::new(Body::new())));
+    let Poll::Ready(response) = pin!(future).poll(&mut cx) else {
+        panic!("the inner service answers at once");
+    };
+    let _ = black_box(response);
+}
+
+#[derive(Clone)]
+struct Bare;
+
+impl Service<Request<Body>> for Bare {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        black_box(request);
+        ready(Ok(Response::new(Body::new())))
+    }
+}
+
+/// The least that counting can cost: one addition and one subtraction.
+#[derive(Clone)]
+struct Raw {
+    inner: Bare,
+    count: &'static AtomicUsize,
+}
+
+impl Service<Request<Body>> for Raw {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        let future = self.inner.call(request);
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        future
+    }
+}
+
+/// The least that a refusal can cost, with and without headers.
+#[derive(Clone)]
+struct Always429 {
+    retry_after: bool,
+}
+
+impl Service<Request<Body>> for Always429 {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let mut response = Response::new(Body::new());
+        *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+        if self.retry_after {
+            let seconds = HeaderValue::from(black_box(7_u64));
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
+        drop(black_box(request));
+        ready(Ok(response))
+    }
+}
+
+/// A budget with nothing left in it.
+fn full() -> Budget {
+    let budget = Budget::fixed(1);
+    let held = budget.try_acquire(Threshold::NEVER).unwrap();
+    // Held for as long as the process runs.
+    Box::leak(Box::new(held));
+    budget
+}
+
+fn tower(limit: usize) -> TowerLoadShed<ConcurrencyLimit<Bare>> {
+    TowerLoadShed::new(ConcurrencyLimit::new(Bare, limit))
+}
+
+fn variants() -> Vec<Variant> {
+    let count: &'static AtomicUsize = Box::leak(Box::new(Line::default()));
+    let raw = Raw { inner: Bare, count };
+    let fixed = LoadShed::ratio(0.85).budget(Budget::fixed(200));
+    let adaptive = LoadShed::ratio(0.85);
+    let nested = {
+        let pool = Budget::fixed(200);
+        let inner = LoadShed::ratio(0.85).budget(&pool).layer(Bare);
+        LoadShed::observe().budget(&pool).layer(inner)
+    };
+    let refuse = LoadShed::ratio(0.85).budget(full());
+    let refuse_fixed = LoadShed::ratio(0.85)
+        .budget(full())
+        .retry_after(RetryAfter::fixed(Duration::from_secs(5)));
+    let tower_full = {
+        let full = tower(1);
+        let mut holder = full.clone();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(holder.poll_ready(&mut cx).is_ready());
+        Box::leak(Box::new(holder));
+        full
+    };
+    vec![
+        reused("bare service", Bare),
+        variant("raw atomics alone", move || {
+            move || {
+                black_box(count.fetch_add(1, Ordering::Relaxed));
+                black_box(count.fetch_sub(1, Ordering::Relaxed));
+            }
+        }),
+        variant("clock read alone", || {
+            || {
+                black_box(tokio::time::Instant::now());
+            }
+        }),
+        reused("bare + raw atomics", raw),
+        reused("admit, fixed", fixed.layer(Bare)),
+        cloned("admit, fixed, cloned", fixed.layer(Bare)),
+        reused("admit, adaptive", adaptive.layer(Bare)),
+        cloned("admit, adaptive, cloned", adaptive.layer(Bare)),
+        reused("admit, two layers of one budget", nested),
+        reused("admit, tower limit + shed", tower(200)),
+        cloned("admit, tower limit + shed, cloned", tower(200)),
+        reused("429 without a header", Always429 { retry_after: false }),
+        reused("429 with a computed header", Always429 { retry_after: true }),
+        reused("refuse, fixed hint", refuse_fixed.layer(Bare)),
+        reused("refuse, adaptive hint", refuse.layer(Bare)),
+        cloned("refuse, adaptive hint, cloned", refuse.layer(Bare)),
+        cloned("refuse, tower limit + shed, cloned", tower_full),
+    ]
+}
+
+/// A counter on a line of its own.
+#[derive(Default)]
+#[repr(align(128))]
+struct Line(AtomicUsize);
+
+impl std::ops::Deref for Line {
+    type Target = AtomicUsize;
+
+    fn deref(&self) -> &AtomicUsize {
+        &self.0
+    }
+}
+
+/// Nanoseconds a request, on each of `threads` threads.
+fn time(variant: &Variant, threads: usize) -> f64 {
+    let barrier = Arc::new(Barrier::new(threads));
+    let run = |mut request: Box<dyn FnMut() + Send>| {
+        let barrier = Arc::clone(&barrier);
+        move || {
+            for _ in 0..REQUESTS / 20 {
+                request();
+            }
+            barrier.wait();
+            let start = Instant::now();
+            for _ in 0..REQUESTS {
+                request();
+            }
+            start.elapsed().as_nanos() as f64 / REQUESTS as f64
+        }
+    };
+    if threads == 1 {
+        return run((variant.worker)())();
+    }
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|_| scope.spawn(run((variant.worker)())))
+            .collect();
+        let times = workers.into_iter().map(|worker| worker.join().unwrap());
+        times.sum::<f64>() / threads as f64
+    })
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+/// Medians for one and for two threads, a row a variant.
+fn measure(variants: &[Variant]) -> Vec<[f64; 2]> {
+    let mut rounds = vec![[Vec::new(), Vec::new()]; variants.len()];
+    for _ in 0..ROUNDS {
+        for (variant, times) in variants.iter().zip(&mut rounds) {
+            times[0].push(time(variant, 1));
+            times[1].push(time(variant, 2));
+        }
+    }
+    rounds
+        .into_iter()
+        .map(|times| times.map(median))
+        .collect()
+}
+
+fn main() {
+    let variants = variants();
+    let medians = measure(&variants);
+    let row = |name: &str| {
+        let at = variants.iter().position(|variant| variant.name == name);
+        medians[at.expect("it is in the table")]
+    };
+    let (bare, raw) = (row("bare service"), row("raw atomics alone"));
+
+    println!("Nanoseconds a request, medians of {ROUNDS} interleaved rounds of {REQUESTS} requests a thread.");
+    println!("over bare, in raw: (it - the bare service) / raw atomics alone, in the same run.\n");
+    println!("| | 1 thread | over bare, in raw | 2 threads | over bare, in raw | allocations |");
+    println!("|---|---:|---:|---:|---:|---:|");
+    for (variant, median) in variants.iter().zip(&medians) {
+        let mut request = (variant.worker)();
+        request();
+        let allocations = allocation_counter::measure(|| request()).count_total;
+        let over = |threads: usize| (median[threads] - bare[threads]) / raw[threads];
+        println!(
+            "| {} | {:.1} | {:.2} | {:.1} | {:.2} | {allocations} |",
+            variant.name,
+            median[0],
+            over(0),
+            median[1],
+            over(1),
+        );
+    }
+}

@@ -1,0 +1,115 @@
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use crate::budget::Place;
+
+pin_project! {
+    /// The response body of [`LoadShedService`](crate::LoadShedService): the inner service's, with the request's place
+    /// in the budget, or a refusal's.
+    ///
+    /// The place is given back at the last frame, on an error, or when the body is dropped, whichever comes first. A
+    /// body that is at its end from the start never holds one.
+    pub struct ResponseBody<B> {
+        #[pin]
+        kind: Kind<B>,
+    }
+}
+
+pin_project! {
+    #[project = KindProj]
+    enum Kind<B> {
+        Served {
+            #[pin]
+            body: B,
+            place: Place,
+        },
+        Refused {
+            text: Option<Bytes>,
+        },
+    }
+}
+
+impl<B: Body> ResponseBody<B> {
+    pub(crate) fn served(body: B, place: Place) -> Self {
+        // The end of such a body may never be polled for: hyper asks `is_end_stream` alone.
+        let place = if body.is_end_stream() {
+            Place::None
+        } else {
+            place
+        };
+        Self {
+            kind: Kind::Served { body, place },
+        }
+    }
+}
+
+impl<B> ResponseBody<B> {
+    pub(crate) fn refused(text: Bytes) -> Self {
+        Self {
+            kind: Kind::Refused {
+                text: Some(text).filter(|text| !text.is_empty()),
+            },
+        }
+    }
+}
+
+impl<B> Default for ResponseBody<B> {
+    /// An empty body.
+    fn default() -> Self {
+        Self::refused(Bytes::new())
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        match self.project().kind.project() {
+            KindProj::Refused { text } => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            KindProj::Served { mut body, place } => {
+                let frame = ready!(body.as_mut().poll_frame(cx));
+                if !matches!(frame, Some(Ok(_))) || body.is_end_stream() {
+                    *place = Place::None;
+                }
+                Poll::Ready(frame)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Served { body, .. } => body.is_end_stream(),
+            Kind::Refused { text } => text.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Served { body, .. } => body.size_hint(),
+            Kind::Refused { text } => {
+                SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
+            }
+        }
+    }
+}
+
+impl<B> fmt::Debug for ResponseBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match &self.kind {
+            Kind::Served { place, .. } => format!("Served({place:?})"),
+            Kind::Refused { text } => format!("Refused({text:?})"),
+        };
+        f.debug_tuple("ResponseBody").field(&kind).finish()
+    }
+}

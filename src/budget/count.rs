@@ -1,0 +1,186 @@
+//! The count: how many requests are in flight, against which limit.
+
+use std::sync::PoisonError;
+
+use crate::sync::{AtomicU64, Mutex, Ordering, fence};
+
+/// One budget's limit and the requests in flight under it, decided upon in one atomic step.
+///
+/// # Why one word
+///
+/// A request is admitted when the count including itself stays within a share of the limit. With the two in words
+/// of their own, a request could read the old limit, sleep, and be admitted by it long after the limit was lowered
+/// and never at a moment at which both figures allowed it. In one word, the compare-and-swap that counts the request
+/// is the decision.
+///
+/// ```text
+///  63        62 … 32     31 … 0
+///  abandoned limit       in flight
+/// ```
+///
+/// # Why `&'static`
+///
+/// A permit has to find its count for as long as it lives, and outlives the service that gave it. With an `Arc`, each
+/// request would pay two more atomic operations, on a second line that all threads fight for; they cost as much as
+/// the decision itself. But the count knows by itself who still needs it: the permits out are its number of requests
+/// in flight. So counts are kept in a pool that is never freed, are handed out by reference, and go back to it once
+/// the budget's last handle is gone (`abandoned`) and the last permit is back (in flight is 0). The pool holds no more
+/// than the most budgets that ever existed at one time.
+///
+/// # Memory ordering
+///
+/// Like a semaphore's: a permit's return is a `Release`, admission an `Acquire`, so that what one request did to
+/// the thing that the budget protects is seen by the request that takes its place. The limit orders nothing else:
+/// it travels in the same word.
+#[derive(Debug)]
+// Two lines of 64 bytes: x86 fetches them in pairs, and some ARM cores have lines of 128.
+#[repr(align(128))]
+pub(crate) struct Count {
+    word: AtomicU64,
+}
+
+const LIMIT_SHIFT: u32 = 32;
+const IN_FLIGHT: u64 = u32::MAX as u64;
+const ABANDONED: u64 = 1 << 63;
+
+/// What the word said at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Level {
+    pub(crate) limit: u32,
+    pub(crate) in_flight: u32,
+}
+
+impl From<u64> for Level {
+    fn from(word: u64) -> Self {
+        Self {
+            limit: ((word & !ABANDONED) >> LIMIT_SHIFT) as u32,
+            in_flight: (word & IN_FLIGHT) as u32,
+        }
+    }
+}
+
+#[cfg(not(all(test, loadshed_loom)))]
+static POOL: Mutex<Vec<&'static Count>> = Mutex::new(Vec::new());
+
+// One for each execution of a model.
+#[cfg(all(test, loadshed_loom))]
+loom::lazy_static! {
+    static ref POOL: Mutex<Vec<&'static Count>> = Mutex::new(Vec::new());
+}
+
+impl Count {
+    /// A count with nothing in flight, from the pool.
+    pub(crate) fn claim(limit: u32) -> &'static Self {
+        let pooled = POOL.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let count = pooled.unwrap_or_else(|| {
+            Box::leak(Box::new(Self {
+                word: AtomicU64::new(0),
+            }))
+        });
+        let word = u64::from(limit) << LIMIT_SHIFT;
+        // Relaxed: nobody else has it, and the handle that is about to be made is published by other means.
+        count.word.store(word, Ordering::Relaxed);
+        count
+    }
+
+    /// The budget's last handle is gone: nothing will be admitted any more.
+    pub(crate) fn abandon(&'static self) {
+        // AcqRel: of this and the release of the last permit, the later one must see all that was done before.
+        let before = self.word.fetch_or(ABANDONED, Ordering::AcqRel);
+        if before & IN_FLIGHT == 0 {
+            self.recycle();
+        }
+    }
+
+    /// Counts one more, if at most `cap(limit)` are then in flight. A refusal only reads.
+    ///
+    /// # Errors
+    ///
+    /// The level that left no room.
+    #[inline]
+    pub(crate) fn acquire(&self, cap: impl Fn(u32) -> u32) -> Result<Level, Level> {
+        let mut seen = self.word.load(Ordering::Relaxed);
+        loop {
+            let level = Level::from(seen);
+            if level.in_flight >= cap(level.limit) {
+                return Err(level);
+            }
+            // In flight is below the cap, hence below u32::MAX: adding one never carries into the limit.
+            match self.word.compare_exchange_weak(
+                seen,
+                seen + 1,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Ok(Level::from(seen + 1)),
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Decides upon one that is counted already: leaves it counted if at most `cap(limit)` are in flight, takes it
+    /// out otherwise.
+    ///
+    /// # Errors
+    ///
+    /// The level that left no room; the one is then no longer counted.
+    pub(crate) fn keep(&self, cap: impl Fn(u32) -> u32) -> Result<(), Level> {
+        let mut seen = self.word.load(Ordering::Relaxed);
+        loop {
+            let level = Level::from(seen);
+            if level.in_flight <= cap(level.limit) {
+                return Ok(());
+            }
+            // Refusal and withdrawal are one step. With two, a pair of requests at one too many could each see the
+            // other and both be refused, where one of them had room. Release: as any return of a permit.
+            match self.word.compare_exchange_weak(
+                seen,
+                seen - 1,
+                Ordering::Release,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Err(level),
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Gives one back.
+    #[inline]
+    pub(crate) fn release(&'static self) {
+        let before = self.word.fetch_sub(1, Ordering::Release);
+        if before & (ABANDONED | IN_FLIGHT) == ABANDONED | 1 {
+            // Acquire, by a fence: only the last one pays for it.
+            fence(Ordering::Acquire);
+            self.recycle();
+        }
+    }
+
+    pub(crate) fn set_limit(&self, limit: u32) -> Level {
+        let bits = u64::from(limit) << LIMIT_SHIFT;
+        let mut seen = self.word.load(Ordering::Relaxed);
+        loop {
+            let word = seen & (ABANDONED | IN_FLIGHT) | bits;
+            match self.word.compare_exchange_weak(
+                seen,
+                word,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(before) => return Level::from(before),
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    pub(crate) fn level(&self) -> Level {
+        // Relaxed: a reading of one moment. Whoever decides by it decides again in a compare-and-swap.
+        Level::from(self.word.load(Ordering::Relaxed))
+    }
+
+    fn recycle(&'static self) {
+        POOL.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(self);
+    }
+}

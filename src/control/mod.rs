@@ -1,0 +1,167 @@
+//! Control laws: from what requests did to how many may be in flight.
+//!
+//! A law is a pure state machine. It is shown a [`Window`] of finished requests and says what the limit should be and
+//! why. It reads no clock, takes no lock, counts nothing and logs nothing: the budget does that around it. So a law can
+//! be tested with numbers alone.
+//!
+//! ```
+//! use std::ops::RangeInclusive;
+//! use loadshed::{Budget, control::{Controller, Decision, Outcome, Window}};
+//!
+//! /// Halves on any sign of overload, takes one step up while somebody is refused.
+//! #[derive(Debug)]
+//! struct Cautious;
+//!
+//! impl Controller for Cautious {
+//!     fn limits(&self) -> RangeInclusive<usize> {
+//!         4..=1_000
+//!     }
+//!
+//!     fn initial_limit(&self) -> usize {
+//!         100
+//!     }
+//!
+//!     fn update(&mut self, window: &Window<'_>) -> Decision {
+//!         if window.samples.iter().any(|sample| sample.outcome == Outcome::Overload) {
+//!             return Decision::new(window.limit / 2, "overload");
+//!         }
+//!         if window.refused > 0 {
+//!             return Decision::new(window.limit + 1, "room to try");
+//!         }
+//!         Decision::new(window.limit, "enough")
+//!     }
+//! }
+//!
+//! let budget = Budget::new(Cautious);
+//! assert_eq!(budget.limit(), 100);
+//! ```
+
+mod adaptive;
+
+use std::{fmt, ops::RangeInclusive, time::Duration};
+
+use tokio::time::Instant;
+
+pub use self::adaptive::Adaptive;
+
+/// The largest limit of any budget: 31 bits, as limit and count share a word.
+pub(crate) const MAX_LIMIT: usize = (1 << 31) - 1;
+
+/// A control law.
+pub trait Controller: fmt::Debug + Send + 'static {
+    /// The smallest and the largest limit. Whatever [`update`](Self::update) decides, the limit never leaves them; they
+    /// are asked for once.
+    fn limits(&self) -> RangeInclusive<usize>;
+
+    /// The limit to begin with.
+    fn initial_limit(&self) -> usize;
+
+    /// How long samples are gathered before the next update, at least. It is asked for once.
+    fn window(&self) -> Duration {
+        Duration::from_millis(100)
+    }
+
+    /// Decides upon the limit, given what has happened since the last update.
+    ///
+    /// A law that panics is not asked again: its last limit stays.
+    fn update(&mut self, window: &Window<'_>) -> Decision;
+}
+
+/// What has happened between two updates.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Window<'a> {
+    /// When the window was closed.
+    pub now: Instant,
+    /// How long it was open. At least [`Controller::window`], and longer where few requests finish.
+    pub elapsed: Duration,
+    /// The limit in force.
+    pub limit: usize,
+    /// How many were in flight when it was closed.
+    pub in_flight: usize,
+    /// How many finished in it, measured or not.
+    pub completed: usize,
+    /// How many were refused in it, or would have been in a dry run. More than 0 means that the limit binds: nobody
+    /// can say from latencies alone whether an unused limit is too high.
+    pub refused: usize,
+    /// The measured ones that finished in it. Under high load only one request in some is measured.
+    pub samples: &'a [Sample],
+}
+
+impl Window<'_> {
+    /// An empty window, to be filled field by field.
+    #[must_use]
+    pub fn new(now: Instant, limit: usize) -> Self {
+        Self {
+            now,
+            elapsed: Duration::ZERO,
+            limit,
+            in_flight: 0,
+            completed: 0,
+            refused: 0,
+            samples: &[],
+        }
+    }
+}
+
+/// One measured request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Sample {
+    /// When it was admitted.
+    pub admitted_at: Instant,
+    /// From its admission to the head of its response, or until it was cancelled.
+    pub latency: Duration,
+    /// How many were in flight when it was admitted, itself included.
+    pub in_flight: usize,
+    /// The limit when it was admitted.
+    pub limit: usize,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+impl Sample {
+    /// A success without latency, to be filled field by field.
+    #[must_use]
+    pub fn new(admitted_at: Instant) -> Self {
+        Self {
+            admitted_at,
+            latency: Duration::ZERO,
+            in_flight: 0,
+            limit: 0,
+            outcome: Outcome::Success,
+        }
+    }
+}
+
+/// How a measured request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It was answered.
+    Success,
+    /// It failed in a way that says overload: 503 or 504.
+    Overload,
+    /// The caller went away before the answer. Its latency is how long the caller waited, not how long the answer takes.
+    Cancelled,
+    /// It failed in a way that says nothing about load: a quick error is not a fast server.
+    Ignored,
+}
+
+/// What a law decided, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Decision {
+    /// The limit from now on.
+    pub limit: usize,
+    /// In a word or two, for people and for metrics. A law has a handful of reasons.
+    pub reason: &'static str,
+}
+
+impl Decision {
+    /// A decision for `limit`.
+    #[must_use]
+    pub fn new(limit: usize, reason: &'static str) -> Self {
+        Self { limit, reason }
+    }
+}

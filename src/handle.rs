@@ -1,0 +1,59 @@
+use std::sync::Arc;
+
+use crate::{
+    budget::Budget, invalid::InvalidSetting, layer::Settings, threshold::Threshold,
+};
+
+/// Changes a [`LoadShed`](crate::LoadShed) while it runs. A clone changes the same one.
+///
+/// A change applies to the requests decided upon from then on. None needs a restart, and none loses a permit.
+///
+/// ```
+/// use loadshed::{Budget, LoadShed};
+///
+/// let shed = LoadShed::ratio(0.85).budget(Budget::fixed(200));
+/// let handle = shed.handle();
+///
+/// handle.set_ratio(0.7)?;
+/// handle.set_dry_run(true);
+/// handle.budget().set_limit(150)?;
+/// assert!(handle.set_ratio(70.0).is_err(), "the ratio stays 0.7");
+/// # Ok::<(), loadshed::InvalidSetting>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Handle {
+    settings: Arc<Settings>,
+}
+
+impl Handle {
+    pub(crate) fn new(settings: Arc<Settings>) -> Self {
+        Self { settings }
+    }
+
+    /// Refuses once more than `ratio` of the budget would be in flight. A layer that only observed sheds from now on.
+    ///
+    /// # Errors
+    ///
+    /// If `ratio` is not more than 0 and at most 1. The old one then stays.
+    pub fn set_ratio(&self, ratio: f64) -> Result<(), InvalidSetting> {
+        self.settings.set_threshold(Threshold::try_ratio(ratio)?);
+        Ok(())
+    }
+
+    /// Whether refusals are only counted.
+    pub fn set_dry_run(&self, dry_run: bool) {
+        self.settings.set_dry_run(dry_run);
+    }
+
+    /// Whether refusals are only counted.
+    #[must_use]
+    pub fn dry_run(&self) -> bool {
+        self.settings.dry_run()
+    }
+
+    /// The layer's budget.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        self.settings.budget()
+    }
+}

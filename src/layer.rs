@@ -1,0 +1,277 @@
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use tower_layer::Layer;
+
+use crate::{
+    budget::{Budget, Mode, Place, Refused},
+    handle::Handle,
+    invalid::{InvalidSetting, expect_valid},
+    refuse::Answers,
+    retry_after::RetryAfter,
+    service::LoadShedService,
+    shed::Shed,
+    threshold::Threshold,
+};
+
+/// A [`Layer`] that counts the requests in flight against a [`Budget`], and refuses those for which there is no room.
+///
+/// ```
+/// use loadshed::{Budget, LoadShed};
+///
+/// // One line. The budget is learned.
+/// let shed = LoadShed::ratio(0.85);
+///
+/// // A pool of 200, of which 30 stay free for what is not shed.
+/// let pool = Budget::fixed(200);
+/// let shed = LoadShed::ratio(0.85).budget(&pool);
+/// let count = LoadShed::observe().budget(&pool);
+/// ```
+///
+/// One value is one budget, however often a framework applies, clones or rebuilds the layer. Settings are made before
+/// the layer is used; after that, a [`handle`](Self::handle) changes what can be changed while running.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct LoadShed {
+    settings: Arc<Settings>,
+}
+
+/// What all services of one layer share.
+pub(crate) struct Settings {
+    budget: Budget,
+    /// The bits of a [`Threshold`].
+    threshold: AtomicU64,
+    decide: Option<Decide>,
+    dry_run: AtomicBool,
+    retry_after: RetryAfter,
+    answers: Answers,
+}
+
+type Decide = Arc<dyn Fn(&Request<()>) -> Threshold + Send + Sync>;
+
+impl LoadShed {
+    /// Refuses once more than `ratio` of the budget would be in flight. Without [`budget`](Self::budget) the budget is
+    /// learned.
+    ///
+    /// # Panics
+    ///
+    /// If `ratio` is not more than 0 and at most 1. [`try_ratio`](Self::try_ratio) returns an error instead.
+    #[track_caller]
+    pub fn ratio(ratio: f64) -> Self {
+        expect_valid(Self::try_ratio(ratio))
+    }
+
+    /// [`ratio`](Self::ratio) for a value that comes from configuration.
+    ///
+    /// # Errors
+    ///
+    /// If `ratio` is not more than 0 and at most 1.
+    pub fn try_ratio(ratio: f64) -> Result<Self, InvalidSetting> {
+        Threshold::try_ratio(ratio).map(Self::with_threshold)
+    }
+
+    /// Counts, and never sheds: around the whole app, so that a layer at one route knows what the others use.
+    pub fn observe() -> Self {
+        Self::with_threshold(Threshold::NEVER)
+    }
+
+    fn with_threshold(threshold: Threshold) -> Self {
+        Self {
+            settings: Arc::new(Settings {
+                budget: Budget::adaptive(),
+                threshold: AtomicU64::new(threshold.to_bits()),
+                decide: None,
+                dry_run: AtomicBool::new(false),
+                retry_after: RetryAfter::default(),
+                answers: Answers::default(),
+            }),
+        }
+    }
+
+    /// The budget to count against. Layers that are given the same one share it.
+    pub fn budget(self, budget: impl Into<Budget>) -> Self {
+        self.with(|settings| settings.budget = budget.into())
+    }
+
+    /// Decides for each request by its head, in place of the ratio.
+    ///
+    /// The head is the request without its body. A panic in the closure counts as [`Threshold::NEVER`].
+    ///
+    /// ```
+    /// use http::Method;
+    /// use loadshed::{LoadShed, Threshold};
+    ///
+    /// let shed = LoadShed::ratio(0.85).threshold(|head| match head.uri().path() {
+    ///     "/healthz" => Threshold::EXEMPT,
+    ///     _ if head.method() == Method::GET => Threshold::NEVER,
+    ///     _ => Threshold::ratio(0.7),
+    /// });
+    /// ```
+    pub fn threshold(
+        self,
+        decide: impl Fn(&Request<()>) -> Threshold + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|settings| settings.decide = Some(Arc::new(decide)))
+    }
+
+    /// When refused callers are told to come back.
+    pub fn retry_after(self, retry_after: RetryAfter) -> Self {
+        self.with(|settings| settings.retry_after = retry_after)
+    }
+
+    /// The status of a refusal over HTTP. By default 429; 503 has proxies count it against the server, and retry it
+    /// elsewhere. A refused gRPC call is RESOURCE_EXHAUSTED whatever this is.
+    ///
+    /// # Panics
+    ///
+    /// If `status` is not an error. [`try_status`](Self::try_status) returns an error instead.
+    #[track_caller]
+    pub fn status(self, status: StatusCode) -> Self {
+        expect_valid(self.try_status(status))
+    }
+
+    /// [`status`](Self::status) for a value that comes from configuration.
+    ///
+    /// # Errors
+    ///
+    /// If `status` is not an error.
+    pub fn try_status(self, status: StatusCode) -> Result<Self, InvalidSetting> {
+        let mut checked = Ok(());
+        let shed = self.with(|settings| checked = settings.answers.set_status(status));
+        checked.map(|()| shed)
+    }
+
+    /// Writes the answer to a refused HTTP request, in place of the status, the headers and the body of this layer.
+    /// Nothing is added to it but the [`Shed`] in its extensions. If the closure panics, the layer's own answer goes
+    /// out.
+    ///
+    /// ```
+    /// use http::Response;
+    /// use loadshed::{LoadShed, Shed};
+    ///
+    /// let shed = LoadShed::ratio(0.85).on_shed(|shed: &Shed| {
+    ///     Response::builder()
+    ///         .status(503)
+    ///         .header("retry-after", shed.retry_after().as_secs().max(1))
+    ///         .body("come back later".into())
+    ///         .unwrap()
+    /// });
+    /// ```
+    pub fn on_shed(
+        self,
+        on_shed: impl Fn(&Shed) -> Response<Bytes> + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|settings| settings.answers.set_on_shed(on_shed))
+    }
+
+    /// Takes the same decisions and counts them, and refuses nothing. What would have been refused runs uncounted, so
+    /// that what is decided next is what would be decided then.
+    pub fn dry_run(self, dry_run: bool) -> Self {
+        self.with(|settings| *settings.dry_run.get_mut() = dry_run)
+    }
+
+    /// What can be changed while running.
+    ///
+    /// It belongs to this value as it is now, and to all layers and services that come of it. A setting made after
+    /// makes a value of its own.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle::new(Arc::clone(&self.settings))
+    }
+
+    /// Settings are shared once the layer is in use or was cloned: from then on a change makes new ones.
+    fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(Arc::make_mut(&mut self.settings));
+        self
+    }
+}
+
+impl<S> Layer<S> for LoadShed {
+    type Service = LoadShedService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        LoadShedService::new(inner, Arc::clone(&self.settings))
+    }
+}
+
+impl Settings {
+    /// What applies to one request.
+    pub(crate) fn threshold<B>(&self, request: Request<B>) -> (Threshold, Request<B>) {
+        let Some(decide) = &self.decide else {
+            // Relaxed, as all settings: each stands for itself.
+            let bits = self.threshold.load(Ordering::Relaxed);
+            return (Threshold::from_bits(bits), request);
+        };
+        let (parts, body) = request.into_parts();
+        let head = Request::from_parts(parts, ());
+        // A bug in a closure is no reason to refuse.
+        let threshold =
+            catch_unwind(AssertUnwindSafe(|| decide(&head))).unwrap_or(Threshold::NEVER);
+        (threshold, head.map(|()| body))
+    }
+
+    pub(crate) fn admit(&self, threshold: Threshold) -> Result<Place, Refused> {
+        let mode = if self.dry_run() {
+            Mode::DryRun
+        } else {
+            Mode::Enforce
+        };
+        self.budget.admit(threshold, mode)
+    }
+
+    pub(crate) fn refuse<B>(&self, request: &Request<B>) -> Response<Bytes> {
+        let shed = self.budget.shed(self.retry_after);
+        self.answers.answer(request.headers(), shed)
+    }
+
+    pub(crate) fn dry_run(&self) -> bool {
+        self.dry_run.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_dry_run(&self, dry_run: bool) {
+        self.dry_run.store(dry_run, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_threshold(&self, threshold: Threshold) {
+        self.threshold.store(threshold.to_bits(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
+    }
+}
+
+impl Clone for Settings {
+    fn clone(&self) -> Self {
+        Self {
+            budget: self.budget.clone(),
+            threshold: AtomicU64::new(self.threshold.load(Ordering::Relaxed)),
+            decide: self.decide.clone(),
+            dry_run: AtomicBool::new(self.dry_run()),
+            retry_after: self.retry_after,
+            answers: self.answers.clone(),
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let threshold = Threshold::from_bits(self.threshold.load(Ordering::Relaxed));
+        f.debug_struct("Settings")
+            .field("budget", &self.budget)
+            .field("threshold", &threshold)
+            .field("decide", &self.decide.is_some())
+            .field("dry_run", &self.dry_run())
+            .field("retry_after", &self.retry_after)
+            .field("answers", &self.answers)
+            .finish()
+    }
+}

@@ -1,0 +1,33 @@
+//! The answer to a gRPC caller: RESOURCE_EXHAUSTED, as Trailers-Only.
+//!
+//! No client retries a call whose headers came before its trailers, so all is in one block of headers, with an empty
+//! body behind it (gRPC over HTTP/2, "Responses"). A plain 429 would reach the caller as UNAVAILABLE, without its hint.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header::CONTENT_TYPE};
+
+use super::whole;
+use crate::shed::Shed;
+
+const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+/// gRFC A6: milliseconds, an integer. A client that is told 0 may stall.
+const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+
+const RESOURCE_EXHAUSTED: HeaderValue = HeaderValue::from_static("8");
+const BUSY: HeaderValue = HeaderValue::from_static("the server is busy, retry later");
+
+/// `content_type` is the request's own: gRPC-Web clients expect theirs.
+pub(super) fn response(content_type: HeaderValue, shed: &Shed) -> Response<Bytes> {
+    let milliseconds = whole(shed.retry_after(), Duration::from_millis(1));
+    let mut response = Response::new(Bytes::new());
+    *response.headers_mut() = HeaderMap::with_capacity(4);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, content_type);
+    headers.insert(STATUS, RESOURCE_EXHAUSTED);
+    headers.insert(MESSAGE, BUSY);
+    headers.insert(PUSHBACK, HeaderValue::from(milliseconds));
+    response
+}

@@ -1,0 +1,78 @@
+use std::{
+    mem,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use tower_service::Service;
+
+use crate::{
+    body::ResponseBody,
+    budget::{Refused, show},
+    future::ResponseFuture,
+    layer::Settings,
+};
+
+/// The service that [`LoadShed`](crate::LoadShed) makes of an inner one.
+///
+/// It is always ready: whether there is room is decided for each request, in `call`. So a full server answers its
+/// refusals at once, and an inner service that is not ready keeps only those waiting that were admitted.
+#[derive(Clone, Debug)]
+pub struct LoadShedService<S> {
+    inner: S,
+    settings: Arc<Settings>,
+}
+
+impl<S> LoadShedService<S> {
+    pub(crate) fn new(inner: S, settings: Arc<Settings>) -> Self {
+        Self { inner, settings }
+    }
+}
+
+impl<S, B, R> Service<Request<B>> for LoadShedService<S>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone,
+    R: Body<Data = Bytes>,
+{
+    type Response = Response<ResponseBody<R>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, B>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        // The inner service is asked in `call`, once the request is admitted. Asked here, it might set something aside
+        // (a permit of its own, a connection) for a request that is then refused or never comes, while this value sits
+        // idle and others go without.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (threshold, request) = self.settings.threshold(request);
+        let mut place = match self.settings.admit(threshold) {
+            Ok(place) => place,
+            Err(Refused) => return ResponseFuture::refused(self.settings.refuse(&request)),
+        };
+        let scope = show(&mut place);
+        // Nobody is woken by this: if the inner service is not ready, the future asks again with the task's own waker.
+        match self.inner.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => {
+                let future = self.inner.call(request);
+                drop(scope);
+                ResponseFuture::called(future, place)
+            }
+            Poll::Ready(Err(error)) => {
+                drop(scope);
+                ResponseFuture::failed(error, place)
+            }
+            Poll::Pending => {
+                drop(scope);
+                // The one that was asked goes along, as readiness is its own: a clone's would begin anew.
+                let clone = self.inner.clone();
+                let asked = mem::replace(&mut self.inner, clone);
+                ResponseFuture::waiting(asked, request, place)
+            }
+        }
+    }
+}

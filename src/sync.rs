@@ -1,0 +1,14 @@
+//! The primitives of the count, so that loom can put its own in their place.
+//!
+//! loom is a dev-dependency, hence only the crate's own unit tests run under it (`--cfg loadshed_loom`).
+
+#[cfg(all(test, loadshed_loom))]
+pub(crate) use loom::sync::{
+    Mutex,
+    atomic::{AtomicU64, Ordering, fence},
+};
+#[cfg(not(all(test, loadshed_loom)))]
+pub(crate) use std::sync::{
+    Mutex,
+    atomic::{AtomicU64, Ordering, fence},
+};

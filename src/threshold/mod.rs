@@ -1,0 +1,118 @@
+//! Up to which utilization a request is admitted.
+
+mod criticality;
+mod ratio;
+
+pub use self::criticality::Criticality;
+use self::ratio::Ratio;
+use crate::invalid::{InvalidSetting, expect_valid};
+
+/// What applies to one request: a ratio of the budget, or one of the two exceptions.
+///
+/// ```
+/// use loadshed::Threshold;
+///
+/// let some = Threshold::ratio(0.7);   // admitted while at most 70 % of the budget is in flight, itself included
+/// let always = Threshold::NEVER;      // counted, never shed
+/// let unseen = Threshold::EXEMPT;     // neither counted, nor sampled, nor shed
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[must_use]
+pub struct Threshold(Kind);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    Ratio(Ratio),
+    Never,
+    Exempt,
+}
+
+impl Threshold {
+    /// Counted as in flight, and never shed.
+    pub const NEVER: Self = Self(Kind::Never);
+
+    /// Neither counted, nor sampled, nor shed: health checks, metrics.
+    pub const EXEMPT: Self = Self(Kind::Exempt);
+
+    /// Admitted while the requests in flight, this one included, stay within `ratio × limit`, rounded down and at
+    /// least 1. The product is exact in decimal: 0.29 of 100 is 29.
+    ///
+    /// # Panics
+    ///
+    /// If `ratio` is not more than 0 and at most 1. [`try_ratio`](Self::try_ratio) returns an error instead.
+    #[track_caller]
+    pub fn ratio(ratio: f64) -> Self {
+        expect_valid(Self::try_ratio(ratio))
+    }
+
+    /// [`ratio`](Self::ratio) for a value that comes from configuration.
+    ///
+    /// # Errors
+    ///
+    /// If `ratio` is not more than 0 and at most 1.
+    pub fn try_ratio(ratio: f64) -> Result<Self, InvalidSetting> {
+        Ratio::new(ratio).map(|ratio| Self(Kind::Ratio(ratio)))
+    }
+
+    pub(crate) fn is_exempt(self) -> bool {
+        self.0 == Kind::Exempt
+    }
+
+    pub(crate) fn is_never(self) -> bool {
+        self.0 == Kind::Never
+    }
+
+    /// How many may be in flight at most under `limit`.
+    pub(crate) fn cap(self, limit: u32) -> u32 {
+        match self.0 {
+            Kind::Ratio(ratio) => ratio.of(limit).max(1),
+            Kind::Never | Kind::Exempt => u32::MAX,
+        }
+    }
+
+    /// One word, so that a live setting can be an atomic.
+    pub(crate) fn to_bits(self) -> u64 {
+        match self.0 {
+            Kind::Ratio(ratio) => ratio.to_bits(),
+            Kind::Never => NEVER_BITS,
+            Kind::Exempt => EXEMPT_BITS,
+        }
+    }
+
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self(match bits {
+            NEVER_BITS => Kind::Never,
+            EXEMPT_BITS => Kind::Exempt,
+            ratio => Kind::Ratio(Ratio::from_bits(ratio)),
+        })
+    }
+}
+
+// A ratio has at most 57 bits of digits above 6 bits of places, so its top bit is never set.
+const NEVER_BITS: u64 = u64::MAX;
+const EXEMPT_BITS: u64 = u64::MAX - 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_threshold_survives_the_way_through_one_word() {
+        for threshold in [
+            Threshold::NEVER,
+            Threshold::EXEMPT,
+            Threshold::ratio(1.0),
+            Threshold::ratio(0.85),
+            Threshold::ratio(1.0 / 3.0),
+            Threshold::ratio(f64::MIN_POSITIVE),
+        ] {
+            assert_eq!(Threshold::from_bits(threshold.to_bits()), threshold);
+        }
+    }
+
+    #[test]
+    fn at_least_one_is_admitted_however_small_the_ratio() {
+        assert_eq!(Threshold::ratio(0.001).cap(1), 1);
+        assert_eq!(Threshold::ratio(f64::MIN_POSITIVE).cap(u32::MAX), 1);
+    }
+}

@@ -1,0 +1,171 @@
+use std::{fmt, io::Write};
+
+use crate::invalid::InvalidSetting;
+
+/// A ratio in (0, 1], kept as the decimal that the user wrote: `digits × 10^-places`.
+///
+/// The decimal of an `f64` is the shortest one that reads back as the same `f64`, which is what the source code said
+/// and what `{}` prints. So 0.29 of 100 is 29, where `(0.29 * 100.0).floor()` is 28.
+///
+/// Both fit one word: 17 digits are less than 2⁵⁷, and the places take the other 6 bits that an atomic leaves.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Ratio {
+    digits: u64,
+    places: u32,
+}
+
+/// Ratios of up to 12 decimal places, all that a person writes, are brought to 12 places: then
+/// `limit × digits < 2³² × 2⁴⁰`, and the division below is one by a constant.
+const USUAL_PLACES: u32 = 12;
+const USUAL_SCALE: u64 = 10_u64.pow(USUAL_PLACES);
+
+const PLACES_BITS: u32 = 6;
+/// With more places than this, 17 digits of any 32-bit limit come to less than one.
+const MAX_PLACES: u32 = (1 << PLACES_BITS) - 1;
+
+impl Ratio {
+    pub(super) fn new(ratio: f64) -> Result<Self, InvalidSetting> {
+        if !(ratio > 0.0 && ratio <= 1.0) {
+            return Err(InvalidSetting::new(
+                "ratio",
+                ratio,
+                "more than 0 and at most 1",
+            ));
+        }
+        Ok(Self::usual(ratio).unwrap_or_else(|| Self::long(ratio)))
+    }
+
+    /// The decimal of at most 12 places that reads back as `ratio`, if there is one. There is at most one, as two
+    /// decimals of up to 15 digits never share an `f64`.
+    fn usual(ratio: f64) -> Option<Self> {
+        let scale = USUAL_SCALE as f64;
+        let digits = (ratio * scale).round();
+        (digits / scale == ratio).then_some(Self {
+            digits: digits as u64,
+            places: USUAL_PLACES,
+        })
+    }
+
+    /// The shortest decimal of a computed ratio, such as 5.0 / 6.0.
+    fn long(ratio: f64) -> Self {
+        let mut text = [0; 32];
+        let mut rest = &mut text[..];
+        // "8.333333333333334e-1": at most 17 digits, a point and an exponent of at most five characters.
+        let written = write!(rest, "{ratio:e}").map(|()| 32 - rest.len());
+        let text = &text[..written.unwrap_or(0)];
+
+        let exponent = text.iter().position(|&c| c == b'e').unwrap_or(text.len());
+        let decimal = |text: &[u8]| {
+            let digits = text.iter().filter(|c| c.is_ascii_digit());
+            digits.fold(0_u64, |n, c| n * 10 + u64::from(c - b'0'))
+        };
+        // The exponent of a ratio below 1 is negative; one digit stands before the point.
+        let fraction = text[..exponent].len().saturating_sub(2) as u64;
+        Self {
+            digits: decimal(&text[..exponent]),
+            places: (fraction + decimal(&text[exponent..])).min(u64::from(MAX_PLACES)) as u32,
+        }
+    }
+
+    /// `floor(ratio × limit)`, exactly.
+    pub(super) fn of(self, limit: u32) -> u32 {
+        let product = u128::from(limit) * u128::from(self.digits);
+        if self.places == USUAL_PLACES {
+            // 10¹² = 2¹² × 5¹²: shifted, the product fits 64 bits, and the compiler turns the rest into a multiply.
+            const FIVES: u64 = 5_u64.pow(USUAL_PLACES);
+            return ((product >> USUAL_PLACES) as u64 / FIVES) as u32;
+        }
+        match 10_u128.checked_pow(self.places) {
+            Some(scale) => (product / scale) as u32,
+            None => 0,
+        }
+    }
+
+    pub(super) fn to_bits(self) -> u64 {
+        self.digits << PLACES_BITS | u64::from(self.places)
+    }
+
+    pub(super) fn from_bits(bits: u64) -> Self {
+        Self {
+            digits: bits >> PLACES_BITS,
+            places: (bits & u64::from(MAX_PLACES)) as u32,
+        }
+    }
+}
+
+impl fmt::Debug for Ratio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match format!("{}e-{}", self.digits, self.places).parse::<f64>() {
+            Ok(ratio) => write!(f, "{ratio}"),
+            Err(_) => write!(f, "{}e-{}", self.digits, self.places),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn of(ratio: f64, limit: u32) -> u32 {
+        Ratio::new(ratio).unwrap().of(limit)
+    }
+
+    /// `floor(ratio × limit)` by long division over the digits that `{}` prints.
+    fn by_hand(ratio: f64, limit: u32) -> u32 {
+        let text = format!("{ratio}");
+        let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+        if whole == "1" {
+            return limit;
+        }
+        // From the last digit to the first: what each leaves over is carried to the one before it.
+        let mut carry = 0_u64;
+        for digit in fraction.bytes().rev() {
+            carry = (carry + u64::from(digit - b'0') * u64::from(limit)) / 10;
+        }
+        carry as u32
+    }
+
+    #[test]
+    fn p01_the_product_is_exact_in_decimal() {
+        assert_eq!((0.29_f64 * 100.0).floor(), 28.0);
+        assert_eq!(of(0.29, 100), 29);
+        assert_eq!(of(0.57, 100), 57);
+        assert_eq!(of(0.85, 200), 170);
+        assert_eq!(of(0.85, 199), 169);
+        assert_eq!(of(1.0, u32::MAX), u32::MAX);
+        assert_eq!(of(5.0 / 6.0, 600), 500);
+        assert_eq!(of(1.0 - f64::EPSILON, 100), 99);
+        assert_eq!(of(0.999_999_999_999_9, 10), 9);
+        assert_eq!(of(1e-9, u32::MAX), 4);
+        assert_eq!(of(1e-300, u32::MAX), 0);
+    }
+
+    #[test]
+    fn a_ratio_outside_of_0_to_1_is_refused_with_what_was_given() {
+        for bad in [f64::NAN, 0.0, -0.1, 1.5, f64::INFINITY, 1.0 + f64::EPSILON] {
+            let text = Ratio::new(bad).unwrap_err().to_string();
+            assert!(
+                text.starts_with(&format!("ratio: {bad} was given, allowed is more than 0")),
+                "{text}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn p01_any_ratio_of_any_limit_is_what_long_division_gives(
+            ratio in prop_oneof![
+                (1_u64..=1_000_000_000_000).prop_map(|p| p as f64 / 1e12),
+                (1_u32..=1000, 1_u32..=1000).prop_map(|(a, b)| f64::from(a.min(b)) / f64::from(a.max(b))),
+                (1_u64..=0x3ff0_0000_0000_0000).prop_map(f64::from_bits),
+                0.0_f64..1.0,
+            ].prop_filter("more than 0", |ratio| *ratio > 0.0),
+            limit in prop_oneof![1_u32..=1000, any::<u32>()],
+        ) {
+            prop_assert_eq!(of(ratio, limit), by_hand(ratio, limit), "{} of {}", ratio, limit);
+            let ratio = Ratio::new(ratio).unwrap();
+            prop_assert_eq!(Ratio::from_bits(ratio.to_bits()), ratio);
+        }
+    }
+}
