@@ -40,7 +40,7 @@ impl<B: Body> ResponseBody<B> {
     pub(crate) fn served(body: B, place: Place) -> Self {
         // The end of such a body may never be polled for: hyper asks `is_end_stream` alone.
         let place = if body.is_end_stream() {
-            Place::None
+            Place::default()
         } else {
             place
         };
@@ -80,7 +80,7 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
             KindProj::Served { mut body, place } => {
                 let frame = ready!(body.as_mut().poll_frame(cx));
                 if !matches!(frame, Some(Ok(_))) || body.is_end_stream() {
-                    *place = Place::None;
+                    *place = Place::default();
                 }
                 Poll::Ready(frame)
             }

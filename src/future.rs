@@ -14,7 +14,7 @@ use tower_service::Service;
 
 use crate::{
     body::ResponseBody,
-    budget::{Place, show},
+    budget::{Admitted, Place, Probe, show},
     control::Outcome,
 };
 
@@ -27,7 +27,9 @@ pin_project! {
     {
         #[pin]
         state: State<S, B>,
+        // After the state: what the inner future holds is dropped before the place is given back.
         place: Place,
+        measurement: Measurement,
     }
 }
 
@@ -37,13 +39,38 @@ pin_project! {
     where
         S: Service<Request<B>>,
     {
-        // The inner service was not ready when the request was admitted.
-        Waiting { service: S, request: Option<Request<B>> },
         Called { #[pin] future: S::Future },
-        Refused { response: Option<Response<Bytes>> },
+        // In a box, as a request is large and few services are ever found not ready: the future of each request would
+        // be larger by it.
+        Waiting { waiting: Box<Waiting<S, B>> },
+        Refused { response: Option<Box<Response<Bytes>>> },
         // The inner service failed before it could be called.
         Failed { error: Option<S::Error> },
-        Done,
+    }
+}
+
+/// Admitted while the inner service was not ready.
+struct Waiting<S, B> {
+    service: S,
+    request: Option<Request<B>>,
+}
+
+/// Ends with the head of the response, or as a cancellation.
+struct Measurement(Option<Probe>);
+
+impl Measurement {
+    #[inline]
+    fn end(&mut self, outcome: impl FnOnce() -> Outcome) {
+        if let Some(probe) = self.0.take() {
+            probe.finish(outcome());
+        }
+    }
+}
+
+impl Drop for Measurement {
+    #[inline]
+    fn drop(&mut self) {
+        self.end(|| Outcome::Cancelled);
     }
 }
 
@@ -51,29 +78,34 @@ impl<S, B> ResponseFuture<S, B>
 where
     S: Service<Request<B>>,
 {
-    pub(crate) fn called(future: S::Future, place: Place) -> Self {
-        let state = State::Called { future };
-        Self { state, place }
-    }
-
-    pub(crate) fn waiting(service: S, request: Request<B>, place: Place) -> Self {
-        let request = Some(request);
-        let state = State::Waiting { service, request };
-        Self { state, place }
-    }
-
-    pub(crate) fn refused(response: Response<Bytes>) -> Self {
-        let response = Some(response);
+    #[inline]
+    fn new(state: State<S, B>, Admitted { place, probe }: Admitted) -> Self {
         Self {
-            state: State::Refused { response },
-            place: Place::None,
+            state,
+            place,
+            measurement: Measurement(probe),
         }
     }
 
-    pub(crate) fn failed(error: S::Error, place: Place) -> Self {
+    #[inline]
+    pub(crate) fn called(future: S::Future, admitted: Admitted) -> Self {
+        Self::new(State::Called { future }, admitted)
+    }
+
+    pub(crate) fn waiting(service: S, request: Request<B>, admitted: Admitted) -> Self {
+        let request = Some(request);
+        let waiting = Box::new(Waiting { service, request });
+        Self::new(State::Waiting { waiting }, admitted)
+    }
+
+    pub(crate) fn failed(error: S::Error, admitted: Admitted) -> Self {
         let error = Some(error);
-        let state = State::Failed { error };
-        Self { state, place }
+        Self::new(State::Failed { error }, admitted)
+    }
+
+    pub(crate) fn refused(response: Response<Bytes>) -> Self {
+        let response = Some(Box::new(response));
+        Self::new(State::Refused { response }, Admitted::default())
     }
 }
 
@@ -86,78 +118,53 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let result = {
-            let _shown = show(this.place);
-            ready!(this.state.as_mut().poll_inner(cx))
-        };
-        // What the inner future holds is freed now, not when the caller gets around to dropping this one.
-        this.state.set(State::Done);
-        let mut place = mem::take(this.place);
-        Poll::Ready(match result {
-            Answer::Served(response) => Ok(served(response, place)),
-            Answer::Refused(response) => Ok(response.map(ResponseBody::refused)),
-            Answer::Failed(error) => {
-                place.measured(Outcome::Ignored);
-                Err(error)
-            }
-        })
-    }
-}
-
-enum Answer<R, E> {
-    Served(Response<R>),
-    Refused(Response<Bytes>),
-    Failed(E),
-}
-
-impl<S, B> State<S, B>
-where
-    S: Service<Request<B>>,
-{
-    fn poll_inner<R>(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer<R, S::Error>>
-    where
-        S: Service<Request<B>, Response = Response<R>>,
-    {
         loop {
-            let called = match self.as_mut().project() {
+            let called = match this.state.as_mut().project() {
                 StateProj::Called { future } => {
-                    return future.poll(cx).map(|result| match result {
-                        Ok(response) => Answer::Served(response),
-                        Err(error) => Answer::Failed(error),
-                    });
+                    let shown = show(this.place);
+                    let result = ready!(future.poll(cx));
+                    drop(shown);
+                    this.measurement.end(|| outcome(&result));
+                    let place = mem::take(this.place);
+                    return Poll::Ready(
+                        result.map(|head| head.map(|body| ResponseBody::served(body, place))),
+                    );
                 }
-                StateProj::Waiting { service, request } => {
-                    if let Err(error) = ready!(service.poll_ready(cx)) {
-                        return Poll::Ready(Answer::Failed(error));
+                StateProj::Waiting { waiting } => {
+                    let _shown = show(this.place);
+                    match ready!(waiting.service.poll_ready(cx)) {
+                        Ok(()) => {
+                            let request = waiting.request.take().expect("it is called once");
+                            waiting.service.call(request)
+                        }
+                        Err(error) => {
+                            this.measurement.end(|| Outcome::Ignored);
+                            return Poll::Ready(Err(error));
+                        }
                     }
-                    let request = request.take().expect("called once");
-                    service.call(request)
                 }
                 StateProj::Refused { response } => {
-                    let response = response.take().expect("polled once");
-                    return Poll::Ready(Answer::Refused(response));
+                    let response = response.take().expect(POLLED_AGAIN);
+                    return Poll::Ready(Ok(response.map(ResponseBody::refused)));
                 }
                 StateProj::Failed { error } => {
-                    let error = error.take().expect("polled once");
-                    return Poll::Ready(Answer::Failed(error));
+                    this.measurement.end(|| Outcome::Ignored);
+                    *this.place = Place::default();
+                    return Poll::Ready(Err(error.take().expect(POLLED_AGAIN)));
                 }
-                StateProj::Done => panic!("a response future was polled after it was ready"),
             };
-            self.set(State::Called { future: called });
+            this.state.set(State::Called { future: called });
         }
     }
 }
 
-fn served<R: Body>(response: Response<R>, mut place: Place) -> Response<ResponseBody<R>> {
-    place.measured(outcome(response.status()));
-    response.map(|body| ResponseBody::served(body, place))
-}
+const POLLED_AGAIN: &str = "a response future is not polled after it was ready";
 
-fn outcome(status: StatusCode) -> Outcome {
-    match status {
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => Outcome::Overload,
-        status if status.is_server_error() => Outcome::Ignored,
-        _ => Outcome::Success,
+fn outcome<R, E>(result: &Result<Response<R>, E>) -> Outcome {
+    match result.as_ref().map(Response::status) {
+        Ok(StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT) => Outcome::Overload,
+        Ok(status) if !status.is_server_error() => Outcome::Success,
+        _ => Outcome::Ignored,
     }
 }
 
@@ -167,15 +174,14 @@ where
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
-            State::Waiting { .. } => "waiting for the inner service",
             State::Called { .. } => "called",
+            State::Waiting { .. } => "waiting for the inner service",
             State::Refused { .. } => "refused",
             State::Failed { .. } => "failed",
-            State::Done => "done",
         };
         f.debug_struct("ResponseFuture")
             .field("state", &state)
             .field("place", &self.place)
-            .finish()
+            .finish_non_exhaustive()
     }
 }

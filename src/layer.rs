@@ -1,5 +1,5 @@
 use std::{
-    fmt,
+    fmt, mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -12,7 +12,7 @@ use http::{Request, Response, StatusCode};
 use tower_layer::Layer;
 
 use crate::{
-    budget::{Budget, Mode, Place, Refused},
+    budget::{Admitted, Budget, Mode, Refused},
     handle::Handle,
     invalid::{InvalidSetting, expect_valid},
     refuse::Answers,
@@ -55,7 +55,28 @@ pub(crate) struct Settings {
     answers: Answers,
 }
 
-type Decide = Arc<dyn Fn(&Request<()>) -> Threshold + Send + Sync>;
+#[derive(Clone)]
+struct Decide(Arc<dyn Fn(&Request<()>) -> Threshold + Send + Sync>);
+
+impl Decide {
+    /// The closure sees the request's own head, lent to it for as long as it runs.
+    fn threshold<B>(&self, request: &mut Request<B>) -> Threshold {
+        let mut head = Request::new(());
+        swap_heads(request, &mut head);
+        // A bug in a closure is no reason to refuse.
+        let decided = catch_unwind(AssertUnwindSafe(|| self.0(&head)));
+        swap_heads(request, &mut head);
+        decided.unwrap_or(Threshold::NEVER)
+    }
+}
+
+fn swap_heads<A, B>(one: &mut Request<A>, other: &mut Request<B>) {
+    mem::swap(one.method_mut(), other.method_mut());
+    mem::swap(one.uri_mut(), other.uri_mut());
+    mem::swap(one.version_mut(), other.version_mut());
+    mem::swap(one.headers_mut(), other.headers_mut());
+    mem::swap(one.extensions_mut(), other.extensions_mut());
+}
 
 impl LoadShed {
     /// Refuses once more than `ratio` of the budget would be in flight. Without [`budget`](Self::budget) the budget is
@@ -119,7 +140,7 @@ impl LoadShed {
         self,
         decide: impl Fn(&Request<()>) -> Threshold + Send + Sync + 'static,
     ) -> Self {
-        self.with(|settings| settings.decide = Some(Arc::new(decide)))
+        self.with(|settings| settings.decide = Some(Decide(Arc::new(decide))))
     }
 
     /// When refused callers are told to come back.
@@ -203,22 +224,22 @@ impl<S> Layer<S> for LoadShed {
 }
 
 impl Settings {
-    /// What applies to one request.
-    pub(crate) fn threshold<B>(&self, request: Request<B>) -> (Threshold, Request<B>) {
-        let Some(decide) = &self.decide else {
-            // Relaxed, as all settings: each stands for itself.
-            let bits = self.threshold.load(Ordering::Relaxed);
-            return (Threshold::from_bits(bits), request);
-        };
-        let (parts, body) = request.into_parts();
-        let head = Request::from_parts(parts, ());
-        // A bug in a closure is no reason to refuse.
-        let threshold =
-            catch_unwind(AssertUnwindSafe(|| decide(&head))).unwrap_or(Threshold::NEVER);
-        (threshold, head.map(|()| body))
+    /// What applies to each request; `None` if a closure decides.
+    #[inline]
+    pub(crate) fn threshold(&self) -> Option<Threshold> {
+        // Relaxed, as all settings: each stands for itself.
+        let threshold = || Threshold::from_bits(self.threshold.load(Ordering::Relaxed));
+        self.decide.is_none().then(threshold)
     }
 
-    pub(crate) fn admit(&self, threshold: Threshold) -> Result<Place, Refused> {
+    /// What a closure decides for one request.
+    pub(crate) fn decide<B>(&self, request: &mut Request<B>) -> Threshold {
+        let decide = self.decide.as_ref();
+        decide.map_or(Threshold::NEVER, |decide| decide.threshold(request))
+    }
+
+    #[inline]
+    pub(crate) fn admit(&self, threshold: Threshold) -> Result<Admitted, Refused> {
         let mode = if self.dry_run() {
             Mode::DryRun
         } else {
@@ -232,6 +253,7 @@ impl Settings {
         self.answers.answer(request.headers(), shed)
     }
 
+    #[inline]
     pub(crate) fn dry_run(&self) -> bool {
         self.dry_run.load(Ordering::Relaxed)
     }

@@ -14,6 +14,7 @@ use crate::{
     budget::{Refused, show},
     future::ResponseFuture,
     layer::Settings,
+    threshold::Threshold,
 };
 
 /// The service that [`LoadShed`](crate::LoadShed) makes of an inner one.
@@ -24,11 +25,17 @@ use crate::{
 pub struct LoadShedService<S> {
     inner: S,
     settings: Arc<Settings>,
+    /// What a closure has decided for the request that is about to be called.
+    decided: Option<Threshold>,
 }
 
 impl<S> LoadShedService<S> {
     pub(crate) fn new(inner: S, settings: Arc<Settings>) -> Self {
-        Self { inner, settings }
+        Self {
+            inner,
+            settings,
+            decided: None,
+        }
     }
 }
 
@@ -49,30 +56,46 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (threshold, request) = self.settings.threshold(request);
-        let mut place = match self.settings.admit(threshold) {
-            Ok(place) => place,
+        let Some(threshold) = self.decided.take().or_else(|| self.settings.threshold()) else {
+            return self.decide_and_call(request);
+        };
+        let mut admitted = match self.settings.admit(threshold) {
+            Ok(admitted) => admitted,
             Err(Refused) => return ResponseFuture::refused(self.settings.refuse(&request)),
         };
-        let scope = show(&mut place);
+        let scope = show(&mut admitted.place);
         // Nobody is woken by this: if the inner service is not ready, the future asks again with the task's own waker.
         match self.inner.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => {
                 let future = self.inner.call(request);
                 drop(scope);
-                ResponseFuture::called(future, place)
+                ResponseFuture::called(future, admitted)
             }
             Poll::Ready(Err(error)) => {
                 drop(scope);
-                ResponseFuture::failed(error, place)
+                ResponseFuture::failed(error, admitted)
             }
             Poll::Pending => {
                 drop(scope);
                 // The one that was asked goes along, as readiness is its own: a clone's would begin anew.
                 let clone = self.inner.clone();
                 let asked = mem::replace(&mut self.inner, clone);
-                ResponseFuture::waiting(asked, request, place)
+                ResponseFuture::waiting(asked, request, admitted)
             }
         }
+    }
+}
+
+impl<S> LoadShedService<S> {
+    // Apart, and by way of a field: a request that is borrowed anywhere in `call` is copied there for everyone, which
+    // costs as much as all the rest.
+    #[cold]
+    fn decide_and_call<B, R>(&mut self, mut request: Request<B>) -> ResponseFuture<S, B>
+    where
+        S: Service<Request<B>, Response = Response<R>> + Clone,
+        R: Body<Data = Bytes>,
+    {
+        self.decided = Some(self.settings.decide(&mut request));
+        self.call(request)
     }
 }

@@ -3,89 +3,101 @@
 //! A request often passes several layers of one budget: one around the whole app that counts, one at a route that
 //! sheds. It is one request and takes one place. A mark in the request's extensions would tell the inner layer, and
 //! would cost an allocation. But the inner layer runs *inside* the outer one: within its `call`, or within a poll of
-//! its future. So the outer one lays what it holds onto this thread's stack of places for as long as either runs,
-//! and takes it up again after. The inner one looks there, and may take the place away when it refuses.
+//! its future. So the outer one shows what it holds on this thread's stack of places for as long as either runs. The
+//! inner one looks there, and may take the place away when it refuses.
 //!
 //! Across a spawn or a `Buffer` the inner layer runs elsewhere, and counts anew.
 
-use std::{cell::RefCell, mem};
+use std::cell::Cell;
 
-use super::{Budget, Count, Permit};
-use crate::control::Outcome;
+use super::Count;
 
-/// What a layer holds for one request.
+/// One request's place in a count, given back on drop; or nothing, if it is exempt or an outer layer holds its place.
+///
+/// One word, as it moves with the request from the service to the future to the body.
 #[derive(Debug, Default)]
-pub(crate) enum Place {
-    /// Nothing: exempt, or counted by an outer layer.
-    #[default]
-    None,
-    /// A place in the count.
-    Counted(Permit),
-    /// Nothing, as a dry run found that the request would have been refused. It runs uncounted, and the layers
-    /// inside that run dry as well leave it so.
-    WouldBeRefused(Budget),
-}
+pub(crate) struct Place(Option<&'static Count>);
 
 impl Place {
-    /// Ends the measurement of a counted request. It stays counted.
-    pub(crate) fn measured(&mut self, outcome: Outcome) {
-        if let Self::Counted(permit) = self {
-            permit.measured(outcome);
-        }
+    /// What [`Count::acquire`] has counted.
+    pub(super) fn taken(count: &'static Count) -> Self {
+        Self(Some(count))
     }
 
-    fn is_of(&self, count: &'static Count) -> bool {
-        match self {
-            Self::None => false,
-            Self::Counted(permit) => permit.is_of(count),
-            Self::WouldBeRefused(budget) => budget.is_of(count),
+    pub(super) fn is_some(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+impl Drop for Place {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(count) = self.0 {
+            count.release();
         }
     }
 }
 
+/// Nobody nests this many budgets. If somebody does, the layers further in count for themselves.
+const DEPTH: usize = 16;
+
+// Plain cells in place, without a destructor: a growable stack would cost each request some nanoseconds more.
 thread_local! {
-    static HELD: RefCell<Vec<Place>> = const { RefCell::new(Vec::new()) };
+    static SHOWN: Stack = const {
+        Stack {
+            depth: Cell::new(0),
+            places: [const { Cell::new(None) }; DEPTH],
+        }
+    };
 }
 
-/// While it lives, `find` sees the place on this thread. Its drop brings back what is left of the place.
+struct Stack {
+    depth: Cell<usize>,
+    places: [Cell<Option<&'static Count>>; DEPTH],
+}
+
+/// While it lives, [`find`] sees the place on this thread. Its drop tells the place what is left of it.
 #[must_use]
 pub(crate) struct Scope<'a>(Option<&'a mut Place>);
 
 /// Shows `place` to the layers inside.
 #[inline]
 pub(crate) fn show(place: &mut Place) -> Scope<'_> {
-    if matches!(place, Place::None) {
+    if place.0.is_none() {
         return Scope(None);
     }
-    // On a thread that is being torn down there is no stack any more: then the place stays where it is.
-    let shown = HELD.try_with(|held| held.borrow_mut().push(mem::take(place)));
-    Scope(shown.is_ok().then_some(place))
+    SHOWN.with(|stack| {
+        let depth = stack.depth.get();
+        let Some(free) = stack.places.get(depth) else {
+            return Scope(None);
+        };
+        free.set(place.0);
+        stack.depth.set(depth + 1);
+        Scope(Some(place))
+    })
 }
 
 impl Drop for Scope<'_> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(place) = self.0.take() {
-            // Scopes end in the order in which they nest, in an unwinding too: the last one is ours.
-            *place = HELD
-                .try_with(|held| held.borrow_mut().pop())
-                .ok()
-                .flatten()
-                .unwrap_or_default();
-        }
+        let Some(place) = self.0.take() else { return };
+        SHOWN.with(|stack| {
+            // Scopes end in the order in which they nest, in an unwinding too: the last one is ours. It is written
+            // over the place without a drop: what an inner layer took away, it has given back itself.
+            let depth = stack.depth.get() - 1;
+            stack.depth.set(depth);
+            place.0 = stack.places[depth].get();
+        });
     }
 }
 
-/// Runs `decide` on the innermost place held of `count`, if there is one.
+/// The innermost place shown for which `decide` has an answer. It may take the place away, or put another there.
 #[inline]
 pub(super) fn find<T>(
-    count: &'static Count,
-    decide: impl FnOnce(&mut Place) -> T,
+    mut decide: impl FnMut(&Cell<Option<&'static Count>>) -> Option<T>,
 ) -> Option<T> {
-    let found = HELD.try_with(|held| {
-        let mut held = held.borrow_mut();
-        let place = held.iter_mut().rev().find(|place| place.is_of(count))?;
-        Some(decide(place))
-    });
-    found.ok().flatten()
+    SHOWN.with(|stack| {
+        let shown = stack.places.get(..stack.depth.get())?;
+        shown.iter().rev().find_map(|place| decide(place))
+    })
 }

@@ -2,27 +2,30 @@
 
 mod count;
 mod held;
+mod lanes;
 mod permit;
 mod sampler;
 mod snapshot;
 mod tally;
 
 use std::{
+    cell::Cell,
     fmt,
     sync::{Arc, OnceLock},
 };
 
-use tokio::time::Instant;
-
 use self::{
     count::{Count, Level},
-    sampler::{Probe, Sampler},
+    sampler::Sampler,
     tally::Tally,
 };
-pub(crate) use self::held::{Place, show};
+pub(crate) use self::{
+    held::{Place, show},
+    sampler::Probe,
+};
 pub use self::{permit::Permit, snapshot::Snapshot};
 use crate::{
-    control::{Adaptive, Controller, MAX_LIMIT, Outcome, Sample},
+    control::{Adaptive, Controller, MAX_LIMIT},
     invalid::{InvalidSetting, expect_valid},
     retry_after::{Line, Progress, RetryAfter},
     shed::{Reason, Shed},
@@ -45,10 +48,17 @@ use crate::{
 /// # Ok::<(), loadshed::Shed>(())
 /// ```
 #[derive(Clone)]
-pub struct Budget(Arc<Inner>);
+pub struct Budget {
+    /// Here, and not behind the `Arc`, as every request goes to it.
+    count: &'static Count,
+    inner: Arc<Inner>,
+}
 
 struct Inner {
     count: &'static Count,
+    /// Requests that run although a dry run has found that they would have been refused. They are not in `count`; the
+    /// layers further in know them by this one.
+    ghosts: &'static Count,
     tally: Tally,
     line: Line,
     /// `None` where the limit is fixed.
@@ -61,6 +71,14 @@ struct Inner {
 pub(crate) enum Mode {
     Enforce,
     DryRun,
+}
+
+/// One request that may run.
+#[derive(Debug, Default)]
+pub(crate) struct Admitted {
+    pub(crate) place: Place,
+    /// Only for the requests that are measured.
+    pub(crate) probe: Option<Probe>,
 }
 
 /// There was no room.
@@ -126,13 +144,19 @@ impl Budget {
     }
 
     fn make(limit: u32, sampler: Option<Sampler>) -> Self {
-        Self(Arc::new(Inner {
-            count: Count::claim(limit),
-            tally: Tally::default(),
+        let count = Count::claim(limit);
+        let inner = Inner {
+            count,
+            ghosts: Count::claim(limit),
+            tally: Tally::new(),
             line: Line::new(),
             sampler,
             name: OnceLock::new(),
-        }))
+        };
+        Self {
+            count,
+            inner: Arc::new(inner),
+        }
     }
 
     /// Names the budget, for people and for metrics.
@@ -144,7 +168,7 @@ impl Budget {
     #[must_use]
     pub fn named(self, name: impl Into<String>) -> Self {
         let name = name.into();
-        if let Err(second) = self.0.name.set(name.into()) {
+        if let Err(second) = self.inner.name.set(name.into()) {
             let first = self.name().unwrap_or_default();
             panic!("the budget is named {first:?} already, and was to be named {second:?}");
         }
@@ -154,7 +178,7 @@ impl Budget {
     /// The name, if it was given one.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        self.0.name.get().map(|name| &**name)
+        self.inner.name.get().map(|name| &**name)
     }
 
     /// How many requests it carries at once.
@@ -180,11 +204,11 @@ impl Budget {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let level = self.level();
-        let tally = &self.0.tally;
+        let tally = &self.inner.tally;
         Snapshot {
             limit: level.limit as usize,
             in_flight: level.in_flight as usize,
-            peak_in_flight: tally.peak_in_flight() as usize,
+            peak_in_flight: tally.peak_in_flight(),
             admitted: tally.admitted(),
             refused: tally.refused.get(),
             would_refuse: tally.would_refuse.get(),
@@ -202,11 +226,11 @@ impl Budget {
     /// If `limit` is 0 or more than 2,147,483,647, or outside the limits of a learned budget's controller. The old
     /// limit then stays.
     pub fn set_limit(&self, limit: usize) -> Result<(), InvalidSetting> {
-        let (min, max) = match &self.0.sampler {
+        let (min, max) = match &self.inner.sampler {
             Some(sampler) => sampler.limits().into_inner(),
             None => (1, MAX_LIMIT),
         };
-        self.0.count.set_limit(checked_limit(limit, min, max)?);
+        self.count.set_limit(checked_limit(limit, min, max)?);
         Ok(())
     }
 
@@ -233,98 +257,93 @@ impl Budget {
     /// If there is no room under `threshold`.
     pub fn try_acquire(&self, threshold: Threshold) -> Result<Permit, Shed> {
         if threshold.is_exempt() {
-            self.0.tally.exempt.add_one();
-            return Ok(Permit::uncounted());
+            self.inner.tally.exempt.add_one();
+            return Ok(Permit::new(Place::default(), None));
         }
-        self.acquire(threshold, Outcome::Success).map_err(|Refused| {
-            self.0.tally.refused.add_one();
-            self.shed(RetryAfter::adaptive())
-        })
+        match self.acquire(threshold) {
+            Ok(Admitted { place, probe }) => Ok(Permit::new(place, probe)),
+            Err(Refused) => {
+                self.inner.tally.refused.add_one();
+                Err(self.shed(RetryAfter::adaptive()))
+            }
+        }
     }
 
     /// Decides upon one request that passes a layer.
     #[inline]
-    pub(crate) fn admit(&self, threshold: Threshold, mode: Mode) -> Result<Place, Refused> {
+    pub(crate) fn admit(&self, threshold: Threshold, mode: Mode) -> Result<Admitted, Refused> {
         if threshold.is_exempt() {
-            self.0.tally.exempt.add_one();
-            return Ok(Place::None);
+            self.inner.tally.exempt.add_one();
+            return Ok(Admitted::default());
         }
-        let decide_again = |place: &mut Place| self.decide_again(place, threshold, mode);
-        if let Some(decided) = held::find(self.0.count, decide_again).flatten() {
-            return decided;
+        if let Some(decided) = held::find(|place| self.decide_again(place, threshold, mode)) {
+            return decided.map(|()| Admitted::default());
         }
-        match self.acquire(threshold, Outcome::Cancelled) {
-            Ok(permit) => Ok(Place::Counted(permit)),
-            Err(Refused) => self
-                .refuse(mode)
-                .map(|()| Place::WouldBeRefused(self.clone())),
+        match self.acquire(threshold) {
+            Err(Refused) => self.refuse(mode).map(|ghost| Admitted {
+                place: ghost.map(Place::taken).unwrap_or_default(),
+                probe: None,
+            }),
+            admitted => admitted,
         }
     }
 
-    /// Decides upon a request for which an outer layer of this budget has decided before. `None` if that leaves it to
-    /// be decided as if it were new.
+    /// Decides upon a request for which an outer layer of this budget has decided before. `None` if `place` is not one
+    /// of this budget.
+    #[inline]
     fn decide_again(
         &self,
-        place: &mut Place,
+        place: &Cell<Option<&'static Count>>,
         threshold: Threshold,
         mode: Mode,
-    ) -> Option<Result<Place, Refused>> {
-        match place {
-            Place::Counted(_) => {
-                if self.0.count.keep(|limit| threshold.cap(limit)).is_ok() {
-                    return Some(Ok(Place::None));
-                }
-                // Refused, so it leaves the count: the outer layer finds nothing to give back.
-                let refused = self.refuse(mode);
-                let left = match refused {
-                    Ok(()) => Place::WouldBeRefused(self.clone()),
-                    Err(Refused) => Place::None,
-                };
-                if let Place::Counted(permit) = std::mem::replace(place, left) {
-                    permit.withdrawn();
-                    self.0.tally.withdraw();
-                }
-                Some(refused.map(|()| Place::None))
-            }
+    ) -> Option<Result<(), Refused>> {
+        let held = place.get()?;
+        if std::ptr::eq(held, self.inner.ghosts) {
             // In the real run it would never have come here. A layer that enforces protects all the same.
-            Place::WouldBeRefused(_) => (mode == Mode::DryRun).then_some(Ok(Place::None)),
-            Place::None => None,
+            return (mode == Mode::DryRun).then_some(Ok(()));
         }
+        std::ptr::eq(held, self.count).then(|| {
+            if self.count.keep(|limit| threshold.cap(limit)).is_ok() {
+                return Ok(());
+            }
+            // It has left the count: the outer layer must find nothing to give back.
+            self.inner.tally.withdraw();
+            place.set(None);
+            self.refuse(mode).map(|ghost| place.set(ghost))
+        })
     }
 
     #[inline]
-    fn acquire(&self, threshold: Threshold, unfinished: Outcome) -> Result<Permit, Refused> {
-        let inner = &*self.0;
-        let Ok(level) = inner.count.acquire(|limit| threshold.cap(limit)) else {
+    fn acquire(&self, threshold: Threshold) -> Result<Admitted, Refused> {
+        let inner = &*self.inner;
+        let Ok(level) = self.count.acquire(|limit| threshold.cap(limit)) else {
             // 2³² are in flight, and this one is never to be refused: it runs uncounted.
-            return threshold.is_never().then(Permit::uncounted).ok_or(Refused);
+            return threshold
+                .is_never()
+                .then(Admitted::default)
+                .ok_or(Refused);
         };
         let earlier = inner.tally.admit(level.in_flight);
         let probe = match &inner.sampler {
-            Some(sampler) if sampler.measures(earlier) => Some(self.probe(level, unfinished)),
+            Some(sampler) if sampler.measures(earlier) => Probe::new(self, level),
             _ => None,
         };
-        Ok(Permit::new(inner.count, probe))
+        let place = Place::taken(self.count);
+        Ok(Admitted { place, probe })
     }
 
-    fn probe(&self, level: Level, unfinished: Outcome) -> Probe {
-        let mut sample = Sample::new(Instant::now());
-        sample.in_flight = level.in_flight as usize;
-        sample.limit = level.limit as usize;
-        sample.outcome = unfinished;
-        Probe::new(self.clone(), sample)
-    }
-
-    /// Counts a refusal; `Ok` if it is one of a dry run.
-    fn refuse(&self, mode: Mode) -> Result<(), Refused> {
+    /// Counts a refusal. That of a dry run is a place among the ghosts.
+    #[cold]
+    fn refuse(&self, mode: Mode) -> Result<Option<&'static Count>, Refused> {
         match mode {
             Mode::Enforce => {
-                self.0.tally.refused.add_one();
+                self.inner.tally.refused.add_one();
                 Err(Refused)
             }
             Mode::DryRun => {
-                self.0.tally.would_refuse.add_one();
-                Ok(())
+                self.inner.tally.would_refuse.add_one();
+                let ghosts = self.inner.ghosts;
+                Ok(ghosts.acquire(|_| u32::MAX).is_ok().then_some(ghosts))
             }
         }
     }
@@ -332,31 +351,27 @@ impl Budget {
     /// What one refused caller is told.
     pub(crate) fn shed(&self, retry_after: RetryAfter) -> Shed {
         let in_flight = self.level().in_flight;
-        let completed = self.0.tally.admitted().saturating_sub(in_flight as usize);
+        let completed = self.inner.tally.admitted().saturating_sub(in_flight as usize);
         let progress = Progress {
             completed,
             in_flight,
         };
-        let hint = retry_after.hint(&self.0.line, progress);
+        let hint = retry_after.hint(&self.inner.line, progress);
         Shed::new(Reason::Utilization, Criticality::default(), hint)
     }
 
     fn level(&self) -> Level {
-        self.0.count.level()
-    }
-
-    fn is_of(&self, count: &'static Count) -> bool {
-        std::ptr::eq(self.0.count, count)
+        self.count.level()
     }
 
     fn sampler(&self) -> Option<&Sampler> {
-        self.0.sampler.as_ref()
+        self.inner.sampler.as_ref()
     }
 
     /// What a controller decided, within its limits.
     fn move_limit(&self, limit: usize) {
         // Within MAX_LIMIT, as the controller's limits are.
-        self.0.count.set_limit(limit as u32);
+        self.count.set_limit(limit as u32);
     }
 }
 
@@ -380,6 +395,7 @@ impl From<&Budget> for Budget {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.count.abandon();
+        self.ghosts.abandon();
     }
 }
 

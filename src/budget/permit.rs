@@ -1,6 +1,6 @@
 use std::fmt;
 
-use super::{Count, sampler::Probe};
+use super::{held::Place, sampler::Probe};
 use crate::control::Outcome;
 
 /// One request's place in a [`Budget`](super::Budget), given back when it is dropped.
@@ -9,43 +9,14 @@ use crate::control::Outcome;
 /// thread is panicking. [`discard`](Self::discard) gives the place back without teaching the budget anything.
 #[must_use = "a permit that is dropped at once holds no place"]
 pub struct Permit {
-    /// `None` holds no place: exempt, or withdrawn.
-    count: Option<&'static Count>,
+    place: Place,
     /// Only in a learned budget, and only for the requests that it measures.
     probe: Option<Probe>,
 }
 
 impl Permit {
-    pub(super) fn new(count: &'static Count, probe: Option<Probe>) -> Self {
-        Self {
-            count: Some(count),
-            probe,
-        }
-    }
-
-    /// For what is exempt.
-    pub(super) fn uncounted() -> Self {
-        Self {
-            count: None,
-            probe: None,
-        }
-    }
-
-    pub(super) fn is_of(&self, count: &'static Count) -> bool {
-        self.count.is_some_and(|own| std::ptr::eq(own, count))
-    }
-
-    /// The count has taken this one out by itself.
-    pub(super) fn withdrawn(mut self) {
-        self.count = None;
-        self.probe = None;
-    }
-
-    /// Ends the measurement. The place stays taken.
-    pub(crate) fn measured(&mut self, outcome: Outcome) {
-        if let Some(probe) = self.probe.take() {
-            probe.finish(outcome);
-        }
+    pub(super) fn new(place: Place, probe: Option<Probe>) -> Self {
+        Self { place, probe }
     }
 
     /// Gives the place back and takes no sample: for work that was cut short, whose latency says nothing.
@@ -55,14 +26,16 @@ impl Permit {
 }
 
 impl Drop for Permit {
-    #[inline]
     fn drop(&mut self) {
-        // The place first: what follows may close a window and take a while.
-        if let Some(count) = self.count {
-            count.release();
-        }
         if let Some(probe) = self.probe.take() {
-            probe.dropped();
+            let outcome = if std::thread::panicking() {
+                Outcome::Ignored
+            } else {
+                Outcome::Success
+            };
+            // The place first: a sample may close a window, which takes longer.
+            drop(std::mem::take(&mut self.place));
+            probe.finish(outcome);
         }
     }
 }
@@ -70,7 +43,7 @@ impl Drop for Permit {
 impl fmt::Debug for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Permit")
-            .field("counted", &self.count.is_some())
+            .field("counted", &self.place.is_some())
             .field("measured", &self.probe.is_some())
             .finish()
     }

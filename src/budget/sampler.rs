@@ -1,7 +1,6 @@
 //! From finished requests to windows, and from windows to limits.
 
 use std::{
-    cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Mutex, PoisonError,
@@ -12,16 +11,16 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::Budget;
+use super::{Budget, count::Level, lanes::Lanes};
 use crate::control::{Controller, Outcome, Sample, Window};
 
 /// Measures requests, and shows them to the law a window at a time.
 ///
-/// No lock is shared by all requests: a finished request puts its sample into the stripe of its thread, and goes
-/// without where another thread is at that stripe. The request that finds the window due closes it, alone.
+/// No lock is shared by all requests: a finished request puts its sample into its thread's lane, and goes without
+/// where another thread is at that lane. The request that finds the window due closes it, alone.
 #[derive(Debug)]
 pub(super) struct Sampler {
-    stripes: Box<[Stripe]>,
+    finished: Lanes<Mutex<Vec<Sample>>>,
     law: Mutex<Law>,
     epoch: Instant,
     /// When the open window is due, in nanoseconds since `epoch`.
@@ -33,10 +32,6 @@ pub(super) struct Sampler {
     max: usize,
 }
 
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Stripe(Mutex<Vec<Sample>>);
-
 #[derive(Debug)]
 struct Law {
     /// `None` once it has panicked: then the limit stays where it is.
@@ -47,22 +42,19 @@ struct Law {
     samples: Vec<Sample>,
 }
 
-/// As many threads as a large machine has work on it at once; more share.
-const STRIPES: usize = 8;
-
 /// Above this many samples a window, one in twice as many requests is measured; below a quarter, one in half as many.
 /// A percentile from 256 samples is within 2 percentage points two times in three, which is finer than any law reads.
 const MANY_SAMPLES: usize = 256;
 
-/// What a stripe holds at most: enough for one busy thread to say by itself that the samples are too many.
-const STRIPE_SAMPLES: usize = 2 * MANY_SAMPLES;
+/// What a lane holds at most: enough for one busy thread to say by itself that the samples are too many.
+const LANE_SAMPLES: usize = 2 * MANY_SAMPLES;
 
 impl Sampler {
     pub(super) fn new(controller: Box<dyn Controller>) -> Self {
         let now = Instant::now();
         let (limits, window) = (controller.limits(), controller.window());
         Self {
-            stripes: (0..STRIPES).map(|_| Stripe::default()).collect(),
+            finished: Lanes::new(),
             law: Mutex::new(Law {
                 controller: Some(controller),
                 opened: now,
@@ -83,16 +75,15 @@ impl Sampler {
         self.min..=self.max
     }
 
-    /// Whether the request is measured that was admitted after `earlier` others.
+    /// Whether the request is measured that was admitted after `earlier` others on its thread.
     #[inline]
     pub(super) fn measures(&self, earlier: usize) -> bool {
         earlier & self.mask.load(Ordering::Relaxed) == 0
     }
 
-    fn record(&self, budget: &Budget, sample: Sample) {
-        let now = sample.admitted_at + sample.latency;
-        if let Ok(mut samples) = self.stripes[stripe()].0.try_lock() {
-            if samples.len() < STRIPE_SAMPLES {
+    fn record(&self, budget: &Budget, sample: Sample, now: Instant) {
+        if let Ok(mut samples) = self.finished.own().0.try_lock() {
+            if samples.len() < LANE_SAMPLES {
                 samples.push(sample);
             }
         }
@@ -112,8 +103,8 @@ impl Sampler {
     fn close_window(&self, budget: &Budget, law: &mut Law, now: Instant) {
         let mut samples = std::mem::take(&mut law.samples);
         samples.clear();
-        for stripe in &self.stripes {
-            samples.append(&mut stripe.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for lane in self.finished.iter() {
+            samples.append(&mut lane.lock().unwrap_or_else(PoisonError::into_inner));
         }
         self.measure_fewer_or_more(samples.len());
 
@@ -156,48 +147,38 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// This thread's stripe.
-fn stripe() -> usize {
-    static THREADS: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static STRIPE: Cell<Option<usize>> = const { Cell::new(None) };
-    }
-    STRIPE.with(|own| {
-        own.get().unwrap_or_else(|| {
-            let next = THREADS.fetch_add(1, Ordering::Relaxed) % STRIPES;
-            own.set(Some(next));
-            next
-        })
-    })
-}
-
-/// The measurement of one request, from its admission on.
+/// The measurement of one request, from its admission on. Kept small: it moves with every request's future.
 #[derive(Debug)]
-pub(super) struct Probe {
+pub(crate) struct Probe {
     budget: Budget,
-    sample: Sample,
+    /// Nanoseconds since the sampler's epoch.
+    admitted_at: u64,
+    level: Level,
 }
 
 impl Probe {
-    /// `unfinished` is what its drop says, where nobody tells the outcome.
-    pub(super) fn new(budget: Budget, sample: Sample) -> Self {
-        Self { budget, sample }
+    /// `None` where the limit is fixed.
+    #[cold]
+    pub(super) fn new(budget: &Budget, level: Level) -> Option<Self> {
+        let epoch = budget.sampler()?.epoch;
+        Some(Self {
+            budget: budget.clone(),
+            admitted_at: nanos(Instant::now().saturating_duration_since(epoch)),
+            level,
+        })
     }
 
-    pub(super) fn finish(mut self, outcome: Outcome) {
-        self.sample.outcome = outcome;
-        self.dropped();
-    }
-
-    /// Nobody told the outcome: it is the one that the measurement began with.
-    pub(super) fn dropped(mut self) {
+    #[cold]
+    pub(crate) fn finish(self, outcome: Outcome) {
+        let Some(sampler) = self.budget.sampler() else {
+            return;
+        };
         let now = Instant::now();
-        self.sample.latency = now.saturating_duration_since(self.sample.admitted_at);
-        if self.sample.outcome == Outcome::Success && std::thread::panicking() {
-            self.sample.outcome = Outcome::Ignored;
-        }
-        if let Some(sampler) = self.budget.sampler() {
-            sampler.record(&self.budget, self.sample);
-        }
+        let mut sample = Sample::new(sampler.epoch + Duration::from_nanos(self.admitted_at));
+        sample.latency = now.saturating_duration_since(sample.admitted_at);
+        sample.in_flight = self.level.in_flight as usize;
+        sample.limit = self.level.limit as usize;
+        sample.outcome = outcome;
+        sampler.record(&self.budget, sample, now);
     }
 }

@@ -1,20 +1,15 @@
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-/// What has happened under a budget since it was made.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
-    admissions: Admissions,
-    pub(crate) refused: Counter,
-    pub(crate) would_refuse: Counter,
-    pub(crate) exempt: Counter,
-}
+use super::lanes::LaneCounter;
 
-/// Written by all that are admitted, hence on a line of its own.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Admissions {
-    admitted: AtomicUsize,
+/// What has happened under a budget since it was made.
+#[derive(Debug)]
+pub(super) struct Tally {
+    admitted: LaneCounter,
     peak_in_flight: AtomicU32,
+    pub(super) refused: Counter,
+    pub(super) would_refuse: Counter,
+    pub(super) exempt: Counter,
 }
 
 /// A number of events.
@@ -23,40 +18,50 @@ struct Admissions {
 ///
 /// `Relaxed`, here and in [`Tally`]: each number stands for itself and orders nothing.
 #[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicUsize);
+#[repr(align(128))]
+pub(super) struct Counter(AtomicUsize);
 
 impl Counter {
-    pub(crate) fn add_one(&self) {
+    pub(super) fn add_one(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn get(&self) -> usize {
+    pub(super) fn get(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 impl Tally {
-    /// Returns how many had been admitted before this one.
-    #[inline]
-    pub(crate) fn admit(&self, in_flight: u32) -> usize {
-        let peak = &self.admissions.peak_in_flight;
-        // Reads before it writes: in a steady state the peak stands.
-        if in_flight > peak.load(Ordering::Relaxed) {
-            peak.fetch_max(in_flight, Ordering::Relaxed);
+    pub(super) fn new() -> Self {
+        Self {
+            admitted: LaneCounter::new(),
+            peak_in_flight: AtomicU32::new(0),
+            refused: Counter::default(),
+            would_refuse: Counter::default(),
+            exempt: Counter::default(),
         }
-        self.admissions.admitted.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Returns how many this thread had admitted before.
+    #[inline]
+    pub(super) fn admit(&self, in_flight: u32) -> usize {
+        // Reads before it writes: in a steady state the peak stands.
+        if in_flight > self.peak_in_flight.load(Ordering::Relaxed) {
+            self.peak_in_flight.fetch_max(in_flight, Ordering::Relaxed);
+        }
+        self.admitted.add(1)
     }
 
     /// One that an outer layer had admitted was refused by an inner one.
-    pub(crate) fn withdraw(&self) {
-        self.admissions.admitted.fetch_sub(1, Ordering::Relaxed);
+    pub(super) fn withdraw(&self) {
+        self.admitted.take_one_back();
     }
 
-    pub(crate) fn admitted(&self) -> usize {
-        self.admissions.admitted.load(Ordering::Relaxed)
+    pub(super) fn admitted(&self) -> usize {
+        self.admitted.sum()
     }
 
-    pub(crate) fn peak_in_flight(&self) -> u32 {
-        self.admissions.peak_in_flight.load(Ordering::Relaxed)
+    pub(super) fn peak_in_flight(&self) -> usize {
+        self.peak_in_flight.load(Ordering::Relaxed) as usize
     }
 }

@@ -54,6 +54,7 @@ impl Threshold {
         Ratio::new(ratio).map(|ratio| Self(Kind::Ratio(ratio)))
     }
 
+    #[inline]
     pub(crate) fn is_exempt(self) -> bool {
         self.0 == Kind::Exempt
     }
@@ -63,6 +64,7 @@ impl Threshold {
     }
 
     /// How many may be in flight at most under `limit`.
+    #[inline]
     pub(crate) fn cap(self, limit: u32) -> u32 {
         match self.0 {
             Kind::Ratio(ratio) => ratio.of(limit).max(1),
@@ -79,6 +81,7 @@ impl Threshold {
         }
     }
 
+    #[inline]
     pub(crate) fn from_bits(bits: u64) -> Self {
         Self(match bits {
             NEVER_BITS => Kind::Never,

@@ -68,6 +68,7 @@ impl Ratio {
     }
 
     /// `floor(ratio × limit)`, exactly.
+    #[inline]
     pub(super) fn of(self, limit: u32) -> u32 {
         let product = u128::from(limit) * u128::from(self.digits);
         if self.places == USUAL_PLACES {
@@ -85,6 +86,7 @@ impl Ratio {
         self.digits << PLACES_BITS | u64::from(self.places)
     }
 
+    #[inline]
     pub(super) fn from_bits(bits: u64) -> Self {
         Self {
             digits: bits >> PLACES_BITS,
