@@ -11,7 +11,7 @@ use std::{
     convert::Infallible,
     future::{Future, Ready, ready},
     hint::black_box,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc, Barrier,
         atomic::{AtomicUsize, Ordering},
@@ -22,8 +22,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::Empty;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{Empty, Full};
 use loadshed::{Budget, LoadShed, RetryAfter, Threshold};
 use tower::{Layer, Service, limit::ConcurrencyLimit, load_shed::LoadShed as TowerLoadShed};
 
@@ -70,6 +70,7 @@ where
     })
 }
 
+#[inline(never)]
 fn serve<S: Service<Request<Body>>>(service: &mut S) {
     let mut cx = Context::from_waker(Waker::noop());
     // Like tower's `ready` and `oneshot`: asked, then called. A service that is not ready answers by its error.
@@ -84,35 +85,63 @@ fn serve<S: Service<Request<Body>>>(service: &mut S) {
     let _ = black_box(response);
 }
 
+/// The service to which all is compared. `VARIANT` gives each variant a type of its own, as each application has:
+/// otherwise they would share code, and one would be compiled at the expense of another.
 #[derive(Clone)]
-struct Bare;
+struct Bare<const VARIANT: usize>;
 
-impl Service<Request<Body>> for Bare {
+impl<const VARIANT: usize> Service<Request<Body>> for Bare<VARIANT> {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Ready<Result<Response<Body>, Infallible>>;
+    type Future = Answer;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        black_box(request);
-        ready(Ok(Response::new(Body::new())))
+        drop(black_box(request));
+        Answer
+    }
+}
+
+/// Makes its response when polled, as an `async fn` does.
+struct Answer;
+
+impl Future for Answer {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(Ok(Response::new(Body::new())))
     }
 }
 
 /// The least that counting can cost: one addition and one subtraction.
 #[derive(Clone)]
 struct Raw {
-    inner: Bare,
+    inner: Bare<1>,
     count: &'static AtomicUsize,
+}
+
+struct RawAnswer {
+    inner: Answer,
+    count: &'static AtomicUsize,
+}
+
+impl Future for RawAnswer {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = Pin::new(&mut self.inner).poll(cx);
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        answer
+    }
 }
 
 impl Service<Request<Body>> for Raw {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Ready<Result<Response<Body>, Infallible>>;
+    type Future = RawAnswer;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
@@ -120,9 +149,10 @@ impl Service<Request<Body>> for Raw {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         self.count.fetch_add(1, Ordering::Relaxed);
-        let future = self.inner.call(request);
-        self.count.fetch_sub(1, Ordering::Relaxed);
-        future
+        RawAnswer {
+            inner: self.inner.call(request),
+            count: self.count,
+        }
     }
 }
 
@@ -153,6 +183,46 @@ impl Service<Request<Body>> for Always429 {
     }
 }
 
+/// What the answer itself costs, decided by nobody: the headers, the body and the extension of a refusal, in as many
+/// allocations.
+#[derive(Clone)]
+struct Loaded429;
+
+impl Service<Request<Body>> for Loaded429 {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = LoadedAnswer;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let problem = Bytes::from_static(br#"{"title":"The server is busy. Retry later."}"#);
+        let mut response = Response::new(Full::new(problem));
+        *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+        *response.headers_mut() = HeaderMap::with_capacity(3);
+        let headers = response.headers_mut();
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(black_box(7_u64)));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let json = HeaderValue::from_static("application/problem+json");
+        headers.insert(header::CONTENT_TYPE, json);
+        response.extensions_mut().insert(black_box([0_u64; 3]));
+        drop(black_box(request));
+        LoadedAnswer(Some(Box::new(response)))
+    }
+}
+
+struct LoadedAnswer(Option<Box<Response<Full<Bytes>>>>);
+
+impl Future for LoadedAnswer {
+    type Output = Result<Response<Full<Bytes>>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(Ok(*self.0.take().expect("polled once")))
+    }
+}
+
 /// A budget with nothing left in it.
 fn full() -> Budget {
     let budget = Budget::fixed(1);
@@ -162,18 +232,23 @@ fn full() -> Budget {
     budget
 }
 
-fn tower(limit: usize) -> TowerLoadShed<ConcurrencyLimit<Bare>> {
+fn tower<const VARIANT: usize>(
+    limit: usize,
+) -> TowerLoadShed<ConcurrencyLimit<Bare<VARIANT>>> {
     TowerLoadShed::new(ConcurrencyLimit::new(Bare, limit))
 }
 
 fn variants() -> Vec<Variant> {
     let count: &'static AtomicUsize = Box::leak(Box::new(Line::default()));
-    let raw = Raw { inner: Bare, count };
+    let raw = Raw {
+        inner: Bare,
+        count,
+    };
     let fixed = LoadShed::ratio(0.85).budget(Budget::fixed(200));
     let adaptive = LoadShed::ratio(0.85);
     let nested = {
         let pool = Budget::fixed(200);
-        let inner = LoadShed::ratio(0.85).budget(&pool).layer(Bare);
+        let inner = LoadShed::ratio(0.85).budget(&pool).layer(Bare::<3>);
         LoadShed::observe().budget(&pool).layer(inner)
     };
     let refuse = LoadShed::ratio(0.85).budget(full());
@@ -181,7 +256,7 @@ fn variants() -> Vec<Variant> {
         .budget(full())
         .retry_after(RetryAfter::fixed(Duration::from_secs(5)));
     let tower_full = {
-        let full = tower(1);
+        let full = tower::<11>(1);
         let mut holder = full.clone();
         let mut cx = Context::from_waker(Waker::noop());
         assert!(holder.poll_ready(&mut cx).is_ready());
@@ -189,7 +264,7 @@ fn variants() -> Vec<Variant> {
         full
     };
     vec![
-        reused("bare service", Bare),
+        reused("bare service", Bare::<0>),
         variant("raw atomics alone", move || {
             move || {
                 black_box(count.fetch_add(1, Ordering::Relaxed));
@@ -202,18 +277,19 @@ fn variants() -> Vec<Variant> {
             }
         }),
         reused("bare + raw atomics", raw),
-        reused("admit, fixed", fixed.layer(Bare)),
-        cloned("admit, fixed, cloned", fixed.layer(Bare)),
-        reused("admit, adaptive", adaptive.layer(Bare)),
-        cloned("admit, adaptive, cloned", adaptive.layer(Bare)),
+        reused("admit, fixed", fixed.layer(Bare::<4>)),
+        cloned("admit, fixed, cloned", fixed.layer(Bare::<5>)),
+        reused("admit, adaptive", adaptive.layer(Bare::<6>)),
+        cloned("admit, adaptive, cloned", adaptive.layer(Bare::<7>)),
         reused("admit, two layers of one budget", nested),
-        reused("admit, tower limit + shed", tower(200)),
-        cloned("admit, tower limit + shed, cloned", tower(200)),
+        reused("admit, tower limit + shed", tower::<12>(200)),
+        cloned("admit, tower limit + shed, cloned", tower::<13>(200)),
         reused("429 without a header", Always429 { retry_after: false }),
         reused("429 with a computed header", Always429 { retry_after: true }),
-        reused("refuse, fixed hint", refuse_fixed.layer(Bare)),
-        reused("refuse, adaptive hint", refuse.layer(Bare)),
-        cloned("refuse, adaptive hint, cloned", refuse.layer(Bare)),
+        reused("429 with all that a refusal carries", Loaded429),
+        reused("refuse, fixed hint", refuse_fixed.layer(Bare::<8>)),
+        reused("refuse, adaptive hint", refuse.layer(Bare::<9>)),
+        cloned("refuse, adaptive hint, cloned", refuse.layer(Bare::<10>)),
         cloned("refuse, tower limit + shed, cloned", tower_full),
     ]
 }

@@ -14,7 +14,7 @@ use tower_service::Service;
 
 use crate::{
     body::ResponseBody,
-    budget::{Admitted, Place, Probe, show},
+    budget::{Place, Probe, show},
     control::Outcome,
 };
 
@@ -79,7 +79,7 @@ where
     S: Service<Request<B>>,
 {
     #[inline]
-    fn new(state: State<S, B>, Admitted { place, probe }: Admitted) -> Self {
+    fn new(state: State<S, B>, place: Place, probe: Option<Probe>) -> Self {
         Self {
             state,
             place,
@@ -88,24 +88,29 @@ where
     }
 
     #[inline]
-    pub(crate) fn called(future: S::Future, admitted: Admitted) -> Self {
-        Self::new(State::Called { future }, admitted)
+    pub(crate) fn called(future: S::Future, place: Place, probe: Option<Probe>) -> Self {
+        Self::new(State::Called { future }, place, probe)
     }
 
-    pub(crate) fn waiting(service: S, request: Request<B>, admitted: Admitted) -> Self {
+    pub(crate) fn waiting(
+        service: S,
+        request: Request<B>,
+        place: Place,
+        probe: Option<Probe>,
+    ) -> Self {
         let request = Some(request);
         let waiting = Box::new(Waiting { service, request });
-        Self::new(State::Waiting { waiting }, admitted)
+        Self::new(State::Waiting { waiting }, place, probe)
     }
 
-    pub(crate) fn failed(error: S::Error, admitted: Admitted) -> Self {
+    pub(crate) fn failed(error: S::Error) -> Self {
         let error = Some(error);
-        Self::new(State::Failed { error }, admitted)
+        Self::new(State::Failed { error }, Place::default(), None)
     }
 
     pub(crate) fn refused(response: Response<Bytes>) -> Self {
         let response = Some(Box::new(response));
-        Self::new(State::Refused { response }, Admitted::default())
+        Self::new(State::Refused { response }, Place::default(), None)
     }
 }
 
@@ -148,8 +153,6 @@ where
                     return Poll::Ready(Ok(response.map(ResponseBody::refused)));
                 }
                 StateProj::Failed { error } => {
-                    this.measurement.end(|| Outcome::Ignored);
-                    *this.place = Place::default();
                     return Poll::Ready(Err(error.take().expect(POLLED_AGAIN)));
                 }
             };

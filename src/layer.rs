@@ -12,7 +12,7 @@ use http::{Request, Response, StatusCode};
 use tower_layer::Layer;
 
 use crate::{
-    budget::{Admitted, Budget, Mode, Refused},
+    budget::{Budget, Mode, Place, Refused},
     handle::Handle,
     invalid::{InvalidSetting, expect_valid},
     refuse::Answers,
@@ -239,7 +239,7 @@ impl Settings {
     }
 
     #[inline]
-    pub(crate) fn admit(&self, threshold: Threshold) -> Result<Admitted, Refused> {
+    pub(crate) fn admit(&self, threshold: Threshold) -> Result<Place, Refused> {
         let mode = if self.dry_run() {
             Mode::DryRun
         } else {
@@ -266,6 +266,7 @@ impl Settings {
         self.threshold.store(threshold.to_bits(), Ordering::Relaxed);
     }
 
+    #[inline]
     pub(crate) fn budget(&self) -> &Budget {
         &self.budget
     }

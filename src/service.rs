@@ -55,32 +55,31 @@ where
         Poll::Ready(Ok(()))
     }
 
+    #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let Some(threshold) = self.decided.take().or_else(|| self.settings.threshold()) else {
+        let Some(threshold) = self.settings.threshold().or_else(|| self.decided.take()) else {
             return self.decide_and_call(request);
         };
-        let mut admitted = match self.settings.admit(threshold) {
-            Ok(admitted) => admitted,
+        let mut place = match self.settings.admit(threshold) {
+            Ok(place) => place,
             Err(Refused) => return ResponseFuture::refused(self.settings.refuse(&request)),
         };
-        let scope = show(&mut admitted.place);
+        let probe = self.settings.budget().measure(&place);
+        let scope = show(&mut place);
         // Nobody is woken by this: if the inner service is not ready, the future asks again with the task's own waker.
         match self.inner.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => {
                 let future = self.inner.call(request);
                 drop(scope);
-                ResponseFuture::called(future, admitted)
+                ResponseFuture::called(future, place, probe)
             }
-            Poll::Ready(Err(error)) => {
-                drop(scope);
-                ResponseFuture::failed(error, admitted)
-            }
+            Poll::Ready(Err(error)) => ResponseFuture::failed(error),
             Poll::Pending => {
                 drop(scope);
                 // The one that was asked goes along, as readiness is its own: a clone's would begin anew.
                 let clone = self.inner.clone();
                 let asked = mem::replace(&mut self.inner, clone);
-                ResponseFuture::waiting(asked, request, admitted)
+                ResponseFuture::waiting(asked, request, place, probe)
             }
         }
     }

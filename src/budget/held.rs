@@ -27,6 +27,11 @@ impl Place {
     pub(super) fn is_some(&self) -> bool {
         self.0.is_some()
     }
+
+    #[inline]
+    pub(super) fn is_of(&self, count: &'static Count) -> bool {
+        self.0.is_some_and(|own| std::ptr::eq(own, count))
+    }
 }
 
 impl Drop for Place {

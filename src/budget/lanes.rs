@@ -2,15 +2,16 @@
 
 use std::{
     cell::Cell,
+    cmp::Reverse,
+    collections::BinaryHeap,
     sync::{
-        OnceLock,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
 };
 
-/// A value for each of the first threads that ask, one more than the machine runs at once, and a last one that all
-/// others share.
+/// A value for each of as many threads as the machine runs at once and one more, and a last one that any others share.
 #[derive(Debug)]
 pub(super) struct Lanes<T>(Box<[Lane<T>]>);
 
@@ -51,20 +52,65 @@ impl<T> Lanes<T> {
     }
 }
 
-/// Threads in the order in which they first asked, from 0.
+/// The smallest number that no other living thread has.
 #[inline]
 fn thread_number() -> usize {
-    static THREADS: AtomicUsize = AtomicUsize::new(0);
-    const UNKNOWN: usize = usize::MAX;
-    thread_local! {
-        static NUMBER: Cell<usize> = const { Cell::new(UNKNOWN) };
-    }
     NUMBER.with(|number| {
         if number.get() == UNKNOWN {
-            number.set(THREADS.fetch_add(1, Ordering::Relaxed));
+            number.set(Returned::claim());
         }
         number.get()
     })
+}
+
+const UNKNOWN: usize = usize::MAX;
+/// Past all lanes: for a thread that is being torn down.
+const NONE: usize = usize::MAX - 1;
+
+thread_local! {
+    static NUMBER: Cell<usize> = const { Cell::new(UNKNOWN) };
+    // Apart, as a thread-local with a destructor is dearer to read.
+    static RETURNED: Returned = const { Returned(Cell::new(NONE)) };
+}
+
+/// Gives a thread's number back at its end. What the thread wrote to its lanes is seen by the next one that has the
+/// number, as both hold the lock in between.
+struct Returned(Cell<usize>);
+
+#[derive(Debug)]
+struct Numbers {
+    free: BinaryHeap<Reverse<usize>>,
+    next: usize,
+}
+
+static NUMBERS: Mutex<Numbers> = Mutex::new(Numbers {
+    free: BinaryHeap::new(),
+    next: 0,
+});
+
+impl Returned {
+    fn claim() -> usize {
+        RETURNED
+            .try_with(|returned| {
+                let mut numbers = NUMBERS.lock().unwrap_or_else(PoisonError::into_inner);
+                let number = numbers.free.pop().map_or(numbers.next, |Reverse(free)| free);
+                numbers.next = numbers.next.max(number + 1);
+                returned.0.set(number);
+                number
+            })
+            .unwrap_or(NONE)
+    }
+}
+
+impl Drop for Returned {
+    fn drop(&mut self) {
+        NUMBER.set(NONE);
+        let number = self.0.get();
+        if number != NONE {
+            let mut numbers = NUMBERS.lock().unwrap_or_else(PoisonError::into_inner);
+            numbers.free.push(Reverse(number));
+        }
+    }
 }
 
 /// A number of events that each thread counts for itself.
@@ -80,18 +126,24 @@ impl LaneCounter {
         Self(Lanes::new())
     }
 
-    /// Returns how many this lane had counted before.
     #[inline]
-    pub(super) fn add(&self, delta: usize) -> usize {
+    pub(super) fn add(&self, delta: usize) {
         match self.0.own() {
             // A load and a store: nobody else writes here, and an atomic addition costs as much as the admission.
             (counter, Writers::ThisThread) => {
                 let before = counter.load(Ordering::Relaxed);
                 counter.store(before.wrapping_add(delta), Ordering::Relaxed);
-                before
             }
-            (counter, Writers::Many) => counter.fetch_add(delta, Ordering::Relaxed),
+            (counter, Writers::Many) => {
+                counter.fetch_add(delta, Ordering::Relaxed);
+            }
         }
+    }
+
+    /// How many this thread's lane has counted.
+    #[inline]
+    pub(super) fn here(&self) -> usize {
+        self.0.own().0.load(Ordering::Relaxed)
     }
 
     pub(super) fn take_one_back(&self) {

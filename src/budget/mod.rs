@@ -73,14 +73,6 @@ pub(crate) enum Mode {
     DryRun,
 }
 
-/// One request that may run.
-#[derive(Debug, Default)]
-pub(crate) struct Admitted {
-    pub(crate) place: Place,
-    /// Only for the requests that are measured.
-    pub(crate) probe: Option<Probe>,
-}
-
 /// There was no room.
 #[derive(Debug)]
 pub(crate) struct Refused;
@@ -260,32 +252,36 @@ impl Budget {
             self.inner.tally.exempt.add_one();
             return Ok(Permit::new(Place::default(), None));
         }
-        match self.acquire(threshold) {
-            Ok(Admitted { place, probe }) => Ok(Permit::new(place, probe)),
-            Err(Refused) => {
-                self.inner.tally.refused.add_one();
-                Err(self.shed(RetryAfter::adaptive()))
-            }
-        }
+        let Ok(place) = self.acquire(threshold) else {
+            self.inner.tally.refused.add_one();
+            return Err(self.shed(RetryAfter::adaptive()));
+        };
+        let probe = self.measure(&place);
+        Ok(Permit::new(place, probe))
     }
 
     /// Decides upon one request that passes a layer.
     #[inline]
-    pub(crate) fn admit(&self, threshold: Threshold, mode: Mode) -> Result<Admitted, Refused> {
+    pub(crate) fn admit(&self, threshold: Threshold, mode: Mode) -> Result<Place, Refused> {
         if threshold.is_exempt() {
             self.inner.tally.exempt.add_one();
-            return Ok(Admitted::default());
+            return Ok(Place::default());
         }
         if let Some(decided) = held::find(|place| self.decide_again(place, threshold, mode)) {
-            return decided.map(|()| Admitted::default());
+            return decided.map(|()| Place::default());
         }
-        match self.acquire(threshold) {
-            Err(Refused) => self.refuse(mode).map(|ghost| Admitted {
-                place: ghost.map(Place::taken).unwrap_or_default(),
-                probe: None,
-            }),
-            admitted => admitted,
-        }
+        self.acquire(threshold).or_else(|Refused| {
+            let ghost = self.refuse(mode)?;
+            Ok(ghost.map(Place::taken).unwrap_or_default())
+        })
+    }
+
+    /// Begins the measurement of a request that has just been admitted, if it is one that is measured.
+    #[inline]
+    pub(crate) fn measure(&self, place: &Place) -> Option<Probe> {
+        let sampler = self.inner.sampler.as_ref()?;
+        let measured = place.is_of(self.count) && sampler.measures(self.inner.tally.admitted_here());
+        measured.then(|| sampler.probe(self))
     }
 
     /// Decides upon a request for which an outer layer of this budget has decided before. `None` if `place` is not one
@@ -314,22 +310,16 @@ impl Budget {
     }
 
     #[inline]
-    fn acquire(&self, threshold: Threshold) -> Result<Admitted, Refused> {
-        let inner = &*self.inner;
-        let Ok(level) = self.count.acquire(|limit| threshold.cap(limit)) else {
+    fn acquire(&self, threshold: Threshold) -> Result<Place, Refused> {
+        match self.count.acquire(|limit| threshold.cap(limit)) {
+            Ok(level) => {
+                self.inner.tally.admit(level.in_flight);
+                Ok(Place::taken(self.count))
+            }
             // 2³² are in flight, and this one is never to be refused: it runs uncounted.
-            return threshold
-                .is_never()
-                .then(Admitted::default)
-                .ok_or(Refused);
-        };
-        let earlier = inner.tally.admit(level.in_flight);
-        let probe = match &inner.sampler {
-            Some(sampler) if sampler.measures(earlier) => Probe::new(self, level),
-            _ => None,
-        };
-        let place = Place::taken(self.count);
-        Ok(Admitted { place, probe })
+            Err(_) if threshold.is_never() => Ok(Place::default()),
+            Err(_) => Err(Refused),
+        }
     }
 
     /// Counts a refusal. That of a dry run is a place among the ghosts.

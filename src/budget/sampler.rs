@@ -75,10 +75,20 @@ impl Sampler {
         self.min..=self.max
     }
 
-    /// Whether the request is measured that was admitted after `earlier` others on its thread.
+    /// Whether the request is measured that is the `nth` one admitted on its thread.
     #[inline]
-    pub(super) fn measures(&self, earlier: usize) -> bool {
-        earlier & self.mask.load(Ordering::Relaxed) == 0
+    pub(super) fn measures(&self, nth: usize) -> bool {
+        nth & self.mask.load(Ordering::Relaxed) == 0
+    }
+
+    #[cold]
+    pub(super) fn probe(&self, budget: &Budget) -> Probe {
+        let since_epoch = Instant::now().saturating_duration_since(self.epoch);
+        Probe {
+            budget: budget.clone(),
+            admitted_at: nanos(since_epoch),
+            level: budget.level(),
+        }
     }
 
     fn record(&self, budget: &Budget, sample: Sample, now: Instant) {
@@ -157,17 +167,6 @@ pub(crate) struct Probe {
 }
 
 impl Probe {
-    /// `None` where the limit is fixed.
-    #[cold]
-    pub(super) fn new(budget: &Budget, level: Level) -> Option<Self> {
-        let epoch = budget.sampler()?.epoch;
-        Some(Self {
-            budget: budget.clone(),
-            admitted_at: nanos(Instant::now().saturating_duration_since(epoch)),
-            level,
-        })
-    }
-
     #[cold]
     pub(crate) fn finish(self, outcome: Outcome) {
         let Some(sampler) = self.budget.sampler() else {

@@ -42,14 +42,19 @@ impl Tally {
         }
     }
 
-    /// Returns how many this thread had admitted before.
     #[inline]
-    pub(super) fn admit(&self, in_flight: u32) -> usize {
+    pub(super) fn admit(&self, in_flight: u32) {
         // Reads before it writes: in a steady state the peak stands.
         if in_flight > self.peak_in_flight.load(Ordering::Relaxed) {
             self.peak_in_flight.fetch_max(in_flight, Ordering::Relaxed);
         }
-        self.admitted.add(1)
+        self.admitted.add(1);
+    }
+
+    /// How many this thread has admitted.
+    #[inline]
+    pub(super) fn admitted_here(&self) -> usize {
+        self.admitted.here()
     }
 
     /// One that an outer layer had admitted was refused by an inner one.
