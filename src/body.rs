@@ -76,7 +76,9 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.project().kind.project() {
-            KindProj::Refused { text } => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            KindProj::Refused { text } => {
+                Poll::Ready(text.take().map(|text| Ok(Frame::data(text))))
+            }
             KindProj::Served { mut body, place } => {
                 let frame = ready!(body.as_mut().poll_frame(cx));
                 if !matches!(frame, Some(Ok(_))) || body.is_end_stream() {

@@ -1,8 +1,6 @@
 use std::sync::Arc;
 
-use crate::{
-    budget::Budget, invalid::InvalidSetting, layer::Settings, threshold::Threshold,
-};
+use crate::{budget::Budget, invalid::InvalidSetting, layer::Settings, threshold::Threshold};
 
 /// Changes a [`LoadShed`](crate::LoadShed) while it runs. A clone changes the same one.
 ///

@@ -67,7 +67,10 @@ where
         let probe = self.settings.budget().measure(&place);
         let scope = show(&mut place);
         // Nobody is woken by this: if the inner service is not ready, the future asks again with the task's own waker.
-        match self.inner.poll_ready(&mut Context::from_waker(Waker::noop())) {
+        match self
+            .inner
+            .poll_ready(&mut Context::from_waker(Waker::noop()))
+        {
             Poll::Ready(Ok(())) => {
                 let future = self.inner.call(request);
                 drop(scope);

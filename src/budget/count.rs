@@ -161,12 +161,10 @@ impl Count {
         let mut seen = self.word.load(Ordering::Relaxed);
         loop {
             let word = seen & (ABANDONED | IN_FLIGHT) | bits;
-            match self.word.compare_exchange_weak(
-                seen,
-                word,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
+            match self
+                .word
+                .compare_exchange_weak(seen, word, Ordering::Relaxed, Ordering::Relaxed)
+            {
                 Ok(before) => return Level::from(before),
                 Err(now) => seen = now,
             }
@@ -182,5 +180,40 @@ impl Count {
         POOL.lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(self);
+    }
+}
+
+#[cfg(all(test, loadshed_loom))]
+#[path = "count_model.rs"]
+mod model;
+
+#[cfg(all(test, not(loadshed_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limit_and_count_fill_their_bits_without_touching_each_other() {
+        let count = Count::claim(u32::MAX >> 1);
+        assert_eq!(count.level().limit, u32::MAX >> 1);
+        count.word.fetch_add(IN_FLIGHT - 1, Ordering::Relaxed);
+        assert!(count.acquire(|_| u32::MAX).is_ok());
+        let full = count.acquire(|_| u32::MAX).unwrap_err();
+        assert_eq!((full.limit, full.in_flight), (u32::MAX >> 1, u32::MAX));
+        count.set_limit(1);
+        let lowered = count.level();
+        assert_eq!((lowered.limit, lowered.in_flight), (1, u32::MAX));
+    }
+
+    #[test]
+    fn the_pool_holds_no_more_counts_than_there_were_at_one_time() {
+        // Other tests use the pool at the same time, a handful of counts each.
+        for _ in 0..10_000 {
+            let count = Count::claim(1);
+            assert!(count.acquire(|_| 1).is_ok());
+            count.abandon();
+            count.release();
+        }
+        let pooled = POOL.lock().unwrap_or_else(PoisonError::into_inner).len();
+        assert!(pooled < 1_000, "{pooled} counts for one at a time");
     }
 }

@@ -29,7 +29,8 @@ pub(super) enum Writers {
 impl<T: Default> Lanes<T> {
     pub(super) fn new() -> Self {
         static LANES: OnceLock<usize> = OnceLock::new();
-        let lanes = *LANES.get_or_init(|| 2 + thread::available_parallelism().map_or(1, usize::from));
+        let lanes =
+            *LANES.get_or_init(|| 2 + thread::available_parallelism().map_or(1, usize::from));
         Self((0..lanes).map(|_| Lane::default()).collect())
     }
 }
@@ -93,7 +94,10 @@ impl Returned {
         RETURNED
             .try_with(|returned| {
                 let mut numbers = NUMBERS.lock().unwrap_or_else(PoisonError::into_inner);
-                let number = numbers.free.pop().map_or(numbers.next, |Reverse(free)| free);
+                let number = numbers
+                    .free
+                    .pop()
+                    .map_or(numbers.next, |Reverse(free)| free);
                 numbers.next = numbers.next.max(number + 1);
                 returned.0.set(number);
                 number

@@ -280,7 +280,8 @@ impl Budget {
     #[inline]
     pub(crate) fn measure(&self, place: &Place) -> Option<Probe> {
         let sampler = self.inner.sampler.as_ref()?;
-        let measured = place.is_of(self.count) && sampler.measures(self.inner.tally.admitted_here());
+        let measured =
+            place.is_of(self.count) && sampler.measures(self.inner.tally.admitted_here());
         measured.then(|| sampler.probe(self))
     }
 
@@ -341,7 +342,11 @@ impl Budget {
     /// What one refused caller is told.
     pub(crate) fn shed(&self, retry_after: RetryAfter) -> Shed {
         let in_flight = self.level().in_flight;
-        let completed = self.inner.tally.admitted().saturating_sub(in_flight as usize);
+        let completed = self
+            .inner
+            .tally
+            .admitted()
+            .saturating_sub(in_flight as usize);
         let progress = Progress {
             completed,
             in_flight,

@@ -13,10 +13,7 @@ use std::{
 use ::http::{HeaderMap, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use bytes::Bytes;
 
-use crate::{
-    invalid::InvalidSetting,
-    shed::Shed,
-};
+use crate::{invalid::InvalidSetting, shed::Shed};
 
 /// How refusals are answered.
 #[derive(Clone)]
@@ -121,7 +118,12 @@ mod tests {
         ] {
             assert!(is_grpc(yes), "{yes}");
         }
-        for no in ["application/json", "application/grpcish", "application/gr", ""] {
+        for no in [
+            "application/json",
+            "application/grpcish",
+            "application/gr",
+            "",
+        ] {
             assert!(!is_grpc(no), "{no}");
         }
     }
@@ -132,6 +134,9 @@ mod tests {
         assert_eq!(whole(Duration::from_nanos(1), second), 1);
         assert_eq!(whole(second, second), 1);
         assert_eq!(whole(Duration::from_millis(1_001), second), 2);
-        assert_eq!(whole(Duration::from_secs(u64::from(u32::MAX)), second), 4_294_967_295);
+        assert_eq!(
+            whole(Duration::from_secs(u64::from(u32::MAX)), second),
+            4_294_967_295
+        );
     }
 }

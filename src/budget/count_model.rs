@@ -1,0 +1,124 @@
+//! All interleavings of the count's operations, under loom:
+//! `RUSTFLAGS="--cfg loadshed_loom" cargo test --lib loom`.
+
+use loom::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use super::{Count, POOL};
+
+/// As many as the limit.
+fn all(limit: u32) -> u32 {
+    limit
+}
+
+fn two(_: u32) -> u32 {
+    2
+}
+
+#[test]
+fn loom_p02_no_interleaving_admits_one_too_many_or_refuses_one_too_few() {
+    loom::model(|| {
+        let count = Count::claim(1);
+        // Held from the start: with it, one of the others finds room, and no two at once.
+        assert!(count.acquire(two).is_ok());
+        let request = move || match count.acquire(two) {
+            Ok(level) => {
+                assert_eq!(level.in_flight, 2, "two at once, this one included");
+                count.release();
+                true
+            }
+            Err(level) => {
+                assert_eq!(level.in_flight, 2, "refused where there was room");
+                false
+            }
+        };
+        let other = thread::spawn(request);
+        let own = request();
+        assert!(own | other.join().unwrap(), "both refused");
+        assert_eq!(count.level().in_flight, 1);
+    });
+}
+
+#[test]
+fn loom_p02_of_two_nested_requests_at_one_too_many_exactly_one_is_refused() {
+    loom::model(|| {
+        let count = Count::claim(2);
+        // Both are counted already, by an outer layer that never sheds.
+        assert!(count.acquire(all).is_ok() && count.acquire(all).is_ok());
+        let one_of_two = |limit: u32| limit / 2;
+        let other = thread::spawn(move || count.keep(one_of_two).is_ok());
+        let own = count.keep(one_of_two).is_ok();
+        assert_ne!(own, other.join().unwrap());
+        assert_eq!(count.level().in_flight, 1);
+    });
+}
+
+#[test]
+fn loom_p05_once_a_limit_is_lowered_nothing_is_admitted_under_the_old_one() {
+    loom::model(|| {
+        let count = Count::claim(2);
+        assert!(count.acquire(all).is_ok());
+        let other = thread::spawn(move || count.acquire(all).is_ok());
+        let before = count.set_limit(1);
+        // Admitted means: before the change.
+        assert_eq!(other.join().unwrap(), before.in_flight == 2);
+        assert_eq!(count.level().limit, 1);
+    });
+}
+
+#[test]
+fn loom_a_place_is_taken_over_with_all_that_was_done_in_it() {
+    loom::model(|| {
+        let count = Count::claim(1);
+        let protected = Arc::new(AtomicUsize::new(0));
+        assert!(count.acquire(all).is_ok());
+        let next = {
+            let protected = Arc::clone(&protected);
+            thread::spawn(move || {
+                if count.acquire(all).is_ok() {
+                    assert_eq!(protected.load(Ordering::Relaxed), 1);
+                }
+            })
+        };
+        protected.store(1, Ordering::Relaxed);
+        count.release();
+        next.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_p03_a_count_goes_back_to_the_pool_exactly_once() {
+    loom::model(|| {
+        let count = Count::claim(2);
+        assert!(count.acquire(all).is_ok() && count.acquire(all).is_ok());
+        let first = thread::spawn(move || count.release());
+        let second = thread::spawn(move || count.release());
+        count.abandon();
+        first.join().unwrap();
+        second.join().unwrap();
+        let pooled = POOL.lock().unwrap();
+        assert_eq!(pooled.len(), 1);
+        assert!(std::ptr::eq(pooled[0], count));
+    });
+}
+
+#[test]
+fn loom_p03_a_count_that_is_handed_out_again_begins_empty() {
+    loom::model(|| {
+        let count = Count::claim(1);
+        assert!(count.acquire(all).is_ok());
+        let permit = thread::spawn(move || count.release());
+        count.abandon();
+        let next = Count::claim(7);
+        let level = next.level();
+        assert_eq!((level.limit, level.in_flight), (7, 0));
+        assert!(next.acquire(all).is_ok());
+        permit.join().unwrap();
+        assert_eq!(next.level().in_flight, 1);
+    });
+}
