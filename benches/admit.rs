@@ -232,18 +232,13 @@ fn full() -> Budget {
     budget
 }
 
-fn tower<const VARIANT: usize>(
-    limit: usize,
-) -> TowerLoadShed<ConcurrencyLimit<Bare<VARIANT>>> {
+fn tower<const VARIANT: usize>(limit: usize) -> TowerLoadShed<ConcurrencyLimit<Bare<VARIANT>>> {
     TowerLoadShed::new(ConcurrencyLimit::new(Bare, limit))
 }
 
 fn variants() -> Vec<Variant> {
     let count: &'static AtomicUsize = Box::leak(Box::new(Line::default()));
-    let raw = Raw {
-        inner: Bare,
-        count,
-    };
+    let raw = Raw { inner: Bare, count };
     let fixed = LoadShed::ratio(0.85).budget(Budget::fixed(200));
     let adaptive = LoadShed::ratio(0.85);
     let nested = {
@@ -285,7 +280,10 @@ fn variants() -> Vec<Variant> {
         reused("admit, tower limit + shed", tower::<12>(200)),
         cloned("admit, tower limit + shed, cloned", tower::<13>(200)),
         reused("429 without a header", Always429 { retry_after: false }),
-        reused("429 with a computed header", Always429 { retry_after: true }),
+        reused(
+            "429 with a computed header",
+            Always429 { retry_after: true },
+        ),
         reused("429 with all that a refusal carries", Loaded429),
         reused("refuse, fixed hint", refuse_fixed.layer(Bare::<8>)),
         reused("refuse, adaptive hint", refuse.layer(Bare::<9>)),
@@ -350,10 +348,7 @@ fn measure(variants: &[Variant]) -> Vec<[f64; 2]> {
             times[1].push(time(variant, 2));
         }
     }
-    rounds
-        .into_iter()
-        .map(|times| times.map(median))
-        .collect()
+    rounds.into_iter().map(|times| times.map(median)).collect()
 }
 
 fn main() {
@@ -365,14 +360,16 @@ fn main() {
     };
     let (bare, raw) = (row("bare service"), row("raw atomics alone"));
 
-    println!("Nanoseconds a request, medians of {ROUNDS} interleaved rounds of {REQUESTS} requests a thread.");
+    println!(
+        "Nanoseconds a request, medians of {ROUNDS} interleaved rounds of {REQUESTS} requests a thread."
+    );
     println!("over bare, in raw: (it - the bare service) / raw atomics alone, in the same run.\n");
     println!("| | 1 thread | over bare, in raw | 2 threads | over bare, in raw | allocations |");
     println!("|---|---:|---:|---:|---:|---:|");
     for (variant, median) in variants.iter().zip(&medians) {
         let mut request = (variant.worker)();
         request();
-        let allocations = allocation_counter::measure(|| request()).count_total;
+        let allocations = allocation_counter::measure(request).count_total;
         let over = |threads: usize| (median[threads] - bare[threads]) / raw[threads];
         println!(
             "| {} | {:.1} | {:.2} | {:.1} | {:.2} | {allocations} |",

@@ -56,7 +56,11 @@ pub(crate) struct Settings {
 }
 
 #[derive(Clone)]
-struct Decide(Arc<dyn Fn(&Request<()>) -> Threshold + Send + Sync>);
+struct Decide(Arc<dyn ByHead>);
+
+trait ByHead: Fn(&Request<()>) -> Threshold + Send + Sync {}
+
+impl<F: Fn(&Request<()>) -> Threshold + Send + Sync> ByHead for F {}
 
 impl Decide {
     /// The closure sees the request's own head, lent to it for as long as it runs.

@@ -1,6 +1,65 @@
+//! Load shedding for [tower](https://docs.rs/tower): a server keeps inside its capacity by refusing what it cannot
+//! carry, early, cheaply, and with a hint when to come back.
+//!
+//! A [`LoadShed`] layer counts the requests in flight against a [`Budget`]. Once a request would take the budget past
+//! a ratio such as 85 %, it is answered `429 Too Many Requests` with a `Retry-After`; a gRPC call gets
+//! `RESOURCE_EXHAUSTED` with a pushback. All others run, and what is left above the ratio stays free for the routes that
+//! are not shed.
+//!
+//! # Quick start
+//!
+//! A pool of 200 workers. Large mails may be refused, as their senders retry; lists may not, as a person waits:
+//!
+//! ```
+//! use axum::{Router, routing::{get, post}};
+//! use loadshed::{Budget, LoadShed};
+//!
+//! # async fn receive() {}
+//! # async fn list() {}
+//! let pool = Budget::fixed(200).named("mail");
+//! let app: Router = Router::new()
+//!     .route("/mail/receive", post(receive).route_layer(LoadShed::ratio(0.85).budget(&pool)))
+//!     .route("/mail/list", get(list))
+//!     .layer(LoadShed::observe().budget(&pool)); // counts all, sheds none
+//! ```
+//!
+//! Up to 170 requests run before `/mail/receive` is refused: 85 % of 200. A request that passes both layers takes one
+//! place.
+//!
+//! Where nobody knows the size of the pool, the budget is learned: `LoadShed::ratio(0.85)` alone.
+//!
+//! # Where in the stack
+//!
+//! Outside of all that waits or costs, so that a refusal is cheap; inside of what must see refusals, such as access
+//! logs and CORS. What is counted is the time from `call` to the end of the response body: of 1,000 requests a second
+//! that take 100 ms each, 100 are in flight (Little's law: L = λ × W); with a buffer in front of the handler that adds
+//! 150 ms, 250 are. A budget around the buffer counts those who wait too, a budget inside does not see them.
+//!
+//! - axum: `.route_layer(…)` for one route, `.layer(…)` around the app. The same value may be used in many places: one
+//!   value is one budget. `Router::route_layer` keeps a 404 a 404.
+//! - tonic: `Server::builder().layer(…)`.
+//! - hyper: `LoadShed::ratio(0.85).layer(service)` within `TowerToHyperService`, once, outside of the accept loop; each
+//!   connection gets a clone.
+//! - Retries belong outside: a refused attempt has left the count while it waits for the next.
+//! - A `Buffer` or a spawn between two layers of one budget makes them count twice, as the inner one no longer runs within
+//!   the outer one.
+//!
+//! Outside of tower, for a queue's consumer or an upgraded connection, [`Budget::try_acquire`] gives a [`Permit`].
+//!
+//! # What it costs
+//!
+//! An admitted request costs one compare-and-swap, one subtraction and some moves; no lock, no allocation and, with a
+//! fixed budget, no clock. `cargo bench --bench admit` measures it beside a bare service and tower's own layers.
+//! A request that finds the inner service not ready is kept in one allocation until it is.
+//!
+//! # Features
+//!
+//! None yet. The default dependencies are http's and tower's traits, `bytes`, `pin-project-lite`, and of tokio the clock.
+//!
+//! # Minimum supported Rust version
+//!
+//! 1.85, as tokio's. Raising it is a minor release.
 #![cfg_attr(docsrs, feature(doc_cfg))]
-
-//! Load shedding for tower.
 
 pub mod control;
 
@@ -30,3 +89,67 @@ pub use self::{
     shed::{Reason, Shed},
     threshold::{Criticality, Threshold},
 };
+
+/// The README's code, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+/// What must not compile, each beside its twin that does.
+///
+/// A permit is one place, so it cannot be cloned:
+///
+/// ```
+/// # use loadshed::{Budget, Threshold};
+/// let permit = Budget::fixed(1).try_acquire(Threshold::NEVER).unwrap();
+/// let moved = permit;
+/// ```
+///
+/// ```compile_fail,E0599
+/// # use loadshed::{Budget, Threshold};
+/// let permit = Budget::fixed(1).try_acquire(Threshold::NEVER).unwrap();
+/// let moved = permit.clone();
+/// ```
+///
+/// A response body that is not made of `Bytes` cannot be exchanged for a refusal's:
+///
+/// ```
+/// # use std::convert::Infallible;
+/// # use bytes::Bytes;
+/// # use http::{Request, Response};
+/// # use http_body_util::Full;
+/// # use loadshed::LoadShed;
+/// # use tower::{Layer, Service};
+/// let inner = tower::service_fn(async |_: Request<()>| {
+///     Ok::<_, Infallible>(Response::new(Full::new(Bytes::from("text"))))
+/// });
+/// LoadShed::ratio(0.85).layer(inner).call(Request::new(()));
+/// ```
+///
+/// ```compile_fail
+/// # use std::{convert::Infallible, io::Cursor};
+/// # use http::{Request, Response};
+/// # use http_body_util::Full;
+/// # use loadshed::LoadShed;
+/// # use tower::{Layer, Service};
+/// let inner = tower::service_fn(async |_: Request<()>| {
+///     Ok::<_, Infallible>(Response::new(Full::new(Cursor::new("text"))))
+/// });
+/// LoadShed::ratio(0.85).layer(inner).call(Request::new(()));
+/// ```
+///
+/// `retry_after` takes a hint, which cannot be zero, and not a bare duration, which can:
+///
+/// ```
+/// # use std::time::Duration;
+/// # use loadshed::{LoadShed, RetryAfter};
+/// let shed = LoadShed::ratio(0.85).retry_after(RetryAfter::fixed(Duration::from_secs(5)));
+/// ```
+///
+/// ```compile_fail,E0308
+/// # use std::time::Duration;
+/// # use loadshed::{LoadShed, RetryAfter};
+/// let shed = LoadShed::ratio(0.85).retry_after(Duration::from_secs(5));
+/// ```
+#[cfg(doctest)]
+struct Misuse;

@@ -98,11 +98,9 @@ impl Drop for Scope<'_> {
 
 /// The innermost place shown for which `decide` has an answer. It may take the place away, or put another there.
 #[inline]
-pub(super) fn find<T>(
-    mut decide: impl FnMut(&Cell<Option<&'static Count>>) -> Option<T>,
-) -> Option<T> {
+pub(super) fn find<T>(decide: impl FnMut(&Cell<Option<&'static Count>>) -> Option<T>) -> Option<T> {
     SHOWN.with(|stack| {
         let shown = stack.places.get(..stack.depth.get())?;
-        shown.iter().rev().find_map(|place| decide(place))
+        shown.iter().rev().find_map(decide)
     })
 }

@@ -381,7 +381,7 @@ fn checked_limit(limit: usize, min: usize, max: usize) -> Result<u32, InvalidSet
     }
 }
 
-impl From<&Budget> for Budget {
+impl From<&Self> for Budget {
     fn from(budget: &Self) -> Self {
         budget.clone()
     }

@@ -13,7 +13,7 @@ use crate::invalid::{InvalidSetting, expect_valid};
 /// answer that says so (503, 504), or a caller who gave up after half a second or more.
 ///
 /// This is additive-increase, multiplicative-decrease (Chiu and Jain, 1989) on a windowed percentile, with one decrease
-/// per episode: after one, only requests that were admitted under the new limit are judged.
+/// per episode: after any change, only requests that were admitted under the new limit are judged.
 ///
 /// Its objective of a second is absolute. A server whose healthy answers take longer than that wants
 /// [`Budget::fixed`](crate::Budget::fixed).
@@ -36,7 +36,7 @@ pub struct Adaptive {
 /// What has been seen since the last decision.
 #[derive(Clone, Debug, Default)]
 struct Judged {
-    /// Only what was admitted after this counts.
+    /// The last change. Only what was admitted after it counts.
     since: Option<Instant>,
     overloaded: usize,
     total: usize,
@@ -54,7 +54,7 @@ const OVERLOADED_SHARE: usize = 10;
 /// Fewer samples decide nothing: with 10, one slow answer alone is not yet more than one in ten.
 const ENOUGH: usize = 10;
 
-/// A step up is a twentieth: after a cut to half, some 15 windows lead back.
+/// A step up is a twentieth: after a cut to half, some 15 steps lead back, each as long as requests take.
 const STEP: usize = 20;
 
 impl Default for Adaptive {
@@ -155,31 +155,38 @@ impl Adaptive {
         if total < ENOUGH {
             return Decision::new(window.limit, "too few samples");
         }
-        self.judged.overloaded = 0;
-        self.judged.total = 0;
-        if overloaded * OVERLOADED_SHARE > total {
-            self.judged.since = Some(window.now);
+        let decision = if overloaded * OVERLOADED_SHARE > total {
             let half = window.limit.min(window.in_flight) / 2;
-            return Decision::new(half.max(self.min), "overload");
-        }
-        if window.refused > 0 {
+            Decision::new(half.max(self.min), "overload")
+        } else if window.refused > 0 {
             let more = window.limit + (window.limit / STEP).max(1);
-            return Decision::new(more.min(self.max), "room to try");
-        }
-        Decision::new(window.limit, "enough")
+            Decision::new(more.min(self.max), "room to try")
+        } else {
+            Decision::new(window.limit, "enough")
+        };
+        let changed = decision.limit != window.limit;
+        self.judged = Judged {
+            since: if changed {
+                Some(window.now)
+            } else {
+                self.judged.since
+            },
+            ..Judged::default()
+        };
+        decision
     }
 }
 
 impl Judged {
     fn take_in(&mut self, sample: &Sample) {
-        let before_the_cut = self.since.is_some_and(|since| sample.admitted_at < since);
+        let under_an_older_limit = self.since.is_some_and(|since| sample.admitted_at < since);
         let overload = match sample.outcome {
             Outcome::Ignored => return,
             Outcome::Cancelled if sample.latency < GAVE_UP => return,
             Outcome::Cancelled | Outcome::Overload => true,
             Outcome::Success => sample.latency > TOO_SLOW,
         };
-        if !before_the_cut {
+        if !under_an_older_limit {
             self.total += 1;
             self.overloaded += usize::from(overload);
         }
@@ -200,5 +207,88 @@ impl Controller for Adaptive {
             self.judged.take_in(sample);
         }
         self.decide(window)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `count` samples that were admitted at `at`, with this latency and outcome.
+    fn samples(count: usize, at: Instant, latency: Duration, outcome: Outcome) -> Vec<Sample> {
+        let mut sample = Sample::new(at);
+        sample.latency = latency;
+        sample.outcome = outcome;
+        vec![sample; count]
+    }
+
+    fn window(now: Instant, limit: usize, refused: usize, samples: &[Sample]) -> Window<'_> {
+        let mut window = Window::new(now, limit);
+        window.in_flight = limit;
+        window.refused = refused;
+        window.samples = samples;
+        window
+    }
+
+    const QUICK: Duration = Duration::from_millis(100);
+    const SLOW: Duration = Duration::from_millis(1_001);
+
+    #[test]
+    fn more_than_one_in_ten_slow_answers_halve_what_is_in_flight() {
+        let (mut law, now) = (Adaptive::default(), Instant::now());
+        let mut one_in_ten = samples(18, now, QUICK, Outcome::Success);
+        one_in_ten.extend(samples(2, now, SLOW, Outcome::Success));
+        let decision = law.update(&window(now, 100, 0, &one_in_ten));
+        assert_eq!(decision, Decision::new(100, "enough"));
+
+        let mut more = samples(17, now, QUICK, Outcome::Success);
+        more.extend(samples(3, now, SLOW, Outcome::Success));
+        let decision = law.update(&window(now, 100, 0, &more));
+        assert_eq!(decision, Decision::new(50, "overload"));
+    }
+
+    #[test]
+    fn one_episode_is_one_decrease() {
+        let (mut law, start) = (Adaptive::default(), Instant::now());
+        let slow = samples(20, start, SLOW, Outcome::Success);
+        let cut_at = start + Duration::from_secs(1);
+        assert_eq!(law.update(&window(cut_at, 100, 5, &slow)).limit, 50);
+        // Those were admitted before the cut and say nothing about it.
+        let later = cut_at + QUICK;
+        let decision = law.update(&window(later, 50, 5, &slow));
+        assert_eq!(decision, Decision::new(50, "too few samples"));
+        // These were admitted under it.
+        let still = samples(20, cut_at, SLOW, Outcome::Success);
+        assert_eq!(law.update(&window(later, 50, 5, &still)).limit, 25);
+    }
+
+    #[test]
+    fn it_grows_only_while_somebody_is_refused() {
+        let (mut law, now) = (Adaptive::default(), Instant::now());
+        let quick = samples(20, now, QUICK, Outcome::Success);
+        assert_eq!(law.update(&window(now, 100, 0, &quick)).limit, 100);
+        assert_eq!(law.update(&window(now, 100, 1, &quick)).limit, 105);
+        assert_eq!(law.update(&window(now, 3, 1, &quick)).limit, 4);
+    }
+
+    #[test]
+    fn quick_errors_and_callers_who_just_left_are_no_evidence() {
+        let (mut law, now) = (Adaptive::default(), Instant::now());
+        let mut mixed = samples(50, now, QUICK, Outcome::Ignored);
+        mixed.extend(samples(50, now, QUICK, Outcome::Cancelled));
+        let decision = law.update(&window(now, 100, 1, &mixed));
+        assert_eq!(decision, Decision::new(100, "too few samples"));
+        let gave_up = samples(20, now, GAVE_UP, Outcome::Cancelled);
+        assert_eq!(law.update(&window(now, 100, 1, &gave_up)).limit, 50);
+    }
+
+    #[test]
+    fn it_stays_between_floor_and_ceiling() {
+        let mut law = Adaptive::default().min(4).max(10);
+        let now = Instant::now();
+        let slow = samples(20, now, Duration::ZERO, Outcome::Overload);
+        assert_eq!(law.update(&window(now, 5, 0, &slow)).limit, 4);
+        let quick = samples(20, now, QUICK, Outcome::Success);
+        assert_eq!(law.update(&window(now, 10, 1, &quick)).limit, 10);
     }
 }

@@ -1,0 +1,72 @@
+//! The learned budget, in virtual time and with the real layer in the path.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use loadshed::{Budget, LoadShed, Snapshot};
+use tokio::{
+    sync::Semaphore,
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use tower::{Layer, Service};
+
+/// Ten workers of 100 ms: 100 requests a second.
+const WORKERS: usize = 10;
+const WORK: Duration = Duration::from_millis(100);
+/// What a caller waits at most. Work that is queued for it goes on.
+const DEADLINE: Duration = Duration::from_secs(1);
+
+/// Answers within the deadline, and the budget's figures, over the last ten of `seconds` at this rate.
+async fn run(rate: u32, seconds: u32) -> (usize, Snapshot) {
+    let workers = Arc::new(Semaphore::new(WORKERS));
+    let inner = tower::service_fn(move |_: Request<()>| {
+        let workers = Arc::clone(&workers);
+        let work = tokio::spawn(async move {
+            let _worker = workers.acquire_owned().await;
+            sleep(WORK).await;
+        });
+        async move {
+            let _ = work.await;
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
+        }
+    });
+    let budget = Budget::adaptive();
+    let mut service = LoadShed::ratio(0.85).budget(&budget).layer(inner);
+
+    let (start, gap) = (Instant::now(), Duration::from_secs(1) / rate);
+    let judged_from = start + Duration::from_secs(u64::from(seconds) - 10);
+    let mut callers = JoinSet::new();
+    for nth in 0..rate * seconds {
+        sleep_until(start + gap * nth).await;
+        let call = service.call(Request::new(()));
+        callers.spawn(async move {
+            let answer = timeout(DEADLINE, call).await;
+            let served = matches!(answer, Ok(Ok(response)) if response.status().is_success());
+            served && Instant::now() >= judged_from
+        });
+    }
+    let mut good = 0;
+    while let Some(served) = callers.join_next().await {
+        good += usize::from(served.unwrap());
+    }
+    (good, budget.snapshot())
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_refused_below_capacity() {
+    let (good, budget) = run(80, 60).await;
+    assert_eq!((budget.refused, budget.in_flight), (0, 0));
+    assert!(good >= 800, "{good} of 800 served");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_overloaded_server_goes_on_serving() {
+    // Without shedding the queue grows without end, and no answer is in time.
+    let (good, budget) = run(300, 120).await;
+    assert_eq!(budget.in_flight, 0);
+    assert!(budget.limit < 200, "the limit is {}", budget.limit);
+    assert!(good >= 700, "{good} of 1000 that could have been served");
+}
