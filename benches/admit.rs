@@ -1,4 +1,4 @@
-//! What one request costs: `cargo bench --bench admit`.
+//! What one request costs: `cargo bench --bench admit`, or `-- refuse fixed` behind it for the rows with those words.
 //!
 //! All variants run in one process, in interleaved rounds, so that what slows the machine slows them all; each figure
 //! is the median of the rounds. criterion and divan measure one variant after the other, and a noisy machine then
@@ -156,6 +156,73 @@ impl Service<Request<Body>> for Raw {
     }
 }
 
+/// The least that a layer can do which holds its place to the end of the body: an `Arc`, a compare-and-swap, a guard.
+#[derive(Clone)]
+struct Sketch {
+    inner: Bare<2>,
+    count: Arc<Line>,
+}
+
+struct Guard(Arc<Line>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Release);
+    }
+}
+
+struct SketchAnswer {
+    inner: Answer,
+    guard: Option<Guard>,
+}
+
+#[expect(dead_code, reason = "held, not read")]
+struct SketchBody {
+    body: Body,
+    guard: Option<Guard>,
+}
+
+impl Service<Request<Body>> for Sketch {
+    type Response = Response<SketchBody>;
+    type Error = Infallible;
+    type Future = SketchAnswer;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> SketchAnswer {
+        let mut seen = self.count.load(Ordering::Relaxed);
+        while let Err(now) =
+            self.count
+                .compare_exchange_weak(seen, seen + 1, Ordering::Acquire, Ordering::Relaxed)
+        {
+            assert!(now < 170, "the benchmark never fills it");
+            seen = now;
+        }
+        let guard = Some(Guard(Arc::clone(&self.count)));
+        SketchAnswer {
+            inner: self.inner.call(request),
+            guard,
+        }
+    }
+}
+
+impl Future for SketchAnswer {
+    type Output = Result<Response<SketchBody>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Poll::Ready(Ok(response)) = Pin::new(&mut self.inner).poll(cx) else {
+            return Poll::Pending;
+        };
+        let guard = self.guard.take();
+        Poll::Ready(Ok(response.map(|body| SketchBody {
+            guard: guard.filter(|_| !http_body::Body::is_end_stream(&body)),
+            body,
+        })))
+    }
+}
+
 /// The least that a refusal can cost, with and without headers.
 #[derive(Clone)]
 struct Always429 {
@@ -239,6 +306,10 @@ fn tower<const VARIANT: usize>(limit: usize) -> TowerLoadShed<ConcurrencyLimit<B
 fn variants() -> Vec<Variant> {
     let count: &'static AtomicUsize = Box::leak(Box::new(Line::default()));
     let raw = Raw { inner: Bare, count };
+    let sketch = Sketch {
+        inner: Bare,
+        count: Arc::default(),
+    };
     let fixed = LoadShed::ratio(0.85).budget(Budget::fixed(200));
     let adaptive = LoadShed::ratio(0.85);
     let nested = {
@@ -272,6 +343,8 @@ fn variants() -> Vec<Variant> {
             }
         }),
         reused("bare + raw atomics", raw),
+        reused("sketch of a layer", sketch.clone()),
+        cloned("sketch of a layer, cloned", sketch),
         reused("admit, fixed", fixed.layer(Bare::<4>)),
         cloned("admit, fixed, cloned", fixed.layer(Bare::<5>)),
         reused("admit, adaptive", adaptive.layer(Bare::<6>)),
@@ -334,6 +407,20 @@ fn time(variant: &Variant, threads: usize) -> f64 {
     })
 }
 
+/// All, or those whose name has one of the words in it that stand behind `--`, and what they are compared to.
+fn chosen(mut variants: Vec<Variant>) -> Vec<Variant> {
+    let words: Vec<_> = std::env::args()
+        .skip(1)
+        .filter(|word| word != "--bench")
+        .collect();
+    let wanted = |name: &str| words.iter().any(|word| name.contains(word));
+    let compared = ["bare service", "raw atomics alone"];
+    if !words.is_empty() {
+        variants.retain(|variant| compared.contains(&variant.name) || wanted(variant.name));
+    }
+    variants
+}
+
 fn median(mut times: Vec<f64>) -> f64 {
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
@@ -352,7 +439,7 @@ fn measure(variants: &[Variant]) -> Vec<[f64; 2]> {
 }
 
 fn main() {
-    let variants = variants();
+    let variants = chosen(variants());
     let medians = measure(&variants);
     let row = |name: &str| {
         let at = variants.iter().position(|variant| variant.name == name);

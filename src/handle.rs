@@ -29,6 +29,7 @@ impl Handle {
     }
 
     /// Refuses once more than `ratio` of the budget would be in flight. A layer that only observed sheds from now on.
+    /// Where [`LoadShed::threshold`](crate::LoadShed::threshold) was given a closure, that goes on deciding.
     ///
     /// # Errors
     ///

@@ -197,7 +197,8 @@ impl Line {
         if won {
             self.completed.store(progress.completed, Ordering::Relaxed);
             if lull <= LULL {
-                self.gap.store(elapsed / completed, Ordering::Relaxed);
+                self.gap
+                    .store((elapsed / completed).max(1), Ordering::Relaxed);
             }
         }
         match self.gap.load(Ordering::Relaxed) {

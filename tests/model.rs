@@ -205,12 +205,15 @@ impl Model {
     }
 }
 
+/// A request without a head yet, and what ends it.
+type Pending = (Pin<Box<ResponseFuture<Inner, ()>>>, Remote);
+
 struct System {
     budget: Budget,
     handle: Handle,
     inner: Inner,
     services: Vec<LoadShedService<Inner>>,
-    pending: Vec<(Pin<Box<ResponseFuture<Inner, ()>>>, Remote)>,
+    pending: Vec<Pending>,
     bodies: Vec<Pin<Box<ResponseBody<Frames>>>>,
     permits: Vec<Permit>,
     model: Model,

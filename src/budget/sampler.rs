@@ -132,7 +132,8 @@ impl Sampler {
             // A law that panics is somebody's bug, but not of the request that happened to close the window.
             match catch_unwind(AssertUnwindSafe(|| controller.update(&window))) {
                 Ok(decision) => budget.move_limit(decision.limit.clamp(self.min, self.max)),
-                Err(_) => law.controller = None,
+                // Nor is one that panics again when it is dropped.
+                Err(_) => drop(catch_unwind(AssertUnwindSafe(|| law.controller = None))),
             }
         }
         law.opened = now;
