@@ -76,6 +76,12 @@ impl Ratio {
             const FIVES: u64 = 5_u64.pow(USUAL_PLACES);
             return ((product >> USUAL_PLACES) as u64 / FIVES) as u32;
         }
+        self.of_long(product)
+    }
+
+    /// Apart: a division of 128 bits is long code, which nobody who writes 0.85 comes by.
+    #[cold]
+    fn of_long(self, product: u128) -> u32 {
         match 10_u128.checked_pow(self.places) {
             Some(scale) => (product / scale) as u32,
             None => 0,
