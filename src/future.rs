@@ -16,6 +16,7 @@ use crate::{
     body::ResponseBody,
     budget::{Place, Probe, show},
     control::Outcome,
+    shed::Shed,
 };
 
 pin_project! {
@@ -59,10 +60,21 @@ struct Waiting<S, B> {
 struct Measurement(Option<Probe>);
 
 impl Measurement {
+    /// Without a sample, if an inner layer has refused the request and taken its place away.
     #[inline]
-    fn end(&mut self, outcome: impl FnOnce() -> Outcome) {
+    fn check(&mut self, place: &Place) {
+        if self.0.as_ref().is_some_and(|probe| !probe.is_of(place)) {
+            self.0 = None;
+        }
+    }
+
+    /// Without a sample, if that is no outcome.
+    #[inline]
+    fn end(&mut self, outcome: impl FnOnce() -> Option<Outcome>) {
         if let Some(probe) = self.0.take() {
-            probe.finish(outcome());
+            if let Some(outcome) = outcome() {
+                probe.finish(outcome);
+            }
         }
     }
 }
@@ -70,7 +82,7 @@ impl Measurement {
 impl Drop for Measurement {
     #[inline]
     fn drop(&mut self) {
-        self.end(|| Outcome::Cancelled);
+        self.end(|| Some(Outcome::Cancelled));
     }
 }
 
@@ -80,10 +92,12 @@ where
 {
     #[inline]
     fn new(state: State<S, B>, place: Place, probe: Option<Probe>) -> Self {
+        let mut measurement = Measurement(probe);
+        measurement.check(&place);
         Self {
             state,
             place,
-            measurement: Measurement(probe),
+            measurement,
         }
     }
 
@@ -127,8 +141,10 @@ where
             let called = match this.state.as_mut().project() {
                 StateProj::Called { future } => {
                     let shown = show(this.place);
-                    let result = ready!(future.poll(cx));
+                    let polled = future.poll(cx);
                     drop(shown);
+                    this.measurement.check(this.place);
+                    let result = ready!(polled);
                     this.measurement.end(|| outcome(&result));
                     let place = mem::take(this.place);
                     return Poll::Ready(
@@ -136,17 +152,16 @@ where
                     );
                 }
                 StateProj::Waiting { waiting } => {
-                    let _shown = show(this.place);
-                    match ready!(waiting.service.poll_ready(cx)) {
-                        Ok(()) => {
-                            let request = waiting.request.take().expect("it is called once");
-                            waiting.service.call(request)
-                        }
-                        Err(error) => {
-                            this.measurement.end(|| Outcome::Ignored);
-                            return Poll::Ready(Err(error));
-                        }
+                    let shown = show(this.place);
+                    let ready = ready!(waiting.service.poll_ready(cx));
+                    if let Err(error) = ready {
+                        drop(shown);
+                        this.measurement.end(|| Some(Outcome::Ignored));
+                        *this.place = Place::default();
+                        return Poll::Ready(Err(error));
                     }
+                    let request = waiting.request.take().expect(POLLED_AGAIN);
+                    waiting.service.call(request)
                 }
                 StateProj::Refused { response } => {
                     let response = response.take().expect(POLLED_AGAIN);
@@ -163,12 +178,19 @@ where
 
 const POLLED_AGAIN: &str = "a response future is not polled after it was ready";
 
-fn outcome<R, E>(result: &Result<Response<R>, E>) -> Outcome {
-    match result.as_ref().map(Response::status) {
-        Ok(StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT) => Outcome::Overload,
-        Ok(status) if !status.is_server_error() => Outcome::Success,
-        _ => Outcome::Ignored,
+/// `None` for a refusal further in, of whatever budget: it says nothing about how long requests take.
+fn outcome<R, E>(result: &Result<Response<R>, E>) -> Option<Outcome> {
+    let Ok(response) = result else {
+        return Some(Outcome::Ignored);
+    };
+    if response.extensions().get::<Shed>().is_some() {
+        return None;
     }
+    Some(match response.status() {
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => Outcome::Overload,
+        status if status.is_server_error() => Outcome::Ignored,
+        _ => Outcome::Success,
+    })
 }
 
 impl<S, B> fmt::Debug for ResponseFuture<S, B>

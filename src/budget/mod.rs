@@ -264,7 +264,7 @@ impl Budget {
     #[inline]
     pub(crate) fn admit(&self, threshold: Threshold, mode: Mode) -> Result<Place, Refused> {
         if threshold.is_exempt() {
-            self.inner.tally.exempt.add_one();
+            self.pass(mode);
             return Ok(Place::default());
         }
         if let Some(decided) = held::find(|place| self.decide_again(place, threshold, mode)) {
@@ -274,6 +274,17 @@ impl Budget {
             let ghost = self.refuse(mode)?;
             Ok(ghost.map(Place::taken).unwrap_or_default())
         })
+    }
+
+    /// Counts one that is exempt; but not in a dry run that has refused it further out, and would not have seen it here.
+    fn pass(&self, mode: Mode) {
+        let is_ghost = |place: &Cell<Option<&'static Count>>| {
+            let held = place.get()?;
+            std::ptr::eq(held, self.inner.ghosts).then_some(())
+        };
+        if mode == Mode::Enforce || held::find(is_ghost).is_none() {
+            self.inner.tally.exempt.add_one();
+        }
     }
 
     /// Begins the measurement of a request that has just been admitted, if it is one that is measured.
@@ -357,6 +368,10 @@ impl Budget {
 
     fn level(&self) -> Level {
         self.count.level()
+    }
+
+    fn holds(&self, place: &Place) -> bool {
+        place.is_of(self.count)
     }
 
     fn sampler(&self) -> Option<&Sampler> {

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Budget, count::Level, lanes::Lanes};
+use super::{Budget, count::Level, held::Place, lanes::Lanes};
 use crate::control::{Controller, Outcome, Sample, Window};
 
 /// Measures requests, and shows them to the law a window at a time.
@@ -168,6 +168,11 @@ pub(crate) struct Probe {
 }
 
 impl Probe {
+    /// Whether the request is still in the count: if an inner layer has refused it, then it is no sample.
+    pub(crate) fn is_of(&self, place: &Place) -> bool {
+        self.budget.holds(place)
+    }
+
     #[cold]
     pub(crate) fn finish(self, outcome: Outcome) {
         let Some(sampler) = self.budget.sampler() else {

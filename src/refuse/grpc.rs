@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header::CONTENT_TYPE};
 
-use super::whole;
+use super::{number, whole};
 use crate::shed::Shed;
 
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -28,6 +28,6 @@ pub(super) fn response(content_type: HeaderValue, shed: &Shed) -> Response<Bytes
     headers.insert(CONTENT_TYPE, content_type);
     headers.insert(STATUS, RESOURCE_EXHAUSTED);
     headers.insert(MESSAGE, BUSY);
-    headers.insert(PUSHBACK, HeaderValue::from(milliseconds));
+    headers.insert(PUSHBACK, number(milliseconds));
     response
 }

@@ -8,7 +8,7 @@ use http::{
     header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
 };
 
-use super::whole;
+use super::{number, whole};
 use crate::shed::Shed;
 
 pub(super) fn response(status: StatusCode, problem: Bytes, shed: &Shed) -> Response<Bytes> {
@@ -18,7 +18,7 @@ pub(super) fn response(status: StatusCode, problem: Bytes, shed: &Shed) -> Respo
     *response.status_mut() = status;
     *response.headers_mut() = HeaderMap::with_capacity(3);
     let headers = response.headers_mut();
-    headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    headers.insert(RETRY_AFTER, number(seconds));
     // RFC 6585, 4: a 429 must not be stored. A cache may store others.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(

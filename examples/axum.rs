@@ -1,0 +1,155 @@
+//! A mail service that stays inside its pool.
+//!
+//! The pool carries 200 requests at once. `POST /mail/receive` is opted in to shedding at 85 % of
+//! it, so at most 170 mails are received at once; whoever lists mails finds the rest free, always.
+//!
+//! ```text
+//! cargo run --release --example axum
+//! ```
+//!
+//! In another terminal, 300 mails at once, of which 170 are taken, and when the others are to come back:
+//!
+//! ```text
+//! curl -Z --parallel-immediate --parallel-max 300 --no-progress-meter -o /dev/null \
+//!     -w '%{http_code} Retry-After: %header{retry-after}\n' -d mail \
+//!     'http://127.0.0.1:3000/mail/receive?[1-300]' | sort | uniq -c
+//! curl http://127.0.0.1:3000/pool
+//! ```
+//!
+//! Or let it serve and send itself ten times what the pool carries, for 10 seconds, and print what
+//! came of it. The curl lines work meanwhile; with `-i`, a refusal shows its headers:
+//!
+//! ```text
+//! cargo run --release --example axum -- --load 10
+//! curl -i -d mail http://127.0.0.1:3000/mail/receive
+//! ```
+
+#[path = "support/load.rs"]
+mod load;
+
+use std::{
+    error::Error,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    extract::State,
+    http::StatusCode,
+    routing::{get, post},
+};
+use loadshed::{Budget, LoadShed};
+use tokio::{net::TcpListener, time::sleep};
+
+pub(crate) use self::load::Load;
+
+const ADDRESS: &str = "127.0.0.1:3000";
+
+/// What the service carries at once. Yours comes from what it depends on: workers, connections.
+pub(crate) const POOL: usize = 200;
+
+/// How long the back end takes for a mail. It is slow, not busy: no processor would show it.
+const BACK_END: Duration = Duration::from_millis(100);
+
+const LARGEST_MAIL: usize = 10 << 20;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let load = Load::from_args()?;
+    let listener = TcpListener::bind(ADDRESS)
+        .await
+        .map_err(|error| format!("cannot listen on {ADDRESS}: {error}"))?;
+    println!("listening on http://{ADDRESS}");
+
+    let pool = Budget::fixed(POOL).named("mail");
+    let calls = Calls::default();
+    let server = serve(listener, pool.clone(), calls.clone());
+    let Some(load) = load else {
+        return Ok(server.await?);
+    };
+    tokio::spawn(server);
+    let totals = load.drive(ADDRESS.parse()?, &pool).await;
+    println!("\n{totals}");
+    println!("most mails received at once: {}", calls.most());
+    println!("in flight afterwards: {}", pool.in_flight());
+    totals.check()?;
+    Ok(())
+}
+
+pub(crate) async fn serve(listener: TcpListener, pool: Budget, calls: Calls) -> io::Result<()> {
+    axum::serve(listener, app(&pool, calls)).await
+}
+
+pub(crate) fn app(pool: &Budget, calls: Calls) -> Router {
+    // On the route, so that a GET of it is still a 405.
+    let receive = post(receive).route_layer(LoadShed::ratio(0.85).budget(pool));
+    let counted = Router::new()
+        .route("/mail/receive", receive)
+        .route("/mail/list", get(list))
+        .with_state(calls)
+        // Counts everything, and sheds nothing. A mail passes both layers and is counted once.
+        .layer(LoadShed::observe().budget(pool));
+
+    // Not counted, as it is merged after the layer: what watches the pool is no part of its load.
+    Router::new()
+        .route("/pool", get(show))
+        .with_state(pool.clone())
+        .merge(counted)
+}
+
+/// It runs once there is a place for the mail, which is held while the mail still arrives, too.
+async fn receive(State(calls): State<Calls>, mail: Body) -> Result<String, StatusCode> {
+    let _call = calls.enter();
+    let mail = to_bytes(mail, LARGEST_MAIL)
+        .await
+        .map_err(|_| StatusCode::BAD_REQUEST)?;
+    sleep(BACK_END).await;
+    Ok(format!("received {} bytes\n", mail.len()))
+}
+
+async fn list() -> &'static str {
+    "no mails\n"
+}
+
+async fn show(State(pool): State<Budget>) -> String {
+    format!("{:#?}\n", pool.snapshot())
+}
+
+/// How many calls of a handler run at once, by the handler's own count.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Calls(Arc<CallCount>);
+
+#[derive(Debug, Default)]
+struct CallCount {
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+/// One call, until it is dropped: with the handler's end, or with its future if the client leaves.
+struct Call(Calls);
+
+impl Calls {
+    fn enter(&self) -> Call {
+        let now = self.0.now.fetch_add(1, Ordering::Relaxed) + 1;
+        self.0.most.fetch_max(now, Ordering::Relaxed);
+        Call(self.clone())
+    }
+
+    /// The most that ever ran at once.
+    pub(crate) fn most(&self) -> usize {
+        self.0.most.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let Self(calls) = self;
+        calls.0.now.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,316 @@
+//! A load that asks for ten times what the pool carries, over real sockets, and does not relent.
+//!
+//! 2,000 clients send a mail every 100 ms, whatever the answers before it said: they ignore
+//! `Retry-After`, as a bad retry loop does. A client that still waits for an answer skips its turn,
+//! so it is an open load up to 2,000 requests in the air. They share 20 HTTP/2 connections, as a
+//! process may often open no more than 1,024 files.
+//!
+//! Beside them someone lists mails. Its latency is taken from the moment at which the request was
+//! due: if the machine is too busy to send it, then that counts, too.
+//!
+//! The peak is a little above what `/mail/receive` may take: the layer around the whole app counts
+//! the lists, and each mail until the layer at its route has refused it.
+
+use std::{
+    env,
+    error::Error,
+    fmt, mem,
+    net::SocketAddr,
+    ops::AddAssign,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    body::{Body, Bytes},
+    http::{HeaderMap, Request, StatusCode, header::RETRY_AFTER},
+};
+use http_body_util::BodyExt;
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use loadshed::Budget;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval_at},
+};
+
+const CONNECTIONS: u32 = 20;
+const CLIENTS_PER_CONNECTION: u32 = 100;
+/// The back end takes as long for a mail, so the pool carries 2,000 a second. This is ten times that.
+const TURN: Duration = Duration::from_millis(100);
+const LIST_TURN: Duration = Duration::from_millis(5);
+const SECOND: Duration = Duration::from_secs(1);
+
+const HEAD: &str =
+    "second admitted/s refused/s  in flight  peak  limit  list ok/s  list p99  Retry-After";
+
+static MAIL: [u8; 1024] = [b'm'; 1024];
+
+/// How long to load the service.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    pub(crate) seconds: u32,
+}
+
+impl Load {
+    /// `--load <seconds>`, if it was given.
+    pub(crate) fn from_args() -> Result<Option<Self>, String> {
+        const USAGE: &str = "usage: axum [--load <seconds>]";
+        let mut args = env::args().skip(1);
+        match (args.next().as_deref(), args.next(), args.next()) {
+            (None, ..) => Ok(None),
+            (Some("--load"), Some(seconds), None) => match seconds.parse() {
+                Ok(seconds) => Ok(Some(Self { seconds })),
+                Err(error) => Err(format!("--load {seconds}: {error}; {USAGE}")),
+            },
+            _ => Err(USAGE.into()),
+        }
+    }
+
+    /// Prints a line a second, and returns what came of it once every request was answered.
+    pub(crate) async fn drive(self, server: SocketAddr, pool: &Budget) -> Totals {
+        let clients = CONNECTIONS * CLIENTS_PER_CONNECTION;
+        let rate = clients * SECOND.as_millis() as u32 / TURN.as_millis() as u32;
+        println!("{clients} clients send {rate} mails a second\n\n{HEAD}");
+
+        let tally = SharedTally::default();
+        let start = Instant::now();
+        let end = start + SECOND * self.seconds;
+        let mut tasks = JoinSet::new();
+        for connection in 0..CONNECTIONS {
+            let http = Http::new(server, Version::Http2);
+            for client in 0..CLIENTS_PER_CONNECTION {
+                // Spread over the turn, or they would come as one wave every 100 ms.
+                let nth = client * CONNECTIONS + connection;
+                let first = start + TURN * nth / clients;
+                tasks.spawn(send_mails(http.clone(), first, end, tally.clone()));
+            }
+        }
+        let http = Http::new(server, Version::Http1);
+        tasks.spawn(list_mails(http, start, end, tally.clone()));
+
+        let mut totals = Totals::default();
+        let mut seconds = interval_at(start + SECOND, SECOND);
+        for second in 1..=self.seconds {
+            seconds.tick().await;
+            let tally = tally.take();
+            println!("{second:>6} {}", tally.line(pool));
+            totals += tally;
+        }
+        tasks.join_all().await;
+        totals += tally.take();
+        totals
+    }
+}
+
+async fn send_mails(http: Http, first: Instant, end: Instant, tally: SharedTally) {
+    let mut turns = interval_at(first, TURN);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    while turns.tick().await < end {
+        let mail = Body::from(Bytes::from_static(&MAIL));
+        let answer = http.answer("POST", "/mail/receive", mail).await;
+        tally.with(|tally| tally.mail(answer));
+    }
+}
+
+async fn list_mails(http: Http, start: Instant, end: Instant, tally: SharedTally) {
+    let mut turns = interval_at(start, LIST_TURN);
+    let mut tasks = JoinSet::new();
+    loop {
+        let due = turns.tick().await;
+        if due >= end {
+            break;
+        }
+        let (http, tally) = (http.clone(), tally.clone());
+        tasks.spawn(async move {
+            let answer = http.answer("GET", "/mail/list", Body::empty()).await;
+            tally.with(|tally| tally.list(answer, due.elapsed()));
+        });
+    }
+    tasks.join_all().await;
+}
+
+#[derive(Clone)]
+struct Http {
+    client: Client<HttpConnector, Body>,
+    server: SocketAddr,
+}
+
+enum Version {
+    Http1,
+    Http2,
+}
+
+/// The head of an answer that came whole, or why none did.
+type Answer = Result<(StatusCode, HeaderMap), String>;
+
+impl Http {
+    fn new(server: SocketAddr, version: Version) -> Self {
+        let client = Client::builder(TokioExecutor::new())
+            .http2_only(matches!(version, Version::Http2))
+            .build_http();
+        Self { client, server }
+    }
+
+    async fn answer(&self, method: &str, path: &str, body: Body) -> Answer {
+        let text = |error: &dyn Error| format!("{method} {path}{}", causes(error));
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", self.server))
+            .body(body)
+            .map_err(|error| text(&error))?;
+        let response = self.client.request(request).await;
+        let (head, body) = response.map_err(|error| text(&error))?.into_parts();
+        body.collect().await.map_err(|error| text(&error))?;
+        Ok((head.status, head.headers))
+    }
+}
+
+/// What the clients have seen.
+#[derive(Debug, Default)]
+struct Tally {
+    received: usize,
+    refused: usize,
+    hints: Option<(u64, u64)>,
+    listed: Vec<Duration>,
+    /// Those with no answer, or one that is neither what was asked for nor a refusal with a hint.
+    failed: usize,
+    first_failure: Option<String>,
+}
+
+impl Tally {
+    fn mail(&mut self, answer: Answer) {
+        match answer {
+            Ok((StatusCode::OK, _)) => self.received += 1,
+            Ok((StatusCode::TOO_MANY_REQUESTS, headers)) => match hint(&headers) {
+                Some(hint) => {
+                    self.refused += 1;
+                    self.hints = wider(self.hints, Some((hint, hint)));
+                }
+                None => self.fail(format!("a refusal without a hint: {headers:?}")),
+            },
+            other => self.fail_with(other),
+        }
+    }
+
+    fn list(&mut self, answer: Answer, latency: Duration) {
+        match answer {
+            Ok((StatusCode::OK, _)) => self.listed.push(latency),
+            other => self.fail_with(other),
+        }
+    }
+
+    fn fail_with(&mut self, answer: Answer) {
+        self.fail(match answer {
+            Ok((status, _)) => format!("answered {status}"),
+            Err(text) => text,
+        });
+    }
+
+    fn fail(&mut self, text: String) {
+        self.failed += 1;
+        self.first_failure.get_or_insert(text);
+    }
+
+    fn line(&self, pool: &Budget) -> String {
+        let pool = pool.snapshot();
+        format!(
+            "{:>10} {:>9} {:>10} {:>5} {:>6} {:>10} {:>9} {:>12}",
+            self.received,
+            self.refused,
+            pool.in_flight,
+            pool.peak_in_flight,
+            pool.limit,
+            self.listed.len(),
+            p99(&self.listed),
+            span(self.hints),
+        )
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct SharedTally(Arc<Mutex<Tally>>);
+
+impl SharedTally {
+    fn with<T>(&self, change: impl FnOnce(&mut Tally) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn take(&self) -> Tally {
+        self.with(mem::take)
+    }
+}
+
+/// What came of the whole load.
+#[derive(Debug, Default)]
+pub(crate) struct Totals(Tally);
+
+impl Totals {
+    /// Whether all answers were what they should be.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        match &self.0.first_failure {
+            None => Ok(()),
+            Some(first) => Err(format!("{} requests failed, first: {first}", self.0.failed)),
+        }
+    }
+}
+
+impl AddAssign<Tally> for Totals {
+    fn add_assign(&mut self, tally: Tally) {
+        let Self(sum) = self;
+        sum.received += tally.received;
+        sum.refused += tally.refused;
+        sum.hints = wider(sum.hints, tally.hints);
+        sum.listed.extend(tally.listed);
+        sum.failed += tally.failed;
+        sum.first_failure = sum.first_failure.take().or(tally.first_failure);
+    }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(sum) = self;
+        write!(
+            f,
+            "in all: {} mails received, {} refused (Retry-After {}), {} lists (p99 {}), {} failed",
+            sum.received,
+            sum.refused,
+            span(sum.hints),
+            sum.listed.len(),
+            p99(&sum.listed),
+            sum.failed,
+        )
+    }
+}
+
+fn causes(error: &dyn Error) -> String {
+    let deeper = error.source().map(causes).unwrap_or_default();
+    format!(": {error}{deeper}")
+}
+
+fn hint(headers: &HeaderMap) -> Option<u64> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()
+}
+
+fn wider(one: Option<(u64, u64)>, other: Option<(u64, u64)>) -> Option<(u64, u64)> {
+    match (one, other) {
+        (Some((a, b)), Some((c, d))) => Some((a.min(c), b.max(d))),
+        (one, other) => one.or(other),
+    }
+}
+
+fn span(hints: Option<(u64, u64)>) -> String {
+    hints.map_or("none".into(), |(min, max)| format!("{min}..{max} s"))
+}
+
+fn p99(latencies: &[Duration]) -> String {
+    let mut sorted = latencies.to_vec();
+    sorted.sort_unstable();
+    // Of 100, the 99th.
+    let at = (sorted.len() * 99).div_ceil(100).saturating_sub(1);
+    sorted.get(at).map_or("none".into(), |latency| {
+        format!("{:.1} ms", latency.as_secs_f64() * 1_000.0)
+    })
+}

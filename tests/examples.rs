@@ -1,0 +1,286 @@
+//! Each example, in this process, over real sockets.
+
+#[allow(dead_code, reason = "its main is left out")]
+#[path = "../examples/axum.rs"]
+mod axum_example;
+#[allow(dead_code, reason = "its main is left out")]
+#[path = "../examples/hyper.rs"]
+mod hyper_example;
+#[allow(dead_code, reason = "its main is left out")]
+#[path = "../examples/tonic.rs"]
+mod tonic_example;
+#[allow(dead_code, reason = "its main is left out")]
+#[path = "../examples/websocket.rs"]
+mod websocket_example;
+#[allow(dead_code, reason = "its main is left out")]
+#[path = "../examples/worker.rs"]
+mod worker_example;
+
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
+
+use axum::{
+    body::{Body, Bytes},
+    http::{HeaderMap, Request, StatusCode, header},
+};
+use futures_util::stream;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use loadshed::Budget;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{Error as WebSocketError, Message},
+};
+use tonic::{Code, transport::Channel};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn axum_receives_170_mails_at_once_refuses_the_rest_and_lists_all_the_while() {
+    let (listener, server) = bind().await;
+    let pool = Budget::fixed(axum_example::POOL);
+    let calls = axum_example::Calls::default();
+    tokio::spawn(axum_example::serve(listener, pool.clone(), calls.clone()));
+
+    let mut uploads = Uploads::begin(200, http1(), server, "/mail/receive");
+    eventually("30 are refused, 170 run", || {
+        (pool.snapshot().refused, pool.in_flight(), calls.most()) == (30, 170, 170)
+    })
+    .await;
+
+    let list = get(server, "/mail/list").await;
+    assert_eq!(list, (StatusCode::OK, "no mails\n".into()));
+    let (status, figures) = get(server, "/pool").await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(figures.contains("in_flight: 170,"), "{figures}");
+
+    let answers = uploads.end().await;
+    assert_eq!(count_of(&answers, StatusCode::OK), 170);
+    assert_refused(&answers, 30);
+    assert_eq!(calls.most(), 170);
+    eventually("the pool is empty", || pool.in_flight() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn axum_under_its_own_load_answers_everything_and_stays_within_its_pool() {
+    let (listener, server) = bind().await;
+    let pool = Budget::fixed(axum_example::POOL);
+    let calls = axum_example::Calls::default();
+    tokio::spawn(axum_example::serve(listener, pool.clone(), calls.clone()));
+
+    let totals = axum_example::Load { seconds: 1 }.drive(server, &pool).await;
+
+    assert_eq!(totals.check(), Ok(()));
+    // How many came in a second depends on the machine, not whether they fitted.
+    assert!((1..=170).contains(&calls.most()), "{}", calls.most());
+    eventually("the pool is empty", || pool.in_flight() == 0).await;
+}
+
+#[tokio::test]
+async fn tonic_refuses_a_second_call_while_a_stream_is_open() {
+    let (listener, server) = bind().await;
+    let budget = Budget::fixed(1);
+    tokio::spawn(tonic_example::serve(listener, budget.clone()));
+
+    let channel = Channel::from_shared(format!("http://{server}")).unwrap();
+    let mut health = HealthClient::new(channel.connect().await.unwrap());
+    let watch = health.watch(HealthCheckRequest::default()).await.unwrap();
+    let mut watch = watch.into_inner();
+    assert!(watch.message().await.unwrap().is_some());
+    assert_eq!(budget.in_flight(), 1);
+
+    let refused = health.check(HealthCheckRequest::default()).await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    let pushback = refused.metadata().get("grpc-retry-pushback-ms").unwrap();
+    assert!(pushback.to_str().unwrap().parse::<u64>().unwrap() > 0);
+
+    drop(watch);
+    eventually("the stream's place is free", || budget.in_flight() == 0).await;
+    let answer = health.check(HealthCheckRequest::default()).await;
+    assert!(answer.is_ok(), "{answer:?}");
+}
+
+#[tokio::test]
+async fn hyper_refuses_what_is_over_17_of_20_over_http_1() {
+    hyper_refuses_what_is_over_17_of_20(http1()).await;
+}
+
+#[tokio::test]
+async fn hyper_refuses_what_is_over_17_of_20_over_http_2() {
+    hyper_refuses_what_is_over_17_of_20(http2()).await;
+}
+
+async fn hyper_refuses_what_is_over_17_of_20(client: Http) {
+    let (listener, server) = bind().await;
+    let budget = Budget::fixed(20);
+    tokio::spawn(hyper_example::serve(listener, budget.clone()));
+
+    let mut uploads = Uploads::begin(25, client, server, "/");
+    eventually("8 are refused, 17 run", || {
+        (budget.snapshot().refused, budget.in_flight()) == (8, 17)
+    })
+    .await;
+
+    let answers = uploads.end().await;
+    assert_eq!(count_of(&answers, StatusCode::OK), 17);
+    assert_refused(&answers, 8);
+    eventually("the budget is free", || budget.in_flight() == 0).await;
+}
+
+#[tokio::test]
+async fn a_websocket_holds_its_place_until_it_is_closed() {
+    let (listener, server) = bind().await;
+    let budget = Budget::fixed(4);
+    tokio::spawn(websocket_example::serve(listener, budget.clone()));
+
+    let mut sockets = Vec::new();
+    for _ in 0..3 {
+        sockets.push(open_socket(server).await.unwrap());
+    }
+    for socket in &mut sockets {
+        assert_echoes(socket).await;
+    }
+    assert_eq!(budget.in_flight(), 3);
+
+    let Err(WebSocketError::Http(refused)) = open_socket(server).await else {
+        panic!("a fourth socket was not refused, with 3 of 4 open");
+    };
+    assert_refused(&[(refused.status(), refused.headers().clone())], 1);
+
+    sockets.remove(0).close(None).await.unwrap();
+    eventually("the closed one's place is free", || budget.in_flight() == 2).await;
+    let mut socket = open_socket(server).await.unwrap();
+    assert_echoes(&mut socket).await;
+
+    // Cut off without a close.
+    drop((sockets, socket));
+    eventually("all places are free", || budget.in_flight() == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_worker_does_every_job_once_and_never_more_than_8_at_once() {
+    let pool = Budget::fixed(10);
+    let mut done = worker_example::work_off(100, &pool).await;
+
+    done.sort_unstable();
+    assert_eq!(done, Vec::from_iter(1..=100));
+    let figures = pool.snapshot();
+    assert_eq!(figures.peak_in_flight, 8);
+    assert!(figures.refused >= 92, "{figures:?}");
+    assert_eq!(figures.in_flight, 0);
+}
+
+async fn bind() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// Waits until `is_so`; in real time, as the other side of a socket has none of its own.
+async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let poll = async {
+        while !is_so() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let waited = timeout(Duration::from_secs(30), poll).await;
+    assert!(waited.is_ok(), "it never came to: {what}");
+}
+
+type Http = Client<HttpConnector, Body>;
+
+fn http1() -> Http {
+    Client::builder(TokioExecutor::new()).build_http()
+}
+
+fn http2() -> Http {
+    Client::builder(TokioExecutor::new())
+        .http2_only(true)
+        .build_http()
+}
+
+async fn get(server: SocketAddr, path: &str) -> (StatusCode, String) {
+    let uri = format!("http://{server}{path}").parse().unwrap();
+    let response = http1().get(uri).await.unwrap();
+    let status = response.status();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(body.into()).unwrap())
+}
+
+type Head = (StatusCode, HeaderMap);
+
+/// Requests whose bodies end when they are told to, and which the server is busy with until then.
+struct Uploads {
+    answers: JoinSet<Head>,
+    last_byte: watch::Sender<bool>,
+}
+
+impl Uploads {
+    fn begin(count: usize, client: Http, server: SocketAddr, path: &str) -> Self {
+        let (last_byte, told) = watch::channel(false);
+        let mut answers = JoinSet::new();
+        for _ in 0..count {
+            let mut told = told.clone();
+            let body = stream::once(async move {
+                // If nobody is left to tell, then it is over, too.
+                let _ = told.wait_for(|told| *told).await;
+                Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"!")))
+            });
+            let request = Request::post(format!("http://{server}{path}"))
+                .body(Body::new(StreamBody::new(body)))
+                .unwrap();
+            let response = client.request(request);
+            answers.spawn(async move {
+                let (head, body) = response.await.unwrap().into_parts();
+                body.collect().await.unwrap();
+                (head.status, head.headers)
+            });
+        }
+        Self { answers, last_byte }
+    }
+
+    async fn end(&mut self) -> Vec<Head> {
+        self.last_byte.send_replace(true);
+        std::mem::take(&mut self.answers).join_all().await
+    }
+}
+
+fn count_of(answers: &[Head], wanted: StatusCode) -> usize {
+    let of_it = answers.iter().filter(|(status, _)| *status == wanted);
+    of_it.count()
+}
+
+fn assert_refused(answers: &[Head], count: usize) {
+    assert_eq!(count_of(answers, StatusCode::TOO_MANY_REQUESTS), count);
+    for (status, headers) in answers {
+        if *status == StatusCode::TOO_MANY_REQUESTS {
+            let hint = headers[header::RETRY_AFTER].to_str().unwrap();
+            assert!(hint.parse::<u64>().unwrap() >= 1, "{hint}");
+            assert_eq!(headers[header::CACHE_CONTROL], "no-store");
+        }
+    }
+}
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+async fn open_socket(server: SocketAddr) -> Result<Socket, WebSocketError> {
+    let (socket, _) = connect_async(format!("ws://{server}/ws")).await?;
+    Ok(socket)
+}
+
+async fn assert_echoes(socket: &mut Socket) {
+    use futures_util::{SinkExt, StreamExt};
+
+    let text = Message::text("hello");
+    socket.send(text.clone()).await.unwrap();
+    assert_eq!(socket.next().await.unwrap().unwrap(), text);
+}

@@ -1,0 +1,504 @@
+//! What the public types can be used for, and what a mistake in a setting is told.
+
+mod support;
+
+use std::{
+    cell::{Cell, RefCell},
+    error::Error,
+    fmt::Debug,
+    hash::Hash,
+    ops::RangeInclusive,
+    panic::{self, AssertUnwindSafe},
+    pin::Pin,
+    rc::Rc,
+    sync::Once,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{Empty, Full};
+use loadshed::{
+    Adaptive, Budget, Criticality, Handle, InvalidSetting, LoadShed, LoadShedService, Permit,
+    Reason, ResponseBody, ResponseFuture, RetryAfter, Shed, Snapshot, Threshold,
+};
+use tower::{Layer, Service, service_fn};
+
+use support::{Law, Req, Scripted, Step, all, answer, get, holding};
+
+fn everywhere<T: Send + Sync + Unpin + Debug + 'static>() {}
+fn cloned<T: Clone>() {}
+fn copied<T: Copy + Eq>() {}
+fn hashed<T: Hash>() {}
+fn an_error<T: Error>() {}
+fn sent<T: Send>(_: &T) {}
+fn defaulted<T: Default>() {}
+fn unpinned<T: Unpin>() {}
+
+#[test]
+fn every_type_can_go_wherever_a_server_keeps_its_things() {
+    everywhere::<LoadShed>();
+    everywhere::<LoadShedService<Bystander>>();
+    everywhere::<Handle>();
+    everywhere::<Budget>();
+    everywhere::<Permit>();
+    everywhere::<Snapshot>();
+    everywhere::<Shed>();
+    everywhere::<Reason>();
+    everywhere::<RetryAfter>();
+    everywhere::<Threshold>();
+    everywhere::<Criticality>();
+    everywhere::<InvalidSetting>();
+    everywhere::<Adaptive>();
+    everywhere::<ResponseBody<Full<Bytes>>>();
+
+    cloned::<LoadShed>();
+    cloned::<LoadShedService<Bystander>>();
+    cloned::<Handle>();
+    cloned::<Budget>();
+    cloned::<Shed>();
+    cloned::<InvalidSetting>();
+    cloned::<Adaptive>();
+
+    copied::<Snapshot>();
+    copied::<Threshold>();
+    copied::<RetryAfter>();
+    copied::<Criticality>();
+    copied::<Reason>();
+    hashed::<Threshold>();
+    hashed::<Criticality>();
+    hashed::<Reason>();
+
+    an_error::<Shed>();
+    an_error::<InvalidSetting>();
+}
+
+/// An inner service of which nothing is known but that it can be sent.
+#[derive(Clone, Debug)]
+struct Bystander;
+
+impl Service<Req> for Bystander {
+    type Response = Response<Full<Bytes>>;
+    type Error = support::Broken;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(
+        &mut self,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<(), Self::Error>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Req) -> Self::Future {
+        Box::pin(std::future::ready(Ok(Response::default())))
+    }
+}
+
+#[test]
+fn the_future_is_send_when_the_inner_one_is_and_works_when_it_is_not() {
+    let future: ResponseFuture<Bystander, Empty<Bytes>> =
+        LoadShed::ratio(1.0).layer(Bystander).call(get("/"));
+    sent(&future);
+    unpinned::<ResponseFuture<Bystander, Empty<Bytes>>>();
+
+    let local = Rc::new(());
+    let mut service = LoadShed::ratio(1.0).layer(service_fn(move |_: Req| {
+        let local = Rc::clone(&local);
+        async move {
+            drop(local);
+            Ok::<_, support::Broken>(Response::new(Full::<Bytes>::default()))
+        }
+    }));
+    assert_eq!(answer(&mut service, get("/")).status(), StatusCode::OK);
+}
+
+#[test]
+fn the_body_has_a_default_whatever_the_inner_body() {
+    /// Neither `Default` nor `Unpin`.
+    struct Bare(std::marker::PhantomPinned);
+    impl http_body::Body for Bare {
+        type Data = Bytes;
+        type Error = support::Broken;
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+            std::task::Poll::Ready(None)
+        }
+    }
+    let _ = Bare(std::marker::PhantomPinned);
+    defaulted::<ResponseBody<Bare>>();
+    unpinned::<ResponseBody<Full<Bytes>>>();
+    let body = ResponseBody::<Bare>::default();
+    assert!(http_body::Body::is_end_stream(&body));
+    assert_eq!(http_body::Body::size_hint(&body).exact(), Some(0));
+}
+
+struct App {
+    shed: LoadShed,
+    pool: Budget,
+    handle: Handle,
+}
+
+fn layers(pool: &Budget) -> (LoadShed, LoadShed) {
+    (
+        LoadShed::ratio(0.85).budget(pool),
+        LoadShed::observe().budget(pool.clone()),
+    )
+}
+
+#[test]
+fn a_layer_and_a_budget_fit_a_struct_and_a_signature_without_type_parameters()
+-> Result<(), Box<dyn Error>> {
+    let pool = Budget::fixed(200).named("mail");
+    let (shed, _count) = layers(&pool);
+    let shed = shed
+        .retry_after(RetryAfter::adaptive())
+        .on_shed(|shed: &Shed| {
+            let hint = shed.retry_after().as_secs();
+            Response::builder()
+                .status(503)
+                .header("retry-after", hint)
+                .body("come back later".into())
+                .unwrap()
+        })
+        .threshold(|head| {
+            if head.method() == Method::GET {
+                Threshold::NEVER
+            } else {
+                Threshold::ratio(0.7)
+            }
+        });
+    let app = App {
+        handle: shed.handle(),
+        shed,
+        pool,
+    };
+    app.handle.set_ratio(0.7)?;
+    app.handle.set_dry_run(false);
+    app.pool.set_limit(150)?;
+    let permit = app.pool.try_acquire(Threshold::ratio(0.85))?;
+    let figures: Snapshot = app.handle.budget().snapshot();
+    assert_eq!((figures.limit, figures.in_flight), (150, 1));
+    assert_eq!(app.pool.name(), Some("mail"));
+    drop(permit);
+    let learned = Budget::new(Adaptive::default().initial(64).min(4).max(2_000));
+    assert_eq!((learned.limit(), learned.name()), (64, None));
+    let _service: LoadShedService<Scripted> = app.shed.layer(holding());
+    Ok(())
+}
+
+#[test]
+fn whatever_is_printed_says_something() {
+    let budget = Budget::fixed(3).named("mail");
+    let shed = LoadShed::ratio(0.5)
+        .budget(&budget)
+        .threshold(|_| all())
+        .on_shed(|_| Response::new(Bytes::new()));
+    let permit = budget.try_acquire(all()).unwrap();
+    let refused = [
+        budget.try_acquire(all()).unwrap(),
+        budget.try_acquire(all()).unwrap(),
+    ];
+    let reason = budget.try_acquire(all()).unwrap_err();
+    assert!(reason.to_string().contains("no room"), "{reason}");
+    for text in [
+        format!("{budget:?}"),
+        format!("{shed:?}"),
+        format!("{:?}", shed.handle()),
+    ] {
+        for part in ["mail", "3"] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+    let service = LoadShed::ratio(0.5).budget(&budget).layer(Bystander);
+    assert!(format!("{service:?}").contains("0.5"));
+    let waits = Scripted {
+        ready: [Step::Wait].into(),
+        ..holding()
+    };
+    let fails = Scripted {
+        ready: [Step::Fail].into(),
+        ..holding()
+    };
+    let state = |inner: Scripted, threshold| {
+        format!(
+            "{:?}",
+            shed.clone()
+                .threshold(move |_| threshold)
+                .layer(inner)
+                .call(get("/"))
+        )
+    };
+    for (text, part) in [
+        (state(holding(), all()), "refused"),
+        (state(holding(), Threshold::NEVER), "called"),
+        (state(waits, Threshold::NEVER), "waiting"),
+        (state(fails, Threshold::NEVER), "failed"),
+        (format!("{permit:?}"), "counted: true"),
+        (format!("{:?}", budget.snapshot()), "in_flight: 3"),
+        (
+            format!("{:?}", ResponseBody::<Full<Bytes>>::default()),
+            "Refused",
+        ),
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    drop(refused);
+}
+
+// ---- mistakes
+
+thread_local! {
+    static EXPECTED: Cell<bool> = const { Cell::new(false) };
+    static PANICKED: RefCell<Option<(String, String)>> = const { RefCell::new(None) };
+}
+
+/// What it panics with, and in which file.
+fn panic_of<T>(run: impl FnOnce() -> T) -> (String, String) {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !EXPECTED.get() {
+                return usual(info);
+            }
+            let text = info.payload().downcast_ref::<String>().cloned();
+            let file = info.location().map(|location| location.file().to_owned());
+            PANICKED.set(text.zip(file));
+        }));
+    });
+    EXPECTED.set(true);
+    let panicked = panic::catch_unwind(AssertUnwindSafe(run)).is_err();
+    EXPECTED.set(false);
+    assert!(panicked, "it is a mistake, and nothing is said");
+    PANICKED.take().expect("a text and a place")
+}
+
+fn told<T: Debug>(checked: Result<T, InvalidSetting>) -> String {
+    checked.unwrap_err().to_string()
+}
+
+#[test]
+fn a_mistake_is_told_where_it_was_made_with_what_was_given_and_what_is_allowed() {
+    let too_long = Duration::from_secs(1 << 32);
+    let a_little_too_long = Duration::new(u64::from(u32::MAX), 1);
+    let adaptive = Adaptive::default;
+    let narrow = || adaptive().max(20).initial(15).min(10);
+    let law =
+        |limits: RangeInclusive<usize>, initial| Law::new(limits, initial, |window| window.limit);
+    let backwards = || RangeInclusive::new(9, 3);
+    let ratio = "more than 0 and at most 1";
+    let limit = "1 to 2147483647";
+    let hint = "more than 0 and at most 4294967295 seconds";
+    let status = "a client error or a server error, 400 to 599";
+    let range = "a range within 1 to 2147483647";
+    let cases: Vec<(_, String, String)> = vec![
+        (
+            panic_of(|| LoadShed::ratio(f64::NAN)),
+            told(LoadShed::try_ratio(f64::NAN)),
+            format!("ratio: NaN was given, allowed is {ratio}"),
+        ),
+        (
+            panic_of(|| LoadShed::ratio(0.0)),
+            told(LoadShed::try_ratio(0.0)),
+            format!("ratio: 0 was given, allowed is {ratio}"),
+        ),
+        (
+            panic_of(|| LoadShed::ratio(1.5)),
+            told(LoadShed::try_ratio(1.5)),
+            format!("ratio: 1.5 was given, allowed is {ratio}"),
+        ),
+        (
+            panic_of(|| LoadShed::ratio(-0.85)),
+            told(LoadShed::try_ratio(-0.85)),
+            format!("ratio: -0.85 was given, allowed is {ratio}"),
+        ),
+        (
+            panic_of(|| Threshold::ratio(85.0)),
+            told(Threshold::try_ratio(85.0)),
+            format!("ratio: 85 was given, allowed is {ratio}"),
+        ),
+        (
+            panic_of(|| Budget::fixed(0)),
+            told(Budget::try_fixed(0)),
+            format!("limit: 0 was given, allowed is {limit}"),
+        ),
+        (
+            panic_of(|| Budget::fixed(1 << 31)),
+            told(Budget::try_fixed(1 << 31)),
+            format!("limit: 2147483648 was given, allowed is {limit}"),
+        ),
+        (
+            panic_of(|| RetryAfter::fixed(Duration::ZERO)),
+            told(RetryAfter::try_fixed(Duration::ZERO)),
+            format!("retry after: 0ns was given, allowed is {hint}"),
+        ),
+        (
+            panic_of(|| RetryAfter::fixed(too_long)),
+            told(RetryAfter::try_fixed(too_long)),
+            format!("retry after: 4294967296s was given, allowed is {hint}"),
+        ),
+        (
+            panic_of(|| RetryAfter::fixed(a_little_too_long)),
+            told(RetryAfter::try_fixed(a_little_too_long)),
+            format!("retry after: 4294967295.000000001s was given, allowed is {hint}"),
+        ),
+        (
+            panic_of(|| LoadShed::ratio(1.0).status(StatusCode::OK)),
+            told(LoadShed::ratio(1.0).try_status(StatusCode::OK)),
+            format!("status: 200 was given, allowed is {status}"),
+        ),
+        (
+            panic_of(|| adaptive().min(0)),
+            told(adaptive().try_min(0)),
+            "floor: 0 was given, allowed is 1 to 65536, the initial limit".into(),
+        ),
+        (
+            panic_of(|| narrow().min(16)),
+            told(narrow().try_min(16)),
+            "floor: 16 was given, allowed is 1 to 15, the initial limit".into(),
+        ),
+        (
+            panic_of(|| narrow().initial(9)),
+            told(narrow().try_initial(9)),
+            "initial limit: 9 was given, allowed is 10 to 20, the floor and the ceiling".into(),
+        ),
+        (
+            panic_of(|| narrow().initial(21)),
+            told(narrow().try_initial(21)),
+            "initial limit: 21 was given, allowed is 10 to 20, the floor and the ceiling".into(),
+        ),
+        (
+            panic_of(|| narrow().max(14)),
+            told(narrow().try_max(14)),
+            "ceiling: 14 was given, allowed is 15 to 2147483647".into(),
+        ),
+        (
+            panic_of(|| adaptive().max(1 << 31)),
+            told(adaptive().try_max(1 << 31)),
+            "ceiling: 2147483648 was given, allowed is 1 to 2147483647".into(),
+        ),
+        (
+            panic_of(|| Budget::new(law(0..=9, 5))),
+            told(Budget::try_new(law(0..=9, 5))),
+            format!("controller's limits: 0 to 9 was given, allowed is {range}"),
+        ),
+        (
+            panic_of(|| Budget::new(law(backwards(), 5))),
+            told(Budget::try_new(law(backwards(), 5))),
+            format!("controller's limits: 9 to 3 was given, allowed is {range}"),
+        ),
+        (
+            panic_of(|| Budget::new(law(1..=1 << 31, 5))),
+            told(Budget::try_new(law(1..=1 << 31, 5))),
+            format!("controller's limits: 1 to 2147483648 was given, allowed is {range}"),
+        ),
+        (
+            panic_of(|| Budget::new(law(2..=9, 1))),
+            told(Budget::try_new(law(2..=9, 1))),
+            "limit: 1 was given, allowed is 2 to 9".into(),
+        ),
+    ];
+    for ((text, file), twin, expected) in cases {
+        assert_eq!(text, expected);
+        assert_eq!(twin, expected);
+        assert_eq!(
+            file,
+            file!(),
+            "{expected}: the place that it names is not the caller's"
+        );
+    }
+}
+
+#[test]
+fn a_second_name_is_told_where_it_was_given_with_both_names() {
+    let budget = Budget::fixed(1).named("mail");
+    let again = budget.clone();
+    let (text, file) = panic_of(|| again.named("export"));
+    assert_eq!(
+        text,
+        "the budget is named \"mail\" already, and was to be named \"export\""
+    );
+    assert_eq!(file, file!());
+    assert_eq!(budget.name(), Some("mail"));
+}
+
+#[test]
+fn every_good_edge_of_a_setting_is_allowed() {
+    for ratio in [f64::MIN_POSITIVE, 1e-300, 0.5, 1.0 - f64::EPSILON, 1.0] {
+        assert!(LoadShed::try_ratio(ratio).is_ok() && Threshold::try_ratio(ratio).is_ok());
+    }
+    assert_eq!(
+        Budget::try_fixed((1 << 31) - 1).unwrap().limit(),
+        (1 << 31) - 1
+    );
+    assert!(RetryAfter::try_fixed(Duration::from_secs(u64::from(u32::MAX))).is_ok());
+    assert!(RetryAfter::try_fixed(Duration::from_nanos(1)).is_ok());
+    assert!(
+        LoadShed::ratio(1.0)
+            .try_status(StatusCode::BAD_REQUEST)
+            .is_ok()
+    );
+    let one = Adaptive::default().max(7).initial(7).min(7);
+    assert_eq!(Budget::new(one).limit(), 7);
+    assert_eq!(
+        Budget::try_new(Law::new(1..=(1 << 31) - 1, 1, |_| 1))
+            .unwrap()
+            .limit(),
+        1
+    );
+}
+
+#[test]
+fn a_closure_sees_the_whole_head_and_the_inner_service_gets_it_whole() {
+    let whole = |parts: (
+        &Method,
+        &http::Uri,
+        http::Version,
+        &http::HeaderMap,
+        Option<&i32>,
+    )| {
+        let (method, uri, version, headers, extension) = parts;
+        assert_eq!(
+            (method, uri.path(), uri.query()),
+            (&Method::PATCH, "/a/b", Some("c=d"))
+        );
+        assert_eq!((version, extension), (http::Version::HTTP_10, Some(&7)));
+        assert_eq!(headers.get_all("x-two").iter().count(), 2);
+    };
+    let parts = move |head: &Request<()>| {
+        whole((
+            head.method(),
+            head.uri(),
+            head.version(),
+            head.headers(),
+            head.extensions().get(),
+        ));
+        Threshold::EXEMPT
+    };
+    let inner = service_fn(move |request: Request<Full<Bytes>>| {
+        whole((
+            request.method(),
+            request.uri(),
+            request.version(),
+            request.headers(),
+            request.extensions().get(),
+        ));
+        std::future::ready(Ok::<_, support::Broken>(Response::new(request.into_body())))
+    });
+    let shed = LoadShed::ratio(1.0)
+        .budget(Budget::fixed(1))
+        .threshold(parts);
+    let request = Request::patch("/a/b?c=d")
+        .version(http::Version::HTTP_10)
+        .header("x-two", "1")
+        .header("x-two", "2")
+        .extension(7)
+        .body(Full::from("body"))
+        .unwrap();
+    let response = support::run(shed.layer(inner).call(request)).unwrap();
+    // A closure that panics has its request served and counted: that this one did not shows in the figures.
+    assert_eq!(shed.handle().budget().snapshot().exempt, 1);
+    assert_eq!(http_body::Body::size_hint(response.body()).exact(), Some(4));
+}
