@@ -270,7 +270,10 @@ impl Service<Request<Body>> for Loaded429 {
         *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
         *response.headers_mut() = HeaderMap::with_capacity(3);
         let headers = response.headers_mut();
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(black_box(7_u64)));
+        headers.insert(
+            header::RETRY_AFTER,
+            HeaderValue::from_bytes(black_box(b"7")).unwrap(),
+        );
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let json = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, json);
