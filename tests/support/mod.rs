@@ -69,9 +69,10 @@ pub(crate) fn run<F: Future>(future: F) -> F::Output {
     panic!("it is not ready after 100 polls");
 }
 
-pub(crate) fn next_frame<B: Body + Unpin>(
-    response: &mut Response<B>,
-) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+/// What a body has to say next: a frame, an error, or that it is at its end.
+pub(crate) type Next<B> = Poll<Option<Result<Frame<<B as Body>::Data>, <B as Body>::Error>>>;
+
+pub(crate) fn next_frame<B: Body + Unpin>(response: &mut Response<B>) -> Next<B> {
     let mut cx = Context::from_waker(Waker::noop());
     Pin::new(response.body_mut()).poll_frame(&mut cx)
 }
