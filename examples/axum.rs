@@ -92,14 +92,14 @@ pub(crate) fn app(pool: &Budget, calls: Calls) -> Router {
     let counted = Router::new()
         .route("/mail/receive", receive)
         .route("/mail/list", get(list))
-        .with_state(calls)
+        .with_state(calls.clone())
         // Counts everything, and sheds nothing. A mail passes both layers and is counted once.
         .layer(LoadShed::observe().budget(pool));
 
     // Not counted, as it is merged after the layer: what watches the pool is no part of its load.
     Router::new()
         .route("/pool", get(show))
-        .with_state(pool.clone())
+        .with_state((pool.clone(), calls))
         .merge(counted)
 }
 
@@ -117,8 +117,12 @@ async fn list() -> &'static str {
     "no mails\n"
 }
 
-async fn show(State(pool): State<Budget>) -> String {
-    format!("{:#?}\n", pool.snapshot())
+async fn show(State((pool, calls)): State<(Budget, Calls)>) -> String {
+    let most = calls.most();
+    format!(
+        "{:#?}\nmost mails received at once: {most}\n",
+        pool.snapshot()
+    )
 }
 
 /// How many calls of a handler run at once, by the handler's own count.
