@@ -1,13 +1,14 @@
 //! A mail service that stays inside its pool.
 //!
 //! The pool carries 200 requests at once. `POST /mail/receive` is opted in to shedding at 85 % of
-//! it, so at most 170 mails are received at once; whoever lists mails finds the rest free, always.
+//! it, so at most 170 mails are received at once. To list mails is never refused: it finds 30 free.
 //!
 //! ```text
 //! cargo run --release --example axum
 //! ```
 //!
-//! In another terminal, 300 mails at once, of which 170 are taken, and when the others are to come back:
+//! In another terminal, 300 mails at once, of which 170 are taken, and the others are told when to
+//! come back:
 //!
 //! ```text
 //! curl -Z --parallel-immediate --parallel-max 300 --no-progress-meter -o /dev/null \

@@ -8,7 +8,8 @@
 //! cargo run --example tonic
 //! ```
 //!
-//! In another terminal, a client that watches, is refused a second call, and shows what it was told:
+//! In another terminal, a client that watches, is refused a second call, and shows what it was
+//! told:
 //!
 //! ```text
 //! cargo run --example tonic -- --client

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use tower_layer::Layer;
 
 use crate::{
@@ -252,9 +252,10 @@ impl Settings {
         self.budget.admit(threshold, mode)
     }
 
-    pub(crate) fn refuse<B>(&self, request: &Request<B>) -> Response<Bytes> {
+    /// The answer to a refused request with these headers.
+    pub(crate) fn refuse(&self, request: &HeaderMap) -> Response<Bytes> {
         let shed = self.budget.shed(self.retry_after);
-        self.answers.answer(request.headers(), shed)
+        self.answers.answer(request, shed)
     }
 
     #[inline]

@@ -40,6 +40,7 @@
 //! - tonic: `Server::builder().layer(…)`.
 //! - hyper: `LoadShed::ratio(0.85).layer(service)` within `TowerToHyperService`, once, outside of the accept loop; each
 //!   connection gets a clone.
+//! - The request body has to be `Body + Send + 'static`: what is left of a refused upload is read in the background.
 //! - Retries belong outside: a refused attempt has left the count while it waits for the next.
 //! - A `Buffer` or a spawn between two layers of one budget makes them count twice, as the inner one no longer runs within
 //!   the outer one.
@@ -54,7 +55,8 @@
 //!
 //! # Features
 //!
-//! None yet. The default dependencies are http's and tower's traits, `bytes`, `pin-project-lite`, and of tokio the clock.
+//! None yet. The default dependencies are http's and tower's traits, `bytes`, `pin-project-lite`, and of tokio the clock
+//! and, to read what is left of a refused upload, the runtime.
 //!
 //! # Minimum supported Rust version
 //!
@@ -120,22 +122,23 @@ struct Readme;
 /// # use http_body_util::Full;
 /// # use loadshed::LoadShed;
 /// # use tower::{Layer, Service};
-/// let inner = tower::service_fn(async |_: Request<()>| {
+/// let inner = tower::service_fn(async |_: Request<Full<Bytes>>| {
 ///     Ok::<_, Infallible>(Response::new(Full::new(Bytes::from("text"))))
 /// });
-/// LoadShed::ratio(0.85).layer(inner).call(Request::new(()));
+/// LoadShed::ratio(0.85).layer(inner).call(Request::new(Full::default()));
 /// ```
 ///
 /// ```compile_fail
 /// # use std::{convert::Infallible, io::Cursor};
+/// # use bytes::Bytes;
 /// # use http::{Request, Response};
 /// # use http_body_util::Full;
 /// # use loadshed::LoadShed;
 /// # use tower::{Layer, Service};
-/// let inner = tower::service_fn(async |_: Request<()>| {
+/// let inner = tower::service_fn(async |_: Request<Full<Bytes>>| {
 ///     Ok::<_, Infallible>(Response::new(Full::new(Cursor::new("text"))))
 /// });
-/// LoadShed::ratio(0.85).layer(inner).call(Request::new(()));
+/// LoadShed::ratio(0.85).layer(inner).call(Request::new(Full::default()));
 /// ```
 ///
 /// `retry_after` takes a hint, which cannot be zero, and not a bare duration, which can:

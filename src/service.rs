@@ -14,6 +14,7 @@ use crate::{
     budget::{Refused, show},
     future::ResponseFuture,
     layer::Settings,
+    refuse::drain,
     threshold::Threshold,
 };
 
@@ -42,6 +43,7 @@ impl<S> LoadShedService<S> {
 impl<S, B, R> Service<Request<B>> for LoadShedService<S>
 where
     S: Service<Request<B>, Response = Response<R>> + Clone,
+    B: Body + Send + 'static,
     R: Body<Data = Bytes>,
 {
     type Response = Response<ResponseBody<R>>;
@@ -62,7 +64,7 @@ where
         };
         let mut place = match self.settings.admit(threshold) {
             Ok(place) => place,
-            Err(Refused) => return ResponseFuture::refused(self.settings.refuse(&request)),
+            Err(Refused) => return self.refuse(request),
         };
         let probe = self.settings.budget().measure(&place);
         let scope = show(&mut place);
@@ -95,9 +97,22 @@ impl<S> LoadShedService<S> {
     fn decide_and_call<B, R>(&mut self, mut request: Request<B>) -> ResponseFuture<S, B>
     where
         S: Service<Request<B>, Response = Response<R>> + Clone,
+        B: Body + Send + 'static,
         R: Body<Data = Bytes>,
     {
         self.decided = Some(self.settings.decide(&mut request));
         self.call(request)
+    }
+
+    /// Answers at once. What is left of the request is read after.
+    #[cold]
+    fn refuse<B>(&self, request: Request<B>) -> ResponseFuture<S, B>
+    where
+        S: Service<Request<B>>,
+        B: Body + Send + 'static,
+    {
+        let response = self.settings.refuse(request.headers());
+        drain(request.into_body());
+        ResponseFuture::refused(response)
     }
 }

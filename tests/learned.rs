@@ -4,7 +4,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
+use http_body_util::{Empty, Full};
 use loadshed::{Budget, LoadShed, Snapshot};
 use tokio::{
     sync::Semaphore,
@@ -22,7 +22,7 @@ const DEADLINE: Duration = Duration::from_secs(1);
 /// Answers within the deadline, and the budget's figures, over the last ten of `seconds` at this rate.
 async fn run(rate: u32, seconds: u32) -> (usize, Snapshot) {
     let workers = Arc::new(Semaphore::new(WORKERS));
-    let inner = tower::service_fn(move |_: Request<()>| {
+    let inner = tower::service_fn(move |_: Request<Empty<Bytes>>| {
         let workers = Arc::clone(&workers);
         let work = tokio::spawn(async move {
             let _worker = workers.acquire_owned().await;
@@ -41,7 +41,7 @@ async fn run(rate: u32, seconds: u32) -> (usize, Snapshot) {
     let mut callers = JoinSet::new();
     for nth in 0..rate * seconds {
         sleep_until(start + gap * nth).await;
-        let call = service.call(Request::new(()));
+        let call = service.call(Request::new(Empty::<Bytes>::new()));
         callers.spawn(async move {
             let answer = timeout(DEADLINE, call).await;
             let served = matches!(answer, Ok(Ok(response)) if response.status().is_success());

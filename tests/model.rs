@@ -13,6 +13,7 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame};
+use http_body_util::Empty;
 use loadshed::{
     Budget, Handle, LoadShed, LoadShedService, Permit, ResponseBody, ResponseFuture, Threshold,
 };
@@ -93,7 +94,7 @@ struct Inner {
     call_panics: Rc<RefCell<bool>>,
 }
 
-impl Service<Request<()>> for Inner {
+impl Service<Request<Empty<Bytes>>> for Inner {
     type Response = Response<Frames>;
     type Error = &'static str;
     type Future = Answer;
@@ -102,7 +103,7 @@ impl Service<Request<()>> for Inner {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _: Request<()>) -> Answer {
+    fn call(&mut self, _: Request<Empty<Bytes>>) -> Answer {
         assert!(!self.call_panics.take(), "scripted");
         let remote = Remote::default();
         self.remotes.borrow_mut().push(Rc::clone(&remote));
@@ -206,7 +207,7 @@ impl Model {
 }
 
 /// A request without a head yet, and what ends it.
-type Pending = (Pin<Box<ResponseFuture<Inner, ()>>>, Remote);
+type Pending = (Pin<Box<ResponseFuture<Inner, Empty<Bytes>>>>, Remote);
 
 struct System {
     budget: Budget,
@@ -342,7 +343,7 @@ impl System {
     }
 
     fn admit(&mut self) {
-        let mut future = Box::pin(self.services[0].call(Request::new(())));
+        let mut future = Box::pin(self.services[0].call(Request::new(Empty::<Bytes>::new())));
         if self.model.admits() {
             let remote = self
                 .inner
@@ -370,7 +371,9 @@ impl System {
     fn call_panics(&mut self) {
         *self.inner.call_panics.borrow_mut() = true;
         let service = &mut self.services[0];
-        let called = catch_unwind(AssertUnwindSafe(|| drop(service.call(Request::new(())))));
+        let called = catch_unwind(AssertUnwindSafe(|| {
+            drop(service.call(Request::new(Empty::<Bytes>::new())))
+        }));
         assert_eq!(called.is_err(), self.model.admits());
         self.inner.call_panics.take();
     }

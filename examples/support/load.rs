@@ -38,7 +38,7 @@ use tokio::{
 
 const CONNECTIONS: u32 = 20;
 const CLIENTS_PER_CONNECTION: u32 = 100;
-/// The back end takes as long for a mail, so the pool carries 2,000 a second. This is ten times that.
+/// The back end takes as long for a mail, so the pool carries 2,000 a second: a tenth of the load.
 const TURN: Duration = Duration::from_millis(100);
 const LIST_TURN: Duration = Duration::from_millis(5);
 const SECOND: Duration = Duration::from_secs(1);

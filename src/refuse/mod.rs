@@ -1,5 +1,6 @@
 //! What a refused caller gets.
 
+mod drain;
 mod grpc;
 mod http;
 
@@ -14,6 +15,7 @@ use std::{
 use ::http::{HeaderMap, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use bytes::Bytes;
 
+pub(crate) use self::drain::drain;
 use crate::{invalid::InvalidSetting, shed::Shed};
 
 /// How refusals are answered.
