@@ -141,8 +141,11 @@ where
             let called = match this.state.as_mut().project() {
                 StateProj::Called { future } => {
                     let shown = show(this.place);
+                    // Out of reach while the inner future runs: if that panics, there is no sample.
+                    let probe = this.measurement.0.take();
                     let polled = future.poll(cx);
                     drop(shown);
+                    this.measurement.0 = probe;
                     this.measurement.check(this.place);
                     let result = ready!(polled);
                     this.measurement.end(|| outcome(&result));

@@ -42,6 +42,8 @@
 //!   connection gets a clone.
 //! - The request body has to be `Body + Send + 'static`: what is left of a refused upload is read in the background.
 //! - Retries belong outside: a refused attempt has left the count while it waits for the next.
+//! - What runs within one poll of a request is that request: a handler that joins ten calls of a service under the same
+//!   budget takes one place, and a call that it begins and then spawns is not counted. Spawn first, then call.
 //! - A `Buffer` or a spawn between two layers of one budget makes them count twice, as the inner one no longer runs within
 //!   the outer one.
 //!
@@ -49,8 +51,9 @@
 //!
 //! # What it costs
 //!
-//! An admitted request costs one compare-and-swap, one subtraction and some moves; no lock, no allocation and, with a
-//! fixed budget, no clock. `cargo bench --bench admit` measures it beside a bare service and tower's own layers.
+//! An admitted request costs one compare-and-swap, one subtraction and some moves; no allocation and, with a fixed budget,
+//! no lock and no clock. A learned one reads the clock twice for the requests that it measures, and puts each into a list of
+//! its thread's. `cargo bench --bench admit` measures it beside a bare service and tower's own layers.
 //! A request that finds the inner service not ready is kept in one allocation until it is.
 //!
 //! # Features

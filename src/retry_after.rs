@@ -77,10 +77,15 @@ impl RetryAfter {
         Ok(Self(Policy::Fixed(hint)))
     }
 
-    /// The hint for one refused caller.
-    pub(crate) fn hint(self, line: &Line, progress: Progress) -> Duration {
+    /// The hint for one refused caller. How many have `completed` is asked only when the pace is due to be measured.
+    pub(crate) fn hint(
+        self,
+        line: &Line,
+        in_flight: u32,
+        completed: impl Fn() -> usize,
+    ) -> Duration {
         match self.0 {
-            Policy::Adaptive => line.join(progress),
+            Policy::Adaptive => line.join(in_flight, completed),
             Policy::Fixed(hint) => hint,
         }
     }
@@ -90,13 +95,6 @@ impl Default for RetryAfter {
     fn default() -> Self {
         Self::adaptive()
     }
-}
-
-/// How far a budget has come.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Progress {
-    pub(crate) completed: usize,
-    pub(crate) in_flight: u32,
 }
 
 /// The line of those who were told to come back.
@@ -116,7 +114,7 @@ pub(crate) struct Line {
     /// When the pace was last measured, and how many had completed then.
     measured: AtomicU64,
     completed: AtomicUsize,
-    /// Nanoseconds from one completion to the next; 0 until it was measured.
+    /// Nanoseconds from one completion to the next, or `UNKNOWN`.
     gap: AtomicU64,
 }
 
@@ -134,6 +132,9 @@ const BEAT: u64 = SECOND / 4;
 /// After as long without a refusal, what has completed since tells how many came, not how many could have.
 const LULL: u64 = SECOND;
 
+/// No gap: it has not been measured yet.
+const UNKNOWN: u64 = 0;
+
 /// The golden ratio's fraction, in units of 2⁻⁶⁴. Its multiples are spread as evenly as any sequence's can be.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -146,14 +147,14 @@ impl Line {
             last_joined: AtomicU64::new(0),
             measured: AtomicU64::new(0),
             completed: AtomicUsize::new(0),
-            gap: AtomicU64::new(0),
+            gap: AtomicU64::new(UNKNOWN),
         }
     }
 
-    fn join(&self, progress: Progress) -> Duration {
+    fn join(&self, in_flight: u32, completed: impl Fn() -> usize) -> Duration {
         let since_epoch = Instant::now().saturating_duration_since(self.epoch);
         let now = u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX / 2);
-        let gap = self.gap(now, progress);
+        let gap = self.gap(now, in_flight, completed);
 
         let mut end = self.end.load(Ordering::Relaxed);
         loop {
@@ -178,31 +179,36 @@ impl Line {
     }
 
     /// Nanoseconds from one completion to the next.
-    fn gap(&self, now: u64, progress: Progress) -> u64 {
-        let lull = now.saturating_sub(self.last_joined.load(Ordering::Relaxed));
+    fn gap(&self, now: u64, in_flight: u32, completed: impl Fn() -> usize) -> u64 {
+        let lull = now.saturating_sub(self.last_joined.load(Ordering::Relaxed)) > LULL;
         self.last_joined.store(now, Ordering::Relaxed);
 
         let measured = self.measured.load(Ordering::Relaxed);
         let elapsed = now.saturating_sub(measured);
-        let completed = progress
-            .completed
-            .saturating_sub(self.completed.load(Ordering::Relaxed)) as u64;
-        let due = lull > LULL || (elapsed >= BEAT && completed > 0);
-        // One of those who find it due measures.
-        let won = due
-            && self
-                .measured
-                .compare_exchange(measured, now, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok();
-        if won {
-            self.completed.store(progress.completed, Ordering::Relaxed);
-            if lull <= LULL {
-                self.gap
-                    .store((elapsed / completed).max(1), Ordering::Relaxed);
+        if lull || elapsed >= BEAT {
+            let total = completed();
+            let since = total.saturating_sub(self.completed.load(Ordering::Relaxed)) as u64;
+            // What completed in a lull tells how many came. The pace of an older incident tells no more.
+            let gap = match elapsed.checked_div(since) {
+                _ if lull => Some(UNKNOWN),
+                gap => gap.map(|gap| gap.max(1)),
+            };
+            if let Some(gap) = gap {
+                // One of those who find it due measures.
+                let won = self.measured.compare_exchange(
+                    measured,
+                    now,
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                );
+                if won.is_ok() {
+                    self.completed.store(total, Ordering::Relaxed);
+                    self.gap.store(gap, Ordering::Relaxed);
+                }
             }
         }
         match self.gap.load(Ordering::Relaxed) {
-            0 => SECOND / u64::from(progress.in_flight.max(1)),
+            UNKNOWN => SECOND / u64::from(in_flight.max(1)),
             gap => gap,
         }
     }
@@ -212,13 +218,6 @@ impl Line {
 mod tests {
     use super::*;
 
-    fn progress(completed: usize) -> Progress {
-        Progress {
-            completed,
-            in_flight: 10,
-        }
-    }
-
     #[tokio::test(start_paused = true)]
     async fn callers_return_at_the_pace_at_which_requests_complete() {
         let line = Line::new();
@@ -226,7 +225,7 @@ mod tests {
         let mut returns = Vec::new();
         for step in 0..2_000 {
             tokio::time::advance(Duration::from_millis(5)).await;
-            returns.push(Instant::now() + line.join(progress(step / 2)));
+            returns.push(Instant::now() + line.join(10, || step / 2));
         }
         // Past the first beat, they are 10 ms apart.
         let gaps = returns[200..].windows(2).map(|pair| pair[1] - pair[0]);
@@ -241,7 +240,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_hint_is_from_a_second_to_a_minute_and_the_overflow_is_spread() {
         let line = Line::new();
-        let hints: Vec<_> = (0..10_000).map(|_| line.join(progress(0))).collect();
+        let hints: Vec<_> = (0..10_000).map(|_| line.join(10, || 0)).collect();
         let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
         assert!(hints.iter().all(|hint| (second..=minute).contains(hint)));
         // The line takes 59 s at 10 a second; of the rest, each second of the latter half a minute gets its share.
@@ -255,11 +254,22 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_lull_is_not_taken_for_a_slow_server() {
         let line = Line::new();
-        line.join(progress(0));
+        line.join(10, || 0);
         tokio::time::advance(Duration::from_secs(3600)).await;
         // One completed in an hour: few came. Ten are in flight, so room comes in a tenth of a second.
-        let hint = line.join(progress(1));
+        let hint = line.join(10, || 1);
         assert_eq!(hint, Duration::from_millis(1_100));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pace_of_an_older_incident_is_forgotten() {
+        let line = Line::new();
+        for nth in 0..40 {
+            tokio::time::advance(Duration::from_millis(500)).await;
+            line.join(10, || nth / 16);
+        }
+        tokio::time::advance(Duration::from_secs(7200)).await;
+        assert_eq!(line.join(10, || 5_000), Duration::from_millis(1_100));
     }
 
     #[test]

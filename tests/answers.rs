@@ -99,6 +99,27 @@ fn p17_a_refusal_reads_no_body_before_it_answers() {
     }
 }
 
+#[tokio::test]
+async fn p17_a_refusal_answers_before_it_reads_where_there_is_a_runtime_to_read_in() {
+    quiet();
+    let (shed, _held) = full();
+    let read = Arc::new(AtomicBool::new(false));
+    let inner = service_fn(|_: Request<Unread>| {
+        ready(Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new())))
+    });
+    let request = Request::post("/").body(Unread(Arc::clone(&read))).unwrap();
+    let answered = shed.layer(inner).call(request).now_or_never();
+    assert!(is_refused(
+        &answered.expect("it is answered at once").unwrap()
+    ));
+    assert!(!read.load(Ordering::Relaxed));
+    // Whoever reads it in the background, and finds it broken, takes nobody along.
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(shed.handle().budget().in_flight(), 1);
+}
+
 #[test]
 fn p17_neither_refusals_nor_admissions_wait_for_a_law_that_thinks() {
     let (entered, has_entered) = mpsc::channel();
@@ -296,6 +317,14 @@ fn p17_a_refusal_allocates_at_most_8_times() {
         at_most_8(allocations(decided.layer(bare()), || get("/")), "closure"),
         too_many
     );
+}
+
+#[tokio::test]
+async fn p17_a_refusal_without_an_upload_allocates_at_most_8_times_in_a_runtime_too() {
+    let (full, _held) = full();
+    let (most, status) = allocations(full.layer(bare()), || get("/"));
+    assert!(most <= 8, "{most}");
+    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
 }
 
 #[test]
@@ -1141,7 +1170,8 @@ fn p25_a_law_that_uses_its_own_budget_does_not_stand_in_its_own_way() {
         .recv_timeout(Duration::from_secs(20))
         .expect("it waits for itself");
     request.join().unwrap();
-    assert_eq!((budget.limit(), budget.in_flight()), (4, 0));
+    // What was set while the law decided stays: it decided upon a limit that was no longer in force.
+    assert_eq!((budget.limit(), budget.in_flight()), (2, 0));
     own.lock().unwrap().take();
 }
 

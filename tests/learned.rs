@@ -1,11 +1,14 @@
 //! The learned budget, in virtual time and with the real layer in the path.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{cell::Cell, convert::Infallible, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{Empty, Full};
-use loadshed::{Budget, LoadShed, Snapshot};
+use loadshed::{
+    Budget, LoadShed, Snapshot, Threshold,
+    control::{Controller, Decision, Window},
+};
 use tokio::{
     sync::Semaphore,
     task::JoinSet,
@@ -53,6 +56,58 @@ async fn run(rate: u32, seconds: u32) -> (usize, Snapshot) {
         good += usize::from(served.unwrap());
     }
     (good, budget.snapshot())
+}
+
+/// Gives other limits each time that it is asked.
+#[derive(Debug)]
+struct Fickle(Cell<bool>);
+
+impl Controller for Fickle {
+    fn limits(&self) -> RangeInclusive<usize> {
+        if self.0.replace(true) {
+            7..=usize::MAX
+        } else {
+            1..=10
+        }
+    }
+
+    fn initial_limit(&self) -> usize {
+        5
+    }
+
+    fn update(&mut self, _: &Window<'_>) -> Decision {
+        Decision::new(1 << 31, "fickle")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn p25_a_law_is_held_to_the_limits_that_it_was_checked_with() {
+    let budget = Budget::new(Fickle(Cell::new(false)));
+    for _ in 0..3 {
+        let permit = budget.try_acquire(Threshold::NEVER);
+        sleep(WORK).await;
+        drop(permit);
+    }
+    assert_eq!((budget.limit(), budget.in_flight()), (10, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn p25_a_handler_that_panics_is_no_caller_who_gave_up() {
+    let budget = Budget::adaptive();
+    let inner = tower::service_fn(|_: Request<Empty<Bytes>>| async {
+        sleep(DEADLINE).await;
+        panic!("a bug in a handler, and no overload");
+        #[expect(unreachable_code, reason = "it gives the type")]
+        Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
+    });
+    let mut service = LoadShed::ratio(0.85).budget(&budget).layer(inner);
+    std::panic::set_hook(Box::new(|_| {}));
+    for _ in 0..30 {
+        let call = service.call(Request::new(Empty::new()));
+        assert!(tokio::spawn(call).await.is_err());
+    }
+    let _ = std::panic::take_hook();
+    assert_eq!((budget.limit(), budget.in_flight()), (1 << 16, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -222,13 +222,16 @@ async fn p17_over_http_2_the_refusal_comes_before_the_body_does_and_the_connecti
 #[tokio::test]
 async fn p18_an_http_1_0_client_gets_its_429_and_the_end() {
     let (server, _held) = Server::start_full().await;
-    let mut client = server.http1().await;
-    client
-        .send("POST / HTTP/1.0\r\ncontent-length: 5\r\n\r\n")
-        .await;
-    let answer = client.rest().await;
-    assert!(answer.starts_with("HTTP/1.0 429 "), "{answer}");
-    assert!(answer.ends_with("\"status\":429}"));
+    for request in [
+        "GET / HTTP/1.0\r\n\r\n",
+        "POST / HTTP/1.0\r\ncontent-length: 5\r\n\r\nwhole",
+    ] {
+        let mut client = server.http1().await;
+        client.send(request).await;
+        let answer = client.rest().await;
+        assert!(answer.starts_with("HTTP/1.0 429 "), "{answer}");
+        assert!(answer.ends_with("\"status\":429}"));
+    }
 }
 
 #[tokio::test]
@@ -239,6 +242,8 @@ async fn p18_who_asks_before_sending_is_told_429_and_never_100() {
     client.send(ask).await;
     let head = client.head().await;
     is_a_refusal(&head);
+    // As clients do: what they asked for is refused, so they send nothing and leave.
+    client.0.shutdown().await.unwrap();
     assert!(!client.rest().await.contains("HTTP/1.1 100"));
 
     drop(held);

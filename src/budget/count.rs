@@ -129,6 +129,8 @@ impl Count {
         loop {
             let level = Level::from(seen);
             if level.in_flight <= cap(level.limit) {
+                // As `acquire` does: room may have been made by a request that has just ended.
+                fence(Ordering::Acquire);
                 return Ok(());
             }
             // Refusal and withdrawal are one step. With two, a pair of requests at one too many could each see the
@@ -157,9 +159,22 @@ impl Count {
     }
 
     pub(crate) fn set_limit(&self, limit: u32) -> Level {
+        self.set_limit_if(|_| true, limit)
+    }
+
+    /// Sets the limit, unless it is no longer `from`.
+    pub(crate) fn move_limit(&self, from: u32, to: u32) -> Level {
+        self.set_limit_if(|limit| limit == from, to)
+    }
+
+    /// Returns the level before.
+    fn set_limit_if(&self, holds: impl Fn(u32) -> bool, limit: u32) -> Level {
         let bits = u64::from(limit) << LIMIT_SHIFT;
         let mut seen = self.word.load(Ordering::Relaxed);
         loop {
+            if !holds(Level::from(seen).limit) {
+                return Level::from(seen);
+            }
             let word = seen & (ABANDONED | IN_FLIGHT) | bits;
             match self
                 .word

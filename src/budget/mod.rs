@@ -27,7 +27,7 @@ pub use self::{permit::Permit, snapshot::Snapshot};
 use crate::{
     control::{Adaptive, Controller, MAX_LIMIT},
     invalid::{InvalidSetting, expect_valid},
-    retry_after::{Line, Progress, RetryAfter},
+    retry_after::{Line, RetryAfter},
     shed::{Reason, Shed},
     threshold::{Criticality, Threshold},
 };
@@ -131,7 +131,7 @@ impl Budget {
         let initial = checked_limit(controller.initial_limit(), min, max)?;
         Ok(Self::make(
             initial,
-            Some(Sampler::new(Box::new(controller))),
+            Some(Sampler::new(Box::new(controller), min..=max)),
         ))
     }
 
@@ -353,16 +353,9 @@ impl Budget {
     /// What one refused caller is told.
     pub(crate) fn shed(&self, retry_after: RetryAfter) -> Shed {
         let in_flight = self.level().in_flight;
-        let completed = self
-            .inner
-            .tally
-            .admitted()
-            .saturating_sub(in_flight as usize);
-        let progress = Progress {
-            completed,
-            in_flight,
-        };
-        let hint = retry_after.hint(&self.inner.line, progress);
+        let admitted = || self.inner.tally.admitted();
+        let completed = || admitted().saturating_sub(in_flight as usize);
+        let hint = retry_after.hint(&self.inner.line, in_flight, completed);
         Shed::new(Reason::Utilization, Criticality::default(), hint)
     }
 
@@ -379,9 +372,11 @@ impl Budget {
     }
 
     /// What a controller decided, within its limits.
-    fn move_limit(&self, limit: usize) {
+    ///
+    /// Not if somebody has set it since the controller was shown `from`: people win.
+    fn move_limit(&self, from: usize, to: usize) {
         // Within MAX_LIMIT, as the controller's limits are.
-        self.count.set_limit(limit as u32);
+        self.count.move_limit(from as u32, to as u32);
     }
 }
 

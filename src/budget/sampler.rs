@@ -1,6 +1,7 @@
 //! From finished requests to windows, and from windows to limits.
 
 use std::{
+    ops::RangeInclusive,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Mutex, PoisonError,
@@ -50,9 +51,9 @@ const MANY_SAMPLES: usize = 256;
 const LANE_SAMPLES: usize = 2 * MANY_SAMPLES;
 
 impl Sampler {
-    pub(super) fn new(controller: Box<dyn Controller>) -> Self {
+    pub(super) fn new(controller: Box<dyn Controller>, limits: RangeInclusive<usize>) -> Self {
         let now = Instant::now();
-        let (limits, window) = (controller.limits(), controller.window());
+        let window = controller.window();
         Self {
             finished: Lanes::new(),
             law: Mutex::new(Law {
@@ -71,14 +72,17 @@ impl Sampler {
         }
     }
 
-    pub(super) fn limits(&self) -> std::ops::RangeInclusive<usize> {
+    pub(super) fn limits(&self) -> RangeInclusive<usize> {
         self.min..=self.max
     }
 
     /// Whether the request is measured that is the `nth` one admitted on its thread.
     #[inline]
     pub(super) fn measures(&self, nth: usize) -> bool {
-        nth & self.mask.load(Ordering::Relaxed) == 0
+        // Spread by the golden ratio: every eighth one would be the same caller's, where eight take turns.
+        const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+        let spread = (nth as u64).wrapping_mul(GOLDEN) >> 32;
+        spread as usize & self.mask.load(Ordering::Relaxed) == 0
     }
 
     #[cold]
@@ -131,7 +135,10 @@ impl Sampler {
         if let Some(controller) = &mut law.controller {
             // A law that panics is somebody's bug, but not of the request that happened to close the window.
             match catch_unwind(AssertUnwindSafe(|| controller.update(&window))) {
-                Ok(decision) => budget.move_limit(decision.limit.clamp(self.min, self.max)),
+                Ok(decision) => {
+                    let limit = decision.limit.clamp(self.min, self.max);
+                    budget.move_limit(snapshot.limit, limit);
+                }
                 // Nor is one that panics again when it is dropped.
                 Err(_) => drop(catch_unwind(AssertUnwindSafe(|| law.controller = None))),
             }
@@ -146,6 +153,8 @@ impl Sampler {
         let mask = self.mask.load(Ordering::Relaxed);
         let next = match samples {
             n if n > MANY_SAMPLES => mask << 1 | 1,
+            // After a peak it is far too few, and windows are closed by measured requests alone.
+            n if n < MANY_SAMPLES / 32 => 0,
             n if n < MANY_SAMPLES / 4 => mask >> 1,
             _ => mask,
         };

@@ -8,7 +8,8 @@ use crate::invalid::{InvalidSetting, expect_valid};
 /// The default law of a learned budget. It needs no settings.
 ///
 /// It begins at its ceiling, so that nothing is refused before there is a reason to. When more than one in ten of the
-/// requests in a window are a sign of overload, the limit becomes half of what is in flight; while requests are refused
+/// requests in a window are a sign of overload, the limit becomes half of what was in flight at most
+/// when they were admitted; while requests are refused
 /// and there is no such sign, it grows by a twentieth. A sign of overload is an answer after more than a second, an
 /// answer that says so (503, 504), or a caller who gave up after half a second or more.
 ///
@@ -40,6 +41,9 @@ struct Judged {
     since: Option<Instant>,
     overloaded: usize,
     total: usize,
+    /// The most that were in flight when one of them was admitted.
+    busiest: usize,
+    refused: usize,
 }
 
 /// Longer than most callers of a service wait. The law's only constant with a unit.
@@ -50,6 +54,9 @@ const GAVE_UP: Duration = Duration::from_millis(500);
 
 /// One in ten is too many: the windowed 90th percentile.
 const OVERLOADED_SHARE: usize = 10;
+
+/// What ended longer ago is of another episode.
+const STALE: Duration = Duration::from_secs(5);
 
 /// Fewer samples decide nothing: with 10, one slow answer alone is not yet more than one in ten.
 const ENOUGH: usize = 10;
@@ -115,7 +122,7 @@ impl Adaptive {
     pub fn try_min(mut self, min: usize) -> Result<Self, InvalidSetting> {
         let initial = self.initial_limit();
         if !(1..=initial).contains(&min) {
-            let allowed = format!("1 to {initial}, the initial limit");
+            let allowed = format!("1 to {initial}, the initial limit or else the ceiling");
             return Err(InvalidSetting::new("floor", min, allowed));
         }
         self.min = min;
@@ -150,15 +157,19 @@ impl Adaptive {
 
     fn decide(&mut self, window: &Window<'_>) -> Decision {
         let Judged {
-            overloaded, total, ..
+            overloaded,
+            total,
+            busiest,
+            refused,
+            ..
         } = self.judged;
         if total < ENOUGH {
             return Decision::new(window.limit, "too few samples");
         }
         let decision = if overloaded * OVERLOADED_SHARE > total {
-            let half = window.limit.min(window.in_flight) / 2;
+            let half = window.limit.min(busiest) / 2;
             Decision::new(half.max(self.min), "overload")
-        } else if window.refused > 0 {
+        } else if refused > 0 {
             let more = window.limit + (window.limit / STEP).max(1);
             Decision::new(more.min(self.max), "room to try")
         } else {
@@ -189,6 +200,7 @@ impl Judged {
         if !under_an_older_limit {
             self.total += 1;
             self.overloaded += usize::from(overload);
+            self.busiest = self.busiest.max(sample.in_flight);
         }
     }
 }
@@ -203,8 +215,13 @@ impl Controller for Adaptive {
     }
 
     fn update(&mut self, window: &Window<'_>) -> Decision {
+        self.judged.refused += window.refused;
         for sample in window.samples {
-            self.judged.take_in(sample);
+            // A window stays open while nobody finishes: what it began with may be long over.
+            let ended = sample.admitted_at + sample.latency;
+            if window.now.saturating_duration_since(ended) <= STALE {
+                self.judged.take_in(sample);
+            }
         }
         self.decide(window)
     }
@@ -219,6 +236,7 @@ mod tests {
         let mut sample = Sample::new(at);
         sample.latency = latency;
         sample.outcome = outcome;
+        sample.in_flight = 100;
         vec![sample; count]
     }
 
@@ -280,6 +298,24 @@ mod tests {
         assert_eq!(decision, Decision::new(100, "too few samples"));
         let gave_up = samples(20, now, GAVE_UP, Outcome::Cancelled);
         assert_eq!(law.update(&window(now, 100, 1, &gave_up)).limit, 50);
+    }
+
+    #[test]
+    fn a_cut_is_by_what_was_in_flight_then_and_not_by_what_is_left() {
+        let (mut law, now) = (Adaptive::default(), Instant::now());
+        let slow = samples(20, now, SLOW, Outcome::Success);
+        let mut emptied = window(now + SLOW, 1_000, 0, &slow);
+        emptied.in_flight = 0;
+        assert_eq!(law.update(&emptied).limit, 50);
+    }
+
+    #[test]
+    fn what_is_long_over_is_no_evidence() {
+        let (mut law, now) = (Adaptive::default(), Instant::now());
+        let slow = samples(40, now, SLOW, Outcome::Success);
+        let an_hour_later = window(now + Duration::from_secs(3600), 100, 0, &slow);
+        let decision = law.update(&an_hour_later);
+        assert_eq!(decision, Decision::new(100, "too few samples"));
     }
 
     #[test]
