@@ -7,6 +7,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
     },
     task::Poll,
     thread,
@@ -953,6 +954,33 @@ fn p24_a_learned_limit_goes_on_from_what_it_was_set_to() {
     drop(answer(&mut service, get("/")));
     drop(running);
     assert_eq!((learned.limit(), learned.in_flight()), (51, 0));
+}
+
+#[test]
+fn p24_a_limit_that_is_set_while_the_law_thinks_is_not_lost() {
+    let (entered, has_entered) = mpsc::channel();
+    let (may_go_on, goes_on) = mpsc::channel::<()>();
+    let law = Law::new(1..=100, 10, move |window| {
+        entered.send(()).unwrap();
+        // Only the first time: after that, the other end is gone.
+        let _ = goes_on.recv();
+        window.limit + 1
+    });
+    let budget = Budget::new(law);
+    let mut service = LoadShed::ratio(1.0).budget(&budget).layer(holding());
+    let mut first = service.clone();
+    let thinking = thread::spawn(move || drop(answer(&mut first, get("/"))));
+    has_entered.recv().unwrap();
+    budget.set_limit(3).unwrap();
+    drop(may_go_on);
+    thinking.join().unwrap();
+    assert_eq!(budget.limit(), 3, "the law has thought about 10");
+    drop(answer(&mut service, get("/")));
+    assert_eq!(
+        (budget.limit(), budget.in_flight()),
+        (4, 0),
+        "it goes on from there"
+    );
 }
 
 #[test]
