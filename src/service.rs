@@ -5,7 +5,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, header::EXPECT};
 use http_body::Body;
 use tower_service::Service;
 
@@ -112,7 +112,10 @@ impl<S> LoadShedService<S> {
         B: Body + Send + 'static,
     {
         let response = self.settings.refuse(request.headers());
-        drain(request.into_body());
+        // A client that asked whether to send its body is told not to. To read it would be to ask for it.
+        if !request.headers().contains_key(EXPECT) {
+            drain(request.into_body());
+        }
         ResponseFuture::refused(response)
     }
 }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::{Body, Frame};
 use http_body_util::Empty;
 use loadshed::{Budget, LoadShed, Threshold};
@@ -76,6 +76,10 @@ impl Drop for Upload {
 
 /// Sends `upload` to a server that is full, and returns once the refusal is there: at once.
 async fn refused(upload: Upload) {
+    refuse(Request::new(upload)).await;
+}
+
+async fn refuse(request: Request<Upload>) {
     let budget = Budget::fixed(1);
     let _held = budget.try_acquire(Threshold::NEVER).unwrap();
     let inner = tower::service_fn(|_: Request<Upload>| {
@@ -85,7 +89,7 @@ async fn refused(upload: Upload) {
     let response = LoadShed::ratio(1.0)
         .budget(&budget)
         .layer(inner)
-        .call(Request::new(upload))
+        .call(request)
         .await;
     assert_eq!(response.unwrap().status(), StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(Instant::now(), before);
@@ -128,4 +132,15 @@ async fn p17_a_refused_upload_is_read_after_the_answer_within_bounds() {
     assert_eq!(seen.bytes.load(Ordering::Relaxed), 256 * 3 * FRAME);
     // And there is room again.
     assert_eq!(fate(2, second).await, (2 * FRAME, 2 * second));
+}
+
+#[tokio::test(start_paused = true)]
+async fn p17_a_body_that_waits_for_a_100_is_never_asked_for() {
+    let seen = Arc::default();
+    let mut request = Request::new(Upload::new(1, Duration::ZERO, &seen));
+    let expects = HeaderValue::from_static("100-continue");
+    request.headers_mut().insert(header::EXPECT, expects);
+    refuse(request).await;
+    assert_eq!(seen.dropped.load(Ordering::Relaxed), 1);
+    assert_eq!(seen.bytes.load(Ordering::Relaxed), 0);
 }

@@ -4,6 +4,8 @@
 //! that is dropped unread resets the stream or the connection under them: they then see the reset and lose the answer;
 //! over HTTP/2, a connection with 1,024 such resets is closed by the server. So the rest is read and thrown away in the
 //! background, within bounds, as an endless upload must not become a way to hold resources.
+//!
+//! The bounds in time need the runtime's timer (`enable_time`). Without one the task panics, after the answer.
 
 use std::{
     future::poll_fn,
