@@ -78,6 +78,7 @@ mod refuse;
 mod retry_after;
 mod service;
 mod shed;
+mod spread;
 mod sync;
 mod threshold;
 

@@ -20,7 +20,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::invalid::{InvalidSetting, expect_valid};
+use crate::{
+    invalid::{InvalidSetting, expect_valid},
+    spread::spread,
+};
 
 /// How a refused caller is told when to come back.
 ///
@@ -135,9 +138,6 @@ const LULL: u64 = SECOND;
 /// No gap: it has not been measured yet.
 const UNKNOWN: u64 = 0;
 
-/// The golden ratio's fraction, in units of 2⁻⁶⁴. Its multiples are spread as evenly as any sequence's can be.
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-
 impl Line {
     pub(crate) fn new() -> Self {
         Self {
@@ -174,8 +174,8 @@ impl Line {
 
     fn beyond(&self) -> u64 {
         let earlier = self.beyond.fetch_add(1, Ordering::Relaxed);
-        let spread = u128::from(earlier.wrapping_mul(GOLDEN)) * u128::from(LONGEST / 2);
-        LONGEST / 2 + (spread >> 64) as u64
+        let share = u128::from(spread(earlier)) * u128::from(LONGEST / 2);
+        LONGEST / 2 + (share >> 64) as u64
     }
 
     /// Nanoseconds from one completion to the next.

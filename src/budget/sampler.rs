@@ -13,7 +13,10 @@ use std::{
 use tokio::time::Instant;
 
 use super::{Budget, count::Level, held::Place, lanes::Lanes};
-use crate::control::{Controller, Outcome, Sample, Window};
+use crate::{
+    control::{Controller, Outcome, Sample, Window},
+    spread::spread,
+};
 
 /// Measures requests, and shows them to the law a window at a time.
 ///
@@ -79,10 +82,8 @@ impl Sampler {
     /// Whether the request is measured that is the `nth` one admitted on its thread.
     #[inline]
     pub(super) fn measures(&self, nth: usize) -> bool {
-        // Spread by the golden ratio: every eighth one would be the same caller's, where eight take turns.
-        const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-        let spread = (nth as u64).wrapping_mul(GOLDEN) >> 32;
-        spread as usize & self.mask.load(Ordering::Relaxed) == 0
+        // Not simply every eighth one: where eight callers take turns, that would be the same caller's.
+        (spread(nth as u64) >> 32) as usize & self.mask.load(Ordering::Relaxed) == 0
     }
 
     #[cold]
