@@ -67,6 +67,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod control;
+#[cfg(feature = "lab")]
+pub mod lab;
 
 mod body;
 mod budget;

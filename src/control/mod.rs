@@ -37,6 +37,7 @@
 //! ```
 
 mod adaptive;
+mod knee;
 
 use std::{fmt, ops::RangeInclusive, time::Duration};
 

@@ -1,0 +1,47 @@
+//! The best that a fixed limit could have done.
+
+use super::{
+    report::{PhaseReport, Report},
+    run::Lab,
+    scenario::Scenario,
+};
+use crate::Budget;
+
+/// The best fixed limit of each phase, found by trying them on the same seed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Oracle {
+    /// By phase: the limit, and what came of it. Of several as good ones (within 0.1 %) the smallest.
+    pub best: Vec<(usize, PhaseReport)>,
+}
+
+/// The limits that are tried, in units of the workers.
+const TRIED: [f64; 22] = [
+    0.5, 0.75, 0.9, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 4.0, 6.0, 9.0, 13.0, 18.0, 25.0,
+    1e6,
+];
+
+impl Oracle {
+    /// Tries them.
+    #[must_use]
+    pub fn of(scenario: &Scenario, seed: u64) -> Self {
+        let mut runs: Vec<(usize, Report)> = Vec::new();
+        for times in TRIED {
+            let limit = (scenario.server.workers as f64 * times).round().max(1.0) as usize;
+            if runs.last().is_none_or(|(last, _)| *last < limit) {
+                let lab = Lab::seed(seed).ratio(1.0);
+                runs.push((limit, lab.run(scenario, || Budget::fixed(limit))));
+            }
+        }
+        let best_of = |phase: usize| {
+            let good = |run: &(usize, Report)| run.1.phases[phase].good;
+            let most = runs.iter().map(good).max().unwrap_or(0);
+            let enough = (most as f64 * 0.999) as usize;
+            let (limit, report) = runs.iter().find(|run| good(run) >= enough).unwrap_or(&runs[0]);
+            (*limit, report.phases[phase].clone())
+        };
+        Self {
+            best: (0..scenario.phases.len()).map(best_of).collect(),
+        }
+    }
+}

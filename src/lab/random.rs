@@ -1,0 +1,83 @@
+//! What chance decides, drawn when a call arrives: so it is the same whatever a law decides.
+
+use std::time::Duration;
+
+use super::{
+    scenario::{Callers, Phase, Server, Times},
+    station::Nanos,
+};
+
+/// What one call brings along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Draw {
+    /// `None`: it hangs.
+    pub(super) dependency: Option<Nanos>,
+    pub(super) service: Nanos,
+    pub(super) patience: Nanos,
+    pub(super) critical: bool,
+}
+
+/// What changes within a phase.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Now {
+    pub(super) load: f64,
+    pub(super) slowdown: f64,
+}
+
+#[derive(Debug)]
+pub(super) struct Chance(fastrand::Rng);
+
+impl Chance {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(fastrand::Rng::with_seed(seed))
+    }
+
+    /// With a mean of 1.
+    pub(super) fn exponential(&mut self) -> f64 {
+        -(1.0 - self.0.f64()).ln()
+    }
+
+    /// From 0 to 1.
+    pub(super) fn uniform(&mut self) -> f64 {
+        self.0.f64()
+    }
+
+    /// Always as many numbers, whatever they are used for.
+    pub(super) fn draw(
+        &mut self,
+        server: &Server,
+        callers: &Callers,
+        phase: &Phase,
+        now: Now,
+    ) -> Draw {
+        let service = self.time(server.times, phase.long);
+        let dependency = self.time(server.times, phase.long);
+        let [hangs, critical, impatient] = [self.uniform(), self.uniform(), self.uniform()];
+        let patience = match callers.impatient {
+            Some((share, patience)) if impatient < share => patience,
+            _ => callers.deadline,
+        };
+        let usual = server.dependency.unwrap_or_default();
+        Draw {
+            dependency: (hangs >= phase.hangs).then(|| nanos(usual.mul_f64(dependency * now.slowdown))),
+            service: nanos(server.service.mul_f64(service)),
+            patience: nanos(patience),
+            critical: critical * (now.load + phase.critical) < phase.critical,
+        }
+    }
+
+    /// In units of the mean.
+    fn time(&mut self, times: Times, share_of_long: f64) -> f64 {
+        let (exponential, uniform) = (self.exponential(), self.uniform());
+        match times {
+            Times::Fixed => 1.0,
+            Times::Exponential => exponential,
+            Times::Bimodal { long, .. } if uniform < share_of_long => long,
+            Times::Bimodal { short, .. } => short,
+        }
+    }
+}
+
+pub(super) fn nanos(duration: Duration) -> Nanos {
+    duration.as_nanos() as Nanos
+}

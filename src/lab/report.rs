@@ -1,0 +1,158 @@
+//! What came of a run.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use super::{random::Draw, scenario::Scenario, station::Nanos};
+
+/// What came of a run, phase by phase.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Report {
+    /// In the order of the scenario.
+    pub phases: Vec<PhaseReport>,
+}
+
+/// What came of one phase.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PhaseReport {
+    /// Its name.
+    pub name: String,
+    /// Whether it counts.
+    pub scored: bool,
+    /// How long it lasted.
+    pub length: Duration,
+    /// Calls that arrived in it, without second tries.
+    pub offered: usize,
+    /// Calls that were admitted of those.
+    pub admitted: usize,
+    /// Refusals in it, those of second tries included.
+    pub refused: usize,
+    /// Refusals after its first second.
+    pub refused_later: usize,
+    /// Calls that arrived in it and were answered in it, before the caller had left.
+    pub good: usize,
+    /// CRITICAL calls that arrived in it, and that were answered.
+    pub critical: (usize, usize),
+    /// What was seen each 100 ms.
+    pub ticks: Vec<Tick>,
+    latencies: Histogram<u32>,
+    offered_before: usize,
+    admitted_before: usize,
+    good_before: usize,
+}
+
+/// What was seen at one moment, of all instances together.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Tick {
+    /// The limit.
+    pub limit: usize,
+    /// Calls in flight.
+    pub in_flight: usize,
+    /// Calls that arrived since the moment before.
+    pub offered: usize,
+    /// Calls that were admitted since.
+    pub admitted: usize,
+    /// Calls that were answered since, in time.
+    pub good: usize,
+}
+
+impl Report {
+    pub(super) fn new(scenario: &Scenario) -> Self {
+        let phases = scenario.phases.iter().map(|phase| PhaseReport {
+            name: phase.name.clone(),
+            scored: phase.scored,
+            length: phase.length,
+            offered: 0,
+            admitted: 0,
+            refused: 0,
+            refused_later: 0,
+            good: 0,
+            critical: (0, 0),
+            ticks: Vec::new(),
+            latencies: Histogram::new(2).expect("two digits are within its range"),
+            offered_before: 0,
+            admitted_before: 0,
+            good_before: 0,
+        });
+        Self {
+            phases: phases.collect(),
+        }
+    }
+
+    /// The phase of this name.
+    #[must_use]
+    pub fn phase(&self, name: &str) -> Option<&PhaseReport> {
+        self.phases.iter().find(|phase| phase.name == name)
+    }
+}
+
+impl PhaseReport {
+    /// Answers in time, a second.
+    #[must_use]
+    pub fn goodput(&self) -> f64 {
+        self.good as f64 / self.length.as_secs_f64()
+    }
+
+    /// How long the admitted waited, those who left included, at this quantile, such as 0.99.
+    #[must_use]
+    pub fn latency(&self, quantile: f64) -> Duration {
+        Duration::from_micros(self.latencies.value_at_quantile(quantile))
+    }
+
+    /// How long it took until a second's goodput came to 90 % of `goodput` for the first time.
+    #[must_use]
+    pub fn recovers_to(&self, goodput: f64) -> Option<Duration> {
+        let second = self.ticks.chunks(10).position(|second| {
+            second.iter().map(|tick| tick.good).sum::<usize>() as f64 >= 0.9 * goodput
+        });
+        second.map(|second| Duration::from_secs(second as u64 + 1))
+    }
+
+    /// The mean of the limit over the second half, and its standard deviation ÷ the mean.
+    #[must_use]
+    pub fn limit(&self) -> (f64, f64) {
+        let half = &self.ticks[self.ticks.len() / 2..];
+        let count = half.len().max(1) as f64;
+        let mean = half.iter().map(|tick| tick.limit as f64).sum::<f64>() / count;
+        let square = |tick: &Tick| (tick.limit as f64 - mean).powi(2);
+        let variance = half.iter().map(square).sum::<f64>() / count;
+        (mean, variance.sqrt() / mean)
+    }
+
+    pub(super) fn offer(&mut self, draw: &Draw) {
+        self.offered += 1;
+        self.critical.0 += usize::from(draw.critical);
+    }
+
+    pub(super) fn refuse(&mut self, into: Nanos) {
+        self.refused += 1;
+        self.refused_later += usize::from(into > 1_000_000_000);
+    }
+
+    pub(super) fn answer(&mut self, draw: &Draw) {
+        self.good += 1;
+        self.critical.1 += usize::from(draw.critical);
+    }
+
+    pub(super) fn wait(&mut self, nanos: Nanos) {
+        let fits = self.latencies.record(nanos / 1_000);
+        debug_assert!(fits.is_ok(), "it grows as needed");
+    }
+
+    pub(super) fn look(&mut self, limit: usize, in_flight: usize) {
+        self.ticks.push(Tick {
+            limit,
+            in_flight,
+            offered: self.offered - self.offered_before,
+            admitted: self.admitted - self.admitted_before,
+            good: self.good - self.good_before,
+        });
+        self.offered_before = self.offered;
+        self.admitted_before = self.admitted;
+        self.good_before = self.good;
+    }
+}
