@@ -125,7 +125,7 @@ impl Catalogue {
         match (self.length, self.size) {
             (Length::Full, _) => seconds,
             (Length::Short, Size::Large) => (seconds / 10.0).clamp(5.0, 10.0),
-            (Length::Short, _) => (seconds / 10.0).clamp(20.0, 60.0),
+            (Length::Short, _) => (seconds / 2.0).clamp(30.0, 60.0),
         }
     }
 
