@@ -57,7 +57,7 @@ fn main() {
             let back = group.iter().map(|(_, r, o)| r.phases[p].recovers_to(o[p].0 as f64 / r.phases[p].length.as_secs_f64()).map_or(999.0, |d| d.as_secs_f64())).fold(0.0, f64::max);
             let crit = ph(|r| r.critical.1 as f64 / r.critical.0.max(1) as f64);
             rows += 1; if mean >= 0.95 { good += 1; }
-            if mean < min || worst < min - 0.05 { println!("{c} {:42} {:14} mean {mean:.3} worst {worst:.3} refused {refused:.4} p99 {p99a:.3} ({p99:.1}x) 90% in {back:.0} limit {:.0} ±{:.2} crit {crit:.4}", sc.name, sc.phases[p].name, ph(|r| r.limit().0), ph(|r| r.limit().1)); }
+            if mean < min || worst < min - 0.05 { println!("{c} {:32.32} {:14} {mean:.3} worst {worst:.3} ref {refused:.3} p99 {p99a:.2} ({p99:.1}x) 90% {back:.0} lim {:.0} ±{:.2} cr {crit:.4}", sc.name, sc.phases[p].name, ph(|r| r.limit().0), ph(|r| r.limit().1)); }
         }
         if trace { for ph in &group[0].1.phases { println!("-- {}", ph.name); for (i, t) in ph.ticks.iter().enumerate() { println!("{:5.1} {:?}", i as f64 / 10.0, t); } } }
     }

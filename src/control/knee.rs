@@ -2,39 +2,33 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Outcome, Window};
+use super::{Outcome, Sample, Window};
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Law {
     mode: Mode,
-    first: Option<Instant>,
-    since: Option<Instant>,
-    /// S, seconds: how long a success takes without a queue.
+    target: f64,
+    /// S, seconds.
     service: Option<f64>,
-    /// X, successes a second, lately.
+    cv2: f64,
     rate: f64,
     peak: f64,
     best: f64,
-    /// In flight that never come back: usual.
     hung: f64,
-    ok_share: f64,
+    good_share: f64,
     usual_share: f64,
-    early: Vec<f64>,
-    early_n: f64,
-    early_x: f64,
-    batch: Batch,
-    suspect_since: Option<Instant>,
-    refused_since: Option<Instant>,
-    last_refused: Option<Instant>,
-    asked: Option<Instant>,
-    held: f64,
-    cv2: f64,
+    ratio: Ratio,
     slack: f64,
+    batch: Batch,
+    start: Start,
+    suspect_since: Option<Instant>,
+    calm_since: Option<Instant>,
+    standing_since: Option<Instant>,
+    last_refused: Option<Instant>,
     previous: f64,
+    asked: Option<Instant>,
+    ask_took: f64,
     verified: f64,
-    saturated: f64,
-    ratio: f64,
-    capped_at: f64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -42,11 +36,25 @@ enum Mode {
     #[default]
     Open,
     Guard,
-    /// Throughput before.
-    Question { before: f64, from_hold: bool },
+    Ask { before: f64, periodic: bool, since: f64, drained: bool },
     Hold,
-    /// Nobody stays until the answer: wait for what is left behind to be over.
-    Drain,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Start { first: Option<Instant>, latencies: Vec<f64>, n: f64, x: f64 }
+
+#[derive(Clone, Copy, Debug)]
+struct Ratio { value: f64, seen: Option<Instant> }
+
+impl Default for Ratio { fn default() -> Self { Self { value: 1.0, seen: None } } }
+
+impl Ratio {
+    fn see(&mut self, s: &Sample, now: Instant) {
+        let low = s.cap as f64 / s.limit as f64;
+        let high = (s.cap + 1) as f64 / s.limit as f64;
+        if low <= self.value && self.value < high { self.seen = Some(now); }
+        else if high <= self.value || self.seen.is_none_or(|t| secs(now.saturating_duration_since(t)) > 10.0) { self.value = low; self.seen = Some(now); }
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -56,10 +64,10 @@ struct Batch {
     completed: f64,
     good: f64,
     ok: f64,
-    ok_latency: f64,
-    ok_square: f64,
-    cancelled: f64,
-    cancelled_latency: f64,
+    latency: f64,
+    square: f64,
+    left: f64,
+    left_latency: f64,
     in_flight: f64,
     windows: f64,
     refused: usize,
@@ -68,286 +76,255 @@ struct Batch {
 fn secs(d: Duration) -> f64 { d.as_secs_f64() }
 
 impl Batch {
-    fn rate(&self) -> f64 {
-        if self.elapsed > 0.0 { self.good / self.elapsed } else { 0.0 }
-    }
+    fn rate(&self) -> f64 { if self.elapsed > 0.0 { self.good / self.elapsed } else { 0.0 } }
     fn n(&self) -> f64 { if self.windows > 0.0 { self.in_flight / self.windows } else { 0.0 } }
-    fn latency(&self) -> f64 { if self.ok > 0.0 { self.ok_latency / self.ok } else { 0.0 } }
+    fn mean(&self) -> f64 { if self.ok > 0.0 { self.latency / self.ok } else { 0.0 } }
     fn hung(&self) -> f64 {
-        let all = self.ok + self.cancelled;
+        let all = self.ok + self.left;
         if all == 0.0 || self.elapsed == 0.0 { return 0.0 }
-        self.completed / all * self.cancelled_latency / self.elapsed
+        self.completed / all * self.left_latency / self.elapsed
     }
+    fn cv2(&self) -> f64 { let m = self.mean(); (self.square / self.ok / (m * m) - 1.0).clamp(0.0, 15.0) }
 }
 
-const BETA: f64 = 3.0;
+const BETA: f64 = 2.0;
+/// seconds
+const BEARABLE: f64 = 0.7;
 
+fn gain(elapsed: f64, tau: f64) -> f64 { 1.0 - (-elapsed / tau).exp() }
 
 impl Law {
-    fn patience(s: f64) -> f64 { (2.0 * s).max(0.7 - s) }
+    fn cap(&self, s: f64) -> f64 { self.peak * BEARABLE.max(3.0 * s) + self.hung }
 
     fn margin(&self, k: f64) -> f64 { (self.slack * BETA * (k * (1.0 + self.cv2) / 2.0).sqrt()).max(1.0) }
 
     fn enough(&self) -> f64 { 16.0 * (1.0 + self.cv2) }
 
-    fn learn_cv(&mut self, b: &Batch) {
-        if b.ok >= 16.0 {
-            let mean = b.latency();
-            let cv2 = (b.ok_square / b.ok / (mean * mean) - 1.0).clamp(0.0, 15.0);
-            self.cv2 += 0.3 * (cv2 - self.cv2);
-        }
-    }
-
     fn enter(&mut self, mode: Mode, now: Instant, settle: f64) {
         self.mode = mode;
         self.batch = Batch { since: Some(now + Duration::from_secs_f64(settle)), ..Batch::default() };
+        self.suspect_since = None; self.calm_since = None; self.standing_since = None;
     }
 
     pub(super) fn update(&mut self, w: &Window<'_>) -> (Option<f64>, &'static str) {
         let before = self.mode;
         let b0 = self.batch.clone();
-        let r = self.update2(w);
-        static ON: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+        let r = self.step(w);
+        static ON: std::sync::OnceLock<u8> = std::sync::OnceLock::new();
         static T0: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
-        if *ON.get_or_init(|| std::env::var("DBG").is_ok()) && (std::mem::discriminant(&before) != std::mem::discriminant(&self.mode) || self.batch.since != b0.since && before != Mode::Open && before != Mode::Hold || std::env::var("DBG").is_ok_and(|x| x == "2")) {
+        let on = *ON.get_or_init(|| std::env::var("DBG").map_or(0, |x| x.parse().unwrap()));
+        if on > 0 {
             let t0 = *T0.get_or_init(|| w.now);
+            if on == 2 || std::mem::discriminant(&before) != std::mem::discriminant(&self.mode) || matches!(before, Mode::Ask{..}) && self.batch.since != b0.since {
             let b = if self.batch.since != b0.since { &b0 } else { &self.batch };
-            eprintln!("{:8.3} {before:?} -> {:?} {} n {} lim {} -> {:?} S {:?} X {:.1} peak {:.1} hung {:.1} held {:.1} b[ok {} can {} el {:.3} X {:.1} n {:.1} W {:.4} hung {:.1} ref {}] ref {}", secs(w.now - t0), self.mode, r.1, w.in_flight, w.limit, r.0.map(|x| x.round()), self.service, self.rate, self.peak, self.hung, self.held, b.ok, b.cancelled, b.elapsed, b.rate(), b.n(), b.latency(), b.hung(), b.refused, w.refused);
+            eprintln!("{:8.3} {before:.1?} -> {:.1?} {} n {} lim {} -> {:.0?} S {:.4?} X {:.1} peak {:.1} best {:.1} hung {:.1} tgt {:.1} share {:.2}/{:.2} slack {:.2} cv2 {:.1} b[ok {} left {} el {:.3} X {:.1} n {:.1} W {:.4} hung {:.1} ref {}] ref {} ratio {:.2}", secs(w.now - t0), self.mode, r.1, w.in_flight, w.limit, r.0, self.service.unwrap_or(0.0), self.rate, self.peak, self.best, self.hung, self.target, self.good_share, self.usual_share, self.slack, self.cv2, b.ok, b.left, b.elapsed, b.rate(), b.n(), b.mean(), b.hung(), b.refused, w.refused, self.ratio.value);
+            }
         }
-        r
+        (r.0.map(|x| (x.round().max(1.0) / self.ratio.value - 1e-9).ceil()), r.1)
     }
 
-    pub(super) fn update2(&mut self, w: &Window<'_>) -> (Option<f64>, &'static str) {
+    fn measure(&mut self, w: &Window<'_>) -> (f64, f64) {
+        let elapsed = secs(w.elapsed);
+        let (mut ok, mut latency, mut left) = (0.0, 0.0, 0.0);
+        let since = self.batch.since;
+        let open = since.is_none_or(|since| w.now >= since);
+        for s in w.samples {
+            self.ratio.see(s, w.now);
+            self.start.first.get_or_insert(s.admitted_at);
+            let l = secs(s.latency);
+            let b = &mut self.batch;
+            match s.outcome {
+                Outcome::Success => {
+                    ok += 1.0; latency += l;
+                    if open { b.ok += 1.0; b.latency += l; b.square += l * l; }
+                    if self.service.is_none() { self.start.latencies.push(l); }
+                }
+                Outcome::Cancelled | Outcome::Overload => { left += 1.0; if open { b.left += 1.0; b.left_latency += l; } }
+                _ => {}
+            }
+        }
+        if self.service.is_none() && self.good_share == 0.0 && ok > 0.0 { self.good_share = 1.0; self.usual_share = 1.0; }
+        if ok + left > 0.0 { self.good_share += gain(ok + left, 16.0) * (ok / (ok + left) - self.good_share); }
+        let x = if elapsed > 0.0 { w.completed as f64 * self.good_share / elapsed } else { 0.0 };
+        let tau = self.service.unwrap_or(0.05).max(16.0 / self.rate.max(1e-9)).clamp(0.05, 1.0);
+        self.rate += gain(elapsed, tau) * (x - self.rate);
+        if open {
+            let b = &mut self.batch;
+            b.elapsed += elapsed; b.completed += w.completed as f64; b.good += w.completed as f64 * self.good_share;
+            b.in_flight += w.in_flight as f64; b.windows += 1.0; b.refused += w.refused;
+        }
+        (x, if ok > 0.0 { latency / ok } else { 0.0 })
+    }
+
+    fn step(&mut self, w: &Window<'_>) -> (Option<f64>, &'static str) {
         let now = w.now;
         let elapsed = secs(w.elapsed);
         let n = w.in_flight as f64;
-        if w.refused > 0 { self.last_refused = Some(now); if self.refused_since.is_none() { self.refused_since = Some(now) } }
-        let (mut ok, mut okl, mut can) = (0.0, 0.0, 0.0);
-        let bsince = self.batch.since;
-        for s in w.samples {
-            self.first.get_or_insert(s.admitted_at);
-            let l = secs(s.latency);
-            let mine = bsince.is_none_or(|since| s.admitted_at >= since);
-            match s.outcome {
-                Outcome::Success => { ok += 1.0; okl += l; if mine { self.batch.ok += 1.0; self.batch.ok_latency += l; self.batch.ok_square += l * l; } }
-                Outcome::Cancelled | Outcome::Overload => { can += 1.0; if mine { self.batch.cancelled += 1.0; self.batch.cancelled_latency += l } }
-                _ => {}
-            }
-            if self.service.is_none() && s.outcome == Outcome::Success { self.early.push(l); }
-        }
-        // rates
-        let seen: f64 = ok + can;
-        if self.first.is_some() && self.ok_share == 0.0 && self.early.len() == w.samples.len() { self.ok_share = 1.0; }
-        let gs = 1.0 - (-seen / 32.0).exp();
-        if seen > 0.0 { self.ok_share += gs * (ok / seen - self.ok_share); }
-        let share = self.ok_share;
-        let x = if elapsed > 0.0 { w.completed as f64 * share / elapsed } else { 0.0 };
-        let s_guess = self.service.unwrap_or(0.05);
-        let tau = s_guess.max(16.0 / self.rate.max(1e-9)).clamp(0.05, 1.0);
-        let g = 1.0 - (-elapsed / tau).exp();
-        self.rate += g * (x - self.rate);
-        if bsince.is_none_or(|since| now >= since) {
-            let b = &mut self.batch;
-            b.elapsed += elapsed; b.completed += w.completed as f64; b.good += w.completed as f64 * share; b.in_flight += n; b.windows += 1.0; b.refused += w.refused;
-        }
-        // first S
-        let Some(s) = self.service else {
-            if let Some(first) = self.first {
-                let t = secs(now.saturating_duration_since(first));
-                if self.early.len() >= 4 {
-                    let mut sorted = self.early.clone(); sorted.sort_by(f64::total_cmp);
-                    let p90 = sorted[(sorted.len() - 1) * 9 / 10];
-                    // flat: n doubled, X did not
-                    let (q, xq) = (self.early_n, self.early_x);
-                    let flat = q > 0.0 && n > 2.0 * q && x < 1.3 * xq && w.completed >= 8;
-                    if (q == 0.0 && w.completed >= 8) || (n > 2.0 * q && !flat) { self.early_n = n; self.early_x = x; }
-                    if t >= 1.6 * p90 || flat {
-                        self.service = Some(sorted.iter().sum::<f64>() / sorted.len() as f64);
-                        self.rate = self.early.len() as f64 / t;
-                        self.peak = self.rate.max(x);
-                        self.usual_share = self.ok_share;
-                        self.early = vec![];
-                        self.slack = 1.0;
-                        self.cv2 = 1.0;
-                        let s = self.service.unwrap_or(0.0);
-                        let cap = self.peak * (s + Self::patience(s));
-                        self.best = self.peak;
-                        self.ratio = 0.85;
-                        if n > cap {
-                            self.refused_since = None;
-                            self.enter(Mode::Guard, now, 0.0);
-                            return (Some(cap / self.ratio), "guard");
-                        }
-                    }
-                }
-            }
-            return (Some(w.limit as f64), "learning");
-        };
+        let (x, wl) = self.measure(w);
+        let Some(s) = self.service else { return self.begin(w, x) };
         self.peak = self.peak.max(self.rate);
-        if self.mode == Mode::Open { self.best = self.peak; } else { self.best = self.best.max(self.peak); }
         let busy = n - self.hung > self.peak * s;
-        let pat = Self::patience(s);
         if busy && self.rate < self.peak {
-            let g = 1.0 - (-elapsed / (s + pat)).exp();
-            self.peak += g * (self.rate - self.peak);
+            self.peak += gain(elapsed, BEARABLE.max(3.0 * s)) * (self.rate - self.peak);
         }
-        if w.refused > 0 {
-            let r = w.samples.iter().map(|s| s.in_flight as f64 / s.limit as f64).fold(0.0, f64::max);
-            let _ = r;
-        }
-        self.ratio = 0.85;
-        let ratio = self.ratio;
-        if self.mode == Mode::Open {
-            self.usual_share += (1.0 - (-elapsed / 10.0).exp()) * (self.ok_share - self.usual_share);
-        } else if self.mode != Mode::Drain && self.ok_share < 0.3 * self.usual_share && self.rate < 0.3 * self.best {
-            self.held = (self.best * s / 8.0).max(1.0);
-            self.previous = f64::INFINITY;
-            self.enter(Mode::Drain, now, 0.0);
-            return (Some(self.held / ratio), "drain");
+        self.best = if self.mode == Mode::Open { self.peak } else { self.best.max(self.peak) };
+        let k = self.peak * s + self.hung;
+        // evidence
+        let vanish = self.good_share < 0.4 * self.usual_share && (wl == 0.0 || wl > 2.0 * s) && self.rate < 0.5 * self.best;
+        // calm
+        let quiet = w.refused == 0 && self.good_share > 0.6 * self.usual_share && n <= k + 2.0 * self.margin(k);
+        if quiet { self.calm_since.get_or_insert(now); } else { self.calm_since = None; }
+        let calm = self.calm_since.is_some_and(|t| secs(now - t) + elapsed > 1.0 + 3.0 * s + 16.0 / self.best.max(1.0));
+        if w.refused > 0 { self.last_refused = Some(now); }
+        let pressed = self.last_refused.is_some_and(|t| secs(now - t) < 0.1f64.max(16.0 / self.best.max(1.0)).max(s));
+        if n > k + self.margin(k) && pressed { self.standing_since.get_or_insert(now); } else { self.standing_since = None; }
+        let stood = self.standing_since.map_or(0.0, |t| secs(now - t));
+        if self.mode != Mode::Open && calm {
+            self.enter(Mode::Open, now, 0.0);
+            return (None, "calm");
         }
         match self.mode {
             Mode::Open => {
-                // baseline follows
-                if ok >= 1.0 {
-                    let wl = okl / ok;
-                    let weight = if wl < s { (ok / 32.0).min(0.5) } else { elapsed / 30.0 };
-                    let s = s + weight.min(1.0) * (wl - s);
-                    self.service = Some(s);
-                    if wl <= 2.0 * s && elapsed > 0.0 {
-                        let h = if self.batch.elapsed > 0.5 { Some(self.batch.hung()) } else { None };
-                        if let Some(h) = h { let b = self.batch.clone(); self.learn_cv(&b); self.hung += 0.3 * (h - self.hung); self.batch = Batch { since: Some(now), ..Batch::default() }; }
-                    }
+                self.usual_share += gain(elapsed, 10.0) * (self.good_share - self.usual_share);
+                if wl > 0.0 {
+                    let ok = w.samples.len() as f64;
+                    let weight = if wl < s { (ok / 64.0).min(0.3) } else { (elapsed / 30.0).min(0.3) };
+                    self.service = Some(s + weight * (wl - s));
                 }
-                let cap = self.peak * (s + pat) + self.hung;
+                if self.batch.elapsed > 1.0f64.max(2.0 * s) && self.batch.ok >= self.enough() {
+                    let b = self.batch.clone();
+                    if b.mean() <= 2.0 * s {
+                        self.hung += 0.3 * (b.hung() - self.hung);
+                        self.cv2 += 0.3 * (b.cv2() - self.cv2);
+                    }
+                    self.batch = Batch { since: Some(now), ..Batch::default() };
+                }
+                if vanish { return self.ask(now, self.best, false, true); }
+                let cap = self.cap(s);
                 if n > cap {
                     let since = *self.suspect_since.get_or_insert(now);
                     if secs(now - since) >= 1.5 * s {
-                        self.suspect_since = None;
-                        self.refused_since = None;
+                        self.target = cap;
                         self.enter(Mode::Guard, now, 0.0);
-                        self.capped_at = cap;
-                        return (Some(cap / ratio), "guard");
+                        return (Some(cap), "guard");
                     }
                 } else { self.suspect_since = None; }
                 (None, "open")
             }
             Mode::Guard => {
-                if self.calm(now, s) { self.enter(Mode::Open, now, 0.0); return (None, "calm"); }
-                let standing = self.refused_since.map_or(0.0, |t| secs(now - t));
-                let falling = self.rate < 0.75 * self.best && secs(now - self.batch.since.unwrap_or(now)) > 2.0 * s;
-                if standing >= 1.0f64.max(2.0 * s) || falling {
-                    let before = self.rate;
-                    return self.ask(now, n, before, false);
-                }
-                let cap = self.peak * (s + pat) + self.hung;
-                (Some(cap / ratio), "guard")
+                if vanish { return self.ask(now, self.best, false, true); }
+                let falling = self.rate < 0.7 * self.best && stood > 2.0 * s && self.batch.elapsed > 2.0 * s;
+                if stood > 1.0f64.max(3.0 * s) || falling { return self.ask(now, self.rate, false, false); }
+                self.target = self.cap(s);
+                (Some(self.target), "guard")
             }
-            Mode::Question { before, from_hold } => {
-                let b = self.batch.clone();
-                let target = self.held;
-                // wait for the drain
-                if b.ok < 1.0 && n > target + 1.0 && b.windows > 0.0 {
-                    self.batch.elapsed = 0.0; self.batch.good = 0.0; self.batch.completed = 0.0; self.batch.in_flight = 0.0; self.batch.windows = 0.0;
-                    if self.calm(now, s) { self.enter(Mode::Open, now, 0.0); return (None, "calm"); }
-                    return (Some(target / ratio), "asking");
+            Mode::Ask { before, periodic, since, drained } => {
+                let b = &self.batch;
+                let since = since + elapsed;
+                if !drained {
+                    let drained = n <= self.target.ceil();
+                    self.enter(Mode::Ask { before, periodic, since, drained }, now, if drained { 2.0 * s } else { 0.0 });
+                    return (Some(self.target), "asking");
                 }
-                let wl = b.latency().max(if b.good > 0.0 { (b.n() - b.hung()) / b.rate() } else { 0.0 });
-                if b.ok >= self.enough() && b.elapsed >= 1.5 * wl {
-                    self.learn_cv(&b);
-                    let r = b.rate();
-                    let wl = ((b.n() - b.hung()) / r).max(wl);
-                    if self.calm(now, s) { self.enter(Mode::Open, now, 0.0); return (None, "calm"); }
-                    let noise = 2.0 / b.ok.sqrt();
-                    let yielded = r < before * (1.0 - noise.max(0.1));
-                    let fell = wl < s * (1.0 - noise.clamp(0.1, 0.3));
-                    let agrees = from_hold && !fell && wl < 1.3 * s;
-                    let s_new = if agrees { s + 0.3 * (wl - s) } else { wl };
-                    self.service = Some(s_new);
-                    let deeper = (0.8 * (before * s_new + b.hung())).max(target / 2.0) < 0.95 * target;
-                    if target > 1.0 && deeper && (!yielded || fell) {
-                        return self.ask(now, target, before.max(r), from_hold);
+                let l = b.mean();
+                if b.ok >= self.enough() && b.elapsed >= l {
+                    let settled = l < 1.5 * s || l > 0.8 * self.previous;
+                    if b.left < b.ok && settled {
+                        let r = b.rate();
+                        return self.answer(now, before, periodic, since, l, r);
                     }
-                    if from_hold {
-                        if r > before * (1.0 + noise) { self.slack = (self.slack * 0.7).max(0.2); }
-                        else if r < 0.95 * before { self.slack = (self.slack * 1.1).min(1.0); }
-                    }
-                    self.asked = Some(now);
-                    let k = before * s_new + b.hung();
-                    self.saturated = before;
-                    self.held = k + self.margin(k);
-                    self.verified = self.held;
-                    self.enter(Mode::Hold, now, s_new);
-                    return (Some(self.held / ratio), "answered");
+                    self.previous = l;
+                    self.enter(Mode::Ask { before, periodic, since, drained }, now, 0.0);
+                } else if b.ok + b.left >= self.enough() && b.left > 4.0 * b.ok {
+                    self.target = (self.target / 2.0).max(1.0);
+                    self.enter(Mode::Ask { before, periodic, since, drained: false }, now, 0.0);
                 }
-                if self.calm(now, s) { self.enter(Mode::Open, now, 0.0); return (None, "calm"); }
-                (Some(target / ratio), "asking")
-            }
-            Mode::Drain => {
-                if self.calm(now, s) { self.enter(Mode::Open, now, 0.0); return (None, "calm"); }
-                let b = self.batch.clone();
-                if b.ok >= 8.0 && b.ok > b.cancelled {
-                    let wl = b.latency();
-                    let settled = wl < 2.0 * s || wl > 0.8 * self.previous;
-                    self.previous = wl;
-                    if settled {
-                        self.previous = 0.0;
-                        self.service = Some(if wl < 2.0 * s { s.max(wl) } else { wl });
-                        let k = self.best * s.max(wl);
-                        self.held = k + self.margin(k);
-                        self.verified = self.held;
-                        self.ok_share = self.usual_share;
-                        self.asked = Some(now);
-                        self.enter(Mode::Hold, now, s);
-                        return (Some(self.held / ratio), "drained");
-                    }
-                    self.enter(Mode::Drain, now, 0.0);
-                } else if b.ok + b.cancelled >= 8.0 {
-                    self.enter(Mode::Drain, now, 0.0);
-                }
-                (Some(self.held / ratio), "drain")
+                if let Mode::Ask { since: t, .. } = &mut self.mode { *t = since; }
+                (Some(self.target), "asking")
             }
             Mode::Hold => {
-                if self.calm(now, s) { self.enter(Mode::Open, now, 0.0); return (None, "calm"); }
+                if vanish { return self.ask(now, self.best, false, true); }
                 let b = self.batch.clone();
-                if b.elapsed >= 2.0 * s && b.good >= self.enough() {
+                if b.elapsed >= 2.0 * s && b.ok >= self.enough() {
                     if b.refused > 0 {
                         let r = b.rate();
-                        let k = r * s + b.hung().min(self.hung.max(b.hung() * if b.latency() < 3.0 * s && b.ok > 0.0 { 1.0 } else { 0.0 }));
-                        let target = k + self.margin(k);
-                        let target = (self.held + 0.5 * (target - self.held)).min(self.held * 2.0 + 4.0);
-                        if target < 0.5 * self.verified {
-                            let before = r;
-                            return self.ask(now, self.held, before, true);
+                        let queue = (r * (b.mean() - s)).max(0.0);
+                        let k = (self.target - queue).max(0.0);
+                        let m = self.margin(r * s);
+                        let by = if queue < 0.25 * m { m.max(self.target / 4.0) } else { m - queue };
+                        let to = (self.target + 0.5 * by).max(self.target / 2.0);
+                        self.hung = if b.mean() < 3.0 * s { b.hung() } else { self.hung };
+                        if to < 0.5 * self.verified { return self.ask(now, r, true, false); }
+                        if self.asked.is_none_or(|t| secs(now - t) > 5.0f64.max(15.0 * self.ask_took)) {
+                            let answer = self.ask(now, r, true, false);
+                            self.target = self.target.max(0.8 * k);
+                            return (Some(self.target), answer.1);
                         }
-                        let due = self.asked.is_none_or(|t| secs(now - t) > 5.0f64.max(20.0 * s));
-                        if due {
-                            let before = r;
-                            return self.ask(now, k / 0.8, before, true);
-                        }
-                        let up = target > self.held;
-                        self.held = target;
+                        let up = to > self.target;
+                        self.target = to;
                         self.enter(Mode::Hold, now, if up { s } else { 0.0 });
-                        return (Some(self.held / ratio), "hold");
-                    }
-                    self.enter(Mode::Hold, now, 0.0);
+                    } else { self.enter(Mode::Hold, now, 0.0); }
                 }
-                (Some(self.held / ratio), "hold")
+                (Some(self.target), "hold")
             }
         }
     }
 
-    fn calm(&mut self, now: Instant, s: f64) -> bool {
-        let calm = self.last_refused.is_none_or(|t| secs(now - t) > 1.0f64.max(2.0 * s));
-        if calm { self.refused_since = None; }
-        calm
+    fn begin(&mut self, w: &Window<'_>, x: f64) -> (Option<f64>, &'static str) {
+        let Some(first) = self.start.first else { return (Some(w.limit as f64 * self.ratio.value), "learning") };
+        let t = secs(w.now.saturating_duration_since(first));
+        let n = w.in_flight as f64;
+        let st = &mut self.start;
+        if st.latencies.len() >= 4 {
+            let mut sorted = st.latencies.clone(); sorted.sort_by(f64::total_cmp);
+            let p90 = sorted[(sorted.len() - 1) * 9 / 10];
+            let flat = st.n > 0.0 && n > 2.0 * st.n && x < 1.3 * st.x && w.completed >= 8;
+            if w.completed >= 8 && (st.n == 0.0 || n > 2.0 * st.n) { st.n = n; st.x = x; }
+            if t >= 1.6 * p90 || flat {
+                let s = sorted.iter().sum::<f64>() / sorted.len() as f64;
+                self.service = Some(s);
+                self.rate = x.max(sorted.len() as f64 / t);
+                self.peak = self.rate; self.best = self.rate;
+                self.slack = 1.0; self.cv2 = 1.0;
+                self.start.latencies = vec![];
+                let cap = self.cap(s);
+                if n > cap { self.enter(Mode::Guard, w.now, 0.0); self.target = cap; return (Some(cap), "guard"); }
+            }
+        }
+        (Some(w.limit as f64 * self.ratio.value), "learning")
     }
 
-    fn ask(&mut self, now: Instant, n: f64, before: f64, from_hold: bool) -> (Option<f64>, &'static str) {
-        let s = self.service.unwrap_or(0.0);
-        let k = before * s + self.hung;
-        let target = (0.8 * k).max(n / 2.0).max(1.0);
-        self.held = target;
-        self.enter(Mode::Question { before, from_hold }, now, 0.0);
-        (Some(target / self.ratio), "asking")
+    fn ask(&mut self, now: Instant, before: f64, periodic: bool, vanish: bool) -> (Option<f64>, &'static str) {
+        let k = before * self.service.unwrap_or(0.0) + self.hung;
+        self.target = (k * if vanish { 0.25 } else { 0.8 }).max(1.0);
+        self.previous = f64::INFINITY;
+        self.enter(Mode::Ask { before, periodic, since: 0.0, drained: false }, now, 0.0);
+        (Some(self.target), "asking")
+    }
+
+    fn answer(&mut self, now: Instant, before: f64, periodic: bool, since: f64, l: f64, r: f64) -> (Option<f64>, &'static str) {
+        let s = self.service.unwrap_or(l);
+        let b = self.batch.clone();
+        let noise = 2.0 / b.ok.sqrt();
+        let agrees = periodic && (l / s - 1.0).abs() < noise.max(0.15);
+        self.cv2 += 0.3 * (b.cv2() - self.cv2);
+        let s_new = if agrees { s + 0.3 * (l - s) } else { l };
+        self.service = Some(s_new);
+        if l < s * (1.0 - noise.max(0.1)) && self.target > 1.0 {
+            // there was still a queue
+            return self.ask(now, before.max(r), periodic, false);
+        }
+        if periodic {
+            if r > before * (1.0 + noise) { self.slack = (self.slack * 0.5).max(0.2); }
+            else if r < 0.95 * before { self.slack = (self.slack * 1.1).min(1.0); }
+        }
+        self.asked = Some(now);
+        self.ask_took = since;
+        let k = before.max(r) * s_new + self.hung;
+        self.target = k + self.margin(k);
+        self.verified = self.target;
+        self.good_share = self.good_share.max(self.usual_share);
+        self.enter(Mode::Hold, now, s_new);
+        (Some(self.target), "answered")
     }
 }
