@@ -44,6 +44,7 @@ fn main() {
     std::fs::write("/tmp/oracle.txt", dump).unwrap();
     let mut out = out.into_inner().unwrap(); out.sort_by_key(|o| o.0);
     let (mut rows, mut good) = (0, 0);
+    let mut all = vec![];
     for group in out.chunk_by(|a, b| jobs[a.0].0 == jobs[b.0].0 && jobs[a.0].1.name == jobs[b.0].1.name) {
         let (c, sc, _) = &jobs[group[0].0];
         for p in 0..sc.phases.len() {
@@ -56,10 +57,13 @@ fn main() {
             let refused = ph(|r| r.refused as f64 / r.offered.max(1) as f64);
             let back = group.iter().map(|(_, r, o)| r.phases[p].recovers_to(o[p].0 as f64 / r.phases[p].length.as_secs_f64()).map_or(999.0, |d| d.as_secs_f64())).fold(0.0, f64::max);
             let crit = ph(|r| r.critical.1 as f64 / r.critical.0.max(1) as f64);
-            rows += 1; if mean >= 0.95 { good += 1; }
+            rows += 1; all.push(mean); if mean >= 0.95 { good += 1; }
             if mean < min || worst < min - 0.05 { println!("{c} {:32.32} {:14} {mean:.3} worst {worst:.3} ref {refused:.3} p99 {p99a:.2} ({p99:.1}x) 90% {back:.0} lim {:.0} ±{:.2} cr {crit:.4}", sc.name, sc.phases[p].name, ph(|r| r.limit().0), ph(|r| r.limit().1)); }
         }
         if trace { for ph in &group[0].1.phases { println!("-- {}", ph.name); for (i, t) in ph.ticks.iter().enumerate() { println!("{:5.1} {:?}", i as f64 / 10.0, t); } } }
     }
+    all.sort_by(|a: &f64, b| a.total_cmp(b));
+    let below = |x: f64| all.iter().filter(|a| **a < x).count();
+    println!("<.5: {} <.8: {} <.9: {} <.95: {} <.97: {}", below(0.5), below(0.8), below(0.9), below(0.95), below(0.97));
     println!("{good} of {rows} rows at .95; {:?}", t0.elapsed());
 }

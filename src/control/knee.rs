@@ -146,7 +146,7 @@ impl Law {
         if self.service.is_none() && self.good_share == 0.0 && ok > 0.0 { self.good_share = 1.0; self.usual_share = 1.0; }
         if ok + left > 0.0 { self.good_share += gain(ok + left, 16.0) * (ok / (ok + left) - self.good_share); }
         let x = if elapsed > 0.0 { w.completed as f64 * self.good_share / elapsed } else { 0.0 };
-        let tau = self.service.unwrap_or(0.05).max(16.0 / self.rate.max(1e-9)).clamp(0.05, 1.0);
+        let tau = (3.0 * self.service.unwrap_or(0.05)).max(24.0 / self.rate.max(1e-9)).clamp(0.1, 2.0);
         self.rate += gain(elapsed, tau) * (x - self.rate);
         if open {
             let b = &mut self.batch;
@@ -186,14 +186,12 @@ impl Law {
         match self.mode {
             Mode::Open => {
                 self.usual_share += gain(elapsed, 10.0) * (self.good_share - self.usual_share);
-                if wl > 0.0 {
-                    let ok = w.samples.len() as f64;
-                    let weight = if wl < s { (ok / 64.0).min(0.3) } else { (elapsed / 30.0).min(0.3) };
-                    self.service = Some(s + weight * (wl - s));
-                }
-                if self.batch.elapsed > 1.0f64.max(2.0 * s) && self.batch.ok >= self.enough() {
+                if self.batch.elapsed > 0.5f64.max(2.0 * s) && self.batch.ok >= self.enough() {
                     let b = self.batch.clone();
-                    if b.mean() <= 2.0 * s {
+                    let m = b.mean();
+                    let weight = if m < s { 0.3 } else { (b.elapsed / 20.0).min(0.3) };
+                    self.service = Some(s + weight * (m - s));
+                    if m <= 2.0 * s {
                         self.hung += 0.3 * (b.hung() - self.hung);
                         self.cv2 += 0.3 * (b.cv2() - self.cv2);
                     }
@@ -222,8 +220,11 @@ impl Law {
                 let b = &self.batch;
                 let since = since + elapsed;
                 if !drained {
-                    let drained = n <= self.target.ceil();
-                    self.enter(Mode::Ask { before, periodic, since, drained }, now, if drained { 2.0 * s } else { 0.0 });
+                    if n <= self.target.ceil() {
+                        self.enter(Mode::Ask { before, periodic, since, drained: true }, now, 2.0 * s);
+                    } else {
+                        self.mode = Mode::Ask { before, periodic, since, drained };
+                    }
                     return (Some(self.target), "asking");
                 }
                 let l = b.mean();
