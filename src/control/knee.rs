@@ -26,6 +26,7 @@ pub(super) struct Law {
     standing_since: Option<Instant>,
     last_refused: Option<Instant>,
     previous: f64,
+    vanished: bool,
     asked: Option<Instant>,
     ask_took: f64,
     verified: f64,
@@ -212,7 +213,7 @@ impl Law {
             Mode::Guard => {
                 if vanish { return self.ask(now, self.best, false, true); }
                 let falling = self.rate < 0.7 * self.best && stood > 2.0 * s && self.batch.elapsed > 2.0 * s;
-                if stood > 1.0f64.max(3.0 * s) || falling { return self.ask(now, self.rate, false, false); }
+                if stood > 1.0f64.max(3.0 * s) || falling { return self.ask(now, self.peak, false, false); }
                 self.target = self.cap(s);
                 (Some(self.target), "guard")
             }
@@ -229,7 +230,8 @@ impl Law {
                 }
                 let l = b.mean();
                 if b.ok >= self.enough() && b.elapsed >= l {
-                    let settled = l < 1.5 * s || l > 0.8 * self.previous;
+                    let noise = (2.0 / b.ok.sqrt()).max(0.15);
+                    let settled = periodic && (l / s - 1.0).abs() < noise || (l / self.previous - 1.0).abs() < noise;
                     if b.left < b.ok && settled {
                         let r = b.rate();
                         return self.answer(now, before, periodic, since, l, r);
@@ -299,6 +301,7 @@ impl Law {
         let k = before * self.service.unwrap_or(0.0) + self.hung;
         self.target = (k * if vanish { 0.25 } else { 0.8 }).max(1.0);
         self.previous = f64::INFINITY;
+        self.vanished = vanish;
         self.enter(Mode::Ask { before, periodic, since: 0.0, drained: false }, now, 0.0);
         (Some(self.target), "asking")
     }
@@ -321,7 +324,7 @@ impl Law {
         }
         self.asked = Some(now);
         self.ask_took = since;
-        let k = before.max(r) * s_new + self.hung;
+        let k = if self.vanished { r.max(before / 2.0) } else { before.max(r) } * s_new + self.hung;
         self.target = k + self.margin(k);
         self.verified = self.target;
         self.good_share = self.good_share.max(self.usual_share);
