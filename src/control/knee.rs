@@ -23,6 +23,7 @@ pub(super) struct Law {
     start: Start,
     suspect_since: Option<Instant>,
     calm_since: Option<Instant>,
+    busy_since: Option<Instant>,
     standing_since: Option<Instant>,
     last_refused: Option<Instant>,
     previous: f64,
@@ -95,7 +96,10 @@ const BEARABLE: f64 = 0.7;
 fn gain(elapsed: f64, tau: f64) -> f64 { 1.0 - (-elapsed / tau).exp() }
 
 impl Law {
-    fn cap(&self, s: f64) -> f64 { self.peak * BEARABLE.max(3.0 * s) + self.hung }
+    fn cap(&self, s: f64) -> f64 {
+        let k = self.peak * s;
+        (self.peak * BEARABLE.max(3.0 * s)).max(k + 4.0 * k.sqrt() + 4.0) + self.hung
+    }
 
     fn margin(&self, k: f64) -> f64 { (self.slack * BETA * (k * (1.0 + self.cv2) / 2.0).sqrt()).max(1.0) }
 
@@ -165,15 +169,18 @@ impl Law {
         let Some(s) = self.service else { return self.begin(w, x) };
         self.peak = self.peak.max(self.rate);
         let busy = n - self.hung > self.peak * s;
-        if busy && self.rate < self.peak {
+        if busy { self.busy_since.get_or_insert(now); } else { self.busy_since = None; }
+        let tau = (6.0 * s).max(32.0 / self.peak.max(1.0)).clamp(0.2, 2.0);
+        if self.busy_since.is_some_and(|t| secs(now - t) > tau) && self.rate < self.peak {
             self.peak += gain(elapsed, BEARABLE.max(3.0 * s)) * (self.rate - self.peak);
         }
         self.best = if self.mode == Mode::Open { self.peak } else { self.best.max(self.peak) };
         let k = self.peak * s + self.hung;
         // evidence
-        let vanish = self.good_share < 0.4 * self.usual_share && (wl == 0.0 || wl > 2.0 * s) && self.rate < 0.5 * self.best;
+        let idle = elapsed > 1.0 + 3.0 * s;
+        let vanish = !idle && n > 0.5 * self.target.min(k) && self.good_share < 0.4 * self.usual_share && (wl == 0.0 || wl > 2.0 * s) && self.rate < 0.5 * self.best;
         // calm
-        let quiet = w.refused == 0 && self.good_share > 0.6 * self.usual_share && n <= k + 2.0 * self.margin(k);
+        let quiet = w.refused == 0 && (idle || self.good_share > 0.6 * self.usual_share) && n <= k + 2.0 * self.margin(k);
         if quiet { self.calm_since.get_or_insert(now); } else { self.calm_since = None; }
         let calm = self.calm_since.is_some_and(|t| secs(now - t) + elapsed > 1.0 + 3.0 * s + 16.0 / self.best.max(1.0));
         if w.refused > 0 { self.last_refused = Some(now); }
@@ -229,7 +236,7 @@ impl Law {
                     return (Some(self.target), "asking");
                 }
                 let l = b.mean();
-                if b.ok >= self.enough() && b.elapsed >= l {
+                if b.ok >= self.enough() * if periodic { 1.0 } else { 0.5 } && b.elapsed >= l {
                     let noise = (2.0 / b.ok.sqrt()).max(0.15);
                     let settled = periodic && (l / s - 1.0).abs() < noise || (l / self.previous - 1.0).abs() < noise;
                     if b.left < b.ok && settled {
@@ -299,7 +306,7 @@ impl Law {
 
     fn ask(&mut self, now: Instant, before: f64, periodic: bool, vanish: bool) -> (Option<f64>, &'static str) {
         let k = before * self.service.unwrap_or(0.0) + self.hung;
-        self.target = (k * if vanish { 0.25 } else { 0.8 }).max(1.0);
+        self.target = (k * if vanish { 0.5 } else { 0.8 }).max(1.0);
         self.previous = f64::INFINITY;
         self.vanished = vanish;
         self.enter(Mode::Ask { before, periodic, since: 0.0, drained: false }, now, 0.0);
