@@ -236,18 +236,22 @@ impl Law {
                     return (Some(self.target), "asking");
                 }
                 let l = b.mean();
-                if b.ok >= self.enough() * if periodic { 1.0 } else { 0.5 } && b.elapsed >= l {
-                    let noise = (2.0 / b.ok.sqrt()).max(0.15);
-                    let settled = periodic && (l / s - 1.0).abs() < noise || (l / self.previous - 1.0).abs() < noise;
-                    if b.left < b.ok && settled {
-                        let r = b.rate();
-                        return self.answer(now, before, periodic, since, l, r);
+                let wait = if self.vanished { 1.0f64.max(2.0 * l) } else { l };
+                let need = self.enough() * if periodic { 1.0 } else { 0.5 };
+                if b.elapsed >= wait && b.ok + b.left >= need {
+                    let noise = (2.0 / b.ok.max(1.0).sqrt()).max(0.15);
+                    if b.left < b.ok {
+                        let agrees = l < s * (1.0 + if periodic { noise } else { noise.min(0.4) });
+                        let lasts = l > 0.8 * self.previous;
+                        if agrees || lasts {
+                            let r = b.rate();
+                            return self.answer(now, before, periodic, since, l, r);
+                        }
                     }
-                    self.previous = l;
-                    self.enter(Mode::Ask { before, periodic, since, drained }, now, 0.0);
-                } else if b.ok + b.left >= self.enough() && b.left > 4.0 * b.ok {
+                    self.previous = if b.left < b.ok { l } else { f64::INFINITY };
+                    let drained = self.target > 1.0;
                     self.target = (self.target / 2.0).max(1.0);
-                    self.enter(Mode::Ask { before, periodic, since, drained: false }, now, 0.0);
+                    self.enter(Mode::Ask { before, periodic, since, drained: !drained }, now, 0.0);
                 }
                 if let Mode::Ask { since: t, .. } = &mut self.mode { *t = since; }
                 (Some(self.target), "asking")
@@ -255,7 +259,11 @@ impl Law {
             Mode::Hold => {
                 if vanish { return self.ask(now, self.best, false, true); }
                 let b = self.batch.clone();
-                if b.elapsed >= 2.0 * s && b.ok >= self.enough() {
+                if b.elapsed >= s && b.ok >= 8.0 && b.refused > 0 && b.mean() < 1.2 * s && self.target < 0.7 * (self.best * s + self.hung) {
+                    self.target *= 1.25;
+                    self.verified = self.verified.max(self.target);
+                    self.enter(Mode::Hold, now, s);
+                } else if b.elapsed >= 2.0 * s && b.ok >= self.enough() {
                     if b.refused > 0 {
                         let r = b.rate();
                         let queue = (r * (b.mean() - s)).max(0.0);
@@ -331,7 +339,7 @@ impl Law {
         }
         self.asked = Some(now);
         self.ask_took = since;
-        let k = if self.vanished { r.max(before / 2.0) } else { before.max(r) } * s_new + self.hung;
+        let k = if self.vanished { r } else { before.max(r) } * s_new + self.hung;
         self.target = k + self.margin(k);
         self.verified = self.target;
         self.good_share = self.good_share.max(self.usual_share);
