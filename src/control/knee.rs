@@ -151,7 +151,8 @@ impl Law {
         if self.service.is_none() && self.good_share == 0.0 && ok > 0.0 { self.good_share = 1.0; self.usual_share = 1.0; }
         if ok + left > 0.0 { self.good_share += gain(ok + left, 16.0) * (ok / (ok + left) - self.good_share); }
         let x = if elapsed > 0.0 { w.completed as f64 * self.good_share / elapsed } else { 0.0 };
-        let tau = (3.0 * self.service.unwrap_or(0.05)).max(24.0 / self.rate.max(1e-9)).clamp(0.1, 2.0);
+        let tau = (3.0 * self.service.unwrap_or(0.05)).max(24.0 / self.rate.max(x).max(1e-9)).clamp(0.1, 2.0);
+        if self.service.is_some_and(|s| elapsed > 1.0 + 3.0 * s) { self.good_share = self.usual_share; return (x, 0.0); }
         self.rate += gain(elapsed, tau) * (x - self.rate);
         if open {
             let b = &mut self.batch;
