@@ -14,7 +14,7 @@ use tower_service::Service;
 
 use crate::{
     body::ResponseBody,
-    budget::{Place, Probe, show},
+    budget::{Place, Probe, Scope, show},
     control::Outcome,
     shed::Shed,
 };
@@ -60,19 +60,25 @@ struct Waiting<S, B> {
 struct Measurement(Option<Probe>);
 
 impl Measurement {
-    /// Without a sample, if an inner layer has refused the request and taken its place away.
+    /// What is inside runs until [`leave`](Self::leave). If it panics, there is no sample.
     #[inline]
-    fn check(&mut self, place: &Place) {
-        if self.0.as_ref().is_some_and(|probe| !probe.is_of(place)) {
-            self.0 = None;
+    fn enter<'a>(&mut self, place: &'a mut Place) -> Scope<'a> {
+        if let Some(probe) = &mut self.0 {
+            probe.inside = true;
         }
+        show(place)
+    }
+
+    #[inline]
+    fn leave(&mut self, scope: Scope<'_>) {
+        Probe::follow(&mut self.0, scope);
     }
 
     /// Without a sample, if that is no outcome.
     #[inline]
-    fn end(&mut self, outcome: impl FnOnce() -> Option<Outcome>) {
+    fn end(&mut self, outcome: impl FnOnce(&Probe) -> Option<Outcome>) {
         if let Some(probe) = self.0.take() {
-            if let Some(outcome) = outcome() {
+            if let Some(outcome) = outcome(&probe) {
                 probe.finish(outcome);
             }
         }
@@ -82,7 +88,7 @@ impl Measurement {
 impl Drop for Measurement {
     #[inline]
     fn drop(&mut self) {
-        self.end(|| Some(Outcome::Cancelled));
+        self.end(|probe| (!probe.inside).then_some(Outcome::Cancelled));
     }
 }
 
@@ -92,12 +98,10 @@ where
 {
     #[inline]
     fn new(state: State<S, B>, place: Place, probe: Option<Probe>) -> Self {
-        let mut measurement = Measurement(probe);
-        measurement.check(&place);
         Self {
             state,
             place,
-            measurement,
+            measurement: Measurement(probe),
         }
     }
 
@@ -140,31 +144,30 @@ where
         loop {
             let called = match this.state.as_mut().project() {
                 StateProj::Called { future } => {
-                    let shown = show(this.place);
-                    // Out of reach while the inner future runs: if that panics, there is no sample.
-                    let probe = this.measurement.0.take();
+                    let scope = this.measurement.enter(this.place);
                     let polled = future.poll(cx);
-                    drop(shown);
-                    this.measurement.0 = probe;
-                    this.measurement.check(this.place);
+                    this.measurement.leave(scope);
                     let result = ready!(polled);
-                    this.measurement.end(|| outcome(&result));
+                    this.measurement.end(|_| outcome(&result));
                     let place = mem::take(this.place);
                     return Poll::Ready(
                         result.map(|head| head.map(|body| ResponseBody::served(body, place))),
                     );
                 }
                 StateProj::Waiting { waiting } => {
-                    let shown = show(this.place);
-                    let ready = ready!(waiting.service.poll_ready(cx));
-                    if let Err(error) = ready {
-                        drop(shown);
-                        this.measurement.end(|| Some(Outcome::Ignored));
+                    let scope = this.measurement.enter(this.place);
+                    let polled = waiting.service.poll_ready(cx);
+                    this.measurement.leave(scope);
+                    if let Err(error) = ready!(polled) {
+                        this.measurement.end(|_| Some(Outcome::Ignored));
                         *this.place = Place::default();
                         return Poll::Ready(Err(error));
                     }
                     let request = waiting.request.take().expect(POLLED_AGAIN);
-                    waiting.service.call(request)
+                    let scope = this.measurement.enter(this.place);
+                    let future = waiting.service.call(request);
+                    this.measurement.leave(scope);
+                    future
                 }
                 StateProj::Refused { response } => {
                     let response = response.take().expect(POLLED_AGAIN);

@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use crate::{
     body::ResponseBody,
-    budget::{Refused, show},
+    budget::{Probe, Refused, show},
     future::ResponseFuture,
     layer::Settings,
     refuse::drain,
@@ -66,7 +66,7 @@ where
             Ok(place) => place,
             Err(Refused) => return self.refuse(request),
         };
-        let probe = self.settings.budget().measure(&place);
+        let mut probe = self.settings.budget().measure(&place, threshold);
         let scope = show(&mut place);
         // Nobody is woken by this: if the inner service is not ready, the future asks again with the task's own waker.
         match self
@@ -75,7 +75,7 @@ where
         {
             Poll::Ready(Ok(())) => {
                 let future = self.inner.call(request);
-                drop(scope);
+                Probe::follow(&mut probe, scope);
                 ResponseFuture::called(future, place, probe)
             }
             Poll::Ready(Err(error)) => ResponseFuture::failed(error),

@@ -124,14 +124,14 @@ impl Count {
     /// # Errors
     ///
     /// The level that left no room; the one is then no longer counted.
-    pub(crate) fn keep(&self, cap: impl Fn(u32) -> u32) -> Result<(), Level> {
+    pub(crate) fn keep(&self, cap: impl Fn(u32) -> u32) -> Result<Level, Level> {
         let mut seen = self.word.load(Ordering::Relaxed);
         loop {
             let level = Level::from(seen);
             if level.in_flight <= cap(level.limit) {
                 // As `acquire` does: room may have been made by a request that has just ended.
                 fence(Ordering::Acquire);
-                return Ok(());
+                return Ok(level);
             }
             // Refusal and withdrawal are one step. With two, a pair of requests at one too many could each see the
             // other and both be refused, where one of them had room. Release: as any return of a permit.

@@ -51,14 +51,30 @@ thread_local! {
     static SHOWN: Stack = const {
         Stack {
             depth: Cell::new(0),
-            places: [const { Cell::new(None) }; DEPTH],
+            shown: [const { Shown::nothing() }; DEPTH],
         }
     };
 }
 
 struct Stack {
     depth: Cell<usize>,
-    places: [Cell<Option<&'static Count>>; DEPTH],
+    shown: [Shown; DEPTH],
+}
+
+/// What one layer shows to the layers inside of it, and what those have made of it.
+pub(super) struct Shown {
+    pub(super) place: Cell<Option<&'static Count>>,
+    /// The lowest of the caps that they have kept the request under.
+    pub(super) cap: Cell<u32>,
+}
+
+impl Shown {
+    const fn nothing() -> Self {
+        Self {
+            place: Cell::new(None),
+            cap: Cell::new(u32::MAX),
+        }
+    }
 }
 
 /// While it lives, [`find`] sees the place on this thread. Its drop tells the place what is left of it.
@@ -73,13 +89,30 @@ pub(crate) fn show(place: &mut Place) -> Scope<'_> {
     }
     SHOWN.with(|stack| {
         let depth = stack.depth.get();
-        let Some(free) = stack.places.get(depth) else {
+        let Some(free) = stack.shown.get(depth) else {
             return Scope(None);
         };
-        free.set(place.0);
+        free.place.set(place.0);
+        free.cap.set(u32::MAX);
         stack.depth.set(depth + 1);
         Scope(Some(place))
     })
+}
+
+impl Scope<'_> {
+    /// What the layers inside have left of the request: the lowest cap that they have kept it under, or `None` if one of
+    /// them has refused it and taken its place away.
+    #[inline]
+    pub(super) fn left(&self) -> Option<u32> {
+        let Some(place) = &self.0 else {
+            return Some(u32::MAX);
+        };
+        SHOWN.with(|stack| {
+            let shown = &stack.shown[stack.depth.get() - 1];
+            let kept = shown.place.get().is_some_and(|left| place.is_of(left));
+            kept.then(|| shown.cap.get())
+        })
+    }
 }
 
 impl Drop for Scope<'_> {
@@ -91,16 +124,16 @@ impl Drop for Scope<'_> {
             // over the place without a drop: what an inner layer took away, it has given back itself.
             let depth = stack.depth.get() - 1;
             stack.depth.set(depth);
-            place.0 = stack.places[depth].get();
+            place.0 = stack.shown[depth].place.get();
         });
     }
 }
 
 /// The innermost place shown for which `decide` has an answer. It may take the place away, or put another there.
 #[inline]
-pub(super) fn find<T>(decide: impl FnMut(&Cell<Option<&'static Count>>) -> Option<T>) -> Option<T> {
+pub(super) fn find<T>(decide: impl FnMut(&Shown) -> Option<T>) -> Option<T> {
     SHOWN.with(|stack| {
-        let shown = stack.places.get(..stack.depth.get())?;
+        let shown = stack.shown.get(..stack.depth.get())?;
         shown.iter().rev().find_map(decide)
     })
 }

@@ -9,18 +9,18 @@ mod snapshot;
 mod tally;
 
 use std::{
-    cell::Cell,
     fmt,
     sync::{Arc, OnceLock},
 };
 
 use self::{
     count::{Count, Level},
+    held::Shown,
     sampler::Sampler,
     tally::Tally,
 };
 pub(crate) use self::{
-    held::{Place, show},
+    held::{Place, Scope, show},
     sampler::Probe,
 };
 pub use self::{permit::Permit, snapshot::Snapshot};
@@ -256,7 +256,7 @@ impl Budget {
             self.inner.tally.refused.add_one();
             return Err(self.shed(RetryAfter::adaptive()));
         };
-        let probe = self.measure(&place);
+        let probe = self.measure(&place, threshold);
         Ok(Permit::new(place, probe))
     }
 
@@ -267,7 +267,7 @@ impl Budget {
             self.pass(mode);
             return Ok(Place::default());
         }
-        if let Some(decided) = held::find(|place| self.decide_again(place, threshold, mode)) {
+        if let Some(decided) = held::find(|shown| self.decide_again(shown, threshold, mode)) {
             return decided.map(|()| Place::default());
         }
         self.acquire(threshold).or_else(|Refused| {
@@ -278,8 +278,8 @@ impl Budget {
 
     /// Counts one that is exempt; but not in a dry run that has refused it further out, and would not have seen it here.
     fn pass(&self, mode: Mode) {
-        let is_ghost = |place: &Cell<Option<&'static Count>>| {
-            let held = place.get()?;
+        let is_ghost = |shown: &Shown| {
+            let held = shown.place.get()?;
             std::ptr::eq(held, self.inner.ghosts).then_some(())
         };
         if mode == Mode::Enforce || held::find(is_ghost).is_none() {
@@ -287,37 +287,42 @@ impl Budget {
         }
     }
 
-    /// Begins the measurement of a request that has just been admitted, if it is one that is measured.
+    /// Begins the measurement of a request that has just been admitted under `threshold`, if it is one that is measured.
     #[inline]
-    pub(crate) fn measure(&self, place: &Place) -> Option<Probe> {
+    pub(crate) fn measure(&self, place: &Place, threshold: Threshold) -> Option<Probe> {
         let sampler = self.inner.sampler.as_ref()?;
         let measured =
             place.is_of(self.count) && sampler.measures(self.inner.tally.admitted_here());
-        measured.then(|| sampler.probe(self))
+        measured.then(|| sampler.probe(self, threshold))
     }
 
-    /// Decides upon a request for which an outer layer of this budget has decided before. `None` if `place` is not one
+    /// Decides upon a request for which an outer layer of this budget has decided before. `None` if what is shown is not
     /// of this budget.
     #[inline]
     fn decide_again(
         &self,
-        place: &Cell<Option<&'static Count>>,
+        shown: &Shown,
         threshold: Threshold,
         mode: Mode,
     ) -> Option<Result<(), Refused>> {
-        let held = place.get()?;
+        let held = shown.place.get()?;
         if std::ptr::eq(held, self.inner.ghosts) {
             // In the real run it would never have come here. A layer that enforces protects all the same.
             return (mode == Mode::DryRun).then_some(Ok(()));
         }
         std::ptr::eq(held, self.count).then(|| {
-            if self.count.keep(|limit| threshold.cap(limit)).is_ok() {
+            if let Ok(level) = self.count.keep(|limit| threshold.cap(limit)) {
+                // Only a law asks for it.
+                if self.sampler().is_some() {
+                    let cap = threshold.cap(level.limit);
+                    shown.cap.set(shown.cap.get().min(cap));
+                }
                 return Ok(());
             }
             // It has left the count: the outer layer must find nothing to give back.
             self.inner.tally.withdraw();
-            place.set(None);
-            self.refuse(mode).map(|ghost| place.set(ghost))
+            shown.place.set(None);
+            self.refuse(mode).map(|ghost| shown.place.set(ghost))
         })
     }
 
@@ -361,10 +366,6 @@ impl Budget {
 
     fn level(&self) -> Level {
         self.count.level()
-    }
-
-    fn holds(&self, place: &Place) -> bool {
-        place.is_of(self.count)
     }
 
     fn sampler(&self) -> Option<&Sampler> {

@@ -4,7 +4,7 @@ use std::{
     ops::RangeInclusive,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -12,10 +12,11 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Budget, count::Level, held::Place, lanes::Lanes};
+use super::{Budget, Inner, held::Scope, lanes::Lanes};
 use crate::{
     control::{Controller, Outcome, Sample, Window},
     spread::spread,
+    threshold::Threshold,
 };
 
 /// Measures requests, and shows them to the law a window at a time.
@@ -87,12 +88,16 @@ impl Sampler {
     }
 
     #[cold]
-    pub(super) fn probe(&self, budget: &Budget) -> Probe {
+    pub(super) fn probe(&self, budget: &Budget, threshold: Threshold) -> Probe {
         let since_epoch = Instant::now().saturating_duration_since(self.epoch);
+        let level = budget.level();
         Probe {
-            budget: budget.clone(),
+            budget: Arc::clone(&budget.inner),
             admitted_at: nanos(since_epoch),
-            level: budget.level(),
+            in_flight: level.in_flight,
+            limit: level.limit,
+            cap: threshold.cap(level.limit).min(level.limit),
+            inside: false,
         }
     }
 
@@ -169,31 +174,55 @@ fn nanos(duration: Duration) -> u64 {
 }
 
 /// The measurement of one request, from its admission on. Kept small: it moves with every request's future.
-#[derive(Debug)]
 pub(crate) struct Probe {
-    budget: Budget,
+    /// Not a [`Budget`], which is a word more.
+    budget: Arc<Inner>,
     /// Nanoseconds since the sampler's epoch.
     admitted_at: u64,
-    level: Level,
+    in_flight: u32,
+    limit: u32,
+    cap: u32,
+    /// Whether what is inside runs. If it panics, this stays.
+    pub(crate) inside: bool,
 }
 
 impl Probe {
-    /// Whether the request is still in the count: if an inner layer has refused it, then it is no sample.
-    pub(crate) fn is_of(&self, place: &Place) -> bool {
-        self.budget.holds(place)
+    /// Ends the scope in which layers further in have decided upon the request, and learns what they have. One that they
+    /// have refused is no sample.
+    #[inline]
+    pub(crate) fn follow(probe: &mut Option<Self>, scope: Scope<'_>) {
+        if probe.is_some() {
+            Self::learn(probe, &scope);
+        }
+        drop(scope);
+    }
+
+    // Apart, so that a fixed budget pays for one comparison.
+    #[cold]
+    fn learn(probe: &mut Option<Self>, scope: &Scope<'_>) {
+        let left = scope.left();
+        *probe = probe.take().zip(left).map(|(mut probe, cap)| {
+            probe.inside = false;
+            probe.cap = probe.cap.min(cap);
+            probe
+        });
     }
 
     #[cold]
     pub(crate) fn finish(self, outcome: Outcome) {
-        let Some(sampler) = self.budget.sampler() else {
+        let count = self.budget.count;
+        let inner = self.budget;
+        let budget = Budget { count, inner };
+        let Some(sampler) = budget.sampler() else {
             return;
         };
         let now = Instant::now();
         let mut sample = Sample::new(sampler.epoch + Duration::from_nanos(self.admitted_at));
         sample.latency = now.saturating_duration_since(sample.admitted_at);
-        sample.in_flight = self.level.in_flight as usize;
-        sample.limit = self.level.limit as usize;
+        sample.in_flight = self.in_flight as usize;
+        sample.limit = self.limit as usize;
+        sample.cap = self.cap as usize;
         sample.outcome = outcome;
-        sampler.record(&self.budget, sample, now);
+        sampler.record(&budget, sample, now);
     }
 }

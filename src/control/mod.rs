@@ -116,6 +116,12 @@ pub struct Sample {
     pub in_flight: usize,
     /// The limit when it was admitted.
     pub limit: usize,
+    /// Up to how many in flight it was admitted under that limit, itself included: its ratio of the limit, rounded down
+    /// and at least 1; the limit itself for one that is never shed. Of several layers of one budget that it passed, the
+    /// lowest ratio counts.
+    ///
+    /// `cap / limit` tells which ratio binds, and `in_flight >= cap` that there was no room for another one like it.
+    pub cap: usize,
     /// How it ended.
     pub outcome: Outcome,
 }
@@ -129,6 +135,7 @@ impl Sample {
             latency: Duration::ZERO,
             in_flight: 0,
             limit: 0,
+            cap: 0,
             outcome: Outcome::Success,
         }
     }
