@@ -52,8 +52,9 @@
 //! # What it costs
 //!
 //! An admitted request costs one compare-and-swap, one subtraction and some moves; no allocation and, with a fixed budget,
-//! no lock and no clock. A learned one reads the clock twice for the requests that it measures, and puts each into a list of
-//! its thread's. `cargo bench --bench admit` measures it beside a bare service and tower's own layers.
+//! no lock and no clock. A learned one reads the clock twice for the requests that it measures, once for each that it
+//! refuses, and puts each measured one into a list of its thread's. Ten times a second, one of those that come or go runs
+//! the control law; no other one waits for it. `cargo bench --bench admit` measures it beside a bare service and tower's own layers.
 //! A request that finds the inner service not ready is kept in one allocation until it is.
 //!
 //! # Features

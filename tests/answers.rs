@@ -955,7 +955,7 @@ async fn p22_a_law_sees_the_same_windows_in_a_dry_run() {
                     2 + windows.lock().unwrap().len() % 5
                 })
             };
-            (Run::new(stack, dry_run, Budget::new(law)), windows)
+            (Run::new(stack, dry_run, Budget::new(law.always())), windows)
         });
         for step in 0..300_usize {
             tokio::time::advance(Duration::from_millis(3)).await;

@@ -4,8 +4,9 @@ mod support;
 
 use std::{
     fmt::Debug,
+    mem,
     ops::RangeInclusive,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -13,13 +14,32 @@ use loadshed::{
     Budget, LoadShed, Threshold,
     control::{Controller, Decision, Sample, Window},
 };
+use tokio::time::advance;
 use tower::{Layer, Service, service_fn};
 
-use support::{Req, answer, get, holding, run};
+use support::{Req, answer, get, holding, is_refused, run};
 
 /// A law that keeps what it is shown, and leaves the limit where it is.
 #[derive(Debug)]
-struct Recorder(Arc<Mutex<Vec<Sample>>>);
+struct Recorder {
+    window: Duration,
+    seen: Arc<Mutex<Seen>>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    samples: Vec<Sample>,
+    windows: Vec<Figures>,
+}
+
+/// What a window says beside its samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Figures {
+    elapsed: Duration,
+    in_flight: usize,
+    completed: usize,
+    refused: usize,
+}
 
 const LIMIT: usize = 100;
 
@@ -32,36 +52,54 @@ impl Controller for Recorder {
         LIMIT
     }
 
-    /// Whatever happens closes a window.
     fn window(&self) -> Duration {
-        Duration::ZERO
+        self.window
     }
 
     fn update(&mut self, window: &Window<'_>) -> Decision {
-        lock(&self.0).extend(window.samples);
+        let mut seen = self.seen.lock().unwrap();
+        seen.samples.extend(window.samples);
+        seen.windows.push(Figures {
+            elapsed: window.elapsed,
+            in_flight: window.in_flight,
+            completed: window.completed,
+            refused: window.refused,
+        });
         Decision::new(window.limit, "recorded")
     }
 }
 
-fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 struct Recorded {
     budget: Budget,
-    samples: Arc<Mutex<Vec<Sample>>>,
+    seen: Arc<Mutex<Seen>>,
 }
 
 impl Recorded {
+    /// Whatever happens closes a window.
     fn new() -> Self {
-        let samples = Arc::default();
-        let budget = Budget::new(Recorder(Arc::clone(&samples)));
-        Self { budget, samples }
+        Self::every(Duration::ZERO)
+    }
+
+    fn every(window: Duration) -> Self {
+        let seen = Arc::<Mutex<Seen>>::default();
+        let law = Recorder {
+            window,
+            seen: Arc::clone(&seen),
+        };
+        Self {
+            budget: Budget::new(law),
+            seen,
+        }
     }
 
     /// What the law was shown since this was asked last.
     fn samples(&self) -> Vec<Sample> {
-        std::mem::take(&mut *lock(&self.samples))
+        mem::take(&mut self.seen.lock().unwrap().samples)
+    }
+
+    /// The windows since this was asked last.
+    fn windows(&self) -> Vec<Figures> {
+        mem::take(&mut self.seen.lock().unwrap().windows)
     }
 
     fn caps(&self) -> Vec<usize> {
@@ -128,4 +166,75 @@ fn p14_the_lowest_of_the_ratios_that_a_request_has_passed_is_the_one_it_tells() 
 fn caps<S: Service<Req, Error: Debug>>(law: &Recorded, mut service: S) -> Vec<usize> {
     drop(answer(&mut service, get("/")));
     law.caps()
+}
+
+// ---- windows
+
+const WINDOW: Duration = Duration::from_millis(100);
+
+#[tokio::test(start_paused = true)]
+async fn p14_where_everything_hangs_refusals_alone_close_windows() {
+    let law = Recorded::every(WINDOW);
+    let mut service = LoadShed::ratio(0.03).budget(&law.budget).layer(holding());
+    let _hung = [(); 3].map(|()| law.budget.try_acquire(Threshold::NEVER));
+    for refused_in_it in [3, 5, 2] {
+        for _ in 1..refused_in_it {
+            assert!(is_refused(&answer(&mut service, get("/"))));
+        }
+        assert_eq!(law.windows(), [], "it is not over yet");
+        advance(WINDOW).await;
+        assert!(is_refused(&answer(&mut service, get("/"))));
+        let figures = Figures {
+            elapsed: WINDOW,
+            in_flight: 3,
+            completed: 0,
+            refused: refused_in_it,
+        };
+        assert_eq!(law.windows(), [figures]);
+    }
+    assert_eq!(law.samples(), [], "a refusal is no sample");
+}
+
+#[tokio::test(start_paused = true)]
+async fn p14_whoever_is_refused_closes_a_window_that_is_over() {
+    let law = Recorded::every(WINDOW);
+    let _held = law.budget.try_acquire(Threshold::NEVER).unwrap();
+    law.windows();
+    let shed = LoadShed::ratio(0.01).budget(&law.budget);
+    let one_window = || {
+        let windows = law.windows();
+        assert_eq!(windows.len(), 1, "{windows:?}");
+    };
+
+    advance(WINDOW).await;
+    assert!(law.budget.try_acquire(Threshold::ratio(0.01)).is_err());
+    one_window();
+    advance(WINDOW).await;
+    assert!(is_refused(&answer(&mut shed.layer(holding()), get("/"))));
+    one_window();
+    advance(WINDOW).await;
+    let mut dry = shed.dry_run(true).layer(holding());
+    assert!(!is_refused(&answer(&mut dry, get("/"))));
+    one_window();
+}
+
+#[tokio::test(start_paused = true)]
+async fn p14_an_admission_closes_a_window_in_which_nothing_has_finished() {
+    let law = Recorded::every(WINDOW);
+    let mut service = LoadShed::ratio(1.0).budget(&law.budget).layer(holding());
+    let mut hung = Vec::new();
+    for in_flight in 1..5 {
+        advance(WINDOW).await;
+        hung.push(law.budget.try_acquire(Threshold::NEVER).unwrap());
+        let figures = Figures {
+            elapsed: WINDOW,
+            in_flight,
+            completed: 0,
+            refused: 0,
+        };
+        assert_eq!(law.windows(), [figures]);
+    }
+    advance(WINDOW).await;
+    drop(answer(&mut service, get("/")));
+    assert_eq!(law.windows().len(), 1);
 }

@@ -254,6 +254,7 @@ impl Budget {
         }
         let Ok(place) = self.acquire(threshold) else {
             self.inner.tally.refused.add_one();
+            self.tell_law();
             return Err(self.shed(RetryAfter::adaptive()));
         };
         let probe = self.measure(&place, threshold);
@@ -345,13 +346,22 @@ impl Budget {
         match mode {
             Mode::Enforce => {
                 self.inner.tally.refused.add_one();
+                self.tell_law();
                 Err(Refused)
             }
             Mode::DryRun => {
                 self.inner.tally.would_refuse.add_one();
+                self.tell_law();
                 let ghosts = self.inner.ghosts;
                 Ok(ghosts.acquire(|_| u32::MAX).is_ok().then_some(ghosts))
             }
+        }
+    }
+
+    /// Where everything hangs, refusals are all that a law hears of. A fixed budget has none, and reads no clock.
+    fn tell_law(&self) {
+        if let Some(sampler) = self.sampler() {
+            sampler.refused(self);
         }
     }
 

@@ -1,10 +1,10 @@
-//! From finished requests to windows, and from windows to limits.
+//! From requests to windows, and from windows to limits.
 
 use std::{
     ops::RangeInclusive,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -22,7 +22,9 @@ use crate::{
 /// Measures requests, and shows them to the law a window at a time.
 ///
 /// No lock is shared by all requests: a finished request puts its sample into its thread's lane, and goes without
-/// where another thread is at that lane. The request that finds the window due closes it, alone.
+/// where another thread is at that lane. Whoever finds the window due closes it, alone: a measured request when it is
+/// admitted and when it finishes, and a refused one, so that a law is asked where nothing finishes any more. Nobody waits
+/// for a lock: who finds one taken goes on.
 #[derive(Debug)]
 pub(super) struct Sampler {
     finished: Lanes<Mutex<Vec<Sample>>>,
@@ -89,16 +91,23 @@ impl Sampler {
 
     #[cold]
     pub(super) fn probe(&self, budget: &Budget, threshold: Threshold) -> Probe {
-        let since_epoch = Instant::now().saturating_duration_since(self.epoch);
+        let now = Instant::now();
+        // Before a window is closed: that may move the limit.
         let level = budget.level();
+        self.close_if_due(budget, now);
         Probe {
             budget: Arc::clone(&budget.inner),
-            admitted_at: nanos(since_epoch),
+            admitted_at: self.since_epoch(now),
             in_flight: level.in_flight,
             limit: level.limit,
             cap: threshold.cap(level.limit).min(level.limit),
             inside: false,
         }
+    }
+
+    /// A request was refused.
+    pub(super) fn refused(&self, budget: &Budget) {
+        self.close_if_due(budget, Instant::now());
     }
 
     fn record(&self, budget: &Budget, sample: Sample, now: Instant) {
@@ -107,24 +116,38 @@ impl Sampler {
                 samples.push(sample);
             }
         }
+        self.close_if_due(budget, now);
+    }
+
+    fn close_if_due(&self, budget: &Budget, now: Instant) {
         // Relaxed: the lock on the law decides who closes the window, this only saves most from trying.
-        let since_epoch = nanos(now.saturating_duration_since(self.epoch));
-        if since_epoch >= self.due.load(Ordering::Relaxed) {
-            if let Ok(mut law) = self.law.try_lock() {
-                if since_epoch >= self.due.load(Ordering::Relaxed) {
-                    self.close_window(budget, &mut law, now);
-                    let next = since_epoch.saturating_add(nanos(self.window));
-                    self.due.store(next, Ordering::Relaxed);
-                }
+        let since_epoch = self.since_epoch(now);
+        let is_due = || since_epoch >= self.due.load(Ordering::Relaxed);
+        if !is_due() {
+            return;
+        }
+        if let Ok(mut law) = self.law.try_lock() {
+            if is_due() {
+                // First, so that nobody else tries while the law thinks.
+                let next = since_epoch.saturating_add(nanos(self.window));
+                self.due.store(next, Ordering::Relaxed);
+                self.close_window(budget, &mut law, now);
             }
         }
+    }
+
+    fn since_epoch(&self, now: Instant) -> u64 {
+        nanos(now.saturating_duration_since(self.epoch))
     }
 
     fn close_window(&self, budget: &Budget, law: &mut Law, now: Instant) {
         let mut samples = std::mem::take(&mut law.samples);
         samples.clear();
         for lane in self.finished.iter() {
-            samples.append(&mut lane.lock().unwrap_or_else(PoisonError::into_inner));
+            // One that is being written to is for the next window.
+            if let Ok(mut lane) = lane.try_lock() {
+                samples.append(&mut lane);
+            }
         }
         self.measure_fewer_or_more(samples.len());
 
@@ -159,7 +182,7 @@ impl Sampler {
         let mask = self.mask.load(Ordering::Relaxed);
         let next = match samples {
             n if n > MANY_SAMPLES => mask << 1 | 1,
-            // After a peak it is far too few, and windows are closed by measured requests alone.
+            // After a peak it is far too few.
             n if n < MANY_SAMPLES / 32 => 0,
             n if n < MANY_SAMPLES / 4 => mask >> 1,
             _ => mask,

@@ -57,11 +57,17 @@ pub trait Controller: fmt::Debug + Send + 'static {
     fn initial_limit(&self) -> usize;
 
     /// How long samples are gathered before the next update, at least. It is asked for once.
+    ///
+    /// No timer ends it. The first request after that time does which is measured and admitted, or measured and
+    /// finished, or refused; while nobody comes and nothing finishes, a window stays open.
     fn window(&self) -> Duration {
         Duration::from_millis(100)
     }
 
     /// Decides upon the limit, given what has happened since the last update.
+    ///
+    /// It runs within the request that ends the window, before that goes on; all others pass by meanwhile. So that a
+    /// refusal stays cheap, its work should be bounded, as the number of samples is.
     ///
     /// A law that panics is not asked again: its last limit stays.
     fn update(&mut self, window: &Window<'_>) -> Decision;
@@ -73,7 +79,7 @@ pub trait Controller: fmt::Debug + Send + 'static {
 pub struct Window<'a> {
     /// When the window was closed.
     pub now: Instant,
-    /// How long it was open. At least [`Controller::window`], and longer where few requests finish.
+    /// How long it was open. At least [`Controller::window`], and longer where little happens.
     pub elapsed: Duration,
     /// The limit in force.
     pub limit: usize,
@@ -84,7 +90,8 @@ pub struct Window<'a> {
     /// How many were refused in it, or would have been in a dry run. More than 0 means that the limit binds: nobody
     /// can say from latencies alone whether an unused limit is too high.
     pub refused: usize,
-    /// The measured ones that finished in it. Under high load only one request in some is measured.
+    /// The measured ones that finished in it, in no order: none where all that came was admitted and still runs, or was
+    /// refused. Under high load only one request in some is measured.
     pub samples: &'a [Sample],
 }
 

@@ -333,11 +333,18 @@ impl<S: Service<Req>> Service<Req> for Gate<S> {
     }
 }
 
-/// A control law from a closure. Every finished request closes a window, unless it is given a longer one.
+#[derive(PartialEq, Eq)]
+enum Asked {
+    OnSamples,
+    Always,
+}
+
+/// A control law from a closure. It is asked whenever a measured request has finished, unless it is told otherwise.
 pub(crate) struct Law {
     limits: RangeInclusive<usize>,
     initial: usize,
     window: Duration,
+    asked: Asked,
     update: Box<dyn FnMut(&Window<'_>) -> usize + Send>,
 }
 
@@ -351,8 +358,15 @@ impl Law {
             limits,
             initial,
             window: Duration::ZERO,
+            asked: Asked::OnSamples,
             update: Box::new(update),
         }
+    }
+
+    /// Also when a measured request is admitted, and when one is refused.
+    pub(crate) fn always(mut self) -> Self {
+        self.asked = Asked::Always;
+        self
     }
 
     pub(crate) fn every(mut self, window: Duration) -> Self {
@@ -381,6 +395,9 @@ impl Controller for Law {
     }
 
     fn update(&mut self, window: &Window<'_>) -> Decision {
+        if self.asked == Asked::OnSamples && window.samples.is_empty() {
+            return Decision::new(window.limit, "nothing has finished");
+        }
         Decision::new((self.update)(window), "test")
     }
 }
