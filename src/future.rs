@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
@@ -16,6 +16,7 @@ use crate::{
     body::ResponseBody,
     budget::{Place, Probe, Scope, show},
     control::Outcome,
+    outcome,
     shed::Shed,
 };
 
@@ -192,11 +193,7 @@ fn outcome<R, E>(result: &Result<Response<R>, E>) -> Option<Outcome> {
     if response.extensions().get::<Shed>().is_some() {
         return None;
     }
-    Some(match response.status() {
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => Outcome::Overload,
-        status if status.is_server_error() => Outcome::Ignored,
-        _ => Outcome::Success,
-    })
+    Some(outcome::of_head(response))
 }
 
 impl<S, B> fmt::Debug for ResponseFuture<S, B>

@@ -75,6 +75,7 @@ mod future;
 mod handle;
 mod invalid;
 mod layer;
+mod outcome;
 mod refuse;
 mod retry_after;
 mod service;

@@ -152,13 +152,14 @@ impl Sample {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// It was answered.
+    /// It was answered; also if the answer is that the caller made a mistake.
     Success,
-    /// It failed in a way that says overload: 503 or 504.
+    /// It failed in a way that says overload: 503, 504; RESOURCE_EXHAUSTED, UNAVAILABLE, DEADLINE_EXCEEDED.
     Overload,
-    /// The caller went away before the answer. Its latency is how long the caller waited, not how long the answer takes.
+    /// It was cut short: the caller went away before the answer, or a timeout answered in its place (408; CANCELLED).
+    /// Its latency is how long that took. The answer would have taken longer.
     Cancelled,
-    /// It failed in a way that says nothing about load: a quick error is not a fast server.
+    /// It failed in a way that says nothing about load, such as 500: a quick error is not a fast server.
     Ignored,
 }
 

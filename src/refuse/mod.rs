@@ -15,7 +15,7 @@ use std::{
 use ::http::{HeaderMap, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use bytes::Bytes;
 
-pub(crate) use self::drain::drain;
+pub(crate) use self::{drain::drain, grpc::STATUS as GRPC_STATUS};
 use crate::{invalid::InvalidSetting, shed::Shed};
 
 /// How refusals are answered.
