@@ -14,9 +14,48 @@
 //!   server that is full; a full one is the graver mistake to miss.
 //! - A caller's mistake was found by the same server, and a 404 is often as much work as a 200.
 
-use http::{HeaderValue, Response, StatusCode};
+use std::{
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use crate::{control::Outcome, refuse::GRPC_STATUS};
+
+/// A closure that decides upon some heads by itself.
+#[derive(Clone)]
+pub(crate) struct Classify(Arc<dyn ByHead>);
+
+trait ByHead: Fn(&Response<()>) -> Option<Outcome> + Send + Sync {}
+
+impl<F: Fn(&Response<()>) -> Option<Outcome> + Send + Sync> ByHead for F {}
+
+impl Classify {
+    pub(crate) fn new(
+        classify: impl Fn(&Response<()>) -> Option<Outcome> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(classify))
+    }
+
+    /// The closure sees the response's own head, lent to it for as long as it runs.
+    pub(crate) fn outcome<B>(&self, response: &mut Response<B>) -> Option<Outcome> {
+        let mut head = Response::new(());
+        swap_heads(response, &mut head);
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.0(&head)));
+        swap_heads(response, &mut head);
+        // A closure that panics has decided nothing.
+        outcome.ok().flatten()
+    }
+}
+
+fn swap_heads<A, B>(one: &mut Response<A>, other: &mut Response<B>) {
+    mem::swap(one.status_mut(), other.status_mut());
+    mem::swap(one.version_mut(), other.version_mut());
+    mem::swap(one.headers_mut(), other.headers_mut());
+    mem::swap(one.extensions_mut(), other.extensions_mut());
+}
 
 /// By the head of a response. A gRPC call that failed before its first message has its status there.
 pub(crate) fn of_head<B>(response: &Response<B>) -> Outcome {
@@ -24,6 +63,11 @@ pub(crate) fn of_head<B>(response: &Response<B>) -> Outcome {
         Some(code) => of_grpc(code),
         None => of_http(response.status()),
     }
+}
+
+/// By what comes behind a response whose head was a success. A gRPC call has its status there, unless it failed early.
+pub(crate) fn of_trailers(trailers: &HeaderMap) -> Outcome {
+    trailers.get(GRPC_STATUS).map_or(Outcome::Success, of_grpc)
 }
 
 fn of_http(status: StatusCode) -> Outcome {

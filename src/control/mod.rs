@@ -117,7 +117,8 @@ impl Window<'_> {
 pub struct Sample {
     /// When it was admitted.
     pub admitted_at: Instant,
-    /// From its admission to the head of its response, or until it was cancelled.
+    /// From its admission to the head of its response, or to the end of its body where that is
+    /// [measured](crate::Measure); or until it was cut short.
     pub latency: Duration,
     /// How many were in flight when it was admitted, itself included.
     pub in_flight: usize,
