@@ -8,7 +8,10 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::budget::Place;
+use crate::{
+    budget::Place,
+    measure::{BodyMeasurement, End},
+};
 
 pin_project! {
     /// The response body of [`LoadShedService`](crate::LoadShedService): the inner service's, with the request's place
@@ -29,6 +32,8 @@ pin_project! {
             #[pin]
             body: B,
             place: Place,
+            // After the place: a sample may close a window, which takes longer.
+            measurement: BodyMeasurement,
         },
         Refused {
             text: Option<Bytes>,
@@ -37,7 +42,7 @@ pin_project! {
 }
 
 impl<B: Body> ResponseBody<B> {
-    pub(crate) fn served(body: B, place: Place) -> Self {
+    pub(crate) fn served(body: B, place: Place, measurement: BodyMeasurement) -> Self {
         // The end of such a body may never be polled for: hyper asks `is_end_stream` alone.
         let place = if body.is_end_stream() {
             Place::default()
@@ -45,7 +50,11 @@ impl<B: Body> ResponseBody<B> {
             place
         };
         Self {
-            kind: Kind::Served { body, place },
+            kind: Kind::Served {
+                body,
+                place,
+                measurement,
+            },
         }
     }
 }
@@ -79,11 +88,22 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
             KindProj::Refused { text } => {
                 Poll::Ready(text.take().map(|text| Ok(Frame::data(text))))
             }
-            KindProj::Served { mut body, place } => {
-                let frame = ready!(body.as_mut().poll_frame(cx));
-                if !matches!(frame, Some(Ok(_))) || body.is_end_stream() {
+            KindProj::Served {
+                mut body,
+                place,
+                measurement,
+            } => {
+                measurement.enter();
+                let polled = body.as_mut().poll_frame(cx);
+                measurement.leave();
+                let frame = ready!(polled);
+                let end = if matches!(frame, Some(Ok(_))) && !body.is_end_stream() {
+                    End::Later
+                } else {
                     *place = Place::default();
-                }
+                    End::Now
+                };
+                measurement.frame(frame.as_ref(), end);
                 Poll::Ready(frame)
             }
         }

@@ -7,17 +7,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use crate::{
-    body::ResponseBody,
-    budget::{Place, Probe, Scope, show},
-    control::Outcome,
-    shed::Shed,
-};
+use crate::{body::ResponseBody, budget::Place, control::Outcome, measure::Measurement};
 
 pin_project! {
     /// The response future of [`LoadShedService`](crate::LoadShedService). It holds the request's place in the budget
@@ -30,6 +25,7 @@ pin_project! {
         state: State<S, B>,
         // After the state: what the inner future holds is dropped before the place is given back.
         place: Place,
+        // After the place: a sample may close a window, which takes longer.
         measurement: Measurement,
     }
 }
@@ -56,79 +52,47 @@ struct Waiting<S, B> {
     request: Option<Request<B>>,
 }
 
-/// Ends with the head of the response, or as a cancellation.
-struct Measurement(Option<Probe>);
-
-impl Measurement {
-    /// What is inside runs until [`leave`](Self::leave). If it panics, there is no sample.
-    #[inline]
-    fn enter<'a>(&mut self, place: &'a mut Place) -> Scope<'a> {
-        if let Some(probe) = &mut self.0 {
-            probe.inside = true;
-        }
-        show(place)
-    }
-
-    #[inline]
-    fn leave(&mut self, scope: Scope<'_>) {
-        Probe::follow(&mut self.0, scope);
-    }
-
-    /// Without a sample, if that is no outcome.
-    #[inline]
-    fn end(&mut self, outcome: impl FnOnce(&Probe) -> Option<Outcome>) {
-        if let Some(probe) = self.0.take() {
-            if let Some(outcome) = outcome(&probe) {
-                probe.finish(outcome);
-            }
-        }
-    }
-}
-
-impl Drop for Measurement {
-    #[inline]
-    fn drop(&mut self) {
-        self.end(|probe| (!probe.inside).then_some(Outcome::Cancelled));
-    }
-}
-
 impl<S, B> ResponseFuture<S, B>
 where
     S: Service<Request<B>>,
 {
     #[inline]
-    fn new(state: State<S, B>, place: Place, probe: Option<Probe>) -> Self {
+    fn new(state: State<S, B>, place: Place, measurement: Measurement) -> Self {
         Self {
             state,
             place,
-            measurement: Measurement(probe),
+            measurement,
         }
     }
 
     #[inline]
-    pub(crate) fn called(future: S::Future, place: Place, probe: Option<Probe>) -> Self {
-        Self::new(State::Called { future }, place, probe)
+    pub(crate) fn called(future: S::Future, place: Place, measurement: Measurement) -> Self {
+        Self::new(State::Called { future }, place, measurement)
     }
 
     pub(crate) fn waiting(
         service: S,
         request: Request<B>,
         place: Place,
-        probe: Option<Probe>,
+        measurement: Measurement,
     ) -> Self {
         let request = Some(request);
         let waiting = Box::new(Waiting { service, request });
-        Self::new(State::Waiting { waiting }, place, probe)
+        Self::new(State::Waiting { waiting }, place, measurement)
     }
 
     pub(crate) fn failed(error: S::Error) -> Self {
         let error = Some(error);
-        Self::new(State::Failed { error }, Place::default(), None)
+        Self::new(State::Failed { error }, Place::default(), Measurement::NONE)
     }
 
     pub(crate) fn refused(response: Response<Bytes>) -> Self {
         let response = Some(Box::new(response));
-        Self::new(State::Refused { response }, Place::default(), None)
+        Self::new(
+            State::Refused { response },
+            Place::default(),
+            Measurement::NONE,
+        )
     }
 }
 
@@ -147,11 +111,11 @@ where
                     let scope = this.measurement.enter(this.place);
                     let polled = future.poll(cx);
                     this.measurement.leave(scope);
-                    let result = ready!(polled);
-                    this.measurement.end(|_| outcome(&result));
+                    let mut result = ready!(polled);
+                    let rest = this.measurement.head(&mut result);
                     let place = mem::take(this.place);
                     return Poll::Ready(
-                        result.map(|head| head.map(|body| ResponseBody::served(body, place))),
+                        result.map(|head| head.map(|body| ResponseBody::served(body, place, rest))),
                     );
                 }
                 StateProj::Waiting { waiting } => {
@@ -159,7 +123,7 @@ where
                     let polled = waiting.service.poll_ready(cx);
                     this.measurement.leave(scope);
                     if let Err(error) = ready!(polled) {
-                        this.measurement.end(|_| Some(Outcome::Ignored));
+                        this.measurement.end(Outcome::Ignored);
                         *this.place = Place::default();
                         return Poll::Ready(Err(error));
                     }
@@ -183,21 +147,6 @@ where
 }
 
 const POLLED_AGAIN: &str = "a response future is not polled after it was ready";
-
-/// `None` for a refusal further in, of whatever budget: it says nothing about how long requests take.
-fn outcome<R, E>(result: &Result<Response<R>, E>) -> Option<Outcome> {
-    let Ok(response) = result else {
-        return Some(Outcome::Ignored);
-    };
-    if response.extensions().get::<Shed>().is_some() {
-        return None;
-    }
-    Some(match response.status() {
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => Outcome::Overload,
-        status if status.is_server_error() => Outcome::Ignored,
-        _ => Outcome::Success,
-    })
-}
 
 impl<S, B> fmt::Debug for ResponseFuture<S, B>
 where

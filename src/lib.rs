@@ -26,7 +26,9 @@
 //! Up to 170 requests run before `/mail/receive` is refused: 85 % of 200. A request that passes both layers takes one
 //! place.
 //!
-//! Where nobody knows the size of the pool, the budget is learned: `LoadShed::ratio(0.85)` alone.
+//! Where nobody knows the size of the pool, the budget is learned: `LoadShed::ratio(0.85)` alone. It learns from how long
+//! requests take and how they end; [`LoadShed::measure`] and [`LoadShed::outcome`] say what that means, where the defaults
+//! do not fit.
 //!
 //! # Where in the stack
 //!
@@ -54,7 +56,8 @@
 //! An admitted request costs one compare-and-swap, one subtraction and some moves; no allocation and, with a fixed budget,
 //! no lock and no clock. A learned one reads the clock twice for the requests that it measures, once for each that it
 //! refuses, and puts each measured one into a list of its thread's. Ten times a second, one of those that come or go runs
-//! the control law; no other one waits for it. `cargo bench --bench admit` measures it beside a bare service and tower's own layers.
+//! the control law; no other one waits for it. One that is [measured to the end of its body](Measure::Body) keeps what it
+//! needs for that in one allocation. `cargo bench --bench admit` measures it beside a bare service and tower's own layers.
 //! A request that finds the inner service not ready is kept in one allocation until it is.
 //!
 //! # Features
@@ -77,6 +80,8 @@ mod future;
 mod handle;
 mod invalid;
 mod layer;
+mod measure;
+mod outcome;
 mod refuse;
 mod retry_after;
 mod service;
@@ -93,6 +98,7 @@ pub use self::{
     handle::Handle,
     invalid::InvalidSetting,
     layer::LoadShed,
+    measure::Measure,
     retry_after::RetryAfter,
     service::LoadShedService,
     shed::{Reason, Shed},

@@ -10,12 +10,8 @@ use http_body::Body;
 use tower_service::Service;
 
 use crate::{
-    body::ResponseBody,
-    budget::{Probe, Refused, show},
-    future::ResponseFuture,
-    layer::Settings,
-    refuse::drain,
-    threshold::Threshold,
+    body::ResponseBody, budget::Refused, control::Outcome, future::ResponseFuture, layer::Settings,
+    measure::Measurement, refuse::drain, threshold::Threshold,
 };
 
 /// The service that [`LoadShed`](crate::LoadShed) makes of an inner one.
@@ -66,8 +62,8 @@ where
             Ok(place) => place,
             Err(Refused) => return self.refuse(request),
         };
-        let mut probe = self.settings.budget().measure(&place, threshold);
-        let scope = show(&mut place);
+        let mut measurement = Measurement::begin(&self.settings, &place, threshold);
+        let scope = measurement.enter(&mut place);
         // Nobody is woken by this: if the inner service is not ready, the future asks again with the task's own waker.
         match self
             .inner
@@ -75,16 +71,20 @@ where
         {
             Poll::Ready(Ok(())) => {
                 let future = self.inner.call(request);
-                Probe::follow(&mut probe, scope);
-                ResponseFuture::called(future, place, probe)
+                measurement.leave(scope);
+                ResponseFuture::called(future, place, measurement)
             }
-            Poll::Ready(Err(error)) => ResponseFuture::failed(error),
+            Poll::Ready(Err(error)) => {
+                measurement.leave(scope);
+                measurement.end(Outcome::Ignored);
+                ResponseFuture::failed(error)
+            }
             Poll::Pending => {
-                drop(scope);
+                measurement.leave(scope);
                 // The one that was asked goes along, as readiness is its own: a clone's would begin anew.
                 let clone = self.inner.clone();
                 let asked = mem::replace(&mut self.inner, clone);
-                ResponseFuture::waiting(asked, request, place, probe)
+                ResponseFuture::waiting(asked, request, place, measurement)
             }
         }
     }

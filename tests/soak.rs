@@ -15,7 +15,7 @@ use std::{
 
 use http::Response;
 use http_body::Body;
-use loadshed::{Budget, LoadShed, Permit, ResponseBody, Threshold};
+use loadshed::{Budget, LoadShed, Measure, Permit, ResponseBody, Threshold};
 use tower::{Layer, Service};
 
 use support::{Broken, Law, Scripted, Step, body, get, next_frame, quiet};
@@ -160,7 +160,7 @@ fn soak(budget: Budget, requests: usize) {
     };
     let soak = Soak {
         outer: LoadShed::observe().budget(&budget),
-        by_path: alone.clone().threshold(by_path),
+        by_path: alone.clone().measure(Measure::Body).threshold(by_path),
         alone,
         kept: Mutex::new(Vec::new()),
         budget: budget.clone(),

@@ -19,8 +19,8 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{Empty, Full};
 use loadshed::{
-    Adaptive, Budget, Criticality, Handle, InvalidSetting, LoadShed, LoadShedService, Permit,
-    Reason, ResponseBody, ResponseFuture, RetryAfter, Shed, Snapshot, Threshold,
+    Adaptive, Budget, Criticality, Handle, InvalidSetting, LoadShed, LoadShedService, Measure,
+    Permit, Reason, ResponseBody, ResponseFuture, RetryAfter, Shed, Snapshot, Threshold,
 };
 use tower::{Layer, Service, service_fn};
 
@@ -45,6 +45,7 @@ fn every_type_can_go_wherever_a_server_keeps_its_things() {
     everywhere::<Snapshot>();
     everywhere::<Shed>();
     everywhere::<Reason>();
+    everywhere::<Measure>();
     everywhere::<RetryAfter>();
     everywhere::<Threshold>();
     everywhere::<Criticality>();
@@ -68,6 +69,8 @@ fn every_type_can_go_wherever_a_server_keeps_its_things() {
     hashed::<Threshold>();
     hashed::<Criticality>();
     hashed::<Reason>();
+    copied::<Measure>();
+    hashed::<Measure>();
 
     an_error::<Shed>();
     an_error::<InvalidSetting>();

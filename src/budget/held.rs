@@ -103,7 +103,7 @@ impl Scope<'_> {
     /// What the layers inside have left of the request: the lowest cap that they have kept it under, or `None` if one of
     /// them has refused it and taken its place away.
     #[inline]
-    pub(super) fn left(&self) -> Option<u32> {
+    pub(crate) fn left(&self) -> Option<u32> {
         let Some(place) = &self.0 else {
             return Some(u32::MAX);
         };

@@ -257,7 +257,8 @@ impl Budget {
             self.tell_law();
             return Err(self.shed(RetryAfter::adaptive()));
         };
-        let probe = self.measure(&place, threshold);
+        let measured = self.measures(&place);
+        let probe = measured.then(|| (self.clone(), Probe::new(self, threshold)));
         Ok(Permit::new(place, probe))
     }
 
@@ -288,13 +289,12 @@ impl Budget {
         }
     }
 
-    /// Begins the measurement of a request that has just been admitted under `threshold`, if it is one that is measured.
+    /// Whether the request is measured that has just been admitted to `place`.
     #[inline]
-    pub(crate) fn measure(&self, place: &Place, threshold: Threshold) -> Option<Probe> {
-        let sampler = self.inner.sampler.as_ref()?;
-        let measured =
-            place.is_of(self.count) && sampler.measures(self.inner.tally.admitted_here());
-        measured.then(|| sampler.probe(self, threshold))
+    pub(crate) fn measures(&self, place: &Place) -> bool {
+        self.sampler().is_some_and(|sampler| {
+            place.is_of(self.count) && sampler.measures(self.inner.tally.admitted_here())
+        })
     }
 
     /// Decides upon a request for which an outer layer of this budget has decided before. `None` if what is shown is not
@@ -378,6 +378,7 @@ impl Budget {
         self.count.level()
     }
 
+    #[inline]
     fn sampler(&self) -> Option<&Sampler> {
         self.inner.sampler.as_ref()
     }

@@ -1,9 +1,9 @@
 use std::fmt;
 
-use super::{held::Place, sampler::Probe};
+use super::{Budget, held::Place, sampler::Probe};
 use crate::control::Outcome;
 
-/// One request's place in a [`Budget`](super::Budget), given back when it is dropped.
+/// One request's place in a [`Budget`], given back when it is dropped.
 ///
 /// Under a learned budget the time from admission to the drop is taken as the latency of a success, unless the
 /// thread is panicking. [`discard`](Self::discard) gives the place back without teaching the budget anything.
@@ -11,11 +11,11 @@ use crate::control::Outcome;
 pub struct Permit {
     place: Place,
     /// Only in a learned budget, and only for the requests that it measures.
-    probe: Option<Probe>,
+    probe: Option<(Budget, Probe)>,
 }
 
 impl Permit {
-    pub(super) fn new(place: Place, probe: Option<Probe>) -> Self {
+    pub(super) fn new(place: Place, probe: Option<(Budget, Probe)>) -> Self {
         Self { place, probe }
     }
 
@@ -27,7 +27,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some(probe) = self.probe.take() {
+        if let Some((budget, probe)) = self.probe.take() {
             let outcome = if std::thread::panicking() {
                 Outcome::Ignored
             } else {
@@ -35,7 +35,7 @@ impl Drop for Permit {
             };
             // The place first: a sample may close a window, which takes longer.
             drop(std::mem::take(&mut self.place));
-            probe.finish(outcome);
+            probe.finish(&budget, outcome);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{
     ops::RangeInclusive,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex,
+        Mutex,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -12,7 +12,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Budget, Inner, held::Scope, lanes::Lanes};
+use super::{Budget, lanes::Lanes};
 use crate::{
     control::{Controller, Outcome, Sample, Window},
     spread::spread,
@@ -87,22 +87,6 @@ impl Sampler {
     pub(super) fn measures(&self, nth: usize) -> bool {
         // Not simply every eighth one: where eight callers take turns, that would be the same caller's.
         (spread(nth as u64) >> 32) as usize & self.mask.load(Ordering::Relaxed) == 0
-    }
-
-    #[cold]
-    pub(super) fn probe(&self, budget: &Budget, threshold: Threshold) -> Probe {
-        let now = Instant::now();
-        // Before a window is closed: that may move the limit.
-        let level = budget.level();
-        self.close_if_due(budget, now);
-        Probe {
-            budget: Arc::clone(&budget.inner),
-            admitted_at: self.since_epoch(now),
-            in_flight: level.in_flight,
-            limit: level.limit,
-            cap: threshold.cap(level.limit).min(level.limit),
-            inside: false,
-        }
     }
 
     /// A request was refused.
@@ -196,10 +180,8 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The measurement of one request, from its admission on. Kept small: it moves with every request's future.
+/// What is noted of a measured request when it is admitted. Kept small: it moves with every request's future.
 pub(crate) struct Probe {
-    /// Not a [`Budget`], which is a word more.
-    budget: Arc<Inner>,
     /// Nanoseconds since the sampler's epoch.
     admitted_at: u64,
     in_flight: u32,
@@ -210,32 +192,33 @@ pub(crate) struct Probe {
 }
 
 impl Probe {
-    /// Ends the scope in which layers further in have decided upon the request, and learns what they have. One that they
-    /// have refused is no sample.
-    #[inline]
-    pub(crate) fn follow(probe: &mut Option<Self>, scope: Scope<'_>) {
-        if probe.is_some() {
-            Self::learn(probe, &scope);
-        }
-        drop(scope);
-    }
-
-    // Apart, so that a fixed budget pays for one comparison.
+    /// Of a request that `budget` has just admitted under `threshold`.
     #[cold]
-    fn learn(probe: &mut Option<Self>, scope: &Scope<'_>) {
-        let left = scope.left();
-        *probe = probe.take().zip(left).map(|(mut probe, cap)| {
-            probe.inside = false;
-            probe.cap = probe.cap.min(cap);
-            probe
+    pub(crate) fn new(budget: &Budget, threshold: Threshold) -> Self {
+        let now = Instant::now();
+        // Before a window is closed: that may move the limit.
+        let level = budget.level();
+        let admitted_at = budget.sampler().map_or(0, |sampler| {
+            sampler.close_if_due(budget, now);
+            sampler.since_epoch(now)
         });
+        Self {
+            admitted_at,
+            in_flight: level.in_flight,
+            limit: level.limit,
+            cap: threshold.cap(level.limit).min(level.limit),
+            inside: false,
+        }
     }
 
+    /// Layers further in have kept the request under `cap`.
+    pub(crate) fn lower_cap(&mut self, cap: u32) {
+        self.cap = self.cap.min(cap);
+    }
+
+    /// The request has ended. `budget` is the one that has admitted it.
     #[cold]
-    pub(crate) fn finish(self, outcome: Outcome) {
-        let count = self.budget.count;
-        let inner = self.budget;
-        let budget = Budget { count, inner };
+    pub(crate) fn finish(self, budget: &Budget, outcome: Outcome) {
         let Some(sampler) = budget.sampler() else {
             return;
         };
@@ -246,6 +229,6 @@ impl Probe {
         sample.limit = self.limit as usize;
         sample.cap = self.cap as usize;
         sample.outcome = outcome;
-        sampler.record(&budget, sample, now);
+        sampler.record(budget, sample, now);
     }
 }

@@ -118,7 +118,8 @@ impl Window<'_> {
 pub struct Sample {
     /// When it was admitted.
     pub admitted_at: Instant,
-    /// From its admission to the head of its response, or until it was cancelled.
+    /// From its admission to the head of its response, or to the end of its body where that is
+    /// [measured](crate::Measure); or until it was cut short.
     pub latency: Duration,
     /// How many were in flight when it was admitted, itself included.
     pub in_flight: usize,
@@ -153,13 +154,14 @@ impl Sample {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// It was answered.
+    /// It was answered; also if the answer is that the caller made a mistake.
     Success,
-    /// It failed in a way that says overload: 503 or 504.
+    /// It failed in a way that says overload: 503, 504; RESOURCE_EXHAUSTED, UNAVAILABLE, DEADLINE_EXCEEDED.
     Overload,
-    /// The caller went away before the answer. Its latency is how long the caller waited, not how long the answer takes.
+    /// It was cut short: the caller went away before the answer, or a timeout answered in its place (408; CANCELLED).
+    /// Its latency is how long that took. The answer would have taken longer.
     Cancelled,
-    /// It failed in a way that says nothing about load: a quick error is not a fast server.
+    /// It failed in a way that says nothing about load, such as 500: a quick error is not a fast server.
     Ignored,
 }
 

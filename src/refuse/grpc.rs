@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, header::CONTENT_TYPE};
 use super::{number, whole};
 use crate::shed::Shed;
 
-const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+pub(crate) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// gRFC A6: milliseconds, an integer. A client that is told 0 may stall.
 const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");

@@ -15,7 +15,7 @@ use std::{
 use ::http::{HeaderMap, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use bytes::Bytes;
 
-pub(crate) use self::drain::drain;
+pub(crate) use self::{drain::drain, grpc::STATUS as GRPC_STATUS};
 use crate::{invalid::InvalidSetting, shed::Shed};
 
 /// How refusals are answered.
@@ -86,7 +86,7 @@ impl fmt::Debug for Answers {
 }
 
 /// The content type of a gRPC or gRPC-Web call: `application/grpc`, alone or before `+`, `-` or `;`.
-fn grpc_content_type(headers: &HeaderMap) -> Option<&HeaderValue> {
+pub(crate) fn grpc_content_type(headers: &HeaderMap) -> Option<&HeaderValue> {
     const GRPC: &[u8] = b"application/grpc";
     let value = headers.get(CONTENT_TYPE)?;
     let (start, rest) = value.as_bytes().split_at_checked(GRPC.len())?;

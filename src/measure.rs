@@ -1,0 +1,257 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Response, header::CONTENT_LENGTH};
+use http_body::{Body, Frame};
+
+use crate::{
+    budget::{Place, Probe, Scope, show},
+    control::Outcome,
+    layer::Settings,
+    outcome,
+    refuse::grpc_content_type,
+    shed::Shed,
+    threshold::Threshold,
+};
+
+/// Up to where the latency of a request is measured: what a learned budget takes for its duration.
+///
+/// A place is held to the end of the body in any case. See [`LoadShed::measure`](crate::LoadShed::measure).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Measure {
+    /// To the head of its response. For most handlers that is the time that the server took: the rest is up to the
+    /// network, and a stream may last for hours without being slow.
+    #[default]
+    Head,
+    /// To the end of its body. For handlers that answer at once and do their work while the body is read; for gRPC calls
+    /// that fail late, as their status comes behind the body.
+    Body,
+}
+
+/// One request that is measured, or none.
+///
+/// It is dropped as a cancellation, unless what is inside panics.
+pub(crate) struct Measurement(Option<Measured>);
+
+struct Measured {
+    probe: Probe,
+    // With the budget in it: the layer that has measured a request says what its outcome is.
+    settings: Arc<Settings>,
+}
+
+impl Measurement {
+    pub(crate) const NONE: Self = Self(None);
+
+    /// Begins with the admission under `threshold`.
+    #[inline]
+    pub(crate) fn begin(settings: &Arc<Settings>, place: &Place, threshold: Threshold) -> Self {
+        if settings.budget().measures(place) {
+            Self::begin_measured(settings, threshold)
+        } else {
+            Self::NONE
+        }
+    }
+
+    #[cold]
+    fn begin_measured(settings: &Arc<Settings>, threshold: Threshold) -> Self {
+        Self(Some(Measured {
+            probe: Probe::new(settings.budget(), threshold),
+            settings: Arc::clone(settings),
+        }))
+    }
+
+    /// What is inside runs until [`leave`](Self::leave).
+    #[inline]
+    pub(crate) fn enter<'a>(&mut self, place: &'a mut Place) -> Scope<'a> {
+        self.set_inside(true);
+        show(place)
+    }
+
+    /// Layers further in may have decided upon the request. One that they have refused is no sample.
+    #[inline]
+    pub(crate) fn leave(&mut self, scope: Scope<'_>) {
+        if self.0.is_some() {
+            self.learn(&scope);
+        }
+        drop(scope);
+    }
+
+    // Apart, so that a fixed budget pays for one comparison.
+    #[cold]
+    fn learn(&mut self, scope: &Scope<'_>) {
+        self.set_inside(false);
+        if let Some(measured) = &mut self.0 {
+            match scope.left() {
+                Some(cap) => measured.probe.lower_cap(cap),
+                None => self.0 = None,
+            }
+        }
+    }
+
+    #[inline]
+    fn set_inside(&mut self, inside: bool) {
+        if let Some(measured) = &mut self.0 {
+            measured.probe.inside = inside;
+        }
+    }
+
+    #[cold]
+    fn cancel(&mut self) {
+        let panics_inside = self.0.take_if(|measured| measured.probe.inside);
+        if panics_inside.is_none() {
+            self.end(Outcome::Cancelled);
+        }
+    }
+
+    /// The request ends here.
+    #[inline]
+    pub(crate) fn end(&mut self, outcome: Outcome) {
+        if let Some(measured) = self.0.take() {
+            measured.probe.finish(measured.settings.budget(), outcome);
+        }
+    }
+
+    /// The head of the response is there. Returns what is still to be measured.
+    #[inline]
+    pub(crate) fn head<B: Body, E>(
+        &mut self,
+        result: &mut Result<Response<B>, E>,
+    ) -> BodyMeasurement {
+        if self.0.is_none() {
+            return BodyMeasurement::NONE;
+        }
+        self.judge(result)
+    }
+
+    #[cold]
+    fn judge<B: Body, E>(&mut self, result: &mut Result<Response<B>, E>) -> BodyMeasurement {
+        let (Some(measured), Ok(response)) = (&self.0, result) else {
+            self.end(Outcome::Ignored);
+            return BodyMeasurement::NONE;
+        };
+        if response.extensions().get::<Shed>().is_some() {
+            // Refused further in, by whatever budget: that says nothing about how long requests take.
+            self.0 = None;
+            return BodyMeasurement::NONE;
+        }
+        let outcome = measured.settings.outcome(response);
+        if measured.settings.measure() == Measure::Body && outcome == Outcome::Success {
+            let bytes = bytes_to_come(response);
+            if bytes > 0 && !response.body().is_end_stream() {
+                let measurement = Self(self.0.take());
+                return BodyMeasurement(Some(Box::new(Rest { measurement, bytes })));
+            }
+        }
+        self.end(outcome);
+        BodyMeasurement::NONE
+    }
+}
+
+impl Drop for Measurement {
+    #[inline]
+    fn drop(&mut self) {
+        if self.0.is_some() {
+            self.cancel();
+        }
+    }
+}
+
+/// What is left of a measurement behind the head of a response: mostly nothing.
+///
+/// In a box, as the body of each response would be larger by it, measured or not.
+pub(crate) struct BodyMeasurement(Option<Box<Rest>>);
+
+struct Rest {
+    measurement: Measurement,
+    /// How many bytes are to come. `u64::MAX` where nobody knows, and where more than bytes matters.
+    bytes: u64,
+}
+
+const UNKNOWN: u64 = u64::MAX;
+
+/// A server stops asking for frames once it has as many bytes as it has announced (hyper over HTTP/1 does), and drops a
+/// body that does not tell its end by itself. That is no cancellation.
+fn bytes_to_come<B: Body>(response: &Response<B>) -> u64 {
+    let headers = response.headers();
+    if grpc_content_type(headers).is_some() {
+        // The status is behind the bytes.
+        return UNKNOWN;
+    }
+    let announced = headers.get(CONTENT_LENGTH);
+    let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
+    let known = announced.or_else(|| response.body().size_hint().exact());
+    known.unwrap_or(UNKNOWN)
+}
+
+impl BodyMeasurement {
+    pub(crate) const NONE: Self = Self(None);
+
+    /// The inner body is asked for a frame until [`leave`](Self::leave). If it panics, there is no sample.
+    #[inline]
+    pub(crate) fn enter(&mut self) {
+        if let Some(rest) = &mut self.0 {
+            rest.measurement.set_inside(true);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn leave(&mut self) {
+        if let Some(rest) = &mut self.0 {
+            rest.measurement.set_inside(false);
+        }
+    }
+
+    /// The inner body has given `frame`.
+    #[inline]
+    pub(crate) fn frame<E>(&mut self, frame: Option<&Result<Frame<Bytes>, E>>, end: End) {
+        if let Some(rest) = &mut self.0 {
+            if let Some(outcome) = rest.judge(frame, end) {
+                rest.measurement.end(outcome);
+                self.0 = None;
+            }
+        }
+    }
+}
+
+impl Drop for BodyMeasurement {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(rest) = self.0.take() {
+            rest.cancel();
+        }
+    }
+}
+
+impl Rest {
+    // Apart, so that a response without it pays for one comparison.
+    #[cold]
+    fn cancel(self: Box<Self>) {
+        drop(self);
+    }
+
+    /// `None` if it goes on.
+    #[cold]
+    fn judge<E>(&mut self, frame: Option<&Result<Frame<Bytes>, E>>, end: End) -> Option<Outcome> {
+        let frame = match frame {
+            Some(Ok(frame)) => frame,
+            Some(Err(_)) => return Some(Outcome::Ignored),
+            None => return Some(Outcome::Success),
+        };
+        if let Some(trailers) = frame.trailers_ref() {
+            return Some(outcome::of_trailers(trailers));
+        }
+        if self.bytes != UNKNOWN {
+            let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+            self.bytes = self.bytes.saturating_sub(length);
+        }
+        (end == End::Now || self.bytes == 0).then_some(Outcome::Success)
+    }
+}
+
+/// Whether the body is at its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Now,
+    Later,
+}
