@@ -92,7 +92,7 @@ mod threshold;
 
 pub use self::{
     body::ResponseBody,
-    budget::{Budget, Permit, Snapshot},
+    budget::{Budget, LimitChange, Permit, Snapshot},
     control::Adaptive,
     future::ResponseFuture,
     handle::Handle,

@@ -1,5 +1,6 @@
 //! What one process can carry at once, and who is in it now.
 
+mod change;
 mod count;
 mod held;
 mod lanes;
@@ -23,7 +24,7 @@ pub(crate) use self::{
     held::{Place, Scope, show},
     sampler::Probe,
 };
-pub use self::{permit::Permit, snapshot::Snapshot};
+pub use self::{change::LimitChange, permit::Permit, snapshot::Snapshot};
 use crate::{
     control::{Adaptive, Controller, MAX_LIMIT},
     invalid::{InvalidSetting, expect_valid},
@@ -222,8 +223,28 @@ impl Budget {
             Some(sampler) => sampler.limits().into_inner(),
             None => (1, MAX_LIMIT),
         };
-        self.count.set_limit(checked_limit(limit, min, max)?);
+        let before = self.count.set_limit(checked_limit(limit, min, max)?);
+        if let Some(sampler) = self.sampler() {
+            sampler.note_set(before.limit as usize, limit);
+        }
         Ok(())
+    }
+
+    /// The latest changes of a learned limit, at most 32, oldest first: why, and upon which figures. Empty where the limit
+    /// is fixed.
+    ///
+    /// ```
+    /// use loadshed::Budget;
+    ///
+    /// let budget = Budget::adaptive();
+    /// budget.set_limit(64)?;
+    /// let change = budget.changes()[0];
+    /// assert_eq!((change.to, change.reason), (64, "set"));
+    /// # Ok::<(), loadshed::InvalidSetting>(())
+    /// ```
+    #[must_use]
+    pub fn changes(&self) -> Vec<LimitChange> {
+        self.sampler().map(Sampler::changes).unwrap_or_default()
     }
 
     /// Takes a place for work that no layer sees: a message from a queue, an upgraded connection.
@@ -383,12 +404,12 @@ impl Budget {
         self.inner.sampler.as_ref()
     }
 
-    /// What a controller decided, within its limits.
-    ///
-    /// Not if somebody has set it since the controller was shown `from`: people win.
-    fn move_limit(&self, from: usize, to: usize) {
+    /// What a controller decided, within its limits. Whether it holds now:
+    /// not if somebody has set it since the controller was shown `from`, as people win.
+    fn move_limit(&self, from: usize, to: usize) -> bool {
         // Within MAX_LIMIT, as the controller's limits are.
-        self.count.move_limit(from as u32, to as u32);
+        let before = self.count.move_limit(from as u32, to as u32);
+        before.limit as usize == from
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     ops::RangeInclusive,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Mutex,
+        Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -12,7 +12,11 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Budget, lanes::Lanes};
+use super::{
+    Budget,
+    change::{Changes, LimitChange},
+    lanes::Lanes,
+};
 use crate::{
     control::{Controller, Outcome, Sample, Window},
     spread::spread,
@@ -47,6 +51,7 @@ struct Law {
     completed: usize,
     refused: usize,
     samples: Vec<Sample>,
+    changes: Changes,
 }
 
 /// Above this many samples a window, one in twice as many requests is measured; below a quarter, one in half as many.
@@ -68,6 +73,7 @@ impl Sampler {
                 completed: 0,
                 refused: 0,
                 samples: Vec::new(),
+                changes: Changes::default(),
             }),
             epoch: now,
             due: AtomicU64::new(nanos(window)),
@@ -92,6 +98,17 @@ impl Sampler {
     /// A request was refused.
     pub(super) fn refused(&self, budget: &Budget) {
         self.close_if_due(budget, Instant::now());
+    }
+
+    /// Somebody has set the limit.
+    pub(super) fn note_set(&self, from: usize, to: usize) {
+        let mut law = self.law.lock().unwrap_or_else(PoisonError::into_inner);
+        law.changes.push(LimitChange::set(Instant::now(), from, to));
+    }
+
+    pub(super) fn changes(&self) -> Vec<LimitChange> {
+        let law = self.law.lock().unwrap_or_else(PoisonError::into_inner);
+        law.changes.to_vec()
     }
 
     fn record(&self, budget: &Budget, sample: Sample, now: Instant) {
@@ -150,7 +167,10 @@ impl Sampler {
             match catch_unwind(AssertUnwindSafe(|| controller.update(&window))) {
                 Ok(decision) => {
                     let limit = decision.limit.clamp(self.min, self.max);
-                    budget.move_limit(snapshot.limit, limit);
+                    if limit != snapshot.limit && budget.move_limit(snapshot.limit, limit) {
+                        let change = LimitChange::of(&window, limit, decision.reason);
+                        law.changes.push(change);
+                    }
                 }
                 // Nor is one that panics again when it is dropped.
                 Err(_) => drop(catch_unwind(AssertUnwindSafe(|| law.controller = None))),

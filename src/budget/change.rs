@@ -1,0 +1,80 @@
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::control::{Outcome, Window};
+
+/// One change of a learned limit: why, and upon which figures.
+///
+/// [`Budget::changes`](super::Budget::changes) tells the latest ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LimitChange {
+    /// When.
+    pub at: Instant,
+    /// The limit before.
+    pub from: usize,
+    /// The limit after.
+    pub to: usize,
+    /// The law's reason, in a word or two; `"set"` where it was set by hand.
+    pub reason: &'static str,
+    /// How long the window was that it was based on. This and what follows is 0 where the limit was set by hand.
+    pub elapsed: Duration,
+    /// How many were in flight at the end of that window.
+    pub in_flight: usize,
+    /// How many finished in it.
+    pub completed: usize,
+    /// How many were refused in it, or would have been in a dry run.
+    pub refused: usize,
+    /// How many successes were measured in it.
+    pub successes: usize,
+    /// The mean of their latencies. 0 without any.
+    pub latency: Duration,
+}
+
+/// The latest changes, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Changes(VecDeque<LimitChange>);
+
+/// Some minutes of a busy episode; 3 kB.
+const KEPT: usize = 32;
+
+impl LimitChange {
+    pub(super) fn set(at: Instant, from: usize, to: usize) -> Self {
+        Self::of(&Window::new(at, from), to, "set")
+    }
+
+    pub(super) fn of(window: &Window<'_>, to: usize, reason: &'static str) -> Self {
+        let successes = || {
+            let all = window.samples.iter();
+            all.filter(|sample| sample.outcome == Outcome::Success)
+        };
+        let count = successes().count();
+        let sum: Duration = successes().map(|sample| sample.latency).sum();
+        Self {
+            at: window.now,
+            from: window.limit,
+            to,
+            reason,
+            elapsed: window.elapsed,
+            in_flight: window.in_flight,
+            completed: window.completed,
+            refused: window.refused,
+            successes: count,
+            latency: u32::try_from(count).map_or(Duration::ZERO, |count| sum / count.max(1)),
+        }
+    }
+}
+
+impl Changes {
+    pub(super) fn push(&mut self, change: LimitChange) {
+        if self.0.len() == KEPT {
+            self.0.pop_front();
+        }
+        self.0.push_back(change);
+    }
+
+    pub(super) fn to_vec(&self) -> Vec<LimitChange> {
+        self.0.iter().copied().collect()
+    }
+}
