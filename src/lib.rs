@@ -85,7 +85,7 @@ mod threshold;
 pub use self::{
     body::ResponseBody,
     budget::{Budget, Permit, Snapshot},
-    control::Adaptive,
+    control::{Adaptive, Fixed},
     future::ResponseFuture,
     handle::Handle,
     invalid::InvalidSetting,

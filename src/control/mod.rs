@@ -37,12 +37,13 @@
 //! ```
 
 mod adaptive;
+mod fixed;
 
 use std::{fmt, ops::RangeInclusive, time::Duration};
 
 use tokio::time::Instant;
 
-pub use self::adaptive::Adaptive;
+pub use self::{adaptive::Adaptive, fixed::Fixed};
 
 /// The largest limit of any budget: 31 bits, as limit and count share a word.
 pub(crate) const MAX_LIMIT: usize = (1 << 31) - 1;
