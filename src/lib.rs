@@ -85,7 +85,7 @@ mod threshold;
 pub use self::{
     body::ResponseBody,
     budget::{Budget, Permit, Snapshot},
-    control::{Adaptive, Fixed},
+    control::{Adaptive, Aimd, Fixed},
     future::ResponseFuture,
     handle::Handle,
     invalid::InvalidSetting,

@@ -37,13 +37,15 @@
 //! ```
 
 mod adaptive;
+mod aimd;
 mod fixed;
+mod range;
 
 use std::{fmt, ops::RangeInclusive, time::Duration};
 
 use tokio::time::Instant;
 
-pub use self::{adaptive::Adaptive, fixed::Fixed};
+pub use self::{adaptive::Adaptive, aimd::Aimd, fixed::Fixed};
 
 /// The largest limit of any budget: 31 bits, as limit and count share a word.
 pub(crate) const MAX_LIMIT: usize = (1 << 31) - 1;
