@@ -40,12 +40,13 @@ mod adaptive;
 mod aimd;
 mod fixed;
 mod range;
+mod vegas;
 
 use std::{fmt, ops::RangeInclusive, time::Duration};
 
 use tokio::time::Instant;
 
-pub use self::{adaptive::Adaptive, aimd::Aimd, fixed::Fixed};
+pub use self::{adaptive::Adaptive, aimd::Aimd, fixed::Fixed, vegas::Vegas};
 
 /// The largest limit of any budget: 31 bits, as limit and count share a word.
 pub(crate) const MAX_LIMIT: usize = (1 << 31) - 1;
