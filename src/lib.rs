@@ -93,7 +93,7 @@ mod threshold;
 pub use self::{
     body::ResponseBody,
     budget::{Budget, LimitChange, Permit, Snapshot},
-    control::Adaptive,
+    control::{Adaptive, Aimd, Fixed, Gradient2, LatencyTarget, Vegas},
     future::ResponseFuture,
     handle::Handle,
     invalid::InvalidSetting,
