@@ -27,6 +27,8 @@ pub(super) struct Law {
     standing_since: Option<Instant>,
     last_refused: Option<Instant>,
     previous: f64,
+    patience: f64,
+    level: f64,
     vanished: bool,
     asked: Option<Instant>,
     ask_took: f64,
@@ -98,7 +100,7 @@ fn gain(elapsed: f64, tau: f64) -> f64 { 1.0 - (-elapsed / tau).exp() }
 impl Law {
     fn cap(&self, s: f64) -> f64 {
         let k = self.peak * s;
-        (self.peak * BEARABLE.max(3.0 * s)).max(k + 4.0 * k.sqrt() + 4.0) + self.hung
+        (self.peak * (BEARABLE * self.patience).max(3.0 * s)).max(k + 4.0 * k.sqrt() + 4.0) + self.hung
     }
 
     fn margin(&self, k: f64) -> f64 { (self.slack * BETA * (k * (1.0 + self.cv2) / 2.0).sqrt()).max(1.0) }
@@ -144,7 +146,7 @@ impl Law {
                     if open { b.ok += 1.0; b.latency += l; b.square += l * l; }
                     if self.service.is_none() { self.start.latencies.push(l); }
                 }
-                Outcome::Cancelled | Outcome::Overload => { left += 1.0; if open { b.left += 1.0; b.left_latency += l; } }
+                Outcome::Cancelled | Outcome::Overload => { left += 1.0; if self.service.is_some_and(|s| l > 3.0 * s) { self.patience += 0.05 * (l.min(1.0) - self.patience); } if open { b.left += 1.0; b.left_latency += l; } }
                 _ => {}
             }
         }
@@ -166,6 +168,7 @@ impl Law {
         let now = w.now;
         let elapsed = secs(w.elapsed);
         let n = w.in_flight as f64;
+        self.level = n;
         let (x, wl) = self.measure(w);
         let Some(s) = self.service else { return self.begin(w, x) };
         self.peak = self.peak.max(self.rate);
@@ -173,7 +176,7 @@ impl Law {
         if busy { self.busy_since.get_or_insert(now); } else { self.busy_since = None; }
         let tau = (6.0 * s).max(32.0 / self.peak.max(1.0)).clamp(0.2, 2.0);
         if self.busy_since.is_some_and(|t| secs(now - t) > tau) && self.rate < self.peak {
-            self.peak += gain(elapsed, BEARABLE.max(3.0 * s)) * (self.rate - self.peak);
+            self.peak += gain(elapsed, (BEARABLE * self.patience).max(3.0 * s)) * (self.rate - self.peak);
         }
         self.best = if self.mode == Mode::Open { self.peak } else { self.best.max(self.peak) };
         let k = self.peak * s + self.hung;
@@ -190,6 +193,7 @@ impl Law {
         let stood = self.standing_since.map_or(0.0, |t| secs(now - t));
         if self.mode != Mode::Open && calm {
             self.enter(Mode::Open, now, 0.0);
+            self.good_share = self.usual_share;
             return (None, "calm");
         }
         match self.mode {
@@ -220,7 +224,7 @@ impl Law {
             }
             Mode::Guard => {
                 if vanish { return self.ask(now, self.best, false, true); }
-                let falling = self.rate < 0.7 * self.best && stood > 2.0 * s && self.batch.elapsed > 2.0 * s;
+                let falling = self.batch.rate() < 0.7 * self.best && stood > 2.0 * s && self.batch.elapsed > 2.0 * s;
                 if stood > 1.0f64.max(3.0 * s) || falling { return self.ask(now, self.peak, false, false); }
                 self.target = self.cap(s);
                 (Some(self.target), "guard")
@@ -258,7 +262,7 @@ impl Law {
                 (Some(self.target), "asking")
             }
             Mode::Hold => {
-                if vanish { return self.ask(now, self.best, false, true); }
+                if vanish { self.slack = (self.slack * 0.5).max(0.2); return self.ask(now, self.best, false, true); }
                 let b = self.batch.clone();
                 if b.elapsed >= s && b.ok >= 8.0 && b.refused > 0 && b.mean() < 1.2 * s && self.target < 0.7 * (self.best * s + self.hung) {
                     self.target *= 1.25;
@@ -272,7 +276,6 @@ impl Law {
                         let m = self.margin(r * s);
                         let by = if queue < 0.25 * m { m.max(self.target / 4.0) } else { m - queue };
                         let to = (self.target + 0.5 * by).max(self.target / 2.0);
-                        self.hung = if b.mean() < 3.0 * s { b.hung() } else { self.hung };
                         if to < 0.5 * self.verified { return self.ask(now, r, true, false); }
                         if self.asked.is_none_or(|t| secs(now - t) > 5.0f64.max(15.0 * self.ask_took)) {
                             let answer = self.ask(now, r, true, false);
@@ -304,7 +307,7 @@ impl Law {
                 self.service = Some(s);
                 self.rate = x.max(sorted.len() as f64 / t);
                 self.peak = self.rate; self.best = self.rate;
-                self.slack = 1.0; self.cv2 = 1.0;
+                self.slack = 1.0; self.cv2 = 1.0; self.patience = 1.0;
                 self.start.latencies = vec![];
                 let cap = self.cap(s);
                 if n > cap { self.enter(Mode::Guard, w.now, 0.0); self.target = cap; return (Some(cap), "guard"); }
@@ -316,6 +319,7 @@ impl Law {
     fn ask(&mut self, now: Instant, before: f64, periodic: bool, vanish: bool) -> (Option<f64>, &'static str) {
         let k = before * self.service.unwrap_or(0.0) + self.hung;
         self.target = (k * if vanish { 0.5 } else { 0.8 }).max(1.0);
+        if self.asked.is_none() && !vanish { self.target = self.target.max(self.level / 4.0); }
         self.previous = f64::INFINITY;
         self.vanished = vanish;
         self.enter(Mode::Ask { before, periodic, since: 0.0, drained: false }, now, 0.0);
@@ -340,7 +344,9 @@ impl Law {
         }
         self.asked = Some(now);
         self.ask_took = since;
-        let k = if self.vanished { r } else { before.max(r) } * s_new + self.hung;
+        let x = if self.vanished { r } else { before.max(r) };
+        self.hung = x * b.left_latency / (b.ok + b.left);
+        let k = x * s_new + self.hung;
         self.target = k + self.margin(k);
         self.verified = self.target;
         self.good_share = self.good_share.max(self.usual_share);
