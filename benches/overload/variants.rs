@@ -55,6 +55,10 @@ pub(crate) const ALL: &[Variant] = &[
     variant("tower-acc Gradient2", |handler| {
         acc(handler, tower_acc::Gradient2::default())
     }),
+    variant("tower-acc Gradient2, tolerance 1", |handler| {
+        let gradient = tower_acc::Gradient2::builder().rtt_tolerance(1.0);
+        acc(handler, gradient.build())
+    }),
     variant("tower-acc AIMD", |handler| {
         acc(handler, tower_acc::Aimd::default())
     }),
@@ -73,6 +77,10 @@ pub(crate) const ALL: &[Variant] = &[
     }),
     variant("tower-resilience Gradient2", |handler| {
         adaptive(handler, resilience::Gradient2::builder().build())
+    }),
+    variant("tower-resilience Gradient2, tolerance 1", |handler| {
+        let gradient = resilience::Gradient2::builder().rtt_tolerance(1.0);
+        adaptive(handler, gradient.build())
     }),
     variant("loadshed, no settings", |handler| {
         ours(handler, 1.0, Budget::adaptive())
