@@ -1,0 +1,153 @@
+//! The limiters, each in its best case: one limit for the whole server.
+//!
+//! A limiter that is applied with `Router::layer` is made anew for each connection and route. Here each is made once,
+//! around the handler, and axum clones the service, which all of these take for the same limit. Their settings are
+//! their defaults, unless the row says otherwise.
+
+use std::{convert::Infallible, error::Error, future::ready, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    error_handling::HandleError,
+    extract::Request,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use little_loadshedder::{LoadShed as LittleLoadShed, LoadShedResponse};
+use loadshed::{Budget, LoadShed};
+use tower::{
+    Layer, Service, ServiceExt, limit::GlobalConcurrencyLimitLayer,
+    load_shed::LoadShed as TowerLoadShed,
+};
+use tower_acc::{Algorithm, ConcurrencyLimit};
+use tower_resilience_adaptive::{self as resilience, AdaptiveService, ConcurrencyAlgorithm};
+
+use crate::server::Handler;
+
+/// A row of the tables.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Variant {
+    pub(crate) name: &'static str,
+    pub(crate) app: fn(Handler) -> Router,
+}
+
+/// Half of the deadline: where a limiter has to be told what is slow, this is its best.
+const SLOW: Duration = Duration::from_millis(50);
+
+/// The rows of a smoke run: one that refuses nothing, a peer of each kind of answer, and ours.
+pub(crate) const QUICK: [&str; 4] = [
+    "no shedding",
+    "tower, limit 16",
+    "little-loadshedder, 50 ms",
+    "loadshed, fixed 16",
+];
+
+pub(crate) const ALL: &[Variant] = &[
+    variant("no shedding", app),
+    variant("tower, limit 8", |handler| tower(handler, 8)),
+    variant("tower, limit 16", |handler| tower(handler, 16)),
+    variant("tower, limit 64", |handler| tower(handler, 64)),
+    variant("tower, limit 256", |handler| tower(handler, 256)),
+    variant("little-loadshedder, 50 ms", little),
+    variant("tower-acc Vegas", |handler| {
+        acc(handler, tower_acc::Vegas::default())
+    }),
+    variant("tower-acc Gradient2", |handler| {
+        acc(handler, tower_acc::Gradient2::default())
+    }),
+    variant("tower-acc Gradient2, tolerance 1", |handler| {
+        let gradient = tower_acc::Gradient2::builder().rtt_tolerance(1.0);
+        acc(handler, gradient.build())
+    }),
+    variant("tower-acc AIMD", |handler| {
+        acc(handler, tower_acc::Aimd::default())
+    }),
+    variant("tower-acc AIMD, 50 ms", |handler| {
+        acc(handler, tower_acc::Aimd::builder().timeout(SLOW).build())
+    }),
+    variant("tower-resilience AIMD", |handler| {
+        adaptive(handler, resilience::Aimd::builder().build())
+    }),
+    variant("tower-resilience AIMD, 50 ms", |handler| {
+        let aimd = resilience::Aimd::builder().latency_threshold(SLOW);
+        adaptive(handler, aimd.build())
+    }),
+    variant("tower-resilience Vegas", |handler| {
+        adaptive(handler, resilience::Vegas::builder().build())
+    }),
+    variant("tower-resilience Gradient2", |handler| {
+        adaptive(handler, resilience::Gradient2::builder().build())
+    }),
+    variant("tower-resilience Gradient2, tolerance 1", |handler| {
+        let gradient = resilience::Gradient2::builder().rtt_tolerance(1.0);
+        adaptive(handler, gradient.build())
+    }),
+    variant("loadshed, no settings", |handler| {
+        ours(handler, 1.0, Budget::adaptive())
+    }),
+    variant("loadshed, ratio 0.85", |handler| {
+        ours(handler, 0.85, Budget::adaptive())
+    }),
+    variant("loadshed, fixed 16", |handler| {
+        ours(handler, 1.0, Budget::fixed(16))
+    }),
+];
+
+const fn variant(name: &'static str, app: fn(Handler) -> Router) -> Variant {
+    Variant { name, app }
+}
+
+fn ours(handler: Handler, ratio: f64, budget: Budget) -> Router {
+    app(LoadShed::ratio(ratio).budget(budget).layer(handler))
+}
+
+fn tower(handler: Handler, limit: usize) -> Router {
+    refusing(GlobalConcurrencyLimitLayer::new(limit).layer(handler))
+}
+
+fn acc(handler: Handler, law: impl Algorithm + Send + Sync + 'static) -> Router {
+    refusing(ConcurrencyLimit::new(handler, law))
+}
+
+fn adaptive<A, E>(handler: Handler, law: Result<A, E>) -> Router
+where
+    A: ConcurrencyAlgorithm + 'static,
+    E: Error,
+{
+    let law = law.expect("the settings are valid");
+    refusing(AdaptiveService::new(handler, Arc::new(law)))
+}
+
+/// A new latency is a quarter of its moving average, as in its documentation: with a hundredth, as in its example, the
+/// loads come out the same and it recovers later from the step.
+fn little(handler: Handler) -> Router {
+    let shed = LittleLoadShed::new(handler, 0.25, SLOW);
+    app(shed.map_response(|response| match response {
+        LoadShedResponse::Inner(response) => response,
+        LoadShedResponse::Overload => busy(),
+    }))
+}
+
+/// A limiter that makes callers wait, with tower's `LoadShed` around it, which refuses them instead.
+fn refusing<S>(limiter: S) -> Router
+where
+    S: Service<Request, Response = Response> + Clone + Send + Sync + 'static,
+    S::Error: Into<tower::BoxError>,
+    S::Future: Send,
+{
+    let shed = TowerLoadShed::new(limiter);
+    app(HandleError::new(shed, |_| ready(busy())))
+}
+
+fn app<S>(service: S) -> Router
+where
+    S: Service<Request, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Response: IntoResponse,
+    S::Future: Send,
+{
+    Router::new().route_service("/", service)
+}
+
+fn busy() -> Response {
+    StatusCode::SERVICE_UNAVAILABLE.into_response()
+}
