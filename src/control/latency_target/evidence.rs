@@ -117,9 +117,10 @@ impl Evidence {
         self.successes += 1;
     }
 
-    /// Whether hardly anybody is answered. Then those who gave up are all that can be seen of a line.
+    /// Whether more callers give up than are answered, and not by chance. Then successes are the lucky few, and their
+    /// latency says nothing.
     pub(super) fn is_hopeless(&self) -> bool {
-        self.gave_up >= ENOUGH && self.gave_up > 9 * self.successes
+        self.gave_up >= self.successes + ENOUGH
     }
 
     /// `None` where there are too few successes, or the clock stands still.

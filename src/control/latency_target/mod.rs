@@ -27,8 +27,8 @@ use crate::invalid::{InvalidSetting, expect_valid};
 /// How far is Newton's step by Little's law (1961), L = X × W: where requests stand in line, W changes by d when the
 /// requests in flight change by d × X, with X the successes per second. One step comes down to half at most.
 ///
-/// Callers who gave up are no successes, and failures say nothing. Only if less than one in ten is answered of those who wait
-/// as long as the target, the limit is halved. So calls that hang do not make it collapse.
+/// Callers who gave up are no successes, and failures say nothing, so calls that hang do not make it collapse. Only where
+/// more callers give up after the target than are answered, the limit is halved: then the answers are the lucky few.
 ///
 /// # Which target
 ///

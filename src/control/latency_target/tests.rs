@@ -102,6 +102,22 @@ fn too_slow_takes_the_limit_down_by_littles_law() {
     assert_eq!(run.window(&[slightly]), "too slow");
     // 40 ms too much at 400 a second: 16.
     assert_eq!(run.limit, 84);
+
+    // Where a layer sheds at 0.85, 16 of 85 are 19 % of the limit.
+    let mut run = Run::at(100);
+    run.window(&[Seen {
+        in_flight: 85,
+        ..slightly
+    }]);
+    assert_eq!(run.limit, 81);
+
+    // 16 of 1,000 would be lost in the noise.
+    let mut run = Run::at(1_000);
+    run.window(&[Seen {
+        in_flight: 1_000,
+        ..slightly
+    }]);
+    assert_eq!(run.limit, 950);
 }
 
 #[test]
@@ -209,7 +225,7 @@ fn p14_hanging_calls_do_not_lower_it() {
 }
 
 #[test]
-fn where_nobody_is_answered_it_halves() {
+fn where_more_give_up_than_are_answered_it_halves() {
     let mut run = Run::at(100);
     let gave_up = Seen {
         latency_ms: 1_000,
@@ -218,7 +234,20 @@ fn where_nobody_is_answered_it_halves() {
     };
     assert_eq!(run.window(&[gave_up]), "no answers");
     assert_eq!(run.limit, 50);
-    // Nor do callers who leave at once say anything.
+    // Ten more, or it may be chance.
+    let mut run = Run::at(100);
+    let nine_more = [
+        Seen {
+            finished: 4,
+            ..QUICK
+        },
+        Seen {
+            finished: 13,
+            ..gave_up
+        },
+    ];
+    assert_eq!(run.window(&nine_more), "too few samples");
+    // Callers who leave before the target say nothing.
     let left = Seen {
         latency_ms: 199,
         ..gave_up
@@ -313,6 +342,15 @@ fn p15_a_clock_that_stands_still_changes_nothing() {
             assert_eq!(law.update(&window), Decision::new(100, "too few samples"));
         }
     }
+    // Nor does a world in which all ends at once.
+    let mut law = LatencyTarget::new(TARGET);
+    let mut slow = Sample::new(now);
+    slow.latency = TARGET * 2;
+    let samples = [slow; 50];
+    let mut window = Window::new(now + slow.latency, 100);
+    (window.completed, window.in_flight) = (50, 100);
+    window.samples = &samples;
+    assert_eq!(law.update(&window).limit, 100);
 }
 
 #[test]
@@ -341,7 +379,8 @@ fn many_samples_are_kept_as_few_that_say_the_same() {
     let samples: Vec<_> = (0..100_000_u64)
         .map(|nth| {
             let mut sample = Sample::new(start + Duration::from_micros(nth));
-            sample.latency = Duration::from_micros(nth * 7_919 % 100_000);
+            // The first fifth is slow.
+            sample.latency = Duration::from_micros(if nth < 20_000 { 90_000 + nth / 2 } else { 1 });
             sample.in_flight = 10;
             sample
         })
@@ -351,10 +390,7 @@ fn many_samples_are_kept_as_few_that_say_the_same() {
     window.samples = &samples;
     law.update(&window);
     let found = law.evidence.find(window.now, 0.9).unwrap();
-    assert!((found.quantile - 0.09).abs() < 0.003, "{}", found.quantile);
-    assert!(
-        (found.throughput - 100_000.0).abs() < 5_000.0,
-        "{}",
-        found.throughput
-    );
+    assert!((found.quantile - 0.095).abs() < 0.001, "{}", found.quantile);
+    let throughput = found.throughput;
+    assert!((100_000.0..112_000.0).contains(&throughput), "{throughput}");
 }
