@@ -14,6 +14,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+pub use self::{change::LimitChange, permit::Permit, snapshot::Snapshot};
 use self::{
     count::{Count, Level},
     held::Shown,
@@ -24,7 +25,6 @@ pub(crate) use self::{
     held::{Place, Scope, show},
     sampler::Probe,
 };
-pub use self::{change::LimitChange, permit::Permit, snapshot::Snapshot};
 use crate::{
     control::{Adaptive, Controller, MAX_LIMIT},
     invalid::{InvalidSetting, expect_valid},

@@ -40,7 +40,6 @@ mod adaptive;
 mod aimd;
 mod fixed;
 mod gradient2;
-mod knee;
 mod latency_target;
 mod range;
 mod vegas;

@@ -59,7 +59,8 @@ impl Chance {
         };
         let usual = server.dependency.unwrap_or_default();
         Draw {
-            dependency: (hangs >= phase.hangs).then(|| nanos(usual.mul_f64(dependency * now.slowdown))),
+            dependency: (hangs >= phase.hangs)
+                .then(|| nanos(usual.mul_f64(dependency * now.slowdown))),
             service: nanos(server.service.mul_f64(service)),
             patience: nanos(patience),
             critical: critical * (now.load + phase.critical) < phase.critical,

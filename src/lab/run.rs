@@ -315,7 +315,10 @@ impl<'a> World<'a> {
             Some(shed) if self.scenario.callers.heeds_hint => shed.retry_after(),
             _ => Duration::from_secs_f64(backoff),
         };
-        self.schedule(self.now + nanos(backoff), Event::Again(Try { left, ..try_ }));
+        self.schedule(
+            self.now + nanos(backoff),
+            Event::Again(Try { left, ..try_ }),
+        );
     }
 
     fn begin(&mut self, call: Call, instance: usize, service: Nanos) {
@@ -379,12 +382,7 @@ impl<'a> World<'a> {
 }
 
 impl Instance {
-    fn new(
-        scenario: &Scenario,
-        budget: Budget,
-        ratio: f64,
-        wire: &Rc<Wire>,
-    ) -> Self {
+    fn new(scenario: &Scenario, budget: Budget, ratio: f64, wire: &Rc<Wire>) -> Self {
         let sheddable = Threshold::ratio(ratio);
         let critical = Threshold::ratio(ratio + 2.0 * (1.0 - ratio) / 3.0);
         let has_classes = scenario.phases.iter().any(|phase| phase.critical > 0.0);

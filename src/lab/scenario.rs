@@ -218,7 +218,11 @@ impl Load {
                 every,
             } => {
                 let into = since.as_secs_f64() % every.as_secs_f64();
-                if into < lasts.as_secs_f64() { peak } else { base }
+                if into < lasts.as_secs_f64() {
+                    peak
+                } else {
+                    base
+                }
             }
         }
     }

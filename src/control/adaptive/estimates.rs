@@ -1,0 +1,376 @@
+//! What the law believes of the server.
+
+use tokio::time::Instant;
+
+use crate::control::{Outcome, Sample, Window};
+
+/// How the server is doing, by what has been seen of it. Times in seconds, rates per second.
+#[derive(Clone, Debug)]
+pub(super) struct Estimates {
+    /// S: how long a success takes when nobody stands in line.
+    pub(super) service: f64,
+    /// The squared coefficient of variation of that: 0 if all take as long, 1 if exponential.
+    pub(super) variation: f64,
+    /// X: successes, lately.
+    pub(super) rate: f64,
+    /// The most of that, as long as the server is not seen to do less although it is busy.
+    pub(super) peak: f64,
+    /// The most since the last calm.
+    pub(super) best: f64,
+    /// How many in flight are usually not worked on at all: those that hang until the caller leaves.
+    pub(super) hung: f64,
+    /// Which share of the callers got an answer, of the last 16 or so.
+    answered: f64,
+    /// Which share usually does.
+    usual: f64,
+    /// How long those wait who leave, at most 1.
+    patience: f64,
+    busy: Since,
+}
+
+/// One window's figures.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    pub(super) now: Instant,
+    pub(super) elapsed: f64,
+    pub(super) in_flight: f64,
+    pub(super) completed: f64,
+    pub(super) refused: bool,
+    successes: f64,
+    latency: f64,
+    left: f64,
+    left_latency: f64,
+    squares: f64,
+}
+
+/// The figures of several windows, from a moment on at which what was changed has had its effect.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Batch {
+    pub(super) since: Option<Instant>,
+    pub(super) elapsed: f64,
+    pub(super) refused: bool,
+    pub(super) successes: f64,
+    pub(super) left: f64,
+    good: f64,
+    completed: f64,
+    latency: f64,
+    left_latency: f64,
+    squares: f64,
+}
+
+/// Since when something has been so, without a break.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Since(Option<Instant>);
+
+/// Which part of the limit those are admitted to that are refused first.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ratio {
+    value: f64,
+    seen: Option<Instant>,
+}
+
+/// How long a line may be for a while, as a part of what callers bear: they should get their answer still.
+const BEARABLE: f64 = 0.7;
+
+/// Of service times: a server that is slow by itself is given as much more.
+const SLOW: f64 = 3.0;
+
+/// Requests in a line, in standard deviations of the number at work (its square root where times are exponential): with
+/// 2, a worker idles for want of requests one time in 40.
+const MARGIN: f64 = 2.0;
+
+/// A mean of 16 is within a quarter of the true one two times in three, and of twice as many where times are exponential.
+const ENOUGH: f64 = 16.0;
+
+/// Of those who leave sooner it is not the server that they have lost patience with.
+const LEFT_SOON: f64 = 3.0;
+
+impl Estimates {
+    /// Of what was seen first: a service time, and a rate.
+    pub(super) fn new(service: f64, rate: f64) -> Self {
+        Self {
+            service,
+            // Nothing is known of it: as if exponential.
+            variation: 1.0,
+            rate,
+            peak: rate,
+            best: rate,
+            hung: 0.0,
+            answered: 1.0,
+            usual: 1.0,
+            patience: 1.0,
+            busy: Since::default(),
+        }
+    }
+
+    pub(super) fn take_in(&mut self, seen: &Seen, batch: &mut Batch) {
+        let ended = seen.successes + seen.left;
+        if ended > 0.0 {
+            self.answered += gain(ended, ENOUGH) * (seen.successes / ended - self.answered);
+        }
+        if self.is_idle(seen) {
+            self.answered = self.usual;
+            return;
+        }
+        let good = seen.completed * self.answered;
+        if seen.elapsed > 0.0 {
+            let rate = good / seen.elapsed;
+            // Over three service times, as completions come in waves of that length, and over at least 24 of them.
+            let most = self.rate.max(rate).max(f64::MIN_POSITIVE);
+            let over = (3.0 * self.service).max(24.0 / most).clamp(0.1, 2.0);
+            self.rate += gain(seen.elapsed, over) * (rate - self.rate);
+        }
+        if batch.since.is_none_or(|since| seen.now >= since) {
+            batch.take_in(seen, good);
+        }
+        self.follow_peak(seen);
+    }
+
+    /// Those who left after a long wait tell how long callers wait.
+    pub(super) fn learn_patience(&mut self, samples: &[Sample]) {
+        for sample in samples {
+            let waited = sample.latency.as_secs_f64();
+            if has_left(sample) && waited > LEFT_SOON * self.service {
+                self.patience += 0.05 * (waited.min(1.0) - self.patience);
+            }
+        }
+    }
+
+    /// A peak is forgotten only when the server is busy and does less, for longer than it takes to notice.
+    fn follow_peak(&mut self, seen: &Seen) {
+        self.peak = self.peak.max(self.rate);
+        let notice = (6.0 * self.service)
+            .max(32.0 / self.peak.max(1.0))
+            .clamp(0.2, 2.0);
+        let is_busy = seen.in_flight > self.knee();
+        if self.busy.so(is_busy, seen.now) > notice {
+            self.peak += gain(seen.elapsed, self.bearable()) * (self.rate - self.peak).min(0.0);
+        }
+        self.best = self.best.max(self.peak);
+    }
+
+    pub(super) fn forget_best(&mut self) {
+        self.best = self.peak;
+    }
+
+    /// What a batch without a line says, each figure by so much.
+    pub(super) fn learn_variation(&mut self, batch: &Batch) {
+        self.variation += 0.3 * (batch.variation() - self.variation);
+    }
+
+    pub(super) fn learn_hung(&mut self, batch: &Batch) {
+        self.hung += 0.3 * (batch.hung() - self.hung);
+    }
+
+    pub(super) fn learn_usual(&mut self, seen: &Seen) {
+        // Over 10 s: longer than any episode that is still without a name.
+        self.usual += gain(seen.elapsed, 10.0) * (self.answered - self.usual);
+    }
+
+    /// What was unusual is over, or will be judged anew.
+    pub(super) fn expect_the_usual(&mut self) {
+        self.answered = self.answered.max(self.usual);
+    }
+
+    /// How many are in flight when the server is just busy: Little's law.
+    pub(super) fn knee(&self) -> f64 {
+        self.peak * self.service + self.hung
+    }
+
+    /// How long a request may take in all, for a while.
+    pub(super) fn bearable(&self) -> f64 {
+        (BEARABLE * self.patience).max(SLOW * self.service)
+    }
+
+    /// How many may be in flight for a while: what is answered in time, or what chance brings together at the least.
+    pub(super) fn burst(&self) -> f64 {
+        let working = self.peak * self.service;
+        let by_chance = working + 4.0 * working.sqrt() + 4.0;
+        (self.peak * self.bearable()).max(by_chance) + self.hung
+    }
+
+    /// How many may stand in line for good where so many are at work.
+    pub(super) fn margin(&self, working: f64) -> f64 {
+        MARGIN * (working * (1.0 + self.variation) / 2.0).sqrt()
+    }
+
+    /// Successes whose mean can be relied upon.
+    pub(super) fn enough(&self) -> f64 {
+        ENOUGH * (1.0 + self.variation)
+    }
+
+    /// Whether hardly anything was asked for.
+    pub(super) fn is_idle(&self, seen: &Seen) -> bool {
+        seen.elapsed > 1.0 + 3.0 * self.service
+    }
+
+    /// Whether callers get answers as usual.
+    pub(super) fn are_answered(&self) -> bool {
+        self.answered > 0.6 * self.usual
+    }
+
+    /// Whether answers fail to come, and those that do are late.
+    pub(super) fn vanish(&self, seen: &Seen) -> bool {
+        let late = seen.successes == 0.0 || seen.mean() > 2.0 * self.service;
+        !self.is_idle(seen)
+            && late
+            && self.answered < 0.4 * self.usual
+            && self.rate < 0.5 * self.best
+    }
+}
+
+impl Seen {
+    pub(super) fn of(window: &Window<'_>) -> Self {
+        let mut seen = Self {
+            now: window.now,
+            elapsed: window.elapsed.as_secs_f64(),
+            in_flight: window.in_flight as f64,
+            completed: window.completed as f64,
+            refused: window.refused > 0,
+            successes: 0.0,
+            latency: 0.0,
+            left: 0.0,
+            left_latency: 0.0,
+            squares: 0.0,
+        };
+        for sample in window.samples {
+            let latency = latency(sample);
+            if sample.outcome == Outcome::Success {
+                seen.successes += 1.0;
+                seen.latency += latency;
+                seen.squares += latency * latency;
+            } else if has_left(sample) {
+                seen.left += 1.0;
+                seen.left_latency += latency;
+            }
+        }
+        seen
+    }
+
+    fn mean(&self) -> f64 {
+        self.latency / self.successes
+    }
+}
+
+impl Batch {
+    pub(super) fn from(since: Instant) -> Self {
+        Self {
+            since: Some(since),
+            ..Self::default()
+        }
+    }
+
+    fn take_in(&mut self, seen: &Seen, good: f64) {
+        self.elapsed += seen.elapsed;
+        self.completed += seen.completed;
+        self.good += good;
+        self.refused |= seen.refused;
+        self.successes += seen.successes;
+        self.latency += seen.latency;
+        self.squares += seen.squares;
+        self.left += seen.left;
+        self.left_latency += seen.left_latency;
+    }
+
+    /// Successes a second.
+    pub(super) fn rate(&self) -> f64 {
+        if self.elapsed > 0.0 {
+            self.good / self.elapsed
+        } else {
+            0.0
+        }
+    }
+
+    /// W: how long a success took.
+    pub(super) fn mean(&self) -> f64 {
+        self.latency / self.successes.max(1.0)
+    }
+
+    fn variation(&self) -> f64 {
+        let (mean, count) = (self.mean(), self.successes.max(1.0));
+        if mean > 0.0 {
+            (self.squares / count / (mean * mean) - 1.0).clamp(0.0, 15.0)
+        } else {
+            0.0
+        }
+    }
+
+    /// How many were in flight of those who left: Little's law.
+    pub(super) fn hung(&self) -> f64 {
+        let ended = self.successes + self.left;
+        if self.elapsed > 0.0 && ended > 0.0 {
+            self.completed / self.elapsed * self.left_latency / ended
+        } else {
+            0.0
+        }
+    }
+
+    /// How long those waited who left, for each one who ended.
+    pub(super) fn waited_in_vain(&self) -> f64 {
+        self.left_latency / (self.successes + self.left).max(1.0)
+    }
+}
+
+impl Since {
+    /// Whether it is `so` now. For how long, in seconds.
+    pub(super) fn so(&mut self, so: bool, now: Instant) -> f64 {
+        if !so {
+            self.0 = None;
+            return 0.0;
+        }
+        let since = *self.0.get_or_insert(now);
+        now.saturating_duration_since(since).as_secs_f64()
+    }
+}
+
+impl Default for Ratio {
+    fn default() -> Self {
+        Self {
+            value: 1.0,
+            seen: None,
+        }
+    }
+}
+
+impl Ratio {
+    /// The lowest ratio counts, for as long as it is seen once in 10 s.
+    pub(super) fn learn(&mut self, samples: &[Sample], now: Instant) {
+        for sample in samples.iter().filter(|sample| sample.limit > 0) {
+            // The cap is rounded down.
+            let limit = sample.limit as f64;
+            let (low, high) = (sample.cap as f64 / limit, (sample.cap + 1) as f64 / limit);
+            let is_old = |seen: Instant| now.saturating_duration_since(seen).as_secs() >= 10;
+            if low <= self.value && self.value < high {
+                self.seen = Some(now);
+            } else if high <= self.value || self.seen.is_none_or(is_old) {
+                self.value = low;
+                self.seen = Some(now);
+            }
+        }
+    }
+
+    /// The limit under which so many may be in flight.
+    pub(super) fn limit(&self, in_flight: f64) -> f64 {
+        // Not one more for what the division loses.
+        (in_flight.round().max(1.0) / self.value - 1e-9).ceil()
+    }
+
+    /// How many may be in flight under this limit.
+    pub(super) fn in_flight(&self, limit: usize) -> f64 {
+        (limit as f64 * self.value).max(1.0)
+    }
+}
+
+fn has_left(sample: &Sample) -> bool {
+    matches!(sample.outcome, Outcome::Cancelled | Outcome::Overload)
+}
+
+/// At least a microsecond, as a clock that stands still makes no server infinitely fast.
+pub(super) fn latency(sample: &Sample) -> f64 {
+    sample.latency.as_secs_f64().max(1e-6)
+}
+
+/// The weight of what has gone on for `elapsed` against an average over `time`.
+pub(super) fn gain(elapsed: f64, time: f64) -> f64 {
+    1.0 - (-elapsed / time).exp()
+}

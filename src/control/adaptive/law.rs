@@ -1,0 +1,453 @@
+//! What the law does with what it believes.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{
+    estimates::{Batch, Estimates, Ratio, Seen, Since},
+    start::Start,
+};
+use crate::control::Window;
+
+/// How many may be in flight, and why.
+pub(super) type Verdict = (Room, &'static str);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Room {
+    /// As many as come.
+    Unlimited,
+    /// So many of those that are refused first.
+    For(f64),
+    /// As many as now.
+    Unchanged,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Law {
+    Starting(Start, Ratio),
+    Running(Box<Running>),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Running {
+    phase: Phase,
+    known: Estimates,
+    ratio: Ratio,
+    /// How many may be in flight, where that is limited.
+    target: f64,
+    batch: Batch,
+    /// Which part of the margin is used: less, where less in flight has brought more answers.
+    slack: f64,
+    /// The target that the last answer gave.
+    verified: f64,
+    asked: Option<Instant>,
+    /// How long the last question took, in seconds.
+    took: f64,
+    crowded: Since,
+    calm: Since,
+    standing: Since,
+    refused: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// Nobody is refused.
+    Open,
+    /// The line is kept to what callers bear: this may be a burst.
+    Guard,
+    /// The line is let go, to see how long a request takes without it.
+    Ask(Question),
+    /// The line is kept short.
+    Hold,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Question {
+    why: Why,
+    /// Successes a second before it.
+    rate: f64,
+    /// How long it has taken yet, in seconds.
+    took: f64,
+    /// Whether the line is gone.
+    drained: bool,
+    /// The latency at twice the target.
+    before: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Why {
+    /// A line has been standing.
+    Standing,
+    /// The last answer was some time ago, or may no longer hold.
+    Again,
+    /// Answers have vanished: callers leave, and the work that they leave behind goes on.
+    Vanished,
+}
+
+/// So many of a target's requests that the server has something to wait for: they are below the knee for sure.
+const BELOW: f64 = 0.8;
+
+/// A line that stands for so long, in seconds, is no burst.
+const STANDS: f64 = 1.0;
+
+/// The least time between two questions, in seconds, and in times of what the last one took: they cost a fifteenth of a
+/// fifth of the throughput, or 1.3 %.
+const PAUSE: (f64, f64) = (5.0, 15.0);
+
+impl Law {
+    pub(super) fn update(&mut self, window: &Window<'_>) -> Verdict {
+        match self {
+            Self::Running(running) => running.update(window),
+            Self::Starting(start, ratio) => {
+                ratio.learn(window.samples, window.now);
+                let Some(known) = start.learn(window) else {
+                    return (Room::Unchanged, "learning");
+                };
+                let mut running = Running::new(known, *ratio, window.now);
+                let verdict = running.begin(window);
+                *self = Self::Running(Box::new(running));
+                verdict
+            }
+        }
+    }
+
+    /// Somebody has set this limit.
+    pub(super) fn set(&mut self, limit: usize, now: Instant) {
+        if let Self::Running(running) = self {
+            running.target = running.ratio.in_flight(limit);
+            running.verified = running.target;
+            running.enter(Phase::Hold, now);
+        }
+    }
+
+    /// The limit under which so many may be in flight.
+    pub(super) fn limit(&self, in_flight: f64) -> f64 {
+        match self {
+            Self::Starting(_, ratio) => ratio.limit(in_flight),
+            Self::Running(running) => running.ratio.limit(in_flight),
+        }
+    }
+}
+
+impl Default for Law {
+    fn default() -> Self {
+        Self::Starting(Start::default(), Ratio::default())
+    }
+}
+
+impl Running {
+    fn new(known: Estimates, ratio: Ratio, now: Instant) -> Self {
+        Self {
+            phase: Phase::Open,
+            known,
+            ratio,
+            target: 0.0,
+            batch: Batch::from(now),
+            slack: 1.0,
+            verified: 0.0,
+            asked: None,
+            took: 0.0,
+            crowded: Since::default(),
+            calm: Since::default(),
+            standing: Since::default(),
+            refused: None,
+        }
+    }
+
+    /// A flood may have come in meanwhile.
+    fn begin(&mut self, window: &Window<'_>) -> Verdict {
+        let burst = self.known.burst();
+        if window.in_flight as f64 <= burst {
+            return (Room::Unlimited, "open");
+        }
+        self.target = burst;
+        self.enter(Phase::Guard, window.now);
+        self.verdict("guard")
+    }
+
+    fn update(&mut self, window: &Window<'_>) -> Verdict {
+        let seen = Seen::of(window);
+        self.ratio.learn(window.samples, window.now);
+        self.known.learn_patience(window.samples);
+        self.known.take_in(&seen, &mut self.batch);
+        if matches!(self.phase, Phase::Open) {
+            self.known.forget_best();
+        }
+        let knee = self.known.knee();
+        let worked = seen.in_flight > 0.5 * self.target.min(knee);
+        let vanished = worked && self.known.vanish(&seen);
+        let stood = self.line_stands(&seen);
+        if self.is_calm(&seen) && !matches!(self.phase, Phase::Open) {
+            self.known.expect_the_usual();
+            self.enter(Phase::Open, seen.now);
+            return (Room::Unlimited, "calm");
+        }
+        match self.phase {
+            Phase::Ask(question) => self.listen(question, &seen),
+            Phase::Hold if vanished => {
+                // The line was too long.
+                self.slack = (self.slack / 2.0).max(0.2);
+                self.ask(Why::Vanished, self.known.best, &seen)
+            }
+            _ if vanished => self.ask(Why::Vanished, self.known.best, &seen),
+            Phase::Open => self.watch(&seen),
+            Phase::Guard => self.guard(stood, &seen),
+            Phase::Hold => self.hold(&seen),
+        }
+    }
+
+    /// Whether nobody was refused for a while, and callers get their answers.
+    fn is_calm(&mut self, seen: &Seen) -> bool {
+        let known = &self.known;
+        let knee = known.knee();
+        let short = seen.in_flight <= knee + 2.0 * self.slack * known.margin(knee);
+        let answered = known.is_idle(seen) || known.are_answered();
+        // Long enough that one who is refused at random now and then is not taken for the last one.
+        let long = STANDS + 3.0 * known.service + 16.0 / known.best.max(1.0);
+        let quiet = !seen.refused && answered && short;
+        let since = self.calm.so(quiet, seen.now);
+        quiet && since + seen.elapsed > long
+    }
+
+    /// For how long a line has been standing although requests were refused, in seconds.
+    fn line_stands(&mut self, seen: &Seen) -> f64 {
+        if seen.refused {
+            self.refused = Some(seen.now);
+        }
+        let known = &self.known;
+        let lately = (16.0 / known.best.max(1.0)).max(known.service).max(0.1);
+        let pressed = self
+            .refused
+            .is_some_and(|at| seconds(at, seen.now) < lately);
+        let knee = known.knee();
+        let line = seen.in_flight > knee + self.slack * known.margin(knee);
+        self.standing.so(line && pressed, seen.now)
+    }
+
+    fn watch(&mut self, seen: &Seen) -> Verdict {
+        self.known.learn_usual(seen);
+        let (batch, known) = (self.batch, &mut self.known);
+        if batch.elapsed > (2.0 * known.service).max(0.5) && batch.successes >= known.enough() {
+            let mean = batch.mean();
+            // Down at once, up over 20 s: what is seen under load may be a line.
+            let weight = if mean < known.service {
+                0.3
+            } else {
+                (batch.elapsed / 20.0).min(0.3)
+            };
+            let quick = mean <= 2.0 * known.service;
+            known.service += weight * (mean - known.service);
+            if quick {
+                known.learn_hung(&batch);
+                known.learn_variation(&batch);
+            }
+            self.batch = Batch::from(seen.now);
+        }
+        // So long that a flow which the server can carry shows in what it answers.
+        let crowded = seen.in_flight > self.known.burst();
+        let since = self.crowded.so(crowded, seen.now);
+        if !crowded || since < 1.5 * self.known.service {
+            return (Room::Unlimited, "open");
+        }
+        self.target = self.known.burst();
+        self.enter(Phase::Guard, seen.now);
+        self.verdict("guard")
+    }
+
+    fn guard(&mut self, stood: f64, seen: &Seen) -> Verdict {
+        let (known, batch) = (&self.known, &self.batch);
+        let long = 2.0 * known.service;
+        let falls = batch.rate() < 0.7 * known.best && stood > long && batch.elapsed > long;
+        if falls || stood > STANDS.max(3.0 * known.service) {
+            return self.ask(Why::Standing, known.peak, seen);
+        }
+        self.target = known.burst();
+        self.verdict("guard")
+    }
+
+    /// Begins a question: the target comes down to where there is no line.
+    fn ask(&mut self, why: Why, rate: f64, seen: &Seen) -> Verdict {
+        let known = &self.known;
+        let busy = rate * known.service + known.hung;
+        self.target = match why {
+            // What was left behind has to be worked off first.
+            Why::Vanished => busy / 2.0,
+            // The service time is a guess yet.
+            _ if self.asked.is_none() => (BELOW * busy).max(seen.in_flight / 4.0),
+            _ => BELOW * busy,
+        };
+        self.target = self.target.max(1.0);
+        let question = Question {
+            why,
+            rate,
+            took: 0.0,
+            drained: false,
+            before: f64::INFINITY,
+        };
+        self.enter(Phase::Ask(question), seen.now);
+        self.verdict("asking")
+    }
+
+    fn listen(&mut self, mut question: Question, seen: &Seen) -> Verdict {
+        question.took += seen.elapsed;
+        let service = self.known.service;
+        if !question.drained {
+            question.drained = seen.in_flight <= self.target.ceil();
+            if question.drained {
+                self.enter_after(Phase::Ask(question), seen.now, 2.0 * service);
+            } else {
+                self.phase = Phase::Ask(question);
+            }
+            return self.verdict("asking");
+        }
+        self.phase = Phase::Ask(question);
+        let (batch, again) = (self.batch, question.why == Why::Again);
+        let latency = batch.mean();
+        let long = match question.why {
+            Why::Vanished => (2.0 * latency).max(1.0),
+            _ => latency,
+        };
+        let enough = self.known.enough() / if again { 1.0 } else { 2.0 };
+        if batch.elapsed < long || batch.successes + batch.left < enough {
+            return self.verdict("asking");
+        }
+        let noise = (2.0 / batch.successes.max(1.0).sqrt()).max(0.15);
+        let answered = batch.left < batch.successes;
+        let agrees = latency < service * (1.0 + if again { noise } else { noise.min(0.4) });
+        // Half as many in flight, and as slow: that is not a line.
+        let lasts = latency > BELOW * question.before;
+        if answered && (agrees || lasts) {
+            return self.answer(question, seen);
+        }
+        question.before = if answered { latency } else { f64::INFINITY };
+        question.drained = self.target <= 1.0;
+        self.target = (self.target / 2.0).max(1.0);
+        self.enter(Phase::Ask(question), seen.now);
+        self.verdict("asking")
+    }
+
+    /// The latency seen now is the service time.
+    fn answer(&mut self, question: Question, seen: &Seen) -> Verdict {
+        let (batch, known) = (self.batch, &mut self.known);
+        let (latency, rate, service) = (batch.mean(), batch.rate(), known.service);
+        let noise = 2.0 / batch.successes.sqrt();
+        known.learn_variation(&batch);
+        let again = question.why == Why::Again;
+        let agrees = again && (latency / service - 1.0).abs() < noise.max(0.15);
+        let weight = if agrees { 0.3 } else { 1.0 };
+        known.service += weight * (latency - service);
+        let best = question.rate.max(rate);
+        if latency < service * (1.0 - noise.max(0.1)) && self.target > 1.0 {
+            // There was a line still.
+            return self.ask(question.why.or_again(), best, seen);
+        }
+        if again && rate > question.rate * (1.0 + noise) {
+            self.slack = (self.slack / 2.0).max(0.2);
+        } else if again && rate < 0.95 * question.rate {
+            self.slack = (self.slack * 1.1).min(1.0);
+        }
+        let rate = match question.why {
+            Why::Vanished => rate,
+            _ => best,
+        };
+        known.hung = rate * batch.waited_in_vain();
+        known.expect_the_usual();
+        let working = rate * known.service + known.hung;
+        self.target = working + self.margin(working);
+        self.verified = self.target;
+        self.asked = Some(seen.now);
+        self.took = question.took;
+        self.enter_after(Phase::Hold, seen.now, self.known.service);
+        self.verdict("answered")
+    }
+
+    fn hold(&mut self, seen: &Seen) -> Verdict {
+        let (batch, known) = (self.batch, &self.known);
+        let service = known.service;
+        let recovers = self.target < 0.7 * (known.best * service + known.hung);
+        if recovers
+            && batch.refused
+            && batch.elapsed >= service
+            && batch.successes >= 8.0
+            && batch.mean() < 1.2 * service
+        {
+            self.target *= 1.25;
+            self.verified = self.verified.max(self.target);
+            self.enter_after(Phase::Hold, seen.now, service);
+            return self.verdict("recovering");
+        }
+        if batch.elapsed < 2.0 * service || batch.successes < known.enough() {
+            return self.verdict("holding");
+        }
+        if !batch.refused {
+            // The limit did not bind: nothing can be said of it.
+            self.enter(Phase::Hold, seen.now);
+            return self.verdict("holding");
+        }
+        self.step(&batch, seen)
+    }
+
+    /// Towards a line as long as the margin: TCP Vegas (Brakmo and Peterson, 1994) in one step by Little's law.
+    fn step(&mut self, batch: &Batch, seen: &Seen) -> Verdict {
+        let (rate, service) = (batch.rate(), self.known.service);
+        let line = (rate * (batch.mean() - service)).max(0.0);
+        let margin = self.margin(rate * service);
+        let by = if line < margin / 4.0 {
+            margin.max(self.target / 4.0)
+        } else {
+            margin - line
+        };
+        // Half-way, as the figures are noisy.
+        let to = (self.target + by / 2.0).max(self.target / 2.0);
+        let due = |at| seconds(at, seen.now) > PAUSE.0.max(PAUSE.1 * self.took);
+        if self.asked.is_none_or(due) {
+            let below = BELOW * (self.target - line);
+            self.ask(Why::Again, rate, seen);
+            self.target = self.target.max(below);
+            return self.verdict("asking");
+        }
+        if to < self.verified / 2.0 {
+            return self.ask(Why::Again, rate, seen);
+        }
+        let settle = if to > self.target { service } else { 0.0 };
+        self.target = to;
+        self.enter_after(Phase::Hold, seen.now, settle);
+        self.verdict("holding")
+    }
+
+    fn margin(&self, working: f64) -> f64 {
+        (self.slack * self.known.margin(working)).max(1.0)
+    }
+
+    fn verdict(&self, reason: &'static str) -> Verdict {
+        (Room::For(self.target), reason)
+    }
+
+    fn enter(&mut self, phase: Phase, now: Instant) {
+        self.enter_after(phase, now, 0.0);
+    }
+
+    /// Judges only what is seen from `settle` seconds on.
+    fn enter_after(&mut self, phase: Phase, now: Instant, settle: f64) {
+        self.phase = phase;
+        self.batch = Batch::from(now + Duration::from_secs_f64(settle));
+        self.crowded = Since::default();
+        self.calm = Since::default();
+        self.standing = Since::default();
+    }
+}
+
+impl Why {
+    /// Once asked, the service time is known well enough to be asked for again.
+    fn or_again(self) -> Self {
+        match self {
+            Self::Vanished => Self::Standing,
+            other => other,
+        }
+    }
+}
+
+fn seconds(from: Instant, to: Instant) -> f64 {
+    to.saturating_duration_since(from).as_secs_f64()
+}

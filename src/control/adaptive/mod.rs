@@ -1,0 +1,95 @@
+mod estimates;
+mod law;
+mod start;
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use self::law::{Law, Room};
+use super::{
+    Controller, Decision, MAX_LIMIT, Window,
+    range::{Range, range_settings},
+};
+
+/// The default law of a learned budget. It needs no settings.
+///
+/// A server has a knee: up to so many requests in flight, more of them bring more answers; past it, they stand in line
+/// and bring none. By Little's law (1961) the knee is at `K = X × S`, with `X` the answers a second and `S` the time that
+/// a request takes when nobody stands in line. The law keeps those in flight at `K` and a margin, which is as long as
+/// chance makes lines (some `√K`). `X` can be seen; `S` cannot, under load. So it is *asked* for:
+/// when a line has been standing for a second, the limit comes down to below the knee until the line is gone, and what is
+/// admitted then shows `S`. If it is no faster, there was no line: the server is slow, and the limit goes up.
+///
+/// - **open**: nobody is refused, whatever the latency, while nothing says that the server is overloaded. It begins so.
+/// - **guard**: more are in flight than can be answered in 0.7 s (or 3 × S): that many may be. A burst goes by under it.
+/// - **asking**: the line has stood for a second, or answers have vanished because callers leave.
+/// - **holding**: `W`, the latency, tells the line by `X × (W − S)`; the limit moves so that it is as long as the margin.
+///   It asks again now and then, at a cost of about 1 % of the throughput.
+/// - back to **open**, a second or so after the last refusal.
+///
+/// The project's `docs/adaptive.md` explains it with formulas, figures and pictures, and says where it falls short. It counts a caller who
+/// gave up, and an answer that says overload, as one who left; which those are, [`Outcome`](super::Outcome) says.
+///
+/// ```
+/// use loadshed::{Adaptive, Budget};
+///
+/// let budget = Budget::new(Adaptive::default().initial(64).min(4).max(2_000));
+/// assert_eq!(budget.limit(), 64);
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Adaptive {
+    range: Range,
+    law: Law,
+    /// What was decided last. If the limit is another now, somebody has set it.
+    decided: Option<usize>,
+}
+
+/// More requests than a process has sockets for, by default on Linux.
+const CEILING: usize = 1 << 16;
+
+/// How soon a flood is seen: 10 times what a server carries fills a line of 0.2 s meanwhile.
+const WINDOW: Duration = Duration::from_millis(20);
+
+impl Default for Adaptive {
+    fn default() -> Self {
+        Self {
+            // One must always run, or nothing would ever be learned again.
+            range: Range::new(CEILING, 1, CEILING),
+            law: Law::default(),
+            decided: None,
+        }
+    }
+}
+
+impl Adaptive {
+    range_settings!(initial: "the ceiling. It holds until the first answers have come", min: "1", max: "65,536");
+}
+
+impl Controller for Adaptive {
+    fn limits(&self) -> RangeInclusive<usize> {
+        self.range.limits()
+    }
+
+    fn initial_limit(&self) -> usize {
+        self.range.initial()
+    }
+
+    fn window(&self) -> Duration {
+        WINDOW
+    }
+
+    fn update(&mut self, window: &Window<'_>) -> Decision {
+        if self.decided.is_some_and(|decided| decided != window.limit) {
+            self.law.set(window.limit, window.now);
+        }
+        let (room, reason) = self.law.update(window);
+        let limit = match room {
+            Room::Unlimited => *self.range.limits().end(),
+            // It fits: an `f64` beyond is cut to the largest `usize`.
+            Room::For(in_flight) => self.range.keep(self.law.limit(in_flight) as usize),
+            Room::Unchanged => window.limit,
+        };
+        self.decided = Some(limit.min(MAX_LIMIT));
+        Decision::new(limit, reason)
+    }
+}
