@@ -33,6 +33,8 @@ use crate::{
 pub(super) struct Sampler {
     finished: Lanes<Mutex<Vec<Sample>>>,
     law: Mutex<Law>,
+    /// Apart from the law, so that it can be read, and the limit set, while the law thinks. Held for a copy's time.
+    changes: Mutex<Changes>,
     epoch: Instant,
     /// When the open window is due, in nanoseconds since `epoch`.
     due: AtomicU64,
@@ -51,7 +53,6 @@ struct Law {
     completed: usize,
     refused: usize,
     samples: Vec<Sample>,
-    changes: Changes,
 }
 
 /// Above this many samples a window, one in twice as many requests is measured; below a quarter, one in half as many.
@@ -73,8 +74,8 @@ impl Sampler {
                 completed: 0,
                 refused: 0,
                 samples: Vec::new(),
-                changes: Changes::default(),
             }),
+            changes: Mutex::default(),
             epoch: now,
             due: AtomicU64::new(nanos(window)),
             mask: AtomicUsize::new(0),
@@ -102,13 +103,17 @@ impl Sampler {
 
     /// Somebody has set the limit.
     pub(super) fn note_set(&self, from: usize, to: usize) {
-        let mut law = self.law.lock().unwrap_or_else(PoisonError::into_inner);
-        law.changes.push(LimitChange::set(Instant::now(), from, to));
+        self.note(LimitChange::set(Instant::now(), from, to));
+    }
+
+    fn note(&self, change: LimitChange) {
+        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        changes.push(change);
     }
 
     pub(super) fn changes(&self) -> Vec<LimitChange> {
-        let law = self.law.lock().unwrap_or_else(PoisonError::into_inner);
-        law.changes.to_vec()
+        let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        changes.to_vec()
     }
 
     fn record(&self, budget: &Budget, sample: Sample, now: Instant) {
@@ -168,8 +173,7 @@ impl Sampler {
                 Ok(decision) => {
                     let limit = decision.limit.clamp(self.min, self.max);
                     if limit != snapshot.limit && budget.move_limit(snapshot.limit, limit) {
-                        let change = LimitChange::of(&window, limit, decision.reason);
-                        law.changes.push(change);
+                        self.note(LimitChange::of(&window, limit, decision.reason));
                     }
                 }
                 // Nor is one that panics again when it is dropped.
