@@ -96,7 +96,11 @@ impl Catalogue {
             all.push(self.classes());
         }
         all.push(self.fleet());
-        for (name, thrash) in [("shared", 0.0), ("thrash, gentle", 0.2), ("thrash, steep", 1.0)] {
+        for (name, thrash) in [
+            ("shared", 0.0),
+            ("thrash, gentle", 0.2),
+            ("thrash, steep", 1.0),
+        ] {
             let station = Station::Shared { thrash };
             let server = Server {
                 station,
@@ -261,8 +265,7 @@ impl Catalogue {
     fn cancellations(self, load: f64) -> Scenario {
         let server = self.pool();
         let phase = Phase::new("impatient", self.long(300.0), load);
-        let mut scenario =
-            Scenario::new(format!("cancellations at {load} ×"), server).then(phase);
+        let mut scenario = Scenario::new(format!("cancellations at {load} ×"), server).then(phase);
         scenario.callers = Callers {
             impatient: Some((1.0 / 3.0, server.service / 2)),
             ..Callers::default()
@@ -288,8 +291,7 @@ impl Catalogue {
     }
 
     fn barely_over(self) -> Scenario {
-        Scenario::new("barely over", self.pool())
-            .then(Phase::new("1.05 ×", self.long(600.0), 1.05))
+        Scenario::new("barely over", self.pool()).then(Phase::new("1.05 ×", self.long(600.0), 1.05))
     }
 }
 

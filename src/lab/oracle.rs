@@ -2,7 +2,7 @@
 
 use super::{
     report::{PhaseReport, Report},
-    run::Lab,
+    run::{Lab, Through},
     scenario::Scenario,
 };
 use crate::Budget;
@@ -17,8 +17,8 @@ pub struct Oracle {
 
 /// The limits that are tried, in units of the workers.
 const TRIED: [f64; 22] = [
-    0.5, 0.75, 0.9, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 4.0, 6.0, 9.0, 13.0, 18.0, 25.0,
-    1e6,
+    0.5, 0.75, 0.9, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 4.0, 6.0, 9.0,
+    13.0, 18.0, 25.0, 1e6,
 ];
 
 impl Oracle {
@@ -29,15 +29,24 @@ impl Oracle {
         for times in TRIED {
             let limit = (scenario.server.workers as f64 * times).round().max(1.0) as usize;
             if runs.last().is_none_or(|(last, _)| *last < limit) {
-                let lab = Lab::seed(seed).ratio(1.0);
-                runs.push((limit, lab.run(scenario, || Budget::fixed(limit))));
+                let lab = Lab::seed(seed).ratio(1.0).through(Through::Budget);
+                let report = lab.run(scenario, || Budget::fixed(limit));
+                let refused = report.phases.iter().any(|phase| phase.refused > 0);
+                runs.push((limit, report));
+                if !refused {
+                    // So the larger ones are all the same.
+                    break;
+                }
             }
         }
         let best_of = |phase: usize| {
             let good = |run: &(usize, Report)| run.1.phases[phase].good;
             let most = runs.iter().map(good).max().unwrap_or(0);
             let enough = (most as f64 * 0.999) as usize;
-            let (limit, report) = runs.iter().find(|run| good(run) >= enough).unwrap_or(&runs[0]);
+            let (limit, report) = runs
+                .iter()
+                .find(|run| good(run) >= enough)
+                .unwrap_or(&runs[0]);
             (*limit, report.phases[phase].clone())
         };
         Self {

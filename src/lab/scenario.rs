@@ -207,6 +207,19 @@ impl Load {
         }
     }
 
+    /// The share of the time in which there is work to do, when work is kept for so long.
+    pub(super) fn busy(self, kept: Duration) -> f64 {
+        match self {
+            Self::Bursts {
+                base: 0.0,
+                lasts,
+                every,
+                ..
+            } => ((lasts + kept).as_secs_f64() / every.as_secs_f64()).min(1.0),
+            _ => 1.0,
+        }
+    }
+
     /// So long after the beginning of the phase.
     pub(super) fn at(self, since: Duration) -> f64 {
         match self {
@@ -218,7 +231,11 @@ impl Load {
                 every,
             } => {
                 let into = since.as_secs_f64() % every.as_secs_f64();
-                if into < lasts.as_secs_f64() { peak } else { base }
+                if into < lasts.as_secs_f64() {
+                    peak
+                } else {
+                    base
+                }
             }
         }
     }

@@ -47,7 +47,9 @@ impl Work {
             }
             Self::Shared(shared) => {
                 shared.work_until(now);
-                shared.calls.push(Reverse((shared.worked as Nanos + size, call)));
+                shared
+                    .calls
+                    .push(Reverse((shared.worked as Nanos + size, call)));
             }
         }
     }
