@@ -13,6 +13,8 @@ pub struct Scenario {
     pub callers: Callers,
     /// How many servers share the load, round robin. Each has a budget of its own.
     pub instances: usize,
+    /// Where a law's limit begins, with a run for each; `usize::MAX` is its largest. None: where the law likes.
+    pub initial_limits: Vec<usize>,
     /// What happens, one after the other.
     pub phases: Vec<Phase>,
 }
@@ -129,8 +131,16 @@ impl Scenario {
             server,
             callers: Callers::default(),
             instances: 1,
+            initial_limits: Vec::new(),
             phases: Vec::new(),
         }
+    }
+
+    /// About so many calls arrive.
+    pub(super) fn calls(&self) -> f64 {
+        let of = |phase: &Phase| phase.length.as_secs_f64() * (phase.load.peak() + phase.critical);
+        let load: f64 = self.phases.iter().map(of).sum();
+        load * self.server.capacity() * self.instances as f64
     }
 
     /// One thing more that happens.
