@@ -1,6 +1,6 @@
 //! The scenarios that every law has to stand.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use super::scenario::{Callers, Load, Phase, Scenario, Server, Station, Times};
 
@@ -30,6 +30,17 @@ pub enum Length {
 
 /// What a caller of a usual dependency waits for it; 30 times as much is still within a second.
 const DEPENDENCY: Duration = Duration::from_millis(25);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tiny => "tiny",
+            Self::Slow => "slow",
+            Self::Medium => "medium",
+            Self::Large => "large",
+        })
+    }
+}
 
 impl Size {
     /// All of them, small ones first.
@@ -157,9 +168,13 @@ impl Catalogue {
     }
 
     fn cold_start(self) -> Scenario {
-        Scenario::new("cold start", self.pool())
+        let scenario = Scenario::new("cold start", self.pool())
             .then(Phase::new("first 10 s", 10.0, 10.0))
-            .then(Phase::new("later", self.long(50.0), 10.0))
+            .then(Phase::new("later", self.long(50.0), 10.0));
+        Scenario {
+            initial_limits: vec![1, 2, 5, 20, 50, usize::MAX],
+            ..scenario
+        }
     }
 
     fn capacity_drop(self, load: f64) -> Scenario {

@@ -2,18 +2,26 @@
 //!
 //! No stability is promised for what is here.
 
+mod bars;
 mod catalogue;
+mod controls;
+mod judge;
 mod oracle;
 mod random;
 mod report;
+mod row;
 mod run;
 mod scenario;
 mod station;
 
 pub use self::{
+    bars::Bar,
     catalogue::{Length, Size, scenarios},
-    oracle::Oracle,
+    controls::controls,
+    judge::{Judge, Law},
+    oracle::{Oracle, Par},
     report::{PhaseReport, Report, Tick},
+    row::{Figures, Row},
     run::Lab,
     scenario::{Callers, Load, Phase, Scenario, Server, Station, Times},
 };

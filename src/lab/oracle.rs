@@ -1,8 +1,10 @@
 //! The best that a fixed limit could have done.
 
+use std::time::Duration;
+
 use super::{
     report::{PhaseReport, Report},
-    run::Lab,
+    run::{Lab, Through},
     scenario::Scenario,
 };
 use crate::Budget;
@@ -15,6 +17,17 @@ pub struct Oracle {
     pub best: Vec<(usize, PhaseReport)>,
 }
 
+/// What a phase of a run is measured by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Par {
+    /// The limit. 0 where none is known.
+    pub limit: usize,
+    /// Calls answered in time.
+    pub good: f64,
+    /// How long the admitted waited at the 99th percentile.
+    pub p99: Duration,
+}
+
 /// The limits that are tried, in units of the workers.
 const TRIED: [f64; 22] = [
     0.5, 0.75, 0.9, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 4.0, 6.0, 9.0,
@@ -22,6 +35,17 @@ const TRIED: [f64; 22] = [
 ];
 
 impl Oracle {
+    /// Phase by phase, what came of the best limit.
+    #[must_use]
+    pub fn pars(&self) -> Vec<Par> {
+        let par = |(limit, report): &(usize, PhaseReport)| Par {
+            limit: *limit,
+            good: report.good as f64,
+            p99: report.latency(0.99),
+        };
+        self.best.iter().map(par).collect()
+    }
+
     /// Tries them.
     #[must_use]
     pub fn of(scenario: &Scenario, seed: u64) -> Self {
@@ -29,8 +53,14 @@ impl Oracle {
         for times in TRIED {
             let limit = (scenario.server.workers as f64 * times).round().max(1.0) as usize;
             if runs.last().is_none_or(|(last, _)| *last < limit) {
-                let lab = Lab::seed(seed).ratio(1.0);
-                runs.push((limit, lab.run(scenario, || Budget::fixed(limit))));
+                let lab = Lab::seed(seed).ratio(1.0).through(Through::Budget);
+                let report = lab.run(scenario, || Budget::fixed(limit));
+                let refused = report.phases.iter().any(|phase| phase.refused > 0);
+                runs.push((limit, report));
+                if !refused {
+                    // So the larger ones are all the same.
+                    break;
+                }
             }
         }
         let best_of = |phase: usize| {

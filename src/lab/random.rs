@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    scenario::{Callers, Phase, Server, Times},
+    scenario::{Callers, Phase, Server, Station, Times},
     station::Nanos,
 };
 
@@ -26,6 +26,18 @@ pub(super) struct Now {
 
 #[derive(Debug)]
 pub(super) struct Chance(fastrand::Rng);
+
+impl Draw {
+    /// Whether it would be answered in time if it were alone.
+    pub(super) fn fits(&self, server: &Server) -> bool {
+        let work = match server.station {
+            Station::None => 0,
+            _ => self.service,
+        };
+        self.dependency
+            .is_some_and(|dependency| dependency + work <= self.patience)
+    }
+}
 
 impl Chance {
     pub(super) fn new(seed: u64) -> Self {
@@ -58,10 +70,10 @@ impl Chance {
             _ => callers.deadline,
         };
         let usual = server.dependency.unwrap_or_default();
+        let times = |usual, times: f64| (nanos(usual) as f64 * times) as Nanos;
         Draw {
-            dependency: (hangs >= phase.hangs)
-                .then(|| nanos(usual.mul_f64(dependency * now.slowdown))),
-            service: nanos(server.service.mul_f64(service)),
+            dependency: (hangs >= phase.hangs).then(|| times(usual, dependency * now.slowdown)),
+            service: times(server.service, service),
             patience: nanos(patience),
             critical: critical * (now.load + phase.critical) < phase.critical,
         }
@@ -69,10 +81,10 @@ impl Chance {
 
     /// In units of the mean.
     fn time(&mut self, times: Times, share_of_long: f64) -> f64 {
-        let (exponential, uniform) = (self.exponential(), self.uniform());
+        let (first, uniform) = (self.uniform(), self.uniform());
         match times {
             Times::Fixed => 1.0,
-            Times::Exponential => exponential,
+            Times::Exponential => -(1.0 - first).ln(),
             Times::Bimodal { long, .. } if uniform < share_of_long => long,
             Times::Bimodal { short, .. } => short,
         }

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use super::{random::Draw, scenario::Scenario, station::Nanos};
+use super::{
+    random::Draw,
+    scenario::{Phase, Scenario, Server, Station},
+    station::Nanos,
+};
 
 /// What came of a run, phase by phase.
 #[derive(Clone, Debug)]
@@ -36,8 +40,12 @@ pub struct PhaseReport {
     pub good: usize,
     /// CRITICAL calls that arrived in it, and that were answered.
     pub critical: (usize, usize),
-    /// What was seen each 100 ms.
+    /// Calls that arrived in it, and that would have been answered in time had they been alone.
+    pub servable: usize,
+    /// What was seen each 100 ms, from the first 100 ms on.
     pub ticks: Vec<Tick>,
+    /// Of all that arrived and do not hang, in nanoseconds of a worker.
+    work: f64,
     latencies: Histogram<u32>,
     offered_before: usize,
     admitted_before: usize,
@@ -72,7 +80,9 @@ impl Report {
             refused_later: 0,
             good: 0,
             critical: (0, 0),
+            servable: 0,
             ticks: Vec::new(),
+            work: 0.0,
             latencies: Histogram::new(2).expect("two digits are within its range"),
             offered_before: 0,
             admitted_before: 0,
@@ -95,6 +105,26 @@ impl PhaseReport {
     #[must_use]
     pub fn goodput(&self) -> f64 {
         self.good as f64 / self.length.as_secs_f64()
+    }
+
+    /// More answers in time than this nobody can give, chance aside: what is [servable](Self::servable), and what the
+    /// workers have time for, when nothing is known of a call before it is done.
+    ///
+    /// It is a bound and not a goal: where times vary, callers are impatient or loads come in bursts, the best that can
+    /// be done is well below. For that, see [`Oracle`](super::Oracle).
+    #[must_use]
+    pub fn bound(&self, scenario: &Scenario, phase: &Phase) -> f64 {
+        let servable = self.servable as f64;
+        if scenario.server.station == Station::None || self.work == 0.0 {
+            return servable;
+        }
+        let workers = (scenario.server.workers as f64 * phase.workers)
+            .round()
+            .max(1.0);
+        let seconds = self.length.as_secs_f64() * phase.load.busy(scenario.callers.deadline);
+        let time = workers * scenario.instances as f64 * seconds * 1e9;
+        // All that is worked on is a sample of what arrives, those included for whom it is in vain.
+        servable.min(time * servable / self.work)
     }
 
     /// How long the admitted waited, those who left included, at this quantile, such as 0.99.
@@ -123,8 +153,12 @@ impl PhaseReport {
         (mean, variance.sqrt() / mean)
     }
 
-    pub(super) fn offer(&mut self, draw: &Draw) {
+    pub(super) fn offer(&mut self, server: &Server, draw: &Draw) {
         self.offered += 1;
+        self.servable += usize::from(draw.fits(server));
+        if draw.dependency.is_some() {
+            self.work += draw.service as f64;
+        }
         self.critical.0 += usize::from(draw.critical);
     }
 

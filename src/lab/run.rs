@@ -3,9 +3,10 @@
 use std::{
     cell::Cell,
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
+    collections::{BinaryHeap, HashMap, VecDeque},
     convert::Infallible,
     future::Future,
+    hash::{BuildHasherDefault, Hasher},
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, Waker},
@@ -24,7 +25,10 @@ use super::{
     scenario::{Phase, Scenario, Station},
     station::{Call, Nanos, Pool, Shared, Work},
 };
-use crate::{Budget, LoadShed, LoadShedService, ResponseFuture, Shed, Threshold};
+use crate::{
+    Budget, LoadShed, LoadShedService, ResponseFuture, RetryAfter, Shed, Threshold,
+    budget::{Mode, Place},
+};
 
 /// How a scenario is run.
 #[derive(Clone, Copy, Debug)]
@@ -32,17 +36,36 @@ use crate::{Budget, LoadShed, LoadShedService, ResponseFuture, Shed, Threshold};
 pub struct Lab {
     seed: u64,
     ratio: f64,
+    through: Through,
+}
+
+/// Which way calls take into the server. Both decide alike; tests compare them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Through {
+    /// As in a program: what a law is judged by.
+    Layer,
+    /// As the layer does, straight to the budget's decision: no samples and no answers for the refused, at a quarter of
+    /// the cost. For fixed limits.
+    Budget,
 }
 
 impl Lab {
     /// With chance beginning here.
     pub fn seed(seed: u64) -> Self {
-        Self { seed, ratio: 0.85 }
+        Self {
+            seed,
+            ratio: 0.85,
+            through: Through::Layer,
+        }
     }
 
     /// The ratio of the layer. By default 0.85.
     pub fn ratio(self, ratio: f64) -> Self {
         Self { ratio, ..self }
+    }
+
+    pub(super) fn through(self, through: Through) -> Self {
+        Self { through, ..self }
     }
 
     /// Runs it from the beginning to the end, with a budget from `budget` for each instance.
@@ -65,52 +88,78 @@ impl Lab {
 struct World<'a> {
     scenario: &'a Scenario,
     now: Nanos,
-    events: BinaryHeap<Reverse<(Nanos, u64, Event)>>,
-    scheduled: u64,
     instances: Vec<Instance>,
-    callers: HashMap<Call, Caller>,
+    callers: HashMap<Call, Caller, BuildHasherDefault<ByNumber>>,
     wire: Rc<Wire>,
     called: Call,
     arrivals: Chance,
     patience: Chance,
     phase: usize,
     began: Nanos,
+    /// Whether anybody looks at the clock.
+    has_clock: bool,
+    agenda: Agenda,
     report: Report,
+}
+
+/// What is to come. Each kind has a place of its own where it is in order anyway, as one heap for all of them takes as
+/// long as everything else together.
+#[derive(Debug)]
+struct Agenda {
+    tick: Nanos,
+    end_of_phase: Nanos,
+    arrival: Option<Nanos>,
+    /// When the usual and when the impatient callers leave. Some have been answered by then.
+    leave: [VecDeque<(Nanos, Call)>; 2],
+    others: BinaryHeap<Reverse<(Nanos, u64, Event)>>,
+    added: u64,
 }
 
 struct Instance {
     budget: Budget,
-    service: LoadShedService<Handler>,
+    door: Door,
     work: Option<Work>,
-    /// What was scheduled for an earlier turn is out of date.
-    turn: u64,
+    /// When its next call is done.
+    finish: Option<Nanos>,
+}
+
+struct Door {
+    through: Through,
+    heeds_hint: bool,
+    service: LoadShedService<Handler>,
+    sheddable: Threshold,
+    critical: Threshold,
 }
 
 /// One who has been admitted and waits.
 struct Caller {
-    reply: Pin<Box<ResponseFuture<Handler, Empty>>>,
+    inside: Inside,
     try_: Try,
     since: Nanos,
 }
 
+enum Inside {
+    Reply(Pin<Box<ResponseFuture<Handler, Empty>>>),
+    Place { _held: Place },
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    Arrival,
-    /// A refused caller tries again.
-    Again(Try),
+    Tick,
+    NextPhase,
+    Finish {
+        instance: usize,
+    },
+    GiveUp(Call),
     /// The dependency has answered.
     Begin {
         call: Call,
         instance: usize,
         service: Nanos,
     },
-    Finish {
-        instance: usize,
-        turn: u64,
-    },
-    GiveUp(Call),
-    Tick,
-    NextPhase,
+    /// A refused caller tries again.
+    Again(Try),
+    Arrival,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -144,6 +193,10 @@ struct Reply {
 #[derive(Debug, Default)]
 struct Empty;
 
+/// Calls are numbered, so their numbers are spread well enough by one multiplication.
+#[derive(Debug, Default)]
+struct ByNumber(u64);
+
 /// How often the limit is looked at.
 const TICK: Nanos = 100_000_000;
 
@@ -151,47 +204,94 @@ impl<'a> World<'a> {
     fn new(lab: Lab, scenario: &'a Scenario, budget: &mut dyn FnMut() -> Budget) -> Self {
         let wire = Rc::default();
         let instances = (0..scenario.instances)
-            .map(|_| Instance::new(scenario, budget(), lab.ratio, &wire))
+            .map(|_| Instance::new(scenario, budget(), lab, &wire))
             .collect();
         Self {
             scenario,
             now: 0,
-            events: BinaryHeap::new(),
-            scheduled: 0,
             instances,
-            callers: HashMap::new(),
+            callers: HashMap::default(),
             wire,
             called: 0,
             arrivals: Chance::new(lab.seed),
             patience: Chance::new(!lab.seed),
             phase: 0,
             began: 0,
+            has_clock: lab.through == Through::Layer || scenario.callers.heeds_hint,
+            agenda: Agenda {
+                tick: 0,
+                end_of_phase: 0,
+                arrival: None,
+                leave: Default::default(),
+                others: BinaryHeap::new(),
+                added: 0,
+            },
             report: Report::new(scenario),
         }
     }
 
     fn run(mut self) -> Report {
-        self.begin_phase();
-        self.schedule(0, Event::Tick);
+        if !self.scenario.phases.is_empty() {
+            self.begin_phase();
+        }
         while self.phase < self.scenario.phases.len() {
-            let Some(Reverse((at, _, event))) = self.events.pop() else {
-                break;
-            };
+            let (at, event) = self.next();
             self.advance(at);
             self.handle(event);
         }
         self.report
     }
 
+    /// What comes next. Of two things at once, the one that is first here.
+    fn next(&mut self) -> (Nanos, Event) {
+        let Agenda {
+            tick, end_of_phase, ..
+        } = self.agenda;
+        let mut next = match tick <= end_of_phase {
+            true => (tick, Event::Tick),
+            false => (end_of_phase, Event::NextPhase),
+        };
+        let mut or = |at: Nanos, event: Event| {
+            if at < next.0 {
+                next = (at, event);
+            }
+        };
+        for (instance, place) in self.instances.iter().enumerate() {
+            if let Some(at) = place.finish {
+                or(at, Event::Finish { instance });
+            }
+        }
+        for line in &mut self.agenda.leave {
+            while let Some(&(at, call)) = line.front() {
+                if self.callers.contains_key(&call) {
+                    or(at, Event::GiveUp(call));
+                    break;
+                }
+                line.pop_front();
+            }
+        }
+        if let Some(Reverse((at, _, event))) = self.agenda.others.peek() {
+            or(*at, *event);
+        }
+        if let Some(at) = self.agenda.arrival {
+            or(at, Event::Arrival);
+        }
+        if matches!(next.1, Event::Begin { .. } | Event::Again(_)) {
+            self.agenda.others.pop();
+        }
+        next
+    }
+
     fn schedule(&mut self, at: Nanos, event: Event) {
-        self.scheduled += 1;
-        self.events.push(Reverse((at, self.scheduled, event)));
+        self.agenda.added += 1;
+        let nth = self.agenda.added;
+        self.agenda.others.push(Reverse((at, nth, event)));
     }
 
     fn advance(&mut self, at: Nanos) {
         let by = Duration::from_nanos(at - self.now);
         self.now = at;
-        if !by.is_zero() {
+        if self.has_clock && !by.is_zero() {
             // Its first poll moves the clock; what it waits for then is other tasks, and there are none.
             let moved = pin!(tokio::time::advance(by));
             let _ = moved.poll(&mut context());
@@ -200,15 +300,6 @@ impl<'a> World<'a> {
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::Arrival => self.arrive(),
-            Event::Again(again) => self.call(again),
-            Event::Begin {
-                call,
-                instance,
-                service,
-            } => self.begin(call, instance, service),
-            Event::Finish { instance, turn } => self.finish(instance, turn),
-            Event::GiveUp(call) => self.give_up(call),
             Event::Tick => self.tick(),
             Event::NextPhase => {
                 self.phase += 1;
@@ -216,6 +307,15 @@ impl<'a> World<'a> {
                     self.begin_phase();
                 }
             }
+            Event::Finish { instance } => self.finish(instance),
+            Event::GiveUp(call) => self.give_up(call),
+            Event::Begin {
+                call,
+                instance,
+                service,
+            } => self.begin(call, instance, service),
+            Event::Again(again) => self.call(again),
+            Event::Arrival => self.arrive(),
         }
     }
 
@@ -233,7 +333,8 @@ impl<'a> World<'a> {
             }
             self.look_at(instance);
         }
-        self.schedule(self.now + nanos(phase.length), Event::NextPhase);
+        self.agenda.end_of_phase = self.now + nanos(phase.length);
+        self.agenda.tick = self.now + TICK;
         self.await_arrival();
     }
 
@@ -243,10 +344,9 @@ impl<'a> World<'a> {
         let load = phase.load.peak() + phase.critical;
         let capacity = self.scenario.server.capacity() * self.instances.len() as f64;
         let gap = self.arrivals.exponential() / (load * capacity);
-        let at = self.now + nanos(Duration::from_secs_f64(gap.min(1e9)));
-        if at < self.began + nanos(phase.length) {
-            self.schedule(at, Event::Arrival);
-        }
+        // As a float is cast, one that is too large becomes the largest.
+        let at = self.now.saturating_add((gap * 1e9) as Nanos);
+        self.agenda.arrival = (at < self.agenda.end_of_phase).then_some(at);
     }
 
     fn arrive(&mut self) {
@@ -264,7 +364,7 @@ impl<'a> World<'a> {
         let draw = self.arrivals.draw(server, callers, phase, now);
         self.await_arrival();
         if kept {
-            self.report.phases[self.phase].offer(&draw);
+            self.report.phases[self.phase].offer(server, &draw);
             self.call(Try {
                 draw,
                 phase: self.phase,
@@ -282,15 +382,21 @@ impl<'a> World<'a> {
         let call = self.called;
         let instance = (call % self.instances.len() as u64) as usize;
         self.wire.calling.set(call);
-        let service = &mut self.instances[instance].service;
-        let mut reply = Box::pin(service.call(request(&try_.draw)));
-        if let Poll::Ready(Ok(response)) = reply.as_mut().poll(&mut context()) {
-            return self.refused(try_, &response);
-        }
+        let inside = match self.instances[instance].enter(&try_.draw) {
+            Ok(inside) => inside,
+            Err(hint) => return self.refused(try_, hint),
+        };
         self.report.phases[try_.phase].admitted += 1;
         let since = self.now;
-        self.callers.insert(call, Caller { reply, try_, since });
-        self.schedule(since + try_.draw.patience, Event::GiveUp(call));
+        let caller = Caller {
+            inside,
+            try_,
+            since,
+        };
+        self.callers.insert(call, caller);
+        let patience = try_.draw.patience;
+        let usual = patience == nanos(self.scenario.callers.deadline);
+        self.agenda.leave[usize::from(usual)].push_back((since + patience, call));
         match try_.draw.dependency {
             None => {}
             Some(0) => self.begin(call, instance, try_.draw.service),
@@ -305,15 +411,15 @@ impl<'a> World<'a> {
         }
     }
 
-    fn refused<B>(&mut self, try_: Try, response: &Response<B>) {
+    fn refused(&mut self, try_: Try, hint: Duration) {
         self.report.phases[self.phase].refuse(self.now - self.began);
         let Some(left) = try_.left.checked_sub(1) else {
             return;
         };
         let backoff = 0.05 + 0.1 * self.patience.uniform();
-        let backoff = match response.extensions().get::<Shed>() {
-            Some(shed) if self.scenario.callers.heeds_hint => shed.retry_after(),
-            _ => Duration::from_secs_f64(backoff),
+        let backoff = match self.scenario.callers.heeds_hint {
+            true => hint,
+            false => Duration::from_secs_f64(backoff),
         };
         self.schedule(
             self.now + nanos(backoff),
@@ -331,22 +437,16 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Schedules what is done next there.
+    /// Finds out what is done next there.
     fn look_at(&mut self, instance: usize) {
         let place = &mut self.instances[instance];
-        place.turn += 1;
-        let turn = place.turn;
-        if let Some(at) = place.work.as_ref().and_then(Work::next) {
-            self.schedule(at.max(self.now), Event::Finish { instance, turn });
-        }
+        let next = place.work.as_ref().and_then(Work::next);
+        place.finish = next.map(|at| at.max(self.now));
     }
 
-    fn finish(&mut self, instance: usize, turn: u64) {
-        let place = &mut self.instances[instance];
-        if place.turn != turn {
-            return;
-        }
-        if let Some(call) = place.work.as_mut().and_then(|work| work.finish(self.now)) {
+    fn finish(&mut self, instance: usize) {
+        let work = self.instances[instance].work.as_mut();
+        if let Some(call) = work.and_then(|work| work.finish(self.now)) {
             self.answer(call);
         }
         self.look_at(instance);
@@ -358,8 +458,10 @@ impl<'a> World<'a> {
             return;
         };
         self.wire.answered.set(call);
-        let polled = caller.reply.as_mut().poll(&mut context());
-        assert!(polled.is_ready(), "a handler that is done answers");
+        if let Inside::Reply(reply) = &mut caller.inside {
+            let polled = reply.as_mut().poll(&mut context());
+            assert!(polled.is_ready(), "a handler that is done answers");
+        }
         let arrived_in = &mut self.report.phases[caller.try_.phase];
         arrived_in.wait(self.now - caller.since);
         if caller.try_.phase == self.phase {
@@ -377,12 +479,13 @@ impl<'a> World<'a> {
         let sum = |of: fn(&Budget) -> usize| self.instances.iter().map(|one| of(&one.budget)).sum();
         let (limit, in_flight) = (sum(Budget::limit), sum(Budget::in_flight));
         self.report.phases[self.phase].look(limit, in_flight);
-        self.schedule(self.now + TICK, Event::Tick);
+        self.agenda.tick = self.now + TICK;
     }
 }
 
 impl Instance {
-    fn new(scenario: &Scenario, budget: Budget, ratio: f64, wire: &Rc<Wire>) -> Self {
+    fn new(scenario: &Scenario, budget: Budget, lab: Lab, wire: &Rc<Wire>) -> Self {
+        let ratio = lab.ratio;
         let sheddable = Threshold::ratio(ratio);
         let critical = Threshold::ratio(ratio + 2.0 * (1.0 - ratio) / 3.0);
         let has_classes = scenario.phases.iter().any(|phase| phase.critical > 0.0);
@@ -400,11 +503,59 @@ impl Instance {
             Station::None => None,
         };
         Self {
-            service: layer.layer(Handler(Rc::clone(wire))),
+            door: Door {
+                through: lab.through,
+                heeds_hint: scenario.callers.heeds_hint,
+                service: layer.layer(Handler(Rc::clone(wire))),
+                sheddable,
+                critical,
+            },
             budget,
             work,
-            turn: 0,
+            finish: None,
         }
+    }
+
+    /// Or when to come back.
+    fn enter(&mut self, draw: &Draw) -> Result<Inside, Duration> {
+        let door = &mut self.door;
+        if door.through == Through::Budget {
+            let threshold = match draw.critical {
+                true => door.critical,
+                false => door.sheddable,
+            };
+            let held = self.budget.admit(threshold, Mode::Enforce);
+            return held.map(|held| Inside::Place { _held: held }).map_err(|_| {
+                let shed = || self.budget.shed(RetryAfter::adaptive());
+                door.heeds_hint
+                    .then(shed)
+                    .map_or(Duration::ZERO, |shed| shed.retry_after())
+            });
+        }
+        let mut reply = Box::pin(door.service.call(request(draw)));
+        match reply.as_mut().poll(&mut context()) {
+            Poll::Pending => Ok(Inside::Reply(reply)),
+            Poll::Ready(response) => {
+                let shed = response.map(|response| response.extensions().get::<Shed>().cloned());
+                let shed = shed.unwrap_or_else(|never| match never {});
+                Err(shed.expect("a refusal says why").retry_after())
+            }
+        }
+    }
+}
+
+impl Hasher for ByNumber {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("calls are numbers");
+    }
+
+    fn write_u64(&mut self, call: Call) {
+        // 2⁶⁴ ÷ the golden ratio.
+        self.0 = call.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     }
 }
 

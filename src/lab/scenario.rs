@@ -13,6 +13,8 @@ pub struct Scenario {
     pub callers: Callers,
     /// How many servers share the load, round robin. Each has a budget of its own.
     pub instances: usize,
+    /// Where a law's limit begins, with a run for each; `usize::MAX` is its largest. None: where the law likes.
+    pub initial_limits: Vec<usize>,
     /// What happens, one after the other.
     pub phases: Vec<Phase>,
 }
@@ -129,8 +131,16 @@ impl Scenario {
             server,
             callers: Callers::default(),
             instances: 1,
+            initial_limits: Vec::new(),
             phases: Vec::new(),
         }
+    }
+
+    /// About so many calls arrive.
+    pub(super) fn calls(&self) -> f64 {
+        let of = |phase: &Phase| phase.length.as_secs_f64() * (phase.load.peak() + phase.critical);
+        let load: f64 = self.phases.iter().map(of).sum();
+        load * self.server.capacity() * self.instances as f64
     }
 
     /// One thing more that happens.
@@ -204,6 +214,19 @@ impl Load {
         match self {
             Self::Steady(load) => load,
             Self::Bursts { base, peak, .. } => base.max(peak),
+        }
+    }
+
+    /// The share of the time in which there is work to do, when work is kept for so long.
+    pub(super) fn busy(self, kept: Duration) -> f64 {
+        match self {
+            Self::Bursts {
+                base: 0.0,
+                lasts,
+                every,
+                ..
+            } => ((lasts + kept).as_secs_f64() / every.as_secs_f64()).min(1.0),
+            _ => 1.0,
         }
     }
 
