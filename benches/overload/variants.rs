@@ -14,7 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use little_loadshedder::{LoadShed as LittleLoadShed, LoadShedResponse};
-use loadshed::{Budget, LoadShed};
+use loadshed::{Budget, LatencyTarget, LoadShed};
 use tower::{
     Layer, Service, ServiceExt, limit::GlobalConcurrencyLimitLayer,
     load_shed::LoadShed as TowerLoadShed,
@@ -87,6 +87,9 @@ pub(crate) const ALL: &[Variant] = &[
     }),
     variant("loadshed, ratio 0.85", |handler| {
         ours(handler, 0.85, Budget::adaptive())
+    }),
+    variant("loadshed, latency target 50 ms", |handler| {
+        ours(handler, 1.0, Budget::new(LatencyTarget::new(SLOW)))
     }),
     variant("loadshed, fixed 16", |handler| {
         ours(handler, 1.0, Budget::fixed(16))
