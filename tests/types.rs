@@ -355,13 +355,13 @@ fn a_mistake_is_told_where_it_was_made_with_what_was_given_and_what_is_allowed()
         (
             panic_of(|| adaptive().min(0)),
             told(adaptive().try_min(0)),
-            "floor: 0 was given, allowed is 1 to 65536, the initial limit or else the ceiling"
+            "floor: 0 was given, allowed is 1 to 65536, the initial limit if set or else the ceiling"
                 .into(),
         ),
         (
             panic_of(|| narrow().min(16)),
             told(narrow().try_min(16)),
-            "floor: 16 was given, allowed is 1 to 15, the initial limit or else the ceiling".into(),
+            "floor: 16 was given, allowed is 1 to 15, the initial limit if set or else the ceiling".into(),
         ),
         (
             panic_of(|| narrow().initial(9)),

@@ -351,8 +351,8 @@ impl Ratio {
 
     /// The limit under which so many may be in flight.
     pub(super) fn limit(&self, in_flight: f64) -> f64 {
-        // Not one more for what the division loses.
-        (in_flight.round().max(1.0) / self.value - 1e-9).ceil()
+        // Not one more for what the caps' rounding has made of the ratio.
+        (in_flight.round().max(1.0) / self.value * (1.0 - 1e-4)).ceil()
     }
 
     /// How many may be in flight under this limit.

@@ -91,6 +91,10 @@ const BELOW: f64 = 0.8;
 /// A line that stands for so long, in seconds, is no burst.
 const STANDS: f64 = 1.0;
 
+/// Without a refusal for so long, in seconds, an episode is over: well under a minute, and longer than what comes again
+/// and again.
+const CALM: f64 = 3.0;
+
 /// The least time between two questions, in seconds, and in times of what the last one took: they cost a fifteenth of a
 /// fifth of the throughput, or 1.3 %.
 const PAUSE: (f64, f64) = (5.0, 15.0);
@@ -105,7 +109,7 @@ impl Law {
                     return (Room::Unchanged, "learning");
                 };
                 let mut running = Running::new(known, *ratio, window.now);
-                let verdict = running.begin(window);
+                let verdict = running.begin(window, start.refused);
                 *self = Self::Running(Box::new(running));
                 verdict
             }
@@ -155,10 +159,10 @@ impl Running {
         }
     }
 
-    /// A flood may have come in meanwhile.
-    fn begin(&mut self, window: &Window<'_>) -> Verdict {
+    /// A flood may have come in meanwhile, or wait outside of an initial limit.
+    fn begin(&mut self, window: &Window<'_>, refused: bool) -> Verdict {
         let burst = self.known.burst();
-        if window.in_flight as f64 <= burst {
+        if window.in_flight as f64 <= burst && !refused {
             return (Room::Unlimited, "open");
         }
         self.target = burst;
@@ -204,7 +208,7 @@ impl Running {
         let short = seen.in_flight <= knee + 2.0 * self.slack * known.margin(knee);
         let answered = known.is_idle(seen) || known.are_answered();
         // Long enough that one who is refused at random now and then is not taken for the last one.
-        let long = STANDS + 3.0 * known.service + 16.0 / known.best.max(1.0);
+        let long = CALM + 3.0 * known.service + 16.0 / known.best.max(1.0);
         let quiet = !seen.refused && answered && short;
         let since = self.calm.so(quiet, seen.now);
         quiet && since + seen.elapsed > long
@@ -382,7 +386,7 @@ impl Running {
         }
         if !batch.refused {
             // The limit did not bind: nothing can be said of it.
-            self.enter(Phase::Hold, seen.now);
+            self.batch = Batch::from(seen.now);
             return self.verdict("holding");
         }
         self.step(&batch, seen)

@@ -1,6 +1,8 @@
 mod estimates;
 mod law;
 mod start;
+#[cfg(test)]
+mod tests;
 
 use std::{ops::RangeInclusive, time::Duration};
 

@@ -16,6 +16,8 @@ pub(super) struct Start {
     latencies: Vec<f64>,
     /// In flight, and answered a second, when they were last compared.
     compared: Option<(f64, f64)>,
+    /// Whether the initial limit was too low for what came.
+    pub(super) refused: bool,
 }
 
 const ENOUGH: usize = 4;
@@ -32,6 +34,7 @@ const KEPT: usize = 1_024;
 
 impl Start {
     pub(super) fn learn(&mut self, window: &Window<'_>) -> Option<Estimates> {
+        self.refused |= window.refused > 0;
         for sample in window.samples {
             self.first.get_or_insert(sample.admitted_at);
             if sample.outcome == Outcome::Success && self.latencies.len() < KEPT {
@@ -39,10 +42,10 @@ impl Start {
             }
         }
         let first = self.first?;
-        if self.latencies.len() < ENOUGH {
+        let elapsed = window.now.saturating_duration_since(first).as_secs_f64();
+        if self.latencies.len() < ENOUGH || elapsed == 0.0 {
             return None;
         }
-        let elapsed = window.now.saturating_duration_since(first).as_secs_f64();
         self.latencies.sort_by(f64::total_cmp);
         let most = self.latencies[(self.latencies.len() - 1) * 9 / 10];
         let rate = rate(window);
@@ -50,7 +53,7 @@ impl Start {
         (elapsed >= LONG_ENOUGH * most || is_flooded).then(|| {
             let count = self.latencies.len() as f64;
             let mean = self.latencies.iter().sum::<f64>() / count;
-            Estimates::new(mean, rate.max(count / elapsed.max(f64::MIN_POSITIVE)))
+            Estimates::new(mean, rate.max(count / elapsed))
         })
     }
 

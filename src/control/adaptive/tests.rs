@@ -1,0 +1,249 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tokio::time::Instant;
+
+use super::{
+    Adaptive,
+    estimates::{Ratio, Since},
+    start::Start,
+};
+use crate::control::{Controller, Decision, Outcome, Sample, Window};
+
+const TICK: Duration = Duration::from_millis(20);
+
+fn samples(count: usize, at: Instant, latency: Duration, limit: usize) -> Vec<Sample> {
+    let mut sample = Sample::new(at);
+    sample.latency = latency;
+    sample.limit = limit;
+    sample.cap = (limit * 85 / 100).max(1);
+    sample.in_flight = 1;
+    vec![sample; count]
+}
+
+fn window(now: Instant, limit: usize, in_flight: usize, samples: &[Sample]) -> Window<'_> {
+    let mut window = Window::new(now, limit);
+    window.elapsed = TICK;
+    window.in_flight = in_flight;
+    window.completed = samples.len();
+    window.samples = samples;
+    window
+}
+
+/// A pool of workers that take 100 ms each, in steps of 20 ms; who finds no room is refused.
+struct Server {
+    now: Instant,
+    workers: usize,
+    in_flight: usize,
+    limit: usize,
+}
+
+impl Server {
+    fn new(law: &Adaptive, workers: usize) -> Self {
+        Self {
+            now: Instant::now(),
+            workers,
+            in_flight: 0,
+            limit: law.initial_limit(),
+        }
+    }
+
+    /// So many arrive in a step. The latency is that of a line of this length.
+    fn step(&mut self, law: &mut Adaptive, arrive: usize) -> Decision {
+        self.now += TICK;
+        let cap = (self.limit * 85 / 100).max(1);
+        let admitted = arrive.min(cap.saturating_sub(self.in_flight));
+        let finished = self.in_flight.min(self.workers).div_ceil(5);
+        let rounds = self.in_flight.max(self.workers) as f64 / self.workers as f64;
+        let latency = Duration::from_millis(100).mul_f64(rounds);
+        let samples = samples(finished, self.now - latency, latency, self.limit);
+        self.in_flight += admitted;
+        self.in_flight -= finished;
+        let mut window = window(self.now, self.limit, self.in_flight, &samples);
+        window.refused = arrive - admitted;
+        let decision = law.update(&window);
+        self.limit = decision.limit;
+        decision
+    }
+
+    fn run(&mut self, law: &mut Adaptive, seconds: usize, arrive: usize) -> Decision {
+        let steps = (0..seconds * 50).map(|_| self.step(law, arrive)).last();
+        steps.expect("at least a second")
+    }
+}
+
+#[test]
+fn p11_nothing_is_refused_while_nothing_says_that_the_server_is_overloaded() {
+    let mut law = Adaptive::default();
+    let mut server = Server::new(&law, 50);
+    for arrive in [2, 5, 9] {
+        assert_eq!(server.run(&mut law, 60, arrive).limit, 1 << 16);
+    }
+}
+
+#[test]
+fn p12_a_line_that_stands_is_asked_about_and_then_kept_short() {
+    let mut law = Adaptive::default();
+    let mut server = Server::new(&law, 50);
+    server.run(&mut law, 10, 5);
+    let held = server.run(&mut law, 20, 30);
+    // 50 workers and a margin, at 85 %.
+    assert!((59..100).contains(&held.limit), "{held:?}");
+    let later = server.run(&mut law, 600, 30);
+    assert!((59..100).contains(&later.limit), "{later:?}");
+}
+
+#[test]
+fn p12_when_it_is_calm_again_the_limit_is_lifted_and_idleness_does_not_lower_it() {
+    let mut law = Adaptive::default();
+    let mut server = Server::new(&law, 50);
+    server.run(&mut law, 10, 5);
+    assert!(server.run(&mut law, 20, 30).limit < 100);
+    assert_eq!(server.run(&mut law, 10, 5).limit, 1 << 16);
+    assert_eq!(server.run(&mut law, 3600, 0).limit, 1 << 16);
+}
+
+#[test]
+fn a_limit_that_was_set_is_learned_from() {
+    let mut law = Adaptive::default();
+    let mut server = Server::new(&law, 50);
+    server.run(&mut law, 10, 5);
+    server.limit = 40;
+    let first = server.step(&mut law, 30);
+    assert_eq!((first.limit, first.reason), (40, "holding"));
+    // Or a little below the knee, if it asks just then.
+    let later = server.run(&mut law, 60, 30);
+    assert!((45..100).contains(&later.limit), "{later:?}");
+}
+
+#[test]
+fn the_initial_limit_holds_until_answers_have_come() {
+    let mut law = Adaptive::default().initial(20);
+    assert_eq!((law.limits(), law.initial_limit()), (1..=1 << 16, 20));
+    let now = Instant::now();
+    for step in 1..50 {
+        let nothing = window(now + TICK * step, 20, 17, &[]);
+        assert_eq!(law.update(&nothing), Decision::new(20, "learning"));
+    }
+}
+
+#[test]
+fn the_first_to_finish_are_the_short_ones_and_do_not_count_alone() {
+    let (mut start, began) = (Start::default(), Instant::now());
+    let quick = samples(10, began, Duration::from_millis(10), 100);
+    let at = |millis| began + Duration::from_millis(millis);
+    assert!(start.learn(&window(at(12), 100, 50, &quick)).is_none());
+    let rest = samples(40, began, Duration::from_millis(100), 100);
+    assert!(start.learn(&window(at(100), 100, 10, &rest)).is_none());
+    let known = start.learn(&window(at(161), 100, 10, &[])).unwrap();
+    assert!((0.08..0.084).contains(&known.service), "{known:?}");
+}
+
+#[test]
+fn a_flood_shows_when_twice_as_many_in_flight_bring_no_more_answers() {
+    let (mut start, began) = (Start::default(), Instant::now());
+    for (step, in_flight) in [(1, 100), (2, 150)] {
+        let now = began + TICK * step;
+        let answers = samples(20, began, now - began, 1_000);
+        assert!(
+            start
+                .learn(&window(now, 1_000, in_flight, &answers))
+                .is_none()
+        );
+    }
+    let now = began + TICK * 3;
+    let answers = samples(20, began, now - began, 1_000);
+    assert!(start.learn(&window(now, 1_000, 250, &answers)).is_some());
+}
+
+#[test]
+fn the_lowest_ratio_that_is_seen_counts_and_rounding_does_not_move_it() {
+    let (mut ratio, now) = (Ratio::default(), Instant::now());
+    ratio.learn(&samples(1, now, TICK, 1_000), now);
+    assert_eq!(ratio.limit(85.0), 100.0);
+    // 85 % of 7 is 5.95, so 5 are admitted: that is no ratio of 71 %.
+    ratio.learn(&samples(1, now, TICK, 7), now);
+    assert_eq!(ratio.limit(85.0), 100.0);
+    let mut never = samples(1, now, TICK, 1_000);
+    never[0].cap = 1_000;
+    ratio.learn(&never, now + TICK);
+    assert_eq!(ratio.limit(85.0), 100.0);
+    ratio.learn(&never, now + Duration::from_secs(20));
+    assert_eq!(ratio.limit(85.0), 85.0);
+}
+
+#[test]
+fn a_break_begins_anew() {
+    let (mut since, now) = (Since::default(), Instant::now());
+    assert_eq!(since.so(true, now), 0.0);
+    assert_eq!(since.so(true, now + Duration::from_secs(2)), 2.0);
+    assert_eq!(since.so(false, now + Duration::from_secs(3)), 0.0);
+    assert_eq!(since.so(true, now + Duration::from_secs(4)), 0.0);
+}
+
+fn any_window() -> impl Strategy<Value = (u64, usize, usize, Vec<(u64, u8, usize)>)> {
+    let sample = (0..3_000_000u64, 0..4u8, 0..200usize);
+    (
+        prop_oneof![Just(0), 1..200_000u64, Just(10_000_000)],
+        0..5_000usize,
+        0..5_000usize,
+        prop::collection::vec(sample, 0..40),
+    )
+}
+
+fn decide(law: &mut Adaptive, began: Instant, windows: &[AnyWindow]) -> Vec<Decision> {
+    let (mut now, mut limit) = (began, law.initial_limit());
+    let mut decide = |(elapsed, in_flight, refused, samples): &AnyWindow| {
+        let elapsed = Duration::from_micros(*elapsed);
+        now += elapsed;
+        let samples: Vec<Sample> = samples
+            .iter()
+            .map(|&(latency, outcome, cap)| {
+                let mut sample = Sample::new(now);
+                sample.latency = Duration::from_micros(latency);
+                sample.limit = limit;
+                sample.cap = cap.clamp(1, limit);
+                sample.outcome = [
+                    Outcome::Success,
+                    Outcome::Overload,
+                    Outcome::Cancelled,
+                    Outcome::Ignored,
+                ][usize::from(outcome)];
+                sample
+            })
+            .collect();
+        let mut window = window(now, limit, *in_flight, &samples);
+        window.elapsed = elapsed;
+        window.refused = *refused;
+        let decision = law.update(&window);
+        limit = decision.limit;
+        decision
+    };
+    windows.iter().map(&mut decide).collect()
+}
+
+type AnyWindow = (u64, usize, usize, Vec<(u64, u8, usize)>);
+
+proptest! {
+    #[test]
+    fn p15_whatever_is_seen_the_limit_stays_between_floor_and_ceiling(
+        windows in prop::collection::vec(any_window(), 1..60)
+    ) {
+        let mut law = Adaptive::default().min(3).max(700);
+        for decision in decide(&mut law, Instant::now(), &windows) {
+            prop_assert!((3..=700).contains(&decision.limit), "{:?}", decision);
+        }
+        // Figures that are none would stay so.
+        let figures = format!("{law:?}");
+        prop_assert!(!figures.contains("NaN"));
+    }
+
+    #[test]
+    fn p16_the_same_windows_bring_the_same_decisions(
+        windows in prop::collection::vec(any_window(), 1..60)
+    ) {
+        let now = Instant::now();
+        let [one, other] = [(), ()].map(|()| decide(&mut Adaptive::default(), now, &windows));
+        prop_assert_eq!(one, other);
+    }
+}
