@@ -3,21 +3,23 @@
 use tokio::time::Instant;
 
 use super::estimates::{Estimates, latency};
-use crate::control::{Outcome, Window};
+use crate::control::{Outcome, Sample, Window};
 
 /// Gathers the first answers until they tell a service time.
 ///
 /// The first to finish are the short ones, so some time has to pass first: 1.6 times what nine in ten of them took.
-/// Under a flood there is no time; but then the number in flight doubles and as many are answered as before, which no
-/// server does that still has room.
+/// Under a flood there is no time; but then half as many more are in flight and no more are answered, which no server does that
+/// still has room, or callers leave.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Start {
     first: Option<Instant>,
     latencies: Vec<f64>,
-    /// In flight, and answered a second, when they were last compared.
-    compared: Option<(f64, f64)>,
     /// Whether the initial limit was too low for what came.
     pub(super) refused: bool,
+    answers: f64,
+    seconds: f64,
+    /// In flight, and answers a second, when they were last compared.
+    compared: Option<(f64, f64)>,
 }
 
 const ENOUGH: usize = 4;
@@ -26,8 +28,8 @@ const ENOUGH: usize = 4;
 /// have ended.
 const LONG_ENOUGH: f64 = 1.6;
 
-/// Answers in a window that make a rate.
-const COUNTED: usize = 8;
+/// Answers that make a rate.
+const COUNTED: f64 = 8.0;
 
 /// The most that are kept: a percentile of as many is as good.
 const KEPT: usize = 1_024;
@@ -35,49 +37,57 @@ const KEPT: usize = 1_024;
 impl Start {
     pub(super) fn learn(&mut self, window: &Window<'_>) -> Option<Estimates> {
         self.refused |= window.refused > 0;
+        let mut left = false;
         for sample in window.samples {
             self.first.get_or_insert(sample.admitted_at);
-            if sample.outcome == Outcome::Success && self.latencies.len() < KEPT {
-                self.latencies.push(latency(sample));
+            match sample.outcome {
+                Outcome::Success if self.latencies.len() < KEPT => {
+                    self.latencies.push(latency(sample));
+                }
+                Outcome::Cancelled | Outcome::Overload => left = true,
+                _ => {}
             }
         }
-        let first = self.first?;
-        let elapsed = window.now.saturating_duration_since(first).as_secs_f64();
+        let elapsed = window
+            .now
+            .saturating_duration_since(self.first?)
+            .as_secs_f64();
+        let is_flooded = self.is_flooded(window, elapsed) || left;
         if self.latencies.len() < ENOUGH || elapsed == 0.0 {
             return None;
         }
         self.latencies.sort_by(f64::total_cmp);
         let most = self.latencies[(self.latencies.len() - 1) * 9 / 10];
-        let rate = rate(window);
-        let is_flooded = self.is_flooded(window, rate);
         (elapsed >= LONG_ENOUGH * most || is_flooded).then(|| {
             let count = self.latencies.len() as f64;
             let mean = self.latencies.iter().sum::<f64>() / count;
+            let rate = self.compared.map_or(0.0, |(_, rate)| rate);
             Estimates::new(mean, rate.max(count / elapsed))
         })
     }
 
-    fn is_flooded(&mut self, window: &Window<'_>, rate: f64) -> bool {
-        let in_flight = window.in_flight as f64;
-        if window.completed < COUNTED {
+    fn is_flooded(&mut self, window: &Window<'_>, elapsed: f64) -> bool {
+        let is_success = |sample: &&Sample| sample.outcome == Outcome::Success;
+        let successes = window.samples.iter().filter(is_success).count() as f64;
+        let measured = window.samples.len().max(1) as f64;
+        self.answers += window.completed as f64 * successes / measured;
+        if self.compared.is_none() {
+            // Since the first was admitted, and not since it was answered.
+            self.seconds = elapsed;
+        } else {
+            self.seconds += window.elapsed.as_secs_f64();
+        }
+        if self.answers < COUNTED || self.seconds == 0.0 {
             return false;
         }
-        match self.compared {
-            Some((before, _)) if in_flight <= 2.0 * before => false,
-            Some((_, answered)) if rate < 1.3 * answered => true,
-            _ => {
-                self.compared = Some((in_flight, rate));
-                false
-            }
+        let (in_flight, rate) = (window.in_flight as f64, self.answers / self.seconds);
+        (self.answers, self.seconds) = (0.0, 0.0);
+        let more = |&(before, _): &(f64, f64)| in_flight > 1.5 * before;
+        let answered = |(_, before): (f64, f64)| rate < 1.2 * before;
+        let is_flooded = self.compared.filter(more).is_some_and(answered);
+        if self.compared.is_none_or(|before| more(&before)) {
+            self.compared = Some((in_flight, rate));
         }
-    }
-}
-
-fn rate(window: &Window<'_>) -> f64 {
-    let elapsed = window.elapsed.as_secs_f64();
-    if elapsed > 0.0 {
-        window.completed as f64 / elapsed
-    } else {
-        0.0
+        is_flooded
     }
 }
