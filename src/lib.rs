@@ -55,15 +55,18 @@
 //!
 //! An admitted request costs one compare-and-swap, one subtraction and some moves; no allocation and, with a fixed budget,
 //! no lock and no clock. A learned one reads the clock twice for the requests that it measures, once for each that it
-//! refuses, and puts each measured one into a list of its thread's. Ten times a second, one of those that come or go runs
+//! refuses, and puts each measured one into a list of its thread's. Fifty times a second, one of those that come or go runs
 //! the control law; no other one waits for it. One that is [measured to the end of its body](Measure::Body) keeps what it
 //! needs for that in one allocation. `cargo bench --bench admit` measures it beside a bare service and tower's own layers.
 //! A request that finds the inner service not ready is kept in one allocation until it is.
 //!
 //! # Features
 //!
-//! None yet. The default dependencies are http's and tower's traits, `bytes`, `pin-project-lite`, and of tokio the clock
-//! and, to read what is left of a refused upload, the runtime.
+//! - `lab`: the judge of control laws, module `lab`. It makes tokio's clock one that can be paused, which is slower to read:
+//!   for tests and benches.
+//!
+//! None is on by default. The default dependencies are http's and tower's traits, `bytes`, `pin-project-lite`, and of tokio
+//! the clock and, to read what is left of a refused upload, the runtime.
 //!
 //! # Minimum supported Rust version
 //!
