@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{Empty, Full};
 use loadshed::{
-    Budget, LoadShed, Snapshot, Threshold,
+    Budget, LoadShed, Threshold,
     control::{Controller, Decision, Window},
 };
 use tokio::{
@@ -23,7 +23,7 @@ const WORK: Duration = Duration::from_millis(100);
 const DEADLINE: Duration = Duration::from_secs(1);
 
 /// Answers within the deadline, and the budget's figures, over the last ten of `seconds` at this rate.
-async fn run(rate: u32, seconds: u32) -> (usize, Snapshot) {
+async fn run(rate: u32, seconds: u32) -> (usize, Budget) {
     let workers = Arc::new(Semaphore::new(WORKERS));
     let inner = tower::service_fn(move |_: Request<Empty<Bytes>>| {
         let workers = Arc::clone(&workers);
@@ -55,7 +55,7 @@ async fn run(rate: u32, seconds: u32) -> (usize, Snapshot) {
     while let Some(served) = callers.join_next().await {
         good += usize::from(served.unwrap());
     }
-    (good, budget.snapshot())
+    (good, budget)
 }
 
 /// Gives other limits each time that it is asked.
@@ -111,17 +111,50 @@ async fn p25_a_handler_that_panics_is_no_caller_who_gave_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_refused_below_capacity() {
+async fn p11_nothing_is_refused_below_capacity() {
     let (good, budget) = run(80, 60).await;
+    let budget = budget.snapshot();
     assert_eq!((budget.refused, budget.in_flight), (0, 0));
     assert!(good >= 800, "{good} of 800 served");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_overloaded_server_goes_on_serving() {
+async fn p12_an_overloaded_server_goes_on_serving() {
     // Without shedding the queue grows without end, and no answer is in time.
     let (good, budget) = run(300, 120).await;
-    assert_eq!(budget.in_flight, 0);
-    assert!(budget.limit < 200, "the limit is {}", budget.limit);
-    assert!(good >= 700, "{good} of 1000 that could have been served");
+    assert_eq!(budget.in_flight(), 0);
+    let limit = budget.limit();
+    // Ten workers and a margin, at 85 %.
+    assert!((12..30).contains(&limit), "the limit is {limit}");
+    assert!(good >= 950, "{good} of 1000 that could have been served");
+}
+
+#[tokio::test(start_paused = true)]
+async fn p23_every_change_of_the_limit_tells_its_reason_and_its_figures() {
+    let (_, budget) = run(300, 30).await;
+    let changes = budget.changes();
+    assert!((3..=32).contains(&changes.len()), "{changes:?}");
+    assert_eq!(changes.last().unwrap().to, budget.limit());
+    for pair in changes.windows(2) {
+        assert!(pair[0].at <= pair[1].at && pair[0].to == pair[1].from);
+    }
+    for change in &changes {
+        assert!(!change.reason.is_empty() && change.from != change.to);
+        assert!(change.elapsed >= Duration::from_millis(20), "{change:?}");
+        assert!(change.in_flight + change.completed > 0, "{change:?}");
+    }
+    let asked = changes.iter().filter(|change| change.reason == "asking");
+    assert!(asked.count() > 0, "{changes:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn p23_a_limit_that_was_set_by_hand_is_told_as_such() {
+    let budget = Budget::adaptive();
+    budget.set_limit(100).unwrap();
+    let changes = budget.changes();
+    let told = changes
+        .iter()
+        .map(|change| (change.from, change.to, change.reason));
+    assert_eq!(told.collect::<Vec<_>>(), [(1 << 16, 100, "set")]);
+    assert_eq!(Budget::fixed(3).changes(), []);
 }
