@@ -88,7 +88,7 @@ mod threshold;
 pub use self::{
     body::ResponseBody,
     budget::{Budget, Permit, Snapshot},
-    control::{Adaptive, Aimd, Fixed, Gradient2, Vegas},
+    control::{Adaptive, Aimd, Fixed, Gradient2, LatencyTarget, Vegas},
     future::ResponseFuture,
     handle::Handle,
     invalid::InvalidSetting,

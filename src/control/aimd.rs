@@ -14,7 +14,7 @@ use crate::invalid::{InvalidSetting, expect_valid};
 
 /// Netflix's AIMD, for comparison: one step up for an answer, a tenth down for a drop.
 ///
-/// For each finished request, one by one in the order in which the window shows them:
+/// For each finished request, one by one, in what order a window has them:
 ///
 /// ```text
 /// dropped, or latency > timeout   limit ← ⌊0.9 × limit⌋

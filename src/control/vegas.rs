@@ -14,8 +14,8 @@ use crate::spread::spread;
 
 /// Netflix's Vegas, for comparison: the limit follows an estimate of the queue.
 ///
-/// For each finished request, one by one in the order in which the window shows them, with the lowest latency seen as
-/// the one without a queue, and a step of ⌊log₁₀ limit⌋, at least 1:
+/// For each finished request, one by one, in what order a window has them; with the lowest latency seen as the one
+/// without a queue, and a step of ⌊log₁₀ limit⌋, at least 1:
 ///
 /// ```text
 /// queue = ⌈limit × (1 − lowest ÷ latency)⌉
