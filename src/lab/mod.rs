@@ -25,3 +25,6 @@ pub use self::{
     run::Lab,
     scenario::{Callers, Load, Phase, Scenario, Server, Station, Times},
 };
+
+#[cfg(test)]
+mod tests;

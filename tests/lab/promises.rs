@@ -1,0 +1,178 @@
+//! What DESIGN promises of the default law, by number.
+
+use std::{
+    collections::BTreeSet,
+    ops::RangeInclusive,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use loadshed::{
+    Adaptive, Budget,
+    control::{Controller, Decision, Window},
+    lab::{Judge, Lab, Length, Phase, Row, Scenario, Server, Size, Tick, Times, scenarios},
+};
+
+use super::{adaptive, rows, some};
+
+fn rows_of(size: Size, scenario: &str, phase: &str) -> impl Iterator<Item = &'static Row> {
+    let is = move |row: &&Row| row.scenario.starts_with(scenario) && row.phase.starts_with(phase);
+    let rows: Vec<_> = rows(size).iter().filter(is).collect();
+    assert!(!rows.is_empty(), "there is such a row");
+    rows.into_iter()
+}
+
+fn tiny() -> Server {
+    Server::pool(4, Duration::from_millis(80), Times::Exponential)
+}
+
+/// Keeps what a law decides.
+#[derive(Debug)]
+struct Recorded(Adaptive, Arc<Mutex<Vec<(usize, Decision)>>>);
+
+impl Controller for Recorded {
+    fn limits(&self) -> RangeInclusive<usize> {
+        self.0.limits()
+    }
+
+    fn initial_limit(&self) -> usize {
+        self.0.initial_limit()
+    }
+
+    fn window(&self) -> Duration {
+        self.0.window()
+    }
+
+    fn update(&mut self, window: &Window<'_>) -> Decision {
+        let decision = self.0.update(window);
+        self.1.lock().unwrap().push((window.limit, decision));
+        decision
+    }
+}
+
+/// What the law decided in the course of a scenario: the limit that it found, and its decision.
+fn trace(scenario: &Scenario, seed: u64) -> Vec<(usize, Decision)> {
+    let trace = Arc::default();
+    let law = || Budget::new(Recorded(Adaptive::default(), Arc::clone(&trace)));
+    let _ = Lab::seed(seed).run(scenario, law);
+    let trace = trace.lock().unwrap();
+    trace.clone()
+}
+
+#[test]
+fn p11_nothing_is_refused_below_capacity() {
+    for size in [Size::Medium, Size::Large] {
+        let healthy = rows_of(size, "healthy", "");
+        let at_half = rows_of(size, "step", "before");
+        for row in healthy.chain(at_half) {
+            assert_eq!(row.refused(), 0.0, "{row}");
+        }
+    }
+}
+
+#[test]
+fn p12_in_an_hour_of_overload_the_limit_neither_creeps_nor_collapses() {
+    let judge = Judge::default().seeds(1..4).against_bound();
+    for size in [Size::Tiny, Size::Slow] {
+        let sustained = some(size, Length::Full, &["sustained"]);
+        let rows = judge.judge(&size.to_string(), &sustained, &[adaptive()]);
+        for phases in rows.chunks(4) {
+            for seed in 0..3 {
+                let limit = |nth: usize| phases[nth].figures[seed].limit;
+                let (early, late) = (limit(1), limit(3));
+                let (row, grown) = (&phases[3], late / early);
+                assert!(
+                    (0.4..2.5).contains(&grown),
+                    "{early:.0} became {late:.0}: {row}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn p12_the_limit_does_not_shrink_while_idle() {
+    for load in [0.0, 0.02] {
+        let scenario = Scenario::new("idle", tiny())
+            .then(Phase::new("over", 60.0, 3.0))
+            .then(Phase::new("draining", 5.0, load))
+            .then(Phase::new("idle", 600.0, load));
+        let report = Lab::seed(1).run(&scenario, Budget::adaptive);
+        let limits: Vec<_> = report.phases[2]
+            .ticks
+            .iter()
+            .map(|tick| tick.limit)
+            .collect();
+        assert!(
+            limits.is_sorted(),
+            "at {load} × it went from {} to {limits:?}",
+            limits[0]
+        );
+    }
+}
+
+#[test]
+fn p13_a_slow_dependency_causes_no_shedding_and_a_saturated_one_does() {
+    for row in rows_of(Size::Medium, "slow dependency, hard", "") {
+        assert_eq!(row.refused(), 0.0, "{row}");
+    }
+    for row in rows_of(Size::Medium, "slow then saturated", "saturated") {
+        // Two thirds of what comes is too much.
+        assert!((0.5..0.8).contains(&row.refused()), "{row}");
+    }
+}
+
+#[test]
+fn p15_the_limit_stays_between_floor_and_ceiling() {
+    let law = Adaptive::default().min(3).max(40).initial(10);
+    for scenario in scenarios(Size::Tiny, Length::Short) {
+        let report = Lab::seed(1).run(&scenario, || Budget::new(law.clone()));
+        let bounds = 3 * scenario.instances..=40 * scenario.instances;
+        let is_within = |tick: &Tick| bounds.contains(&tick.limit);
+        let ticks = || report.phases.iter().flat_map(|phase| &phase.ticks);
+        assert!(ticks().all(is_within), "{}: {bounds:?}", scenario.name);
+    }
+}
+
+#[test]
+fn p16_same_seed_same_trace() {
+    for scenario in some(
+        Size::Tiny,
+        Length::Short,
+        &["step 3", "hangs at 3", "retry storm"],
+    ) {
+        let first = trace(&scenario, 7);
+        assert!(first.len() > 100, "{} decisions", first.len());
+        assert_eq!(first, trace(&scenario, 7), "{}", scenario.name);
+        assert_ne!(first, trace(&scenario, 8), "{}", scenario.name);
+    }
+}
+
+#[test]
+fn p23_every_change_of_the_limit_has_a_reason() {
+    let mut reasons = BTreeSet::new();
+    for scenario in scenarios(Size::Tiny, Length::Short) {
+        for (limit, decision) in trace(&scenario, 1) {
+            assert!(
+                decision.limit == limit || !decision.reason.is_empty(),
+                "{}: {limit} became {} for nothing",
+                scenario.name,
+                decision.limit
+            );
+            reasons.insert(decision.reason);
+        }
+    }
+    // Metrics are labelled with them.
+    assert!(reasons.len() <= 12, "{reasons:?}");
+}
+
+#[test]
+fn the_limits_of_a_fleet_do_not_swing_together() {
+    for size in [Size::Tiny, Size::Slow, Size::Medium] {
+        for row in rows_of(size, "fleet", "over") {
+            let swing = row.mean(|figures| figures.limit_deviation);
+            // Each by itself may swing by a third or so; the sum of eight, by a third of that.
+            assert!(swing < 0.2, "{row}");
+        }
+    }
+}
