@@ -36,7 +36,7 @@ pub struct LimitChange {
 #[derive(Debug, Default)]
 pub(super) struct Changes(VecDeque<LimitChange>);
 
-/// Some minutes of a busy episode; 3 kB.
+/// Ten seconds of a busy episode; 3 kB.
 const KEPT: usize = 32;
 
 impl LimitChange {

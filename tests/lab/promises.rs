@@ -71,20 +71,18 @@ fn p11_nothing_is_refused_below_capacity() {
 }
 
 #[test]
-fn p12_in_an_hour_of_overload_the_limit_neither_creeps_nor_collapses() {
+fn p12_in_an_hour_of_overload_it_goes_on_serving_as_in_the_second_minute() {
     let judge = Judge::default().seeds(1..4).against_bound();
     for size in [Size::Tiny, Size::Slow] {
         let sustained = some(size, Length::Full, &["sustained"]);
         let rows = judge.judge(&size.to_string(), &sustained, &[adaptive()]);
         for phases in rows.chunks(4) {
             for seed in 0..3 {
-                let limit = |nth: usize| phases[nth].figures[seed].limit;
-                let (early, late) = (limit(1), limit(3));
-                let (row, grown) = (&phases[3], late / early);
-                assert!(
-                    (0.4..2.5).contains(&grown),
-                    "{early:.0} became {late:.0}: {row}"
-                );
+                // Not by the limit: in a calm moment, of which small servers have some at 1.25 ×, that is the ceiling.
+                let score = |nth: usize| phases[nth].figures[seed].score;
+                let (early, late) = (score(1), score(3));
+                let row = &phases[3];
+                assert!(late > 0.9 * early, "{early:.3} became {late:.3}: {row}");
             }
         }
     }

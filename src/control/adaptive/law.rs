@@ -116,13 +116,15 @@ impl Law {
         }
     }
 
-    /// Somebody has set this limit.
-    pub(super) fn set(&mut self, limit: usize, now: Instant) {
-        if let Self::Running(running) = self {
-            running.target = running.ratio.in_flight(limit);
-            running.verified = running.target;
-            running.enter(Phase::Hold, now);
-        }
+    /// Somebody has set this limit. It stands for as long as so many may be in flight.
+    pub(super) fn set(&mut self, limit: usize, now: Instant) -> Option<Room> {
+        let Self::Running(running) = self else {
+            return None;
+        };
+        running.target = running.ratio.in_flight(limit);
+        running.verified = running.target;
+        running.enter(Phase::Hold, now);
+        Some(Room::For(running.target))
     }
 
     /// The limit under which so many may be in flight.

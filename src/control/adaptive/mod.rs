@@ -26,7 +26,11 @@ use super::{
 /// - **asking**: the line has stood for a second, or answers have vanished because callers leave.
 /// - **holding**: `W`, the latency, tells the line by `X × (W − S)`; the limit moves so that it is as long as the margin.
 ///   It asks again now and then, at a cost of about 1 % of the throughput.
-/// - back to **open**, a second or so after the last refusal.
+/// - back to **open**, some 3 s after the last refusal, whether the limit was learned or set by hand: [`max`](Self::max) pins it.
+///
+/// It takes a place to be held for as long as the answer takes. Where bodies are read for longer than 0.7 s after the head,
+/// have them measured to their end: [`Measure::Body`](crate::Measure::Body). Places that are held for minutes belong in a budget of
+/// their own.
 ///
 /// The project's `docs/adaptive.md` explains it with formulas, figures and pictures, and says where it falls short. It counts a caller who
 /// gave up, and an answer that says overload, as one who left; which those are, [`Outcome`](super::Outcome) says.
@@ -44,6 +48,8 @@ pub struct Adaptive {
     law: Law,
     /// What was decided last. If the limit is another now, somebody has set it.
     decided: Option<usize>,
+    /// That limit, and what it was taken for.
+    set: Option<(usize, Room)>,
 }
 
 /// More requests than a process has sockets for, by default on Linux.
@@ -59,6 +65,7 @@ impl Default for Adaptive {
             range: Range::new(CEILING, 1, CEILING),
             law: Law::default(),
             decided: None,
+            set: None,
         }
     }
 }
@@ -82,14 +89,17 @@ impl Controller for Adaptive {
 
     fn update(&mut self, window: &Window<'_>) -> Decision {
         if self.decided.is_some_and(|decided| decided != window.limit) {
-            self.law.set(window.limit, window.now);
+            let room = self.law.set(window.limit, window.now);
+            self.set = room.map(|room| (window.limit, room));
         }
         let (room, reason) = self.law.update(window);
         let limit = match room {
+            // As it was set, and not as rounding would have it.
+            room if self.set.is_some_and(|set| set == (window.limit, room)) => window.limit,
+            Room::Unchanged => window.limit,
             Room::Unlimited => *self.range.limits().end(),
             // It fits: an `f64` beyond is cut to the largest `usize`.
             Room::For(in_flight) => self.range.keep(self.law.limit(in_flight) as usize),
-            Room::Unchanged => window.limit,
         };
         self.decided = Some(limit.min(MAX_LIMIT));
         Decision::new(limit, reason)
