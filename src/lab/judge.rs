@@ -54,9 +54,11 @@ pub struct Judge {
     progress: Arc<dyn Fn(usize, usize) + Send + Sync>,
 }
 
+type GivePars = dyn Fn(&Scenario, u64) -> Vec<Par> + Send + Sync;
+
 #[derive(Clone)]
 enum Against {
-    Pars(Arc<dyn Fn(&Scenario, u64) -> Vec<Par> + Send + Sync>),
+    Pars(Arc<GivePars>),
     Bound,
 }
 
