@@ -2,6 +2,7 @@
 //!
 //! No stability is promised for what is here.
 
+mod arrivals;
 mod bars;
 mod catalogue;
 mod controls;

@@ -7,7 +7,6 @@ use super::{
     run::{Lab, Through},
     scenario::Scenario,
 };
-use crate::Budget;
 
 /// The best fixed limit of each phase, found by trying them on the same seed.
 #[derive(Clone, Debug)]
@@ -34,6 +33,9 @@ const TRIED: [f64; 22] = [
     13.0, 18.0, 25.0, 1e6,
 ];
 
+/// Few, as most scenarios need no large ones; several, as calls are drawn once for all that run together.
+const AT_ONCE: usize = 6;
+
 impl Oracle {
     /// Phase by phase, what came of the best limit.
     #[must_use]
@@ -49,18 +51,19 @@ impl Oracle {
     /// Tries them.
     #[must_use]
     pub fn of(scenario: &Scenario, seed: u64) -> Self {
+        let workers = scenario.server.workers as f64;
+        let limit = |times: f64| (workers * times).round().max(1.0) as usize;
+        let mut limits: Vec<_> = TRIED.into_iter().map(limit).collect();
+        limits.dedup();
+        let lab = Lab::seed(seed).ratio(1.0).through(Through::Budget);
         let mut runs: Vec<(usize, Report)> = Vec::new();
-        for times in TRIED {
-            let limit = (scenario.server.workers as f64 * times).round().max(1.0) as usize;
-            if runs.last().is_none_or(|(last, _)| *last < limit) {
-                let lab = Lab::seed(seed).ratio(1.0).through(Through::Budget);
-                let report = lab.run(scenario, || Budget::fixed(limit));
-                let refused = report.phases.iter().any(|phase| phase.refused > 0);
-                runs.push((limit, report));
-                if !refused {
-                    // So the larger ones are all the same.
-                    break;
-                }
+        for limits in limits.chunks(AT_ONCE) {
+            let reports = lab.run_fixed(scenario, limits);
+            runs.extend(limits.iter().copied().zip(reports));
+            let refuses = |(_, run): &(_, Report)| run.phases.iter().any(|phase| phase.refused > 0);
+            if !runs.iter().all(refuses) {
+                // What refuses nothing does as the larger ones would.
+                break;
             }
         }
         let best_of = |phase: usize| {

@@ -16,11 +16,13 @@ use std::{
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body::Body;
+use tokio::runtime::Runtime;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    random::{Chance, Draw, Now, nanos},
+    arrivals::{Arrival, Arrivals},
+    random::{Chance, Draw, nanos},
     report::Report,
     scenario::{Phase, Scenario, Station},
     station::{Call, Nanos, Pool, Shared, Work},
@@ -75,15 +77,61 @@ impl Lab {
     /// Within a tokio runtime: time is virtual here, and of its own.
     #[must_use]
     pub fn run(self, scenario: &Scenario, mut budget: impl FnMut() -> Budget) -> Report {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .expect("a runtime without a driver can always be built");
+        let runtime = virtual_time();
         let _guard = runtime.enter();
-        World::new(self, scenario, &mut budget).run()
+        let mut world = World::new(self, scenario, &mut budget);
+        world.run(Arrivals::new(scenario, self.seed), Then::Ends);
+        world.report
+    }
+
+    /// Runs it under each of these limits, with the same calls for all of them at the same time.
+    pub(super) fn run_fixed(self, scenario: &Scenario, limits: &[usize]) -> Vec<Report> {
+        let world = |limit: &usize| {
+            let runtime = virtual_time();
+            let guard = runtime.enter();
+            let world = World::new(self, scenario, &mut || Budget::fixed(*limit));
+            drop(guard);
+            (world, runtime)
+        };
+        let mut worlds: Vec<_> = limits.iter().map(world).collect();
+        let mut arrivals = Arrivals::new(scenario, self.seed);
+        let mut some = Vec::new();
+        loop {
+            some.clear();
+            some.extend(arrivals.by_ref().take(AT_ONCE));
+            let then = match some.is_empty() {
+                true => Then::Ends,
+                false => Then::GoesOn,
+            };
+            for (world, runtime) in &mut worlds {
+                let _guard = runtime.enter();
+                world.run(some.iter().copied(), then);
+            }
+            if then == Then::Ends {
+                return worlds.into_iter().map(|(world, _)| world.report).collect();
+            }
+        }
     }
 }
+
+/// A runtime whose clock stands still until it is moved.
+fn virtual_time() -> Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without a driver can always be built")
+}
+
+/// What follows the last of the calls that a world is given.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Then {
+    GoesOn,
+    Ends,
+}
+
+/// As many as fit in a core's cache.
+const AT_ONCE: usize = 2_048;
 
 struct World<'a> {
     scenario: &'a Scenario,
@@ -92,7 +140,6 @@ struct World<'a> {
     callers: HashMap<Call, Caller, BuildHasherDefault<ByNumber>>,
     wire: Rc<Wire>,
     called: Call,
-    arrivals: Chance,
     patience: Chance,
     phase: usize,
     began: Nanos,
@@ -108,7 +155,7 @@ struct World<'a> {
 struct Agenda {
     tick: Nanos,
     end_of_phase: Nanos,
-    arrival: Option<Nanos>,
+    arrival: Option<Arrival>,
     /// When the usual and when the impatient callers leave. Some have been answered by then.
     leave: [VecDeque<(Nanos, Call)>; 2],
     others: BinaryHeap<Reverse<(Nanos, u64, Event)>>,
@@ -159,7 +206,7 @@ enum Event {
     },
     /// A refused caller tries again.
     Again(Try),
-    Arrival,
+    Arrival(Draw),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -206,14 +253,13 @@ impl<'a> World<'a> {
         let instances = (0..scenario.instances)
             .map(|_| Instance::new(scenario, budget(), lab, &wire))
             .collect();
-        Self {
+        let mut world = Self {
             scenario,
             now: 0,
             instances,
             callers: HashMap::default(),
             wire,
             called: 0,
-            arrivals: Chance::new(lab.seed),
             patience: Chance::new(!lab.seed),
             phase: 0,
             began: 0,
@@ -227,19 +273,27 @@ impl<'a> World<'a> {
                 added: 0,
             },
             report: Report::new(scenario),
+        };
+        if !scenario.phases.is_empty() {
+            world.begin_phase();
         }
+        world
     }
 
-    fn run(mut self) -> Report {
-        if !self.scenario.phases.is_empty() {
-            self.begin_phase();
-        }
+    /// Goes on to the last of `arrivals`, or to the end.
+    fn run(&mut self, mut arrivals: impl Iterator<Item = Arrival>, then: Then) {
+        self.agenda.arrival = arrivals.next();
         while self.phase < self.scenario.phases.len() {
+            if self.agenda.arrival.is_none() && then == Then::GoesOn {
+                return;
+            }
             let (at, event) = self.next();
             self.advance(at);
             self.handle(event);
+            if matches!(event, Event::Arrival(_)) {
+                self.agenda.arrival = arrivals.next();
+            }
         }
-        self.report
     }
 
     /// What comes next. Of two things at once, the one that is first here.
@@ -273,8 +327,8 @@ impl<'a> World<'a> {
         if let Some(Reverse((at, _, event))) = self.agenda.others.peek() {
             or(*at, *event);
         }
-        if let Some(at) = self.agenda.arrival {
-            or(at, Event::Arrival);
+        if let Some(Arrival { at, draw }) = self.agenda.arrival {
+            or(at, Event::Arrival(draw));
         }
         if matches!(next.1, Event::Begin { .. } | Event::Again(_)) {
             self.agenda.others.pop();
@@ -315,7 +369,7 @@ impl<'a> World<'a> {
                 service,
             } => self.begin(call, instance, service),
             Event::Again(again) => self.call(again),
-            Event::Arrival => self.arrive(),
+            Event::Arrival(draw) => self.arrive(draw),
         }
     }
 
@@ -335,42 +389,15 @@ impl<'a> World<'a> {
         }
         self.agenda.end_of_phase = self.now + nanos(phase.length);
         self.agenda.tick = self.now + TICK;
-        self.await_arrival();
     }
 
-    /// The next arrival of this phase, if there is one. Loads that vary are thinned from their peak.
-    fn await_arrival(&mut self) {
-        let phase = self.phase();
-        let load = phase.load.peak() + phase.critical;
-        let capacity = self.scenario.server.capacity() * self.instances.len() as f64;
-        let gap = self.arrivals.exponential() / (load * capacity);
-        // As a float is cast, one that is too large becomes the largest.
-        let at = self.now.saturating_add((gap * 1e9) as Nanos);
-        self.agenda.arrival = (at < self.agenda.end_of_phase).then_some(at);
-    }
-
-    fn arrive(&mut self) {
-        let phase = self.phase();
-        let since = Duration::from_nanos(self.now - self.began);
-        let (load, peak) = (phase.load.at(since), phase.load.peak());
-        let (from, to) = phase.slowdown;
-        let part = since.as_secs_f64() / phase.length.as_secs_f64();
-        let now = Now {
-            load,
-            slowdown: from + (to - from) * part,
-        };
-        let kept = self.arrivals.uniform() * (peak + phase.critical) < load + phase.critical;
-        let (server, callers) = (&self.scenario.server, &self.scenario.callers);
-        let draw = self.arrivals.draw(server, callers, phase, now);
-        self.await_arrival();
-        if kept {
-            self.report.phases[self.phase].offer(server, &draw);
-            self.call(Try {
-                draw,
-                phase: self.phase,
-                left: callers.retries,
-            });
-        }
+    fn arrive(&mut self, draw: Draw) {
+        self.report.phases[self.phase].offer(&self.scenario.server, &draw);
+        self.call(Try {
+            draw,
+            phase: self.phase,
+            left: self.scenario.callers.retries,
+        });
     }
 
     fn call(&mut self, try_: Try) {
