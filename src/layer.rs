@@ -12,7 +12,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use tower_layer::Layer;
 
 use crate::{
-    budget::{Budget, Mode, Place, Refused},
+    budget::{AsBudget, Budget, Mode, Place, Refused},
     control::Outcome,
     handle::Handle,
     invalid::{InvalidSetting, expect_valid},
@@ -327,6 +327,12 @@ impl Settings {
 
     #[inline]
     pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
+    }
+}
+
+impl AsBudget for Arc<Settings> {
+    fn budget(&self) -> &Budget {
         &self.budget
     }
 }

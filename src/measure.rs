@@ -5,7 +5,7 @@ use http::{Response, header::CONTENT_LENGTH};
 use http_body::{Body, Frame};
 
 use crate::{
-    budget::{Place, Probe, Scope, show},
+    budget::{Place, Probe, Scope, Watch, show},
     control::Outcome,
     layer::Settings,
     outcome,
@@ -37,7 +37,7 @@ pub(crate) struct Measurement(Option<Measured>);
 struct Measured {
     probe: Probe,
     // With the budget in it: the layer that has measured a request says what its outcome is.
-    settings: Arc<Settings>,
+    watch: Watch<Arc<Settings>>,
 }
 
 impl Measurement {
@@ -57,7 +57,7 @@ impl Measurement {
     fn begin_measured(settings: &Arc<Settings>, threshold: Threshold) -> Self {
         Self(Some(Measured {
             probe: Probe::new(settings.budget(), threshold),
-            settings: Arc::clone(settings),
+            watch: Watch::begin(Arc::clone(settings)),
         }))
     }
 
@@ -107,9 +107,22 @@ impl Measurement {
     /// The request ends here.
     #[inline]
     pub(crate) fn end(&mut self, outcome: Outcome) {
-        if let Some(measured) = self.0.take() {
-            measured.probe.finish(measured.settings.budget(), outcome);
+        if let Some(Measured { probe, watch }) = self.0.take() {
+            probe.finish(watch.budget(), outcome);
         }
+    }
+
+    /// The request is answered here, and keeps its place.
+    #[cold]
+    fn answered(&mut self, outcome: Outcome) -> BodyMeasurement {
+        let Some(Measured { probe, mut watch }) = self.0.take() else {
+            return BodyMeasurement::NONE;
+        };
+        watch.answer();
+        probe.finish(watch.budget(), outcome);
+        BodyMeasurement(Some(Measuring::Answered {
+            _until_dropped: watch,
+        }))
     }
 
     /// The head of the response is there. Returns what is still to be measured.
@@ -135,16 +148,21 @@ impl Measurement {
             self.0 = None;
             return BodyMeasurement::NONE;
         }
-        let outcome = measured.settings.outcome(response);
-        if measured.settings.measure() == Measure::Body && outcome == Outcome::Success {
+        let settings = measured.watch.owner();
+        let outcome = settings.outcome(response);
+        if response.body().is_end_stream() {
+            self.end(outcome);
+            return BodyMeasurement::NONE;
+        }
+        if settings.measure() == Measure::Body && outcome == Outcome::Success {
             let bytes = bytes_to_come(response);
-            if bytes > 0 && !response.body().is_end_stream() {
+            if bytes > 0 {
                 let measurement = Self(self.0.take());
-                return BodyMeasurement(Some(Box::new(Rest { measurement, bytes })));
+                let rest = Box::new(Rest { measurement, bytes });
+                return BodyMeasurement(Some(Measuring::Rest(rest)));
             }
         }
-        self.end(outcome);
-        BodyMeasurement::NONE
+        self.answered(outcome)
     }
 }
 
@@ -157,10 +175,17 @@ impl Drop for Measurement {
     }
 }
 
-/// What is left of a measurement behind the head of a response: mostly nothing.
-///
-/// In a box, as the body of each response would be larger by it, measured or not.
-pub(crate) struct BodyMeasurement(Option<Box<Rest>>);
+/// What is left of a measurement behind the head of a response.
+pub(crate) struct BodyMeasurement(Option<Measuring>);
+
+enum Measuring {
+    /// It goes on. In a box, as the body of each response would be larger by it, measured or not.
+    Rest(Box<Rest>),
+    /// It is over, and the place is still held.
+    Answered {
+        _until_dropped: Watch<Arc<Settings>>,
+    },
+}
 
 struct Rest {
     measurement: Measurement,
@@ -190,26 +215,35 @@ impl BodyMeasurement {
     /// The inner body is asked for a frame until [`leave`](Self::leave). If it panics, there is no sample.
     #[inline]
     pub(crate) fn enter(&mut self) {
-        if let Some(rest) = &mut self.0 {
-            rest.measurement.set_inside(true);
-        }
+        self.set_inside(true);
     }
 
     #[inline]
     pub(crate) fn leave(&mut self) {
-        if let Some(rest) = &mut self.0 {
-            rest.measurement.set_inside(false);
+        self.set_inside(false);
+    }
+
+    #[inline]
+    fn set_inside(&mut self, inside: bool) {
+        if let Some(Measuring::Rest(rest)) = &mut self.0 {
+            rest.measurement.set_inside(inside);
         }
     }
 
     /// The inner body has given `frame`.
     #[inline]
     pub(crate) fn frame<E>(&mut self, frame: Option<&Result<Frame<Bytes>, E>>, end: End) {
-        if let Some(rest) = &mut self.0 {
-            if let Some(outcome) = rest.judge(frame, end) {
-                rest.measurement.end(outcome);
-                self.0 = None;
+        match &mut self.0 {
+            None => {}
+            Some(Measuring::Rest(rest)) => {
+                if let Some(outcome) = rest.judge(frame, end) {
+                    rest.measurement.end(outcome);
+                    self.0 = None;
+                }
             }
+            // Whatever comes later, the place is given back now.
+            Some(Measuring::Answered { .. }) if end == End::Now => self.0 = None,
+            Some(Measuring::Answered { .. }) => {}
         }
     }
 }
@@ -217,19 +251,21 @@ impl BodyMeasurement {
 impl Drop for BodyMeasurement {
     #[inline]
     fn drop(&mut self) {
-        if let Some(rest) = self.0.take() {
-            rest.cancel();
+        if let Some(measuring) = self.0.take() {
+            measuring.cancel();
         }
     }
 }
 
-impl Rest {
+impl Measuring {
     // Apart, so that a response without it pays for one comparison.
     #[cold]
-    fn cancel(self: Box<Self>) {
+    fn cancel(self) {
         drop(self);
     }
+}
 
+impl Rest {
     /// `None` if it goes on.
     #[cold]
     fn judge<E>(&mut self, frame: Option<&Result<Frame<Bytes>, E>>, end: End) -> Option<Outcome> {

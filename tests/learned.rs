@@ -3,8 +3,10 @@
 use std::{cell::Cell, convert::Infallible, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::stream;
 use http::{Request, Response};
-use http_body_util::{Empty, Full};
+use http_body::Frame;
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use loadshed::{
     Budget, LoadShed, Threshold,
     control::{Controller, Decision, Window},
@@ -24,6 +26,11 @@ const DEADLINE: Duration = Duration::from_secs(1);
 
 /// Answers within the deadline, and the budget's figures, over the last ten of `seconds` at this rate.
 async fn run(rate: u32, seconds: u32) -> (usize, Budget) {
+    run_with_bodies(rate, seconds, Duration::ZERO).await
+}
+
+/// The same, where each body takes as long to be sent. No worker is busy with that.
+async fn run_with_bodies(rate: u32, seconds: u32, sending: Duration) -> (usize, Budget) {
     let workers = Arc::new(Semaphore::new(WORKERS));
     let inner = tower::service_fn(move |_: Request<Empty<Bytes>>| {
         let workers = Arc::clone(&workers);
@@ -33,7 +40,11 @@ async fn run(rate: u32, seconds: u32) -> (usize, Budget) {
         });
         async move {
             let _ = work.await;
-            Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
+            let body = stream::once(async move {
+                sleep(sending).await;
+                Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"the answer")))
+            });
+            Ok::<_, Infallible>(Response::new(StreamBody::new(body)))
         }
     });
     let budget = Budget::adaptive();
@@ -46,9 +57,12 @@ async fn run(rate: u32, seconds: u32) -> (usize, Budget) {
         sleep_until(start + gap * nth).await;
         let call = service.call(Request::new(Empty::<Bytes>::new()));
         callers.spawn(async move {
-            let answer = timeout(DEADLINE, call).await;
-            let served = matches!(answer, Ok(Ok(response)) if response.status().is_success());
-            served && Instant::now() >= judged_from
+            let Ok(Ok(answer)) = timeout(DEADLINE, call).await else {
+                return false;
+            };
+            let served = answer.status().is_success() && Instant::now() >= judged_from;
+            let _ = answer.collect().await;
+            served
         });
     }
     let mut good = 0;
@@ -116,6 +130,41 @@ async fn p11_nothing_is_refused_below_capacity() {
     let budget = budget.snapshot();
     assert_eq!((budget.refused, budget.in_flight), (0, 0));
     assert!(good >= 800, "{good} of 800 served");
+}
+
+#[tokio::test(start_paused = true)]
+async fn p11_bodies_that_take_long_to_be_sent_are_no_line() {
+    for seconds in [1, 3, 30] {
+        let (good, budget) = run_with_bodies(80, 120, Duration::from_secs(seconds)).await;
+        let budget = budget.snapshot();
+        assert_eq!((budget.refused, budget.in_flight), (0, 0), "{seconds} s");
+        assert!(good >= 800, "{good} of 800 served, {seconds} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn p12_while_long_bodies_are_sent_an_overloaded_server_goes_on_serving() {
+    for seconds in [1, 3, 30] {
+        let (good, budget) = run_with_bodies(300, 120, Duration::from_secs(seconds)).await;
+        assert_eq!(budget.in_flight(), 0);
+        assert!(good >= 930, "{good} of 1000, {seconds} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn p11_permits_that_are_kept_after_the_answer_are_no_line() {
+    let budget = Budget::adaptive();
+    let mut sockets = Vec::new();
+    for _ in 0..2_000 {
+        let mut socket = budget.try_acquire(Threshold::ratio(0.85)).unwrap();
+        sleep(Duration::from_millis(20)).await;
+        socket.answered();
+        sockets.push(socket);
+        drop(budget.try_acquire(Threshold::ratio(0.85)).unwrap());
+    }
+    assert_eq!(budget.in_flight(), 2_000);
+    drop(sockets);
+    assert_eq!((budget.in_flight(), budget.snapshot().refused), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -150,8 +150,8 @@ impl LaneCounter {
         self.0.own().0.load(Ordering::Relaxed)
     }
 
-    pub(super) fn take_one_back(&self) {
-        self.add(usize::MAX);
+    pub(super) fn take_back(&self, delta: usize) {
+        self.add(delta.wrapping_neg());
     }
 
     pub(super) fn sum(&self) -> usize {

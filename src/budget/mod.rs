@@ -23,7 +23,7 @@ use self::{
 };
 pub(crate) use self::{
     held::{Place, Scope, show},
-    sampler::Probe,
+    sampler::{AsBudget, Probe, Watch},
 };
 use crate::{
     control::{Adaptive, Controller, MAX_LIMIT},
@@ -271,16 +271,18 @@ impl Budget {
     pub fn try_acquire(&self, threshold: Threshold) -> Result<Permit, Shed> {
         if threshold.is_exempt() {
             self.inner.tally.exempt.add_one();
-            return Ok(Permit::new(Place::default(), None));
+            return Ok(Permit::new(Place::default()));
         }
         let Ok(place) = self.acquire(threshold) else {
             self.inner.tally.refused.add_one();
             self.tell_law();
             return Err(self.shed(RetryAfter::adaptive()));
         };
-        let measured = self.measures(&place);
-        let probe = measured.then(|| (self.clone(), Probe::new(self, threshold)));
-        Ok(Permit::new(place, probe))
+        if !self.measures(&place) {
+            return Ok(Permit::new(place));
+        }
+        let probe = Probe::new(self, threshold);
+        Ok(Permit::measured(place, self, probe))
     }
 
     /// Decides upon one request that passes a layer.
@@ -421,6 +423,12 @@ fn checked_limit(limit: usize, min: usize, max: usize) -> Result<u32, InvalidSet
             limit,
             format!("{min} to {max}"),
         )),
+    }
+}
+
+impl AsBudget for Budget {
+    fn budget(&self) -> &Budget {
+        self
     }
 }
 

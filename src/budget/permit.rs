@@ -1,42 +1,82 @@
 use std::fmt;
 
-use super::{Budget, held::Place, sampler::Probe};
+use super::{
+    Budget,
+    held::Place,
+    sampler::{Probe, Watch},
+};
 use crate::control::Outcome;
 
 /// One request's place in a [`Budget`], given back when it is dropped.
 ///
 /// Under a learned budget the time from admission to the drop is taken as the latency of a success, unless the
-/// thread is panicking. [`discard`](Self::discard) gives the place back without teaching the budget anything.
+/// thread is panicking. [`answered`](Self::answered) ends that time and keeps the place;
+/// [`discard`](Self::discard) gives the place back without teaching the budget anything.
 #[must_use = "a permit that is dropped at once holds no place"]
 pub struct Permit {
     place: Place,
     /// Only in a learned budget, and only for the requests that it measures.
-    probe: Option<(Budget, Probe)>,
+    measured: Option<Measured>,
+}
+
+struct Measured {
+    /// `None` once it was answered.
+    probe: Option<Probe>,
+    watch: Watch<Budget>,
 }
 
 impl Permit {
-    pub(super) fn new(place: Place, probe: Option<(Budget, Probe)>) -> Self {
-        Self { place, probe }
+    pub(super) fn new(place: Place) -> Self {
+        let measured = None;
+        Self { place, measured }
+    }
+
+    pub(super) fn measured(place: Place, budget: &Budget, probe: Probe) -> Self {
+        let measured = Some(Measured {
+            probe: Some(probe),
+            watch: Watch::begin(budget.clone()),
+        });
+        Self { place, measured }
+    }
+
+    /// The work is done, and the place is kept: by a socket that stays open, a result that is still being sent.
+    ///
+    /// A learned budget takes the time from admission to here as the latency, and the place as one that nobody waits
+    /// for. A fixed one counts it as before.
+    pub fn answered(&mut self) {
+        if let Some(Measured { probe, watch }) = &mut self.measured {
+            watch.answer();
+            if let Some(probe) = probe.take() {
+                probe.finish(watch.budget(), outcome());
+            }
+        }
     }
 
     /// Gives the place back and takes no sample: for work that was cut short, whose latency says nothing.
     pub fn discard(mut self) {
-        self.probe = None;
+        self.measured = None;
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some((budget, probe)) = self.probe.take() {
-            let outcome = if std::thread::panicking() {
-                Outcome::Ignored
-            } else {
-                Outcome::Success
-            };
-            // The place first: a sample may close a window, which takes longer.
-            drop(std::mem::take(&mut self.place));
-            probe.finish(&budget, outcome);
+        // The place first: a sample may close a window, which takes longer.
+        drop(std::mem::take(&mut self.place));
+        if let Some(Measured {
+            probe: Some(probe),
+            watch,
+        }) = self.measured.take()
+        {
+            probe.finish(watch.budget(), outcome());
         }
+    }
+}
+
+fn outcome() -> Outcome {
+    if std::thread::panicking() {
+        Outcome::Ignored
+    } else {
+        Outcome::Success
     }
 }
 
@@ -44,7 +84,7 @@ impl fmt::Debug for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Permit")
             .field("counted", &self.place.is_some())
-            .field("measured", &self.probe.is_some())
+            .field("measured", &self.measured.is_some())
             .finish()
     }
 }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::{
     Budget,
     change::{Changes, LimitChange},
-    lanes::Lanes,
+    lanes::{LaneCounter, Lanes},
 };
 use crate::{
     control::{Controller, Outcome, Sample, Window},
@@ -32,6 +32,10 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Sampler {
     finished: Lanes<Mutex<Vec<Sample>>>,
+    /// The measured ones in flight, each as many times as requests it stands for.
+    watched: LaneCounter,
+    /// Those of them that have been answered.
+    answered: LaneCounter,
     law: Mutex<Law>,
     /// Apart from the law, so that it can be read, and the limit set, while the law thinks. Held for a copy's time.
     changes: Mutex<Changes>,
@@ -68,6 +72,8 @@ impl Sampler {
         let window = controller.window();
         Self {
             finished: Lanes::new(),
+            watched: LaneCounter::new(),
+            answered: LaneCounter::new(),
             law: Mutex::new(Law {
                 controller: Some(controller),
                 opened: now,
@@ -158,12 +164,16 @@ impl Sampler {
         self.measure_fewer_or_more(samples.len());
 
         let snapshot = budget.snapshot();
-        let completed = snapshot.admitted.saturating_sub(snapshot.in_flight);
+        let answered = self.answered(snapshot.in_flight);
+        let waiting = snapshot.in_flight - answered;
+        // It never goes back, as the sum of an estimate over time could.
+        let completed = law.completed.max(snapshot.admitted.saturating_sub(waiting));
         let refused = snapshot.refused + snapshot.would_refuse;
         let mut window = Window::new(now, snapshot.limit);
         window.elapsed = now.saturating_duration_since(law.opened);
         window.in_flight = snapshot.in_flight;
-        window.completed = completed.saturating_sub(law.completed);
+        window.answered = answered;
+        window.completed = completed - law.completed;
         window.refused = refused.saturating_sub(law.refused);
         window.samples = &samples;
 
@@ -184,6 +194,17 @@ impl Sampler {
         law.completed = completed;
         law.refused = refused;
         law.samples = samples;
+    }
+
+    /// How many of those `in_flight` have been answered: as many as of those that are measured.
+    fn answered(&self, in_flight: usize) -> usize {
+        // Lanes that are written to meanwhile may show an end before its beginning: less than 0.
+        let [answered, watched] = [&self.answered, &self.watched].map(|sum| sum.sum() as isize);
+        if answered <= 0 {
+            return 0;
+        }
+        let share = (answered as f64 / watched.max(1) as f64).min(1.0);
+        (in_flight as f64 * share).round() as usize
     }
 
     fn measure_fewer_or_more(&self, samples: usize) {
@@ -254,5 +275,62 @@ impl Probe {
         sample.cap = self.cap as usize;
         sample.outcome = outcome;
         sampler.record(budget, sample, now);
+    }
+}
+
+/// One measured request in flight, for as long as it holds its place: that may be longer than it is measured.
+pub(crate) struct Watch<T: AsBudget> {
+    owner: T,
+    /// How many requests it stands for.
+    weight: u32,
+    answered: bool,
+}
+
+/// What has a budget in it.
+pub(crate) trait AsBudget {
+    fn budget(&self) -> &Budget;
+}
+
+impl<T: AsBudget> Watch<T> {
+    pub(crate) fn begin(owner: T) -> Self {
+        let weight = owner.budget().sampler().map_or(0, |sampler| {
+            let weight = sampler.mask.load(Ordering::Relaxed) + 1;
+            let weight = u32::try_from(weight).unwrap_or(u32::MAX);
+            sampler.watched.add(weight as usize);
+            weight
+        });
+        Self {
+            owner,
+            weight,
+            answered: false,
+        }
+    }
+
+    pub(crate) fn owner(&self) -> &T {
+        &self.owner
+    }
+
+    pub(crate) fn budget(&self) -> &Budget {
+        self.owner.budget()
+    }
+
+    /// It has been answered, and keeps its place.
+    pub(crate) fn answer(&mut self) {
+        if let (Some(sampler), false) = (self.budget().sampler(), self.answered) {
+            sampler.answered.add(self.weight as usize);
+            self.answered = true;
+        }
+    }
+}
+
+impl<T: AsBudget> Drop for Watch<T> {
+    fn drop(&mut self) {
+        if let Some(sampler) = self.budget().sampler() {
+            let weight = self.weight as usize;
+            if self.answered {
+                sampler.answered.take_back(weight);
+            }
+            sampler.watched.take_back(weight);
+        }
     }
 }

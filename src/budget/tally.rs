@@ -59,7 +59,7 @@ impl Tally {
 
     /// One that an outer layer had admitted was refused by an inner one.
     pub(super) fn withdraw(&self) {
-        self.admitted.take_one_back();
+        self.admitted.take_back(1);
     }
 
     pub(super) fn admitted(&self) -> usize {

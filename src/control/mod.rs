@@ -94,7 +94,10 @@ pub struct Window<'a> {
     pub limit: usize,
     /// How many were in flight when it was closed.
     pub in_flight: usize,
-    /// How many finished in it, measured or not.
+    /// How many of those have been answered and keep their place: a body is being sent, a permit held. How long they do
+    /// is no latency. Where only some requests are measured it is an estimate.
+    pub answered: usize,
+    /// How many finished in it or were answered, measured or not.
     pub completed: usize,
     /// How many were refused in it, or would have been in a dry run. More than 0 means that the limit binds: nobody
     /// can say from latencies alone whether an unused limit is too high.
@@ -113,10 +116,17 @@ impl Window<'_> {
             elapsed: Duration::ZERO,
             limit,
             in_flight: 0,
+            answered: 0,
             completed: 0,
             refused: 0,
             samples: &[],
         }
+    }
+
+    /// How many of those in flight wait for their answer.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.in_flight.saturating_sub(self.answered)
     }
 }
 

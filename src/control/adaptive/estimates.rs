@@ -33,6 +33,7 @@ pub(super) struct Estimates {
 pub(super) struct Seen {
     pub(super) now: Instant,
     pub(super) elapsed: f64,
+    /// Those who wait for their answer.
     pub(super) in_flight: f64,
     pub(super) completed: f64,
     pub(super) refused: bool,
@@ -224,7 +225,7 @@ impl Seen {
         let mut seen = Self {
             now: window.now,
             elapsed: window.elapsed.as_secs_f64(),
-            in_flight: window.in_flight as f64,
+            in_flight: window.waiting() as f64,
             completed: window.completed as f64,
             refused: window.refused > 0,
             successes: 0.0,

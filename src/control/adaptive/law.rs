@@ -17,7 +17,7 @@ pub(super) type Verdict = (Room, &'static str);
 pub(super) enum Room {
     /// As many as come.
     Unlimited,
-    /// So many of those that are refused first.
+    /// As long as no more than so many wait for their answer.
     For(f64),
     /// As many as now.
     Unchanged,
@@ -34,7 +34,7 @@ pub(super) struct Running {
     phase: Phase,
     known: Estimates,
     ratio: Ratio,
-    /// How many may be in flight, where that is limited.
+    /// How many may wait for their answer, where that is limited.
     target: f64,
     batch: Batch,
     /// Which part of the margin is used: less, where less in flight has brought more answers.
@@ -117,13 +117,14 @@ impl Law {
     }
 
     /// Somebody has set this limit. It stands for as long as so many may be in flight.
-    pub(super) fn set(&mut self, limit: usize, now: Instant) -> Option<Room> {
+    pub(super) fn set(&mut self, window: &Window<'_>) -> Option<Room> {
         let Self::Running(running) = self else {
             return None;
         };
-        running.target = running.ratio.in_flight(limit);
+        running.target = running.ratio.in_flight(window.limit) - window.answered as f64;
+        running.target = running.target.max(1.0);
         running.verified = running.target;
-        running.enter(Phase::Hold, now);
+        running.enter(Phase::Hold, window.now);
         Some(Room::For(running.target))
     }
 
@@ -164,7 +165,7 @@ impl Running {
     /// A flood may have come in meanwhile, or wait outside of an initial limit.
     fn begin(&mut self, window: &Window<'_>, refused: bool) -> Verdict {
         let burst = self.known.burst();
-        if window.in_flight as f64 <= burst && !refused {
+        if window.waiting() as f64 <= burst && !refused {
             return (Room::Unlimited, "open");
         }
         self.target = burst;

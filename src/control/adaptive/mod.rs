@@ -28,9 +28,8 @@ use super::{
 ///   It asks again now and then, at a cost of about 1 % of the throughput.
 /// - back to **open**, some 3 s after the last refusal, whether the limit was learned or set by hand: [`max`](Self::max) pins it.
 ///
-/// It takes a place to be held for as long as the answer takes. Where bodies are read for longer than 0.7 s after the head,
-/// have them measured to their end: [`Measure::Body`](crate::Measure::Body). Places that are held for minutes belong in a budget of
-/// their own.
+/// Places whose answer is out, while its body is sent or its [`Permit`](crate::Permit::answered) kept, are no line: the limit is that many
+/// higher. Where sending the body is the work, have it measured: [`Measure::Body`](crate::Measure::Body).
 ///
 /// The project's `docs/adaptive.md` explains it with formulas, figures and pictures, and says where it falls short. It counts a caller who
 /// gave up, and an answer that says overload, as one who left; which those are, [`Outcome`](super::Outcome) says.
@@ -48,6 +47,8 @@ pub struct Adaptive {
     law: Law,
     /// What was decided last. If the limit is another now, somebody has set it.
     decided: Option<usize>,
+    /// How many are given a place beyond those who wait for their answer, as they have theirs and keep it.
+    answered: f64,
     /// That limit, and what it was taken for.
     set: Option<(usize, Room)>,
 }
@@ -65,12 +66,20 @@ impl Default for Adaptive {
             range: Range::new(CEILING, 1, CEILING),
             law: Law::default(),
             decided: None,
+            answered: 0.0,
             set: None,
         }
     }
 }
 
 impl Adaptive {
+    /// Not at every step: each is a change of the limit.
+    fn follow_answered(&mut self, answered: f64, waiting: f64) {
+        if (answered - self.answered).abs() > (waiting / 16.0).max(1.0) {
+            self.answered = answered;
+        }
+    }
+
     range_settings!(initial: "the ceiling. It holds until the first answers have come", min: "1", max: "65,536");
 }
 
@@ -89,7 +98,7 @@ impl Controller for Adaptive {
 
     fn update(&mut self, window: &Window<'_>) -> Decision {
         if self.decided.is_some_and(|decided| decided != window.limit) {
-            let room = self.law.set(window.limit, window.now);
+            let room = self.law.set(window);
             self.set = room.map(|room| (window.limit, room));
         }
         let (room, reason) = self.law.update(window);
@@ -99,7 +108,11 @@ impl Controller for Adaptive {
             Room::Unchanged => window.limit,
             Room::Unlimited => *self.range.limits().end(),
             // It fits: an `f64` beyond is cut to the largest `usize`.
-            Room::For(in_flight) => self.range.keep(self.law.limit(in_flight) as usize),
+            Room::For(waiting) => {
+                self.follow_answered(window.answered as f64, waiting);
+                let in_flight = waiting + self.answered;
+                self.range.keep(self.law.limit(in_flight) as usize)
+            }
         };
         self.decided = Some(limit.min(MAX_LIMIT));
         Decision::new(limit, reason)

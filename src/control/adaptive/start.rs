@@ -80,7 +80,7 @@ impl Start {
         if self.answers < COUNTED || self.seconds == 0.0 {
             return false;
         }
-        let (in_flight, rate) = (window.in_flight as f64, self.answers / self.seconds);
+        let (in_flight, rate) = (window.waiting() as f64, self.answers / self.seconds);
         (self.answers, self.seconds) = (0.0, 0.0);
         let more = |&(before, _): &(f64, f64)| in_flight > 1.5 * before;
         let answered = |(_, before): (f64, f64)| rate < 1.2 * before;
