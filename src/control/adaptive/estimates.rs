@@ -17,6 +17,8 @@ pub(super) struct Estimates {
     pub(super) peak: f64,
     /// The most since the last calm.
     pub(super) best: f64,
+    /// How many callers have left whose work may still stand in line.
+    pub(super) left_behind: f64,
     /// How many in flight are usually not worked on at all: those that hang until the caller leaves.
     pub(super) hung: f64,
     /// Which share of the callers got an answer, of the last 16 or so.
@@ -66,7 +68,10 @@ pub(super) struct Since(Option<Instant>);
 /// Which part of the limit those are admitted to that are refused first.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ratio {
-    value: f64,
+    /// At least so much, as caps are rounded down.
+    low: f64,
+    /// And less than that.
+    high: f64,
     seen: Option<Instant>,
 }
 
@@ -75,6 +80,9 @@ const BEARABLE: f64 = 0.7;
 
 /// Of service times: a server that is slow by itself is given as much more.
 const SLOW: f64 = 3.0;
+
+/// Of service times: who has stood in no line to speak of.
+const QUICK: f64 = 1.5;
 
 /// Requests in a line, in standard deviations of the number at work (its square root where times are exponential): with
 /// 2, a worker idles for want of requests one time in 40.
@@ -96,6 +104,7 @@ impl Estimates {
             rate,
             peak: rate,
             best: rate,
+            left_behind: 0.0,
             hung: 0.0,
             answered: 1.0,
             usual: 1.0,
@@ -125,6 +134,22 @@ impl Estimates {
             batch.take_in(seen, good);
         }
         self.follow_peak(seen);
+        self.follow_left_behind(seen);
+    }
+
+    /// What callers leave behind is worked off by what the server does beyond what it answers. Who is answered quickly
+    /// has not stood behind it: then there is nothing, or it goes away with the caller.
+    fn follow_left_behind(&mut self, seen: &Seen) {
+        let ended = seen.successes + seen.left;
+        if ended > 0.0 {
+            self.left_behind += seen.completed * seen.left / ended;
+        }
+        if seen.successes > 0.0 && seen.mean() < QUICK * self.service {
+            self.left_behind = 0.0;
+        }
+        let answered = seen.completed * seen.successes / ended.max(1.0);
+        let done = (self.best * seen.elapsed - answered).max(0.0);
+        self.left_behind = (self.left_behind - done).max(0.0);
     }
 
     /// Those who left after a long wait tell how long callers wait.
@@ -327,7 +352,8 @@ impl Since {
 impl Default for Ratio {
     fn default() -> Self {
         Self {
-            value: 1.0,
+            low: 1.0,
+            high: f64::INFINITY,
             seen: None,
         }
     }
@@ -337,28 +363,29 @@ impl Ratio {
     /// The lowest ratio counts, for as long as it is seen once in 10 s.
     pub(super) fn learn(&mut self, samples: &[Sample], now: Instant) {
         for sample in samples.iter().filter(|sample| sample.limit > 0) {
-            // The cap is rounded down.
             let limit = sample.limit as f64;
             let (low, high) = (sample.cap as f64 / limit, (sample.cap + 1) as f64 / limit);
             let is_old = |seen: Instant| now.saturating_duration_since(seen).as_secs() >= 10;
-            if low <= self.value && self.value < high {
-                self.seen = Some(now);
-            } else if high <= self.value || self.seen.is_none_or(is_old) {
-                self.value = low;
-                self.seen = Some(now);
+            if low < self.high && self.low < high {
+                (self.low, self.high) = (self.low.max(low), self.high.min(high));
+            } else if high <= self.low || self.seen.is_none_or(is_old) {
+                (self.low, self.high) = (low, high);
+            } else {
+                continue;
             }
+            self.seen = Some(now);
         }
     }
 
     /// The limit under which so many may be in flight.
     pub(super) fn limit(&self, in_flight: f64) -> f64 {
         // Not one more for what the caps' rounding has made of the ratio.
-        (in_flight.round().max(1.0) / self.value * (1.0 - 1e-4)).ceil()
+        (in_flight.round().max(1.0) / self.low * (1.0 - 1e-4)).ceil()
     }
 
     /// How many may be in flight under this limit.
     pub(super) fn in_flight(&self, limit: usize) -> f64 {
-        (limit as f64 * self.value).max(1.0)
+        (limit as f64 * self.low).max(1.0)
     }
 }
 

@@ -269,7 +269,9 @@ impl Running {
         if falls || stood > STANDS.max(3.0 * known.service) {
             return self.ask(Why::Standing, known.peak, seen);
         }
-        self.target = known.burst();
+        // Who is admitted now is served after them.
+        self.target = (known.burst() - known.left_behind).max(known.knee() / 2.0);
+        self.target = self.target.max(1.0);
         self.verdict("guard")
     }
 
@@ -300,7 +302,8 @@ impl Running {
         question.took += seen.elapsed;
         let service = self.known.service;
         if !question.drained {
-            question.drained = seen.in_flight <= self.target.ceil();
+            let inside = seen.in_flight + self.known.left_behind;
+            question.drained = inside <= self.target.ceil();
             if question.drained {
                 self.enter_after(Phase::Ask(question), seen.now, 2.0 * service);
             } else {
