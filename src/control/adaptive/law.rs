@@ -309,6 +309,10 @@ impl Running {
             } else {
                 self.phase = Phase::Ask(question);
             }
+            if self.known.left_behind > self.target {
+                // Some, as their answers would show that nothing was left behind.
+                return (Room::For((self.target / 4.0).max(1.0)), "asking");
+            }
             return self.verdict("asking");
         }
         self.phase = Phase::Ask(question);
