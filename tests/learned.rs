@@ -168,6 +168,44 @@ async fn p11_permits_that_are_kept_after_the_answer_are_no_line() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_never_shed_keeps_no_question_open() {
+    let workers = Arc::new(Semaphore::new(WORKERS));
+    let inner = tower::service_fn(move |_: Request<Empty<Bytes>>| {
+        let workers = Arc::clone(&workers);
+        async move {
+            let _worker = workers.acquire_owned().await;
+            sleep(WORK).await;
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
+        }
+    });
+    let shed = LoadShed::ratio(0.85).budget(Budget::adaptive());
+    let shed = shed.threshold(|head| match head.uri().path() {
+        "/never" => Threshold::NEVER,
+        _ => Threshold::ratio(0.85),
+    });
+    let mut service = shed.layer(inner);
+    // 90 a second of what is never shed, and 200 of the rest: there is room for 10.
+    let mut served = JoinSet::new();
+    let start = Instant::now();
+    for nth in 0..120 * 290 {
+        sleep_until(start + Duration::from_secs(1) * nth / 290).await;
+        let never = nth % 29 < 9;
+        let uri = if never { "/never" } else { "/" };
+        let request = Request::builder().uri(uri).body(Empty::new()).unwrap();
+        let call = service.call(request);
+        served.spawn(async move {
+            let is_served = call.await.is_ok_and(|answer| answer.status().is_success());
+            is_served && !never && nth >= 60 * 290
+        });
+    }
+    let mut good = 0;
+    while let Some(is_served) = served.join_next().await {
+        good += usize::from(is_served.unwrap());
+    }
+    assert!(good >= 500, "{good} of the 600 for which there was room");
+}
+
+#[tokio::test(start_paused = true)]
 async fn p12_an_overloaded_server_goes_on_serving() {
     // Without shedding the queue grows without end, and no answer is in time.
     let (good, budget) = run(300, 120).await;
