@@ -269,9 +269,7 @@ impl Running {
         if falls || stood > STANDS.max(3.0 * known.service) {
             return self.ask(Why::Standing, known.peak, seen);
         }
-        // Who is admitted now is served after them.
-        self.target = (known.burst() - known.left_behind).max(known.knee() / 2.0);
-        self.target = self.target.max(1.0);
+        self.target = known.burst();
         self.verdict("guard")
     }
 
