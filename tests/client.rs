@@ -404,6 +404,22 @@ async fn a_call_that_waits_holds_no_place_of_the_inner_service() {
     assert_eq!(server.tries(), ms([0, 10, 1_000]));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_not_sent_keeps_no_place_either() {
+    let server = Server::default();
+    let one_at_once = ConcurrencyLimitLayer::new(1).layer(server.service());
+    let mut service = Backpressure::new().layer(one_at_once);
+    let mut late = get("/");
+    late.extensions_mut().insert(Deadline::at(Instant::now()));
+    let other = service.clone();
+    let answer = service.ready().await.unwrap().call(late).await.unwrap();
+    assert_eq!(answer.status(), 504);
+
+    let answer = timeout(Duration::from_secs(1), other.oneshot(get("/"))).await;
+    assert_eq!(answer.expect("there is room").unwrap().status(), 200);
+    drop(service);
+}
+
 /// Every call is refused: how many are sent?
 #[tokio::test(start_paused = true)]
 async fn of_ten_thousand_calls_that_would_all_be_refused_a_hundredth_is_sent() {

@@ -28,7 +28,7 @@ pub struct Attempt<S, C> {
 
 impl<S, C, B, R> Service<Call<B, C>> for Attempt<S, C>
 where
-    S: Service<Request<B>, Response = Response<R>>,
+    S: Service<Request<B>, Response = Response<R>> + Clone,
     C: Repeat<B>,
 {
     type Response = Response<ResponseBody<R>>;
@@ -41,6 +41,8 @@ where
 
     fn call(&mut self, mut call: Call<B, C>) -> Self::Future {
         if let Err(reason) = self.settings.admit(call.retries, call.deadline) {
+            // What the service has set aside for this call, such as a permit, is not kept from others.
+            self.inner = self.inner.clone();
             let headers = call.head.headers;
             return AttemptFuture::NotSent { reason, headers };
         }

@@ -49,11 +49,11 @@ impl Deadline {
     }
 }
 
-/// gRPC over HTTP/2, "Requests": at most 8 digits, and a unit.
+/// gRPC over HTTP/2, "Requests": at most 8 digits, not all of them 0, and a unit.
 pub(super) fn to_grpc(left: Duration) -> HeaderValue {
     const MOST: u128 = 99_999_999;
     let units = [
-        (left.as_nanos(), "n"),
+        (left.as_nanos().max(1), "n"),
         (left.as_micros(), "u"),
         (left.as_millis(), "m"),
         (u128::from(left.as_secs()), "S"),
@@ -100,6 +100,7 @@ mod tests {
     #[test]
     fn grpc_timeouts_are_at_most_eight_digits_and_a_unit() {
         for (nanoseconds, expected) in [
+            (0, "1n"),
             (1, "1n"),
             (99_999_999, "99999999n"),
             (100_000_000, "100000u"),

@@ -71,7 +71,7 @@ impl<C> Backpressure<C> {
     /// has not come to its end when the refusal comes, is not retried.
     ///
     /// `wrap` makes a body of the same type again: `tonic::body::Body::new`, `axum::body::Body::new`,
-    /// `reqwest::Body::wrap`, `BoxBody::new`.
+    /// `reqwest::Body::wrap`, http-body-util's `BoxBody::new`.
     pub fn replay<B>(self, wrap: fn(Replay<B>) -> B) -> Backpressure<Replayed<B>> {
         self.repeat(Replayed::new(wrap))
     }

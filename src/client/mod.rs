@@ -63,7 +63,8 @@
 //! # Where in the stack
 //!
 //! Outside of connection pools and load balancers, so that a retry may go to another server; inside of a timeout for the
-//! call as a whole, outside of one for each try. The response of a refused try is dropped unread.
+//! call as a whole, outside of one for each try. The response of a refused try is dropped unread. A call costs a clone of
+//! its head and of its body, and no lock is shared by calls.
 //!
 //! Time is tokio's, so tests may pause it.
 
