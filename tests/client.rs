@@ -245,8 +245,13 @@ async fn a_hint_that_reaches_the_deadline_is_not_waited_for() {
         let mut request = get("/");
         let deadline = Deadline::after(Duration::from_millis(left));
         request.extensions_mut().insert(deadline);
-        call(&Backpressure::new(), &server, request).await;
+        let start = Instant::now();
+        let answer = call(&Backpressure::new(), &server, request).await;
         assert_eq!(server.tries(), tries, "{left} ms");
+        // The refusal itself, and at once; not a retry that came too late to be sent.
+        let served = tries.len() == 2;
+        assert_eq!(answer.status(), if served { 200 } else { 429 });
+        assert!(served || start.elapsed().is_zero());
     }
 }
 
