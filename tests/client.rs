@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use axum::serve::ListenerExt;
 use bytes::Bytes;
 use futures_util::{FutureExt, stream};
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
@@ -790,6 +791,13 @@ async fn over_sockets_a_refused_upload_waits_and_succeeds_once_there_is_room() {
         .route("/", axum::routing::post(async |body: String| body))
         .layer(LoadShed::ratio(1.0).budget(&budget));
     let (listener, url) = bind().await;
+    let connections = Arc::new(AtomicUsize::new(0));
+    let listener = listener.tap_io({
+        let connections = Arc::clone(&connections);
+        move |_| {
+            connections.fetch_add(1, Ordering::Relaxed);
+        }
+    });
     tokio::spawn(axum::serve(listener, app).into_future());
 
     let permit = budget.try_acquire(all()).unwrap();
@@ -816,6 +824,8 @@ async fn over_sockets_a_refused_upload_waits_and_succeeds_once_there_is_room() {
     println!("waited {waited:?}");
     assert!(waited >= Duration::from_secs(1), "{waited:?}");
     assert_eq!(budget.snapshot().refused, 1);
+    // The answer that nobody read does not cost the connection.
+    assert_eq!(connections.load(Ordering::Relaxed), 1);
 }
 
 type Grpc =

@@ -33,6 +33,9 @@
 //! # }
 //! ```
 //!
+//! reqwest's client takes requests of a type of its own: `.replay(reqwest::Body::wrap)`, and between the layer and the
+//! client `.map_request(…)` with `reqwest::Request::try_from` and `.map_response(http::Response::<reqwest::Body>::from)`.
+//!
 //! # What it does
 //!
 //! - **Waits as told, and tries again.** `Retry-After` (seconds or a date), `retry-after-ms`, and gRPC's
