@@ -62,6 +62,8 @@
 //!
 //! # Features
 //!
+//! - `client`: a layer for outgoing calls that does what refusals ask for, module `client`. It brings `tower` (its retry)
+//!   and `httpdate`.
 //! - `lab`: the judge of control laws, module `lab`. It makes tokio's clock one that can be paused, which is slower to read:
 //!   for tests and benches.
 //!
@@ -73,6 +75,8 @@
 //! 1.85, as tokio's. Raising it is a minor release.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "client")]
+pub mod client;
 pub mod control;
 #[cfg(feature = "lab")]
 pub mod lab;

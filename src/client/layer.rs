@@ -1,0 +1,262 @@
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderName, HeaderValue, request::Parts};
+use tower::retry::budget::Budget;
+use tower_layer::Layer;
+
+use super::{
+    backoff::Backoff,
+    deadline::{self, Deadline, GRPC_TIMEOUT},
+    not_sent::NotSent,
+    random::Random,
+    repeat::{Cloned, Once, Replayed},
+    replay::Replay,
+    retry_budget::{RetryBudget, Share},
+    service::BackpressureService,
+    throttle::Throttle,
+};
+use crate::{
+    invalid::{InvalidSetting, expect_valid},
+    refuse::grpc_content_type,
+    threshold::Criticality,
+};
+
+/// A [`Layer`] for outgoing calls that does what a server under load asks for: see the [module](super).
+///
+/// One value is one budget of retries and one throttle, however often it is applied or cloned: use one for each server,
+/// or for each set of servers that stand in for each other.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Backpressure<C = Cloned> {
+    settings: Arc<Settings>,
+    repeat: C,
+}
+
+/// What all services of one layer share.
+#[derive(Clone, Debug)]
+#[allow(
+    unnameable_types,
+    reason = "it shows in the type of the future, and is of no use to anyone"
+)]
+pub struct Settings {
+    pub(super) retries: u32,
+    pub(super) patience: Duration,
+    pub(super) backoff: Backoff,
+    pub(super) retry_budget: RetryBudget,
+    pub(super) throttle: Option<Arc<Throttle>>,
+    pub(super) random: Arc<Random>,
+    deadline_header: HeaderName,
+    criticality_header: HeaderName,
+}
+
+impl Backpressure {
+    /// With all settings as their methods state them, for request bodies that are [`Clone`].
+    /// [`replay`](Self::replay) and [`once`](Self::once) are for others.
+    pub fn new() -> Self {
+        Self {
+            settings: Arc::new(Settings::default()),
+            repeat: Cloned,
+        }
+    }
+}
+
+impl Default for Backpressure {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<C> Backpressure<C> {
+    /// For request bodies that are not [`Clone`]: they are kept while they are sent, up to 256 KiB. What is longer, or
+    /// has not come to its end when the refusal comes, is not retried.
+    ///
+    /// `wrap` makes a body of the same type again: `tonic::body::Body::new`, `axum::body::Body::new`,
+    /// `reqwest::Body::wrap`, http-body-util's `BoxBody::new`.
+    pub fn replay<B>(self, wrap: fn(Replay<B>) -> B) -> Backpressure<Replayed<B>> {
+        self.repeat(Replayed::new(wrap))
+    }
+
+    /// Without retries, and so for any request body.
+    pub fn once(self) -> Backpressure<Once> {
+        self.repeat(Once)
+    }
+
+    /// How often one call is retried, by default up to twice (SRE book, chapter 21: three tries). 0 is never.
+    pub fn retries(self, retries: u32) -> Self {
+        self.with(|settings| settings.retries = retries)
+    }
+
+    /// The longest wait before a retry, by default 10 seconds. If it would take longer, or longer than the
+    /// [`Deadline`] leaves, the refusal is returned at once, as it is.
+    pub fn patience(self, patience: Duration) -> Self {
+        self.with(|settings| settings.patience = patience)
+    }
+
+    /// How long to wait where the server did not say: a random part of `base` before the first retry, of twice as much
+    /// before the second, and so on up to `most`. By default 0.1 seconds, up to 10.
+    ///
+    /// # Panics
+    ///
+    /// If `base` is zero, or more than `most`. [`try_backoff`](Self::try_backoff) returns an error instead.
+    #[track_caller]
+    pub fn backoff(self, base: Duration, most: Duration) -> Self {
+        expect_valid(self.try_backoff(base, most))
+    }
+
+    /// [`backoff`](Self::backoff) for values that come from configuration.
+    ///
+    /// # Errors
+    ///
+    /// If `base` is zero, or more than `most`.
+    pub fn try_backoff(self, base: Duration, most: Duration) -> Result<Self, InvalidSetting> {
+        let backoff = Backoff::try_new(base, most)?;
+        Ok(self.with(|settings| settings.backoff = backoff))
+    }
+
+    /// How many retries there may be for each call, over all calls: by default 0.1. The first ten are lent, and paid back
+    /// before more are earned; at most a hundred are saved up.
+    ///
+    /// # Panics
+    ///
+    /// If `share` is not more than 0 and at most 1. [`try_retry_budget`](Self::try_retry_budget) returns an error
+    /// instead.
+    #[track_caller]
+    pub fn retry_budget(self, share: f64) -> Self {
+        expect_valid(self.try_retry_budget(share))
+    }
+
+    /// [`retry_budget`](Self::retry_budget) for a value that comes from configuration.
+    ///
+    /// # Errors
+    ///
+    /// If `share` is not more than 0 and at most 1.
+    pub fn try_retry_budget(self, share: f64) -> Result<Self, InvalidSetting> {
+        Share::try_new(share).map(|share| self.with_retry_budget(share))
+    }
+
+    /// A budget of one's own, such as tower's `TpsBudget`. Each call deposits once, each retry withdraws once.
+    pub fn with_retry_budget(self, budget: impl Budget + Send + Sync + 'static) -> Self {
+        self.with(|settings| settings.retry_budget = RetryBudget::new(budget))
+    }
+
+    /// The K of the throttle, by default 2: how many requests are sent for each one that the server accepts. Nearer to 1
+    /// the server sees fewer of the calls that it would refuse, and the client learns later that it would take them.
+    ///
+    /// # Panics
+    ///
+    /// If `k` is not a number of at least 1. [`try_throttle`](Self::try_throttle) returns an error instead.
+    #[track_caller]
+    pub fn throttle(self, k: f64) -> Self {
+        expect_valid(self.try_throttle(k))
+    }
+
+    /// [`throttle`](Self::throttle) for a value that comes from configuration.
+    ///
+    /// # Errors
+    ///
+    /// If `k` is not a number of at least 1.
+    pub fn try_throttle(self, k: f64) -> Result<Self, InvalidSetting> {
+        let throttle = Throttle::try_new(k)?;
+        Ok(self.with(|settings| settings.throttle = Some(Arc::new(throttle))))
+    }
+
+    /// Sends every call, however many are refused.
+    pub fn without_throttle(self) -> Self {
+        self.with(|settings| settings.throttle = None)
+    }
+
+    /// Where an HTTP call says how many milliseconds its [`Deadline`] leaves. By default
+    /// `x-envoy-expected-rq-timeout-ms`, as Envoy tells those behind it. gRPC has `grpc-timeout`.
+    pub fn deadline_header(self, name: HeaderName) -> Self {
+        self.with(|settings| settings.deadline_header = name)
+    }
+
+    /// Where a call says how much it matters, if it has a [`Criticality`] in its extensions: as `SHEDDABLE`,
+    /// `SHEDDABLE_PLUS`, `CRITICAL` or `CRITICAL_PLUS`. By default `x-criticality`; there is no standard.
+    pub fn criticality_header(self, name: HeaderName) -> Self {
+        self.with(|settings| settings.criticality_header = name)
+    }
+
+    /// Makes back-off and throttle draw the same numbers each time.
+    pub fn seed(self, seed: u64) -> Self {
+        self.with(|settings| settings.random = Arc::new(Random::seeded(seed)))
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(Arc::make_mut(&mut self.settings));
+        self
+    }
+
+    fn repeat<D>(self, repeat: D) -> Backpressure<D> {
+        Backpressure {
+            settings: self.settings,
+            repeat,
+        }
+    }
+}
+
+impl<S, C: Clone> Layer<S> for Backpressure<C> {
+    type Service = BackpressureService<S, C>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        BackpressureService::new(inner, self.repeat.clone(), Arc::clone(&self.settings))
+    }
+}
+
+impl Settings {
+    /// Whether to send a call that was retried so often already.
+    pub(super) fn admit(&self, retries: u32, deadline: Option<Deadline>) -> Result<(), NotSent> {
+        if deadline.is_some_and(|deadline| deadline.left().is_zero()) {
+            return Err(NotSent::DeadlineExceeded);
+        }
+        // The server has asked for the retries, and their budget bounds them.
+        let throttle = self.throttle.as_ref().filter(|_| retries == 0);
+        if throttle.is_some_and(|throttle| throttle.refuses(&self.random)) {
+            return Err(NotSent::Throttled);
+        }
+        Ok(())
+    }
+
+    /// Writes what the server is told about a call.
+    pub(super) fn pass_on(&self, head: &mut Parts, deadline: Option<Deadline>) {
+        if let Some(left) = deadline.map(Deadline::left) {
+            let (name, value) = match grpc_content_type(&head.headers) {
+                Some(_) => (GRPC_TIMEOUT, deadline::to_grpc(left)),
+                None => (
+                    self.deadline_header.clone(),
+                    deadline::to_milliseconds(left),
+                ),
+            };
+            head.headers.insert(name, value);
+        }
+        if let Some(criticality) = head.extensions.get::<Criticality>() {
+            let name = self.criticality_header.clone();
+            head.headers.insert(name, class(*criticality));
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            retries: 2,
+            patience: Duration::from_secs(10),
+            backoff: Backoff::default(),
+            retry_budget: RetryBudget::new(expect_valid(Share::try_new(0.1))),
+            throttle: Some(Arc::new(expect_valid(Throttle::try_new(2.0)))),
+            random: Arc::default(),
+            deadline_header: HeaderName::from_static("x-envoy-expected-rq-timeout-ms"),
+            criticality_header: HeaderName::from_static("x-criticality"),
+        }
+    }
+}
+
+/// The SRE book's names.
+fn class(criticality: Criticality) -> HeaderValue {
+    HeaderValue::from_static(match criticality {
+        Criticality::Sheddable => "SHEDDABLE",
+        Criticality::SheddablePlus => "SHEDDABLE_PLUS",
+        Criticality::Critical => "CRITICAL",
+        Criticality::CriticalPlus => "CRITICAL_PLUS",
+    })
+}
