@@ -1,6 +1,5 @@
 use std::{
-    fmt, mem,
-    panic::{AssertUnwindSafe, catch_unwind},
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -8,13 +7,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use tower_layer::Layer;
 
 use crate::{
     budget::{Budget, Mode, Place, Refused},
     control::Outcome,
     handle::Handle,
+    head::lend,
     invalid::{InvalidSetting, expect_valid},
     measure::Measure,
     outcome::{self, Classify},
@@ -68,23 +68,10 @@ trait ByHead: Fn(&Request<()>) -> Threshold + Send + Sync {}
 impl<F: Fn(&Request<()>) -> Threshold + Send + Sync> ByHead for F {}
 
 impl Decide {
-    /// The closure sees the request's own head, lent to it for as long as it runs.
     fn threshold<B>(&self, request: &mut Request<B>) -> Threshold {
-        let mut head = Request::new(());
-        swap_heads(request, &mut head);
         // A bug in a closure is no reason to refuse.
-        let decided = catch_unwind(AssertUnwindSafe(|| self.0(&head)));
-        swap_heads(request, &mut head);
-        decided.unwrap_or(Threshold::NEVER)
+        lend(request, |head| self.0(head)).unwrap_or(Threshold::NEVER)
     }
-}
-
-fn swap_heads<A, B>(one: &mut Request<A>, other: &mut Request<B>) {
-    mem::swap(one.method_mut(), other.method_mut());
-    mem::swap(one.uri_mut(), other.uri_mut());
-    mem::swap(one.version_mut(), other.version_mut());
-    mem::swap(one.headers_mut(), other.headers_mut());
-    mem::swap(one.extensions_mut(), other.extensions_mut());
 }
 
 impl LoadShed {
@@ -183,7 +170,10 @@ impl LoadShed {
 
     /// Writes the answer to a refused HTTP request, in place of the status, the headers and the body of this layer.
     /// Nothing is added to it but the [`Shed`] in its extensions. If the closure panics, the layer's own answer goes
-    /// out.
+    /// out. A refused gRPC call is answered as the protocol asks, and the closure is not.
+    ///
+    /// See [`on_shed_with`](Self::on_shed_with) for an answer that depends on the request. Of the two, the one that is
+    /// set last counts.
     ///
     /// ```
     /// use http::Response;
@@ -200,6 +190,30 @@ impl LoadShed {
     pub fn on_shed(
         self,
         on_shed: impl Fn(&Shed) -> Response<Bytes> + Send + Sync + 'static,
+    ) -> Self {
+        self.on_shed_with(move |_, shed| Some(on_shed(shed)))
+    }
+
+    /// [`on_shed`](Self::on_shed) for an answer that depends on the request: one from a cache, or one that costs less.
+    /// `None` leaves it to the layer.
+    ///
+    /// The head is the request without its body. The closure runs within the refusal: it should do little, and wait for
+    /// nothing. What it answers is not counted against the budget.
+    ///
+    /// ```
+    /// use http::{Method, Response};
+    /// use loadshed::LoadShed;
+    ///
+    /// let shed = LoadShed::ratio(0.85).on_shed_with(|head, _| match head.uri().path() {
+    ///     "/suggestions" if head.method() == Method::GET => Some(Response::new("[]".into())),
+    ///     _ => None,
+    /// });
+    /// ```
+    ///
+    /// The example `last_good` answers with the last good response for the path, where there is one.
+    pub fn on_shed_with(
+        self,
+        on_shed: impl Fn(&Request<()>, &Shed) -> Option<Response<Bytes>> + Send + Sync + 'static,
     ) -> Self {
         self.with(|settings| settings.answers.set_on_shed(on_shed))
     }
@@ -295,8 +309,8 @@ impl Settings {
         self.budget.admit(threshold, mode)
     }
 
-    /// The answer to a refused request with these headers.
-    pub(crate) fn refuse(&self, request: &HeaderMap) -> Response<Bytes> {
+    /// The answer to a refused request. It may take of the head what it needs.
+    pub(crate) fn refuse<B>(&self, request: &mut Request<B>) -> Response<Bytes> {
         let shed = self.budget.shed(self.retry_after);
         self.answers.answer(request, shed)
     }

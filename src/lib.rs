@@ -81,6 +81,7 @@ mod body;
 mod budget;
 mod future;
 mod handle;
+mod head;
 mod invalid;
 mod layer;
 mod measure;

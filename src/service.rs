@@ -106,12 +106,12 @@ impl<S> LoadShedService<S> {
 
     /// Answers at once. What is left of the request is read after.
     #[cold]
-    fn refuse<B>(&self, request: Request<B>) -> ResponseFuture<S, B>
+    fn refuse<B>(&self, mut request: Request<B>) -> ResponseFuture<S, B>
     where
         S: Service<Request<B>>,
         B: Body + Send + 'static,
     {
-        let response = self.settings.refuse(request.headers());
+        let response = self.settings.refuse(&mut request);
         // A client that asked whether to send its body is told not to. To read it would be to ask for it.
         if !request.headers().contains_key(EXPECT) {
             drain(request.into_body());

@@ -4,19 +4,13 @@ mod drain;
 mod grpc;
 mod http;
 
-use std::{
-    fmt,
-    io::Write,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, io::Write, sync::Arc, time::Duration};
 
-use ::http::{HeaderMap, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
+use ::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
 use bytes::Bytes;
 
 pub(crate) use self::{drain::drain, grpc::STATUS as GRPC_STATUS};
-use crate::{invalid::InvalidSetting, shed::Shed};
+use crate::{head::lend, invalid::InvalidSetting, shed::Shed};
 
 /// How refusals are answered.
 #[derive(Clone)]
@@ -26,7 +20,7 @@ pub(crate) struct Answers {
     on_shed: Option<OnShed>,
 }
 
-type OnShed = Arc<dyn Fn(&Shed) -> Response<Bytes> + Send + Sync>;
+type OnShed = Arc<dyn Fn(&Request<()>, &Shed) -> Option<Response<Bytes>> + Send + Sync>;
 
 impl Answers {
     pub(crate) fn set_status(&mut self, status: StatusCode) -> Result<(), InvalidSetting> {
@@ -41,27 +35,30 @@ impl Answers {
 
     pub(crate) fn set_on_shed(
         &mut self,
-        on_shed: impl Fn(&Shed) -> Response<Bytes> + Send + Sync + 'static,
+        on_shed: impl Fn(&Request<()>, &Shed) -> Option<Response<Bytes>> + Send + Sync + 'static,
     ) {
         self.on_shed = Some(Arc::new(on_shed));
     }
 
-    /// The answer to a request with these headers.
-    pub(crate) fn answer(&self, request: &HeaderMap, shed: Shed) -> Response<Bytes> {
-        let mut response = match grpc_content_type(request) {
-            Some(content_type) => grpc::response(content_type.clone(), &shed),
+    pub(crate) fn answer<B>(&self, request: &mut Request<B>, shed: Shed) -> Response<Bytes> {
+        let mut response = match take_grpc_content_type(request.headers_mut()) {
+            Some(content_type) => grpc::response(content_type, &shed),
             None => self
-                .written_by_the_user(&shed)
+                .written_by_the_user(request, &shed)
                 .unwrap_or_else(|| http::response(self.status, self.problem.clone(), &shed)),
         };
         response.extensions_mut().insert(shed);
         response
     }
 
-    /// `None` if there is no `on_shed`, or it panics: a bug in the answer must not cost the caller the hint.
-    fn written_by_the_user(&self, shed: &Shed) -> Option<Response<Bytes>> {
+    /// `None` if it is left to the layer, or `on_shed` panics: a bug in the answer must not cost the caller the hint.
+    fn written_by_the_user<B>(
+        &self,
+        request: &mut Request<B>,
+        shed: &Shed,
+    ) -> Option<Response<Bytes>> {
         let on_shed = self.on_shed.as_ref()?;
-        catch_unwind(AssertUnwindSafe(|| on_shed(shed))).ok()
+        lend(request, |head| on_shed(head, shed)).flatten()
     }
 }
 
@@ -93,6 +90,12 @@ pub(crate) fn grpc_content_type(headers: &HeaderMap) -> Option<&HeaderValue> {
     let is_grpc = start.eq_ignore_ascii_case(GRPC)
         && matches!(rest.first(), None | Some(b'+' | b'-' | b';' | b' '));
     is_grpc.then_some(value)
+}
+
+/// Taken, as nobody asks for it again, and as the clone of a value that is its own owner is an allocation.
+fn take_grpc_content_type(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    grpc_content_type(headers)?;
+    headers.remove(CONTENT_TYPE)
 }
 
 /// The hint in whole units, rounded up: nobody is told to come back too early, and never 0.

@@ -268,6 +268,14 @@ fn p17_a_refusal_allocates_at_most_8_times() {
         at_most_8(allocations(written.layer(bare()), || get("/")), "on_shed"),
         200
     );
+    let by_head = full.clone().on_shed_with(|head, _| {
+        let kept = Response::new(Bytes::from_static(b"kept"));
+        (head.uri().path() == "/").then_some(kept)
+    });
+    assert_eq!(
+        at_most_8(allocations(by_head.layer(bare()), || get("/")), "by head"),
+        200
+    );
     let decided = full.clone().threshold(|_| all());
     assert_eq!(
         at_most_8(allocations(decided.layer(bare()), || get("/")), "closure"),

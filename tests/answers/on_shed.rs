@@ -1,6 +1,10 @@
 //! Promises 18 and 19: the answer in the words of the user, and the reason that is with every one.
 
-use std::{sync::Arc, sync::Mutex, task::Poll, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Response, StatusCode, Version};
@@ -107,12 +111,61 @@ fn p19_when_on_shed_panics_the_layers_own_answer_goes_out_with_the_reason() {
     let shed = shed
         .status(StatusCode::SERVICE_UNAVAILABLE)
         .on_shed(|_| panic_on_purpose());
-    for _ in 0..3 {
-        let response = refusal(&shed, get("/"));
+    let by_head = shed.clone().on_shed_with(|_, _| panic_on_purpose());
+    for shed in [&shed, &by_head] {
+        let response = refusal(shed, get("/"));
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert!(response.extensions().get::<Shed>().is_some());
         assert!(header(&response, "retry-after").parse::<u32>().unwrap() >= 1);
         json(&text(response), StatusCode::SERVICE_UNAVAILABLE);
     }
     assert_eq!(shed.handle().budget().in_flight(), 1);
+}
+
+#[test]
+fn p18_an_answer_may_depend_on_the_request_or_be_left_to_the_layer() {
+    let (shed, _held) = full();
+    let shed = shed.on_shed_with(|head, shed| {
+        assert_eq!(head.headers()["x-one"], "1");
+        let cached = Response::builder()
+            .header("age", shed.retry_after().as_secs())
+            .extension(*head.extensions().get::<&str>()?);
+        let body = format!("{} {}", head.method(), head.uri().path());
+        Some(cached.body(body.into()).unwrap())
+    });
+    let request = |extension: Option<&'static str>| {
+        let mut request = get("/kept?of=1");
+        request.headers_mut().insert("x-one", "1".parse().unwrap());
+        extension.map(|extension| request.extensions_mut().insert(extension));
+        request
+    };
+    let response = refusal(&shed, request(Some("from the request")));
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.headers().len(), 1);
+    assert_eq!(response.extensions().get(), Some(&"from the request"));
+    assert!(response.extensions().get::<Shed>().is_some());
+    assert_eq!(text(response), "GET /kept");
+
+    let response = refusal(&shed, request(None));
+    assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert!(header(&response, "retry-after").parse::<u32>().unwrap() >= 1);
+    // A served answer in place of a refusal is a refusal for the budget.
+    assert_eq!(shed.handle().budget().snapshot().refused, 2);
+}
+
+#[test]
+fn p18_of_the_two_ways_to_write_the_answer_the_last_one_counts() {
+    let (shed, _held) = full();
+    let status = |shed: &LoadShed| refusal(shed, get("/")).status();
+    let one = shed.on_shed(|_| with_status(503));
+    let other = one.clone().on_shed_with(|_, _| Some(with_status(420)));
+    assert_eq!(status(&one), 503);
+    assert_eq!(status(&other), 420);
+    assert_eq!(status(&other.clone().on_shed(|_| with_status(503))), 503);
+    assert_eq!(status(&other.on_shed_with(|_, _| None)), 429);
+}
+
+fn with_status(status: u16) -> Response<Bytes> {
+    let response = Response::builder().status(status);
+    response.body(Bytes::new()).unwrap()
 }
