@@ -33,8 +33,6 @@ use tokio::{
     sync::{Notify, mpsc},
     time::timeout,
 };
-use tonic::Code;
-use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tower::{Layer, Service, service_fn};
 
 use support::all;
@@ -432,65 +430,4 @@ async fn p06_of_four_requests_on_four_connections_to_two_routes_one_runs_under_a
         assert_eq!(most.load(Ordering::SeqCst), 1);
         until(|| budget.in_flight() == 0).await;
     }
-}
-
-/// tonic's own health service behind the layer.
-async fn health(shed: LoadShed) -> HealthClient<tonic::transport::Channel> {
-    let (_, service) = tonic_health::server::health_reporter();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let server = tonic::transport::Server::builder()
-        .layer(shed)
-        .add_service(service);
-    tokio::spawn(server.serve_with_incoming(tonic::transport::server::TcpIncoming::from(listener)));
-    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
-    HealthClient::new(soon(endpoint.connect()).await.unwrap())
-}
-
-#[tokio::test]
-async fn p18_a_refused_tonic_client_sees_resource_exhausted_and_when_to_come_back() {
-    let budget = Budget::fixed(1);
-    let mut client = health(LoadShed::ratio(1.0).budget(&budget)).await;
-    let ask = HealthCheckRequest::default;
-    soon(client.check(ask())).await.expect("there is room");
-    until(|| budget.in_flight() == 0).await;
-
-    let held = budget.try_acquire(all()).unwrap();
-    for status in [
-        soon(client.check(ask())).await.unwrap_err(),
-        soon(client.watch(ask())).await.unwrap_err(),
-    ] {
-        assert_eq!(status.code(), Code::ResourceExhausted);
-        assert!(!status.message().is_empty());
-        let pushback = status
-            .metadata()
-            .get("grpc-retry-pushback-ms")
-            .expect("a hint");
-        assert!(pushback.to_str().unwrap().parse::<u32>().unwrap() > 0);
-    }
-    drop(held);
-    soon(client.check(ask()))
-        .await
-        .expect("there is room again");
-}
-
-#[tokio::test]
-async fn p04_a_grpc_stream_holds_its_place_until_it_ends() {
-    let budget = Budget::fixed(1);
-    let mut client = health(LoadShed::ratio(1.0).budget(&budget)).await;
-    let mut stream = soon(client.watch(HealthCheckRequest::default()))
-        .await
-        .unwrap()
-        .into_inner();
-    assert!(soon(stream.message()).await.unwrap().is_some());
-    assert_eq!(budget.in_flight(), 1);
-    let refused = soon(client.check(HealthCheckRequest::default()))
-        .await
-        .unwrap_err();
-    assert_eq!(refused.code(), Code::ResourceExhausted);
-    drop(stream);
-    until(|| budget.in_flight() == 0).await;
-    soon(client.check(HealthCheckRequest::default()))
-        .await
-        .unwrap();
 }

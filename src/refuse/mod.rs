@@ -3,6 +3,7 @@
 mod drain;
 mod grpc;
 mod http;
+mod retry_info;
 
 use std::{fmt, io::Write, sync::Arc, time::Duration};
 

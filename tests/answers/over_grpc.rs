@@ -1,11 +1,13 @@
 //! Promise 18: the answer over gRPC.
 
-use std::task::Poll;
+use std::{task::Poll, time::Duration};
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body::Body;
 use loadshed::Shed;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
 
 use super::{full, grpc, header, refusal};
 
@@ -26,6 +28,7 @@ fn p18_a_refused_grpc_call_is_trailers_only_with_resource_exhausted() {
             "application/grpc-web",
             "application/grpc-web+proto",
             "application/grpc-web-text",
+            "application/grpc-web-text+proto",
             "application/GRPC",
         ] {
             let mut response = refusal(&shed, grpc(content_type));
@@ -44,6 +47,14 @@ fn p18_a_refused_grpc_call_is_trailers_only_with_resource_exhausted() {
                 pushback.parse::<u32>().unwrap() > 0 && !pushback.starts_with(['0', '+']),
                 "{pushback}"
             );
+            let retry_info = ErrorDetails::with_retry_info(Some(Duration::from_millis(
+                pushback.parse().unwrap(),
+            )));
+            let status = Status::with_error_details(Code::ResourceExhausted, message, retry_info);
+            let expected = status.into_http::<()>();
+            let details = "grpc-status-details-bin";
+            assert_eq!(response.headers()[details], expected.headers()[details]);
+            assert_eq!(response.headers().len(), 5);
             assert!(response.extensions().get::<Shed>().is_some());
             assert!(!response.headers().contains_key(http::header::RETRY_AFTER));
             // END_STREAM is on the headers only if the body says at once that it is at its end.
