@@ -18,7 +18,7 @@ use crate::{
     invalid::{InvalidSetting, expect_valid},
     measure::Measure,
     outcome::{self, Classify},
-    refuse::Answers,
+    refuse::{Answers, Drain},
     retry_after::RetryAfter,
     service::LoadShedService,
     shed::Shed,
@@ -56,6 +56,7 @@ pub(crate) struct Settings {
     dry_run: AtomicBool,
     retry_after: RetryAfter,
     answers: Answers,
+    drain: Drain,
     measure: Measure,
     classify: Option<Classify>,
 }
@@ -109,6 +110,7 @@ impl LoadShed {
                 dry_run: AtomicBool::new(false),
                 retry_after: RetryAfter::default(),
                 answers: Answers::default(),
+                drain: Drain::default(),
                 measure: Measure::default(),
                 classify: None,
             }),
@@ -218,6 +220,12 @@ impl LoadShed {
         self.with(|settings| settings.answers.set_on_shed(on_shed))
     }
 
+    /// How much of a refused upload is read after the answer, so that its sender sees the answer and not a reset. By
+    /// default up to 64 MiB, for up to 60 s in all and 5 s without a byte, 256 uploads at once in the process.
+    pub fn drain(self, drain: Drain) -> Self {
+        self.with(|settings| settings.drain = drain)
+    }
+
     /// Takes the same decisions and counts them, and refuses nothing. What would have been refused runs uncounted, so
     /// that what is decided next is what would be decided then.
     pub fn dry_run(self, dry_run: bool) -> Self {
@@ -322,6 +330,10 @@ impl Settings {
         decided.unwrap_or_else(|| outcome::of_head(response))
     }
 
+    pub(crate) fn drain(&self) -> Drain {
+        self.drain
+    }
+
     pub(crate) fn measure(&self) -> Measure {
         self.measure
     }
@@ -354,6 +366,7 @@ impl Clone for Settings {
             dry_run: AtomicBool::new(self.dry_run()),
             retry_after: self.retry_after,
             answers: self.answers.clone(),
+            drain: self.drain,
             measure: self.measure,
             classify: self.classify.clone(),
         }
@@ -370,6 +383,7 @@ impl fmt::Debug for Settings {
             .field("dry_run", &self.dry_run())
             .field("retry_after", &self.retry_after)
             .field("answers", &self.answers)
+            .field("drain", &self.drain)
             .field("measure", &self.measure)
             .field("outcome", &self.classify.is_some())
             .finish()

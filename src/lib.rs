@@ -103,6 +103,7 @@ pub use self::{
     invalid::InvalidSetting,
     layer::LoadShed,
     measure::Measure,
+    refuse::Drain,
     retry_after::RetryAfter,
     service::LoadShedService,
     shed::{Reason, Shed},

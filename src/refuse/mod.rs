@@ -10,7 +10,8 @@ use std::{fmt, io::Write, sync::Arc, time::Duration};
 use ::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
 use bytes::Bytes;
 
-pub(crate) use self::{drain::drain, grpc::STATUS as GRPC_STATUS};
+pub use self::drain::Drain;
+pub(crate) use self::grpc::STATUS as GRPC_STATUS;
 use crate::{head::lend, invalid::InvalidSetting, shed::Shed};
 
 /// How refusals are answered.

@@ -1,8 +1,16 @@
 //! Promise 17: what a refusal costs.
 
 use std::{
-    convert::Infallible, future::Ready, future::ready, sync::Arc, sync::atomic::AtomicBool,
-    sync::atomic::Ordering, sync::mpsc, task::Context, task::Poll, thread, time::Duration,
+    convert::Infallible,
+    future::{Ready, ready},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    task::{Context, Poll},
+    thread,
+    time::Duration,
 };
 
 use bytes::Bytes;

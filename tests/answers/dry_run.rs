@@ -1,15 +1,19 @@
 //! Promise 22: the dry run.
 
-use std::{sync::Arc, sync::Mutex, time::Duration};
-
-use crate::support::{
-    Broken, Law, Req, Scripted, Step, all, answer, caught, get, holding, is_refused, run,
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
 };
+
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use loadshed::{Budget, LoadShed, Threshold};
 use proptest::prelude::*;
 use tower::{Layer, Service};
+
+use crate::support::{
+    Broken, Law, Req, Scripted, Step, all, answer, caught, get, holding, is_refused, run,
+};
 
 #[derive(Clone, Copy, Debug)]
 enum Stack {

@@ -1,19 +1,27 @@
 //! Promise 25: the machinery fails.
 
 use std::{
-    future::ready, panic, panic::AssertUnwindSafe, sync::Arc, sync::Mutex,
-    sync::atomic::AtomicUsize, sync::atomic::Ordering, sync::mpsc, thread, time::Duration,
+    future::ready,
+    panic::{self, AssertUnwindSafe},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
 };
 
-use crate::support::{
-    Broken, Law, Scripted, Step, all, answer, caught, get, holding, is_refused, panic_on_purpose,
-    quiet, run,
-};
 use bytes::Bytes;
 use http::{Request, Response, Version};
 use http_body_util::Full;
 use loadshed::{Budget, LoadShed, LoadShedService};
 use tower::{Layer, Service, service_fn};
+
+use crate::support::{
+    Broken, Law, Scripted, Step, all, answer, caught, get, holding, is_refused, panic_on_purpose,
+    quiet, run,
+};
 
 #[test]
 fn p25_a_request_whose_threshold_panics_is_served_as_never_to_be_shed() {
