@@ -172,7 +172,8 @@ impl LoadShed {
 
     /// Writes the answer to a refused HTTP request, in place of the status, the headers and the body of this layer.
     /// Nothing is added to it but the [`Shed`] in its extensions. If the closure panics, the layer's own answer goes
-    /// out. A refused gRPC call is answered as the protocol asks, and the closure is not.
+    /// out. For a `HEAD` request the length of the body goes out, and not the body. A refused gRPC call is answered as
+    /// that protocol asks, without the closure.
     ///
     /// See [`on_shed_with`](Self::on_shed_with) for an answer that depends on the request. Of the two, the one that is
     /// set last counts.

@@ -310,6 +310,116 @@ async fn p18_a_connection_is_used_again_after_a_refusal_whose_request_body_had_a
 }
 
 #[tokio::test]
+async fn p17_a_connection_is_used_again_once_the_rest_of_a_refused_upload_has_come() {
+    const LENGTH: usize = 200_000;
+    let (server, _held) = Server::start_full().await;
+    let data = "x".repeat(LENGTH);
+    let chunked = format!("{LENGTH:x}\r\n{data}\r\n0\r\nx-trailer: 1\r\n\r\n");
+    let length = format!("content-length: {LENGTH}");
+    for (framing, body) in [
+        (length.as_str(), &data),
+        ("transfer-encoding: chunked", &chunked),
+    ] {
+        let mut client = server.http1().await;
+        for _ in 0..3 {
+            let head = format!("POST / HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n");
+            client.send(&head).await;
+            let head = client.head().await;
+            is_a_refusal(&head);
+            client.body(&head).await;
+            client.send(body).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn p17_over_http_2_a_refused_upload_is_taken_to_its_end_and_not_reset() {
+    const PIECES: usize = 64;
+    let (server, _held) = Server::start_full().await;
+    let mut client = server.http2().await;
+    for _ in 0..3 {
+        let sent = Arc::new(AtomicUsize::new(0));
+        let upload = {
+            let sent = Arc::clone(&sent);
+            // Many times the window of a stream: what is not read is not sent.
+            StreamBody::new(stream::iter((0..PIECES).map(move |_| {
+                sent.fetch_add(1, Ordering::Relaxed);
+                Ok(Frame::data(Bytes::from_static(&[0; 64 << 10])))
+            })))
+        };
+        let request = Request::post("http://a/").body(upload).unwrap();
+        let response = soon(client.send_request(request)).await.unwrap();
+        assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+        until(|| sent.load(Ordering::Relaxed) == PIECES).await;
+    }
+}
+
+#[tokio::test]
+async fn p18_who_asks_before_sending_and_does_not_wait_sees_the_429_all_the_same() {
+    let (server, _held) = Server::start_full().await;
+    let mut client = server.http1().await;
+    client
+        .send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\nexpect: 100-continue\r\n\r\ndata")
+        .await;
+    let head = client.head().await;
+    is_a_refusal(&head);
+    assert!(client.body(&head).await.ends_with("\"status\":429}"));
+}
+
+#[tokio::test]
+async fn p18_over_http_2_a_refused_head_has_the_length_and_not_the_body() {
+    let (server, _held) = Server::start_full().await;
+    let mut client = server.http2().await;
+    let mut lengths = Vec::new();
+    for (method, has_body) in [("GET", true), ("HEAD", false)] {
+        let request = Request::builder().method(method).uri("http://a/");
+        let request = request.body(Empty::new()).unwrap();
+        let response = soon(client.send_request(request)).await.unwrap();
+        assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+        lengths.push(response.headers()["content-length"].clone());
+        let body = soon(response.into_body().collect()).await.unwrap();
+        assert_eq!(!body.to_bytes().is_empty(), has_body);
+    }
+    assert_eq!(lengths[0], lengths[1]);
+}
+
+#[tokio::test]
+async fn p18_a_refused_grpc_call_is_one_block_of_headers() {
+    let (server, _held) = Server::start_full().await;
+    let mut client = server.http2().await;
+    let request = Request::post("http://a/test.Any/Call")
+        .header("content-type", "application/grpc")
+        .body(Empty::new())
+        .unwrap();
+    let response = soon(client.send_request(request)).await.unwrap();
+    assert_eq!(response.headers()["grpc-status"], "8");
+    // END_STREAM came with it: no further frame was waited for.
+    assert!(http_body::Body::is_end_stream(response.body()));
+}
+
+#[tokio::test]
+async fn p18_a_refused_grpc_web_call_over_http_1_has_all_in_its_head_and_no_body() {
+    let (server, _held) = Server::start_full().await;
+    let mut client = server.http1().await;
+    for content_type in ["application/grpc-web+proto", "application/grpc-web-text"] {
+        client
+            .send(&format!(
+                "POST /test.Any/Call HTTP/1.1\r\nhost: a\r\ncontent-type: {content_type}\r\ncontent-length: 5\r\n\r\n\0\0\0\0\0"
+            ))
+            .await;
+        let head = client.head().await;
+        assert!(head.starts_with("http/1.1 200 "), "{head}");
+        for line in [
+            &format!("content-type: {content_type}"),
+            "grpc-status: 8",
+            "content-length: 0",
+        ] {
+            assert!(head.contains(&format!("\r\n{line}\r\n")), "{head}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn p03_a_client_that_goes_away_in_the_middle_of_a_response_gives_its_permit_back() {
     let server = Server::start().await;
     for _ in 0..3 {

@@ -5,9 +5,12 @@ mod grpc;
 mod http;
 mod retry_info;
 
-use std::{fmt, io::Write, sync::Arc, time::Duration};
+use std::{fmt, io::Write, mem, sync::Arc, time::Duration};
 
-use ::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
+use ::http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
+    header::{CONTENT_LENGTH, CONTENT_TYPE},
+};
 use bytes::Bytes;
 
 pub use self::drain::Drain;
@@ -49,6 +52,9 @@ impl Answers {
                 .written_by_the_user(request, &shed)
                 .unwrap_or_else(|| http::response(self.status, self.problem.clone(), &shed)),
         };
+        if request.method() == Method::HEAD {
+            strip_body(&mut response);
+        }
         response.extensions_mut().insert(shed);
         response
     }
@@ -81,6 +87,16 @@ impl fmt::Debug for Answers {
             .field("status", &self.status)
             .field("on_shed", &self.on_shed.is_some())
             .finish_non_exhaustive()
+    }
+}
+
+/// Leaves its length. hyper does so itself over HTTP/1; over HTTP/2 it would send the body, and the client reset the
+/// stream.
+fn strip_body(response: &mut Response<Bytes>) {
+    let body = mem::take(response.body_mut());
+    let headers = response.headers_mut();
+    if !body.is_empty() && !headers.contains_key(CONTENT_LENGTH) {
+        headers.insert(CONTENT_LENGTH, number(body.len() as u64));
     }
 }
 

@@ -276,6 +276,15 @@ fn p17_a_refusal_allocates_at_most_8_times() {
         at_most_8(allocations(written.layer(bare()), || get("/")), "on_shed"),
         200
     );
+    let head = || {
+        let mut request = get("/");
+        *request.method_mut() = http::Method::HEAD;
+        request
+    };
+    assert_eq!(
+        at_most_8(allocations(full.layer(bare()), head), "HEAD"),
+        too_many
+    );
     let by_head = full.clone().on_shed_with(|head, _| {
         let kept = Response::new(Bytes::from_static(b"kept"));
         (head.uri().path() == "/").then_some(kept)

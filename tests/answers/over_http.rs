@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use http::StatusCode;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response, StatusCode, header::CONTENT_LENGTH};
 use http_body::Body;
 use loadshed::{Budget, LoadShed, RetryAfter, Shed, Threshold};
 
@@ -22,7 +23,7 @@ pub(crate) fn json(text: &str, status: StatusCode) -> BTreeMap<String, String> {
 #[test]
 fn p18_a_refusal_over_http_is_a_429_with_a_hint_that_tells_nothing_else() {
     let (shed, _held) = full();
-    for method in ["GET", "POST", "HEAD", "OPTIONS", "BREW"] {
+    for method in ["GET", "POST", "OPTIONS", "BREW"] {
         let mut request = get("/");
         *request.method_mut() = method.parse().unwrap();
         let response = refusal(&shed, request);
@@ -45,6 +46,34 @@ fn p18_a_refusal_over_http_is_a_429_with_a_hint_that_tells_nothing_else() {
             "https://iana.org/assignments/http-problem-types#quota-exceeded"
         );
         assert!(!fields["title"].is_empty());
+    }
+}
+
+#[test]
+fn p18_a_refused_head_has_the_length_and_not_the_body() {
+    let (shed, _held) = full();
+    let written = |body: &'static str, length: Option<&'static str>| {
+        let mut response = Response::new(Bytes::from_static(body.as_bytes()));
+        if let Some(length) = length {
+            let value = HeaderValue::from_static(length);
+            response.headers_mut().insert(CONTENT_LENGTH, value);
+        }
+        shed.clone().on_shed(move |_| response.clone())
+    };
+    let own = text(refusal(&shed, get("/"))).len().to_string();
+    for (shed, length) in [
+        (shed.clone(), Some(own.as_str())),
+        (written("later", None), Some("5")),
+        (written("", None), None),
+        (written("", Some("7")), Some("7")),
+        (written("later", Some("7")), Some("7")),
+    ] {
+        let mut request = get("/");
+        *request.method_mut() = Method::HEAD;
+        let response = refusal(&shed, request);
+        assert!(response.body().is_end_stream());
+        let told = response.headers().get(CONTENT_LENGTH);
+        assert_eq!(told.map(|told| told.to_str().unwrap()), length);
     }
 }
 
