@@ -1,10 +1,12 @@
 //! What a refused caller gets, what a dry run says, and what a failure costs: promises 4, 17, 18, 19, 21, 22 and 25.
 
+mod cors;
 mod cost;
 mod dry_run;
 mod errors;
 mod failures;
 mod grpc_calls;
+mod leaks;
 mod on_shed;
 mod over_grpc;
 mod over_http;
