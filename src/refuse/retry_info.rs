@@ -17,31 +17,33 @@ const TYPE: &[u8] = b"type.googleapis.com/google.rpc.RetryInfo";
 /// A status with this `message`, which has to be the one of `grpc-message`: Python's `rpc_status.from_call` raises
 /// where they differ.
 pub(super) fn details(message: &HeaderValue, milliseconds: u64) -> HeaderValue {
-    let delay = Message::new()
+    let delay = Message::<20>::new()
         .number(1, milliseconds / 1_000)
         .number(2, milliseconds % 1_000 * 1_000_000);
-    let retry_info = Message::new().field(1, delay.bytes());
-    let any = Message::new().field(1, TYPE).field(2, retry_info.bytes());
-    let status = Message::new()
+    let retry_info = Message::<22>::new().field(1, delay.bytes());
+    let any = Message::<66>::new()
+        .field(1, TYPE)
+        .field(2, retry_info.bytes());
+    let status = Message::<MOST>::new()
         .number(1, CODE)
         .field(2, message.as_bytes())
         .field(3, any.bytes());
-    base64(status.bytes())
+    base64(&status)
 }
 
-/// More than the longest: 33 bytes of message, and 63 of the rest.
-const MOST: usize = 127;
+/// More than the longest status, which has 33 bytes of message and 66 of the rest. A multiple of 3, for base64.
+const MOST: usize = 126;
 
-/// A message of protobuf's wire format. As it has at most [`MOST`] bytes, any length in it is one byte.
-struct Message {
-    bytes: [u8; MOST],
+/// A message of protobuf's wire format, of at most `N` bytes, and so few that any length in it is one byte.
+struct Message<const N: usize> {
+    bytes: [u8; N],
     len: usize,
 }
 
-impl Message {
+impl<const N: usize> Message<N> {
     fn new() -> Self {
         Self {
-            bytes: [0; MOST],
+            bytes: [0; N],
             len: 0,
         }
     }
@@ -53,46 +55,42 @@ impl Message {
     /// A number in groups of seven bits, the lowest first. A zero is left out.
     fn number(mut self, field: u8, mut value: u64) -> Self {
         if value > 0 {
-            self.push(field << 3);
+            self.push(&[field << 3]);
             while value >= 0x80 {
-                self.push(value as u8 | 0x80);
+                self.push(&[value as u8 | 0x80]);
                 value >>= 7;
             }
-            self.push(value as u8);
+            self.push(&[value as u8]);
         }
         self
     }
 
     /// A text or a message.
     fn field(mut self, field: u8, value: &[u8]) -> Self {
-        self.push(field << 3 | 2);
-        self.push(value.len() as u8);
-        value.iter().for_each(|byte| self.push(*byte));
+        self.push(&[field << 3 | 2, value.len() as u8]);
+        self.push(value);
         self
     }
 
-    fn push(&mut self, byte: u8) {
-        self.bytes[self.len] = byte;
-        self.len += 1;
+    fn push(&mut self, bytes: &[u8]) {
+        let end = self.len + bytes.len();
+        self.bytes[self.len..end].copy_from_slice(bytes);
+        self.len = end;
     }
 }
 
 /// Without padding, as gRPC asks for in a header whose name ends in `-bin`.
-fn base64(bytes: &[u8]) -> HeaderValue {
+fn base64(message: &Message<MOST>) -> HeaderValue {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = [0; MOST.div_ceil(3) * 4];
-    let mut len = 0;
-    for chunk in bytes.chunks(3) {
-        let mut bits = [0; 4];
-        bits[..chunk.len()].copy_from_slice(chunk);
-        let bits = u32::from_be_bytes(bits);
-        // A byte is a digit and a third.
-        for digit in 0..=chunk.len() {
-            text[len] = DIGITS[(bits >> (26 - 6 * digit)) as usize & 63];
-            len += 1;
-        }
+    let mut text = [[0; 4]; MOST / 3];
+    let threes = message.bytes.chunks_exact(3).take(message.len.div_ceil(3));
+    for (four, three) in text.iter_mut().zip(threes) {
+        let bits = u32::from_be_bytes([0, three[0], three[1], three[2]]);
+        *four = [18, 12, 6, 0].map(|shift| DIGITS[(bits >> shift) as usize & 63]);
     }
-    HeaderValue::from_bytes(&text[..len]).expect("base64 is of visible ASCII")
+    // A byte is a digit and a third.
+    let digits = (message.len * 4).div_ceil(3);
+    HeaderValue::from_bytes(&text.as_flattened()[..digits]).expect("base64 is of visible ASCII")
 }
 
 #[cfg(test)]
