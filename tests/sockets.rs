@@ -26,7 +26,7 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
-use loadshed::{Budget, LoadShed, Permit};
+use loadshed::{Budget, Drain, LoadShed, Permit};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -103,8 +103,12 @@ struct Server {
 impl Server {
     /// With room for one.
     async fn start() -> Self {
+        Self::start_with(Drain::default()).await
+    }
+
+    async fn start_with(drain: Drain) -> Self {
         let budget = Budget::fixed(1);
-        let shed = LoadShed::ratio(1.0).budget(&budget);
+        let shed = LoadShed::ratio(1.0).budget(&budget).drain(drain);
         let address = serve(shed.layer(service_fn(handle))).await;
         Self { address, budget }
     }
@@ -330,6 +334,42 @@ async fn p17_a_connection_is_used_again_once_the_rest_of_a_refused_upload_has_co
             client.send(body).await;
         }
     }
+}
+
+#[tokio::test]
+async fn p17_many_slow_uploads_see_their_429_and_are_let_go_while_the_server_serves_on() {
+    const UPLOADS: usize = 300;
+    let bounds = Drain::default().time(Duration::from_secs(1)).at_once(100);
+    let server = Server::start_with(bounds).await;
+    let held = server.budget.try_acquire(all()).unwrap();
+    let (refused, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    for _ in 0..UPLOADS {
+        let mut client = server.http1().await;
+        let (refused, over) = (Arc::clone(&refused), Arc::clone(&over));
+        tokio::spawn(async move {
+            client
+                .send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n")
+                .await;
+            is_a_refusal(&client.head().await);
+            refused.fetch_add(1, Ordering::SeqCst);
+            // A byte now and then, for as long as it is taken.
+            let (mut read, mut write) = client.0.split();
+            let send = async {
+                while write.write_all(b"x").await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            };
+            let close = async { while read.read_u8().await.is_ok() {} };
+            tokio::select! { () = send => {}, () = close => {} }
+            over.fetch_add(1, Ordering::SeqCst);
+        });
+    }
+    until(|| refused.load(Ordering::SeqCst) == UPLOADS).await;
+    drop(held);
+    let mut client = server.http1().await;
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert!(client.head().await.starts_with("http/1.1 200 "));
+    until(|| over.load(Ordering::SeqCst) == UPLOADS).await;
 }
 
 #[tokio::test]
