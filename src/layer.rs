@@ -1,6 +1,5 @@
 use std::{
-    fmt, mem,
-    panic::{AssertUnwindSafe, catch_unwind},
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -8,17 +7,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use tower_layer::Layer;
 
 use crate::{
     budget::{AsBudget, Budget, Mode, Place, Refused},
     control::Outcome,
     handle::Handle,
+    head::lend,
     invalid::{InvalidSetting, expect_valid},
     measure::Measure,
     outcome::{self, Classify},
-    refuse::Answers,
+    refuse::{Answers, Drain},
     retry_after::RetryAfter,
     service::LoadShedService,
     shed::Shed,
@@ -56,6 +56,7 @@ pub(crate) struct Settings {
     dry_run: AtomicBool,
     retry_after: RetryAfter,
     answers: Answers,
+    drain: Drain,
     measure: Measure,
     classify: Option<Classify>,
 }
@@ -68,23 +69,10 @@ trait ByHead: Fn(&Request<()>) -> Threshold + Send + Sync {}
 impl<F: Fn(&Request<()>) -> Threshold + Send + Sync> ByHead for F {}
 
 impl Decide {
-    /// The closure sees the request's own head, lent to it for as long as it runs.
     fn threshold<B>(&self, request: &mut Request<B>) -> Threshold {
-        let mut head = Request::new(());
-        swap_heads(request, &mut head);
         // A bug in a closure is no reason to refuse.
-        let decided = catch_unwind(AssertUnwindSafe(|| self.0(&head)));
-        swap_heads(request, &mut head);
-        decided.unwrap_or(Threshold::NEVER)
+        lend(request, |head| self.0(head)).unwrap_or(Threshold::NEVER)
     }
-}
-
-fn swap_heads<A, B>(one: &mut Request<A>, other: &mut Request<B>) {
-    mem::swap(one.method_mut(), other.method_mut());
-    mem::swap(one.uri_mut(), other.uri_mut());
-    mem::swap(one.version_mut(), other.version_mut());
-    mem::swap(one.headers_mut(), other.headers_mut());
-    mem::swap(one.extensions_mut(), other.extensions_mut());
 }
 
 impl LoadShed {
@@ -122,6 +110,7 @@ impl LoadShed {
                 dry_run: AtomicBool::new(false),
                 retry_after: RetryAfter::default(),
                 answers: Answers::default(),
+                drain: Drain::default(),
                 measure: Measure::default(),
                 classify: None,
             }),
@@ -183,7 +172,11 @@ impl LoadShed {
 
     /// Writes the answer to a refused HTTP request, in place of the status, the headers and the body of this layer.
     /// Nothing is added to it but the [`Shed`] in its extensions. If the closure panics, the layer's own answer goes
-    /// out.
+    /// out. For a `HEAD` request the length of the body goes out, and not the body. A refused gRPC call is answered as
+    /// that protocol asks, without the closure.
+    ///
+    /// See [`on_shed_with`](Self::on_shed_with) for an answer that depends on the request. Of the two, the one that is
+    /// set last counts.
     ///
     /// ```
     /// use http::Response;
@@ -201,7 +194,37 @@ impl LoadShed {
         self,
         on_shed: impl Fn(&Shed) -> Response<Bytes> + Send + Sync + 'static,
     ) -> Self {
+        self.on_shed_with(move |_, shed| Some(on_shed(shed)))
+    }
+
+    /// [`on_shed`](Self::on_shed) for an answer that depends on the request: one from a cache, or one that costs less.
+    /// `None` leaves it to the layer.
+    ///
+    /// The head is the request without its body. The closure runs within the refusal: it should do little, and wait for
+    /// nothing. What it answers is not counted against the budget.
+    ///
+    /// ```
+    /// use http::{Method, Response};
+    /// use loadshed::LoadShed;
+    ///
+    /// let shed = LoadShed::ratio(0.85).on_shed_with(|head, _| match head.uri().path() {
+    ///     "/suggestions" if head.method() == Method::GET => Some(Response::new("[]".into())),
+    ///     _ => None,
+    /// });
+    /// ```
+    ///
+    /// The example `last_good` answers with the last good response for the path, where there is one.
+    pub fn on_shed_with(
+        self,
+        on_shed: impl Fn(&Request<()>, &Shed) -> Option<Response<Bytes>> + Send + Sync + 'static,
+    ) -> Self {
         self.with(|settings| settings.answers.set_on_shed(on_shed))
+    }
+
+    /// How much of a refused upload is read after the answer, so that its sender sees the answer and not a reset. By
+    /// default up to 64 MiB, for up to 60 s in all and 5 s without a byte, 256 uploads at once in the process.
+    pub fn drain(self, drain: Drain) -> Self {
+        self.with(|settings| settings.drain = drain)
     }
 
     /// Takes the same decisions and counts them, and refuses nothing. What would have been refused runs uncounted, so
@@ -295,8 +318,8 @@ impl Settings {
         self.budget.admit(threshold, mode)
     }
 
-    /// The answer to a refused request with these headers.
-    pub(crate) fn refuse(&self, request: &HeaderMap) -> Response<Bytes> {
+    /// The answer to a refused request. It may take of the head what it needs.
+    pub(crate) fn refuse<B>(&self, request: &mut Request<B>) -> Response<Bytes> {
         let shed = self.budget.shed(self.retry_after);
         self.answers.answer(request, shed)
     }
@@ -306,6 +329,10 @@ impl Settings {
         let classify = self.classify.as_ref();
         let decided = classify.and_then(|classify| classify.outcome(response));
         decided.unwrap_or_else(|| outcome::of_head(response))
+    }
+
+    pub(crate) fn drain(&self) -> Drain {
+        self.drain
     }
 
     pub(crate) fn measure(&self) -> Measure {
@@ -346,6 +373,7 @@ impl Clone for Settings {
             dry_run: AtomicBool::new(self.dry_run()),
             retry_after: self.retry_after,
             answers: self.answers.clone(),
+            drain: self.drain,
             measure: self.measure,
             classify: self.classify.clone(),
         }
@@ -362,6 +390,7 @@ impl fmt::Debug for Settings {
             .field("dry_run", &self.dry_run())
             .field("retry_after", &self.retry_after)
             .field("answers", &self.answers)
+            .field("drain", &self.drain)
             .field("measure", &self.measure)
             .field("outcome", &self.classify.is_some())
             .finish()

@@ -3,8 +3,8 @@
 //!
 //! A [`LoadShed`] layer counts the requests in flight against a [`Budget`]. Once a request would take the budget past
 //! a ratio such as 85 %, it is answered `429 Too Many Requests` with a `Retry-After`; a gRPC call gets
-//! `RESOURCE_EXHAUSTED` with a pushback. All others run, and what is left above the ratio stays free for the routes that
-//! are not shed.
+//! `RESOURCE_EXHAUSTED` with a pushback and a `RetryInfo`. All others run, and what is left above the ratio stays free for
+//! the routes that are not shed.
 //!
 //! # Quick start
 //!
@@ -42,14 +42,39 @@
 //! - tonic: `Server::builder().layer(…)`.
 //! - hyper: `LoadShed::ratio(0.85).layer(service)` within `TowerToHyperService`, once, outside of the accept loop; each
 //!   connection gets a clone.
-//! - The request body has to be `Body + Send + 'static`: what is left of a refused upload is read in the background.
+//! - The request body has to be `Body + Send + 'static`: what is left of a refused upload is read in the background
+//!   ([`Drain`]).
 //! - Retries belong outside: a refused attempt has left the count while it waits for the next.
 //! - What runs within one poll of a request is that request: a handler that joins ten calls of a service under the same
 //!   budget takes one place, and a call that it begins and then spawns is not counted. Spawn first, then call.
 //! - A `Buffer` or a spawn between two layers of one budget makes them count twice, as the inner one no longer runs within
 //!   the outer one.
 //!
-//! Outside of tower, for a queue's consumer or an upgraded connection, [`Budget::try_acquire`] gives a [`Permit`].
+//! # Callers in a browser
+//!
+//! A page sees of a refusal what CORS lets it see. So that layer belongs outside, where it adds its headers to refusals too
+//! (else a page sees an error of the network), and answers preflights even when the server is full. It has to expose the
+//! hint:
+//!
+//! ```
+//! use axum::{Router, http::header::RETRY_AFTER, routing::get};
+//! use loadshed::LoadShed;
+//! use tower_http::cors::{Any, CorsLayer};
+//!
+//! # async fn index() {}
+//! let app: Router = Router::new()
+//!     .route("/", get(index))
+//!     .layer(LoadShed::ratio(0.85))
+//!     // In axum, what is added last is outermost.
+//!     .layer(CorsLayer::new().allow_origin(Any).expose_headers([RETRY_AFTER]));
+//! ```
+//!
+//! A refused gRPC-Web call has its status in headers, so for those expose `grpc-status`, `grpc-message`,
+//! `grpc-status-details-bin` and `grpc-retry-pushback-ms` as well.
+//!
+//! # Outside of tower
+//!
+//! For a queue's consumer or an upgraded connection, [`Budget::try_acquire`] gives a [`Permit`].
 //!
 //! # What it costs
 //!
@@ -85,6 +110,7 @@ mod body;
 mod budget;
 mod future;
 mod handle;
+mod head;
 mod invalid;
 mod layer;
 mod measure;
@@ -106,6 +132,7 @@ pub use self::{
     invalid::InvalidSetting,
     layer::LoadShed,
     measure::Measure,
+    refuse::Drain,
     retry_after::RetryAfter,
     service::LoadShedService,
     shed::{Reason, Shed},

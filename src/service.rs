@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use crate::{
     body::ResponseBody, budget::Refused, control::Outcome, future::ResponseFuture, layer::Settings,
-    measure::Measurement, refuse::drain, threshold::Threshold,
+    measure::Measurement, threshold::Threshold,
 };
 
 /// The service that [`LoadShed`](crate::LoadShed) makes of an inner one.
@@ -106,15 +106,15 @@ impl<S> LoadShedService<S> {
 
     /// Answers at once. What is left of the request is read after.
     #[cold]
-    fn refuse<B>(&self, request: Request<B>) -> ResponseFuture<S, B>
+    fn refuse<B>(&self, mut request: Request<B>) -> ResponseFuture<S, B>
     where
         S: Service<Request<B>>,
         B: Body + Send + 'static,
     {
-        let response = self.settings.refuse(request.headers());
+        let response = self.settings.refuse(&mut request);
         // A client that asked whether to send its body is told not to. To read it would be to ask for it.
         if !request.headers().contains_key(EXPECT) {
-            drain(request.into_body());
+            self.settings.drain().read(request.into_body());
         }
         ResponseFuture::refused(response)
     }

@@ -11,6 +11,9 @@ mod client_example;
 #[path = "../examples/hyper.rs"]
 mod hyper_example;
 #[allow(dead_code, reason = "its main is left out")]
+#[path = "../examples/last_good.rs"]
+mod last_good_example;
+#[allow(dead_code, reason = "its main is left out")]
 #[path = "../examples/tonic.rs"]
 mod tonic_example;
 #[allow(dead_code, reason = "its main is left out")]
@@ -33,7 +36,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use loadshed::Budget;
+use loadshed::{Budget, Threshold};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -196,6 +199,79 @@ async fn ten_clients_at_once_are_all_served_by_a_pool_of_4() {
     let figures = pool.snapshot();
     assert_eq!((figures.admitted, figures.peak_in_flight), (10, 4));
     assert!((6..=10).contains(&figures.refused), "{figures:?}");
+}
+
+#[tokio::test]
+async fn last_good_serves_a_full_server_from_what_it_has_kept() {
+    let (listener, server) = bind().await;
+    let back_end = Budget::fixed(10);
+    tokio::spawn(last_good_example::serve(listener, back_end.clone()));
+    let ask = async |method: &str, path: &str| {
+        let request = Request::builder().method(method);
+        let request = request.uri(format!("http://{server}{path}"));
+        let response = http1().request(request.body(Body::empty()).unwrap());
+        let (head, body) = response.await.unwrap().into_parts();
+        (head, body.collect().await.unwrap().to_bytes())
+    };
+
+    let (fresh, forecast) = ask("GET", "/weather/oslo").await;
+    assert_eq!(
+        (fresh.status, &forecast[..]),
+        (StatusCode::OK, &b"oslo: rain\n"[..])
+    );
+    assert!(!fresh.headers.contains_key(header::AGE));
+    let (missing, _) = ask("GET", "/weather").await;
+    assert_eq!(missing.status, StatusCode::NOT_FOUND);
+
+    eventually("the back end is idle", || back_end.in_flight() == 0).await;
+    let busy = (0..8).map(|_| back_end.try_acquire(Threshold::NEVER).unwrap());
+    let _busy = Vec::from_iter(busy);
+    for (method, body) in [("GET", &forecast[..]), ("HEAD", &b""[..])] {
+        let (kept, same) = ask(method, "/weather/oslo").await;
+        assert_eq!((kept.status, &same[..]), (StatusCode::OK, body));
+        let age = kept.headers[header::AGE].to_str().unwrap();
+        assert!(age.parse::<u64>().unwrap() < 60, "{age}");
+        for name in [
+            header::CACHE_CONTROL,
+            header::CONTENT_TYPE,
+            header::CONTENT_LENGTH,
+        ] {
+            assert_eq!(kept.headers[&name], fresh.headers[&name]);
+        }
+        assert!(!kept.headers.contains_key(header::WARNING));
+    }
+    for (method, path) in [
+        ("GET", "/weather/rome"),
+        ("GET", "/weather"),
+        ("POST", "/weather/oslo"),
+    ] {
+        let (refused, _) = ask(method, path).await;
+        assert_refused(&[(refused.status, refused.headers)], 1);
+    }
+    assert_eq!(back_end.snapshot().refused, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn last_good_keeps_an_answer_for_five_minutes_and_a_thousand_of_them() {
+    let kept = last_good_example::LastGood::default();
+    let age = |path: &str| {
+        let head = Request::get(path).body(()).unwrap();
+        let response = kept.answer(&head)?;
+        Some(response.headers()[header::AGE].to_str().unwrap().to_owned())
+    };
+    let keep = |path: String| kept.keep(path, HeaderMap::new(), Bytes::new());
+    keep("/0".into());
+    sleep(Duration::from_secs(42)).await;
+    assert_eq!(age("/0").unwrap(), "42");
+    sleep(Duration::from_secs(259)).await;
+    assert_eq!(age("/0"), None, "it is too old");
+    keep("/0".into());
+    assert_eq!(age("/0").unwrap(), "0");
+
+    let most = last_good_example::MOST_KEPT;
+    (0..most + 10).for_each(|path| keep(format!("/{path}")));
+    let there = (0..most + 10).filter(|path| age(&format!("/{path}")).is_some());
+    assert_eq!(Vec::from_iter(there), Vec::from_iter(10..most + 10));
 }
 
 async fn bind() -> (TcpListener, SocketAddr) {

@@ -26,15 +26,13 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
-use loadshed::{Budget, LoadShed, Permit};
+use loadshed::{Budget, Drain, LoadShed, Permit};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{Notify, mpsc},
     time::timeout,
 };
-use tonic::Code;
-use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tower::{Layer, Service, service_fn};
 
 use support::all;
@@ -105,8 +103,12 @@ struct Server {
 impl Server {
     /// With room for one.
     async fn start() -> Self {
+        Self::start_with(Drain::default()).await
+    }
+
+    async fn start_with(drain: Drain) -> Self {
         let budget = Budget::fixed(1);
-        let shed = LoadShed::ratio(1.0).budget(&budget);
+        let shed = LoadShed::ratio(1.0).budget(&budget).drain(drain);
         let address = serve(shed.layer(service_fn(handle))).await;
         Self { address, budget }
     }
@@ -312,6 +314,152 @@ async fn p18_a_connection_is_used_again_after_a_refusal_whose_request_body_had_a
 }
 
 #[tokio::test]
+async fn p17_a_connection_is_used_again_once_the_rest_of_a_refused_upload_has_come() {
+    const LENGTH: usize = 200_000;
+    let (server, _held) = Server::start_full().await;
+    let data = "x".repeat(LENGTH);
+    let chunked = format!("{LENGTH:x}\r\n{data}\r\n0\r\nx-trailer: 1\r\n\r\n");
+    let length = format!("content-length: {LENGTH}");
+    for (framing, body) in [
+        (length.as_str(), &data),
+        ("transfer-encoding: chunked", &chunked),
+    ] {
+        let mut client = server.http1().await;
+        for _ in 0..3 {
+            let head = format!("POST / HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n");
+            client.send(&head).await;
+            let head = client.head().await;
+            is_a_refusal(&head);
+            client.body(&head).await;
+            client.send(body).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn p17_many_slow_uploads_see_their_429_and_are_let_go_while_the_server_serves_on() {
+    const UPLOADS: usize = 300;
+    let bounds = Drain::default().time(Duration::from_secs(1)).at_once(100);
+    let server = Server::start_with(bounds).await;
+    let held = server.budget.try_acquire(all()).unwrap();
+    let (refused, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    for _ in 0..UPLOADS {
+        let mut client = server.http1().await;
+        let (refused, over) = (Arc::clone(&refused), Arc::clone(&over));
+        tokio::spawn(async move {
+            client
+                .send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n")
+                .await;
+            is_a_refusal(&client.head().await);
+            refused.fetch_add(1, Ordering::SeqCst);
+            // A byte now and then, for as long as it is taken.
+            let (mut read, mut write) = client.0.split();
+            let send = async {
+                while write.write_all(b"x").await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            };
+            let close = async { while read.read_u8().await.is_ok() {} };
+            tokio::select! { () = send => {}, () = close => {} }
+            over.fetch_add(1, Ordering::SeqCst);
+        });
+    }
+    until(|| refused.load(Ordering::SeqCst) == UPLOADS).await;
+    drop(held);
+    let mut client = server.http1().await;
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert!(client.head().await.starts_with("http/1.1 200 "));
+    until(|| over.load(Ordering::SeqCst) == UPLOADS).await;
+}
+
+#[tokio::test]
+async fn p17_over_http_2_a_refused_upload_is_taken_to_its_end_and_not_reset() {
+    const PIECES: usize = 64;
+    let (server, _held) = Server::start_full().await;
+    let mut client = server.http2().await;
+    for _ in 0..3 {
+        let sent = Arc::new(AtomicUsize::new(0));
+        let upload = {
+            let sent = Arc::clone(&sent);
+            // Many times the window of a stream: what is not read is not sent.
+            StreamBody::new(stream::iter((0..PIECES).map(move |_| {
+                sent.fetch_add(1, Ordering::Relaxed);
+                Ok(Frame::data(Bytes::from_static(&[0; 64 << 10])))
+            })))
+        };
+        let request = Request::post("http://a/").body(upload).unwrap();
+        let response = soon(client.send_request(request)).await.unwrap();
+        assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+        until(|| sent.load(Ordering::Relaxed) == PIECES).await;
+    }
+}
+
+#[tokio::test]
+async fn p18_who_asks_before_sending_and_does_not_wait_sees_the_429_all_the_same() {
+    let (server, _held) = Server::start_full().await;
+    let mut client = server.http1().await;
+    client
+        .send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\nexpect: 100-continue\r\n\r\ndata")
+        .await;
+    let head = client.head().await;
+    is_a_refusal(&head);
+    assert!(client.body(&head).await.ends_with("\"status\":429}"));
+}
+
+#[tokio::test]
+async fn p18_over_http_2_a_refused_head_has_the_length_and_not_the_body() {
+    let (server, _held) = Server::start_full().await;
+    let mut client = server.http2().await;
+    let mut lengths = Vec::new();
+    for (method, has_body) in [("GET", true), ("HEAD", false)] {
+        let request = Request::builder().method(method).uri("http://a/");
+        let request = request.body(Empty::new()).unwrap();
+        let response = soon(client.send_request(request)).await.unwrap();
+        assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+        lengths.push(response.headers()["content-length"].clone());
+        let body = soon(response.into_body().collect()).await.unwrap();
+        assert_eq!(!body.to_bytes().is_empty(), has_body);
+    }
+    assert_eq!(lengths[0], lengths[1]);
+}
+
+#[tokio::test]
+async fn p18_a_refused_grpc_call_is_one_block_of_headers() {
+    let (server, _held) = Server::start_full().await;
+    let mut client = server.http2().await;
+    let request = Request::post("http://a/test.Any/Call")
+        .header("content-type", "application/grpc")
+        .body(Empty::new())
+        .unwrap();
+    let response = soon(client.send_request(request)).await.unwrap();
+    assert_eq!(response.headers()["grpc-status"], "8");
+    // END_STREAM came with it: no further frame was waited for.
+    assert!(http_body::Body::is_end_stream(response.body()));
+}
+
+#[tokio::test]
+async fn p18_a_refused_grpc_web_call_over_http_1_has_all_in_its_head_and_no_body() {
+    let (server, _held) = Server::start_full().await;
+    let mut client = server.http1().await;
+    for content_type in ["application/grpc-web+proto", "application/grpc-web-text"] {
+        client
+            .send(&format!(
+                "POST /test.Any/Call HTTP/1.1\r\nhost: a\r\ncontent-type: {content_type}\r\ncontent-length: 5\r\n\r\n\0\0\0\0\0"
+            ))
+            .await;
+        let head = client.head().await;
+        assert!(head.starts_with("http/1.1 200 "), "{head}");
+        for line in [
+            &format!("content-type: {content_type}"),
+            "grpc-status: 8",
+            "content-length: 0",
+        ] {
+            assert!(head.contains(&format!("\r\n{line}\r\n")), "{head}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn p03_a_client_that_goes_away_in_the_middle_of_a_response_gives_its_permit_back() {
     let server = Server::start().await;
     for _ in 0..3 {
@@ -432,65 +580,4 @@ async fn p06_of_four_requests_on_four_connections_to_two_routes_one_runs_under_a
         assert_eq!(most.load(Ordering::SeqCst), 1);
         until(|| budget.in_flight() == 0).await;
     }
-}
-
-/// tonic's own health service behind the layer.
-async fn health(shed: LoadShed) -> HealthClient<tonic::transport::Channel> {
-    let (_, service) = tonic_health::server::health_reporter();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let server = tonic::transport::Server::builder()
-        .layer(shed)
-        .add_service(service);
-    tokio::spawn(server.serve_with_incoming(tonic::transport::server::TcpIncoming::from(listener)));
-    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
-    HealthClient::new(soon(endpoint.connect()).await.unwrap())
-}
-
-#[tokio::test]
-async fn p18_a_refused_tonic_client_sees_resource_exhausted_and_when_to_come_back() {
-    let budget = Budget::fixed(1);
-    let mut client = health(LoadShed::ratio(1.0).budget(&budget)).await;
-    let ask = HealthCheckRequest::default;
-    soon(client.check(ask())).await.expect("there is room");
-    until(|| budget.in_flight() == 0).await;
-
-    let held = budget.try_acquire(all()).unwrap();
-    for status in [
-        soon(client.check(ask())).await.unwrap_err(),
-        soon(client.watch(ask())).await.unwrap_err(),
-    ] {
-        assert_eq!(status.code(), Code::ResourceExhausted);
-        assert!(!status.message().is_empty());
-        let pushback = status
-            .metadata()
-            .get("grpc-retry-pushback-ms")
-            .expect("a hint");
-        assert!(pushback.to_str().unwrap().parse::<u32>().unwrap() > 0);
-    }
-    drop(held);
-    soon(client.check(ask()))
-        .await
-        .expect("there is room again");
-}
-
-#[tokio::test]
-async fn p04_a_grpc_stream_holds_its_place_until_it_ends() {
-    let budget = Budget::fixed(1);
-    let mut client = health(LoadShed::ratio(1.0).budget(&budget)).await;
-    let mut stream = soon(client.watch(HealthCheckRequest::default()))
-        .await
-        .unwrap()
-        .into_inner();
-    assert!(soon(stream.message()).await.unwrap().is_some());
-    assert_eq!(budget.in_flight(), 1);
-    let refused = soon(client.check(HealthCheckRequest::default()))
-        .await
-        .unwrap_err();
-    assert_eq!(refused.code(), Code::ResourceExhausted);
-    drop(stream);
-    until(|| budget.in_flight() == 0).await;
-    soon(client.check(HealthCheckRequest::default()))
-        .await
-        .unwrap();
 }

@@ -19,8 +19,8 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{Empty, Full};
 use loadshed::{
-    Adaptive, Budget, Criticality, Handle, InvalidSetting, LoadShed, LoadShedService, Measure,
-    Permit, Reason, ResponseBody, ResponseFuture, RetryAfter, Shed, Snapshot, Threshold,
+    Adaptive, Budget, Criticality, Drain, Handle, InvalidSetting, LoadShed, LoadShedService,
+    Measure, Permit, Reason, ResponseBody, ResponseFuture, RetryAfter, Shed, Snapshot, Threshold,
 };
 use tower::{Layer, Service, service_fn};
 
@@ -47,6 +47,7 @@ fn every_type_can_go_wherever_a_server_keeps_its_things() {
     everywhere::<Reason>();
     everywhere::<Measure>();
     everywhere::<RetryAfter>();
+    everywhere::<Drain>();
     everywhere::<Threshold>();
     everywhere::<Criticality>();
     everywhere::<InvalidSetting>();
@@ -64,6 +65,7 @@ fn every_type_can_go_wherever_a_server_keeps_its_things() {
     copied::<Snapshot>();
     copied::<Threshold>();
     copied::<RetryAfter>();
+    copied::<Drain>();
     copied::<Criticality>();
     copied::<Reason>();
     hashed::<Threshold>();
@@ -287,6 +289,7 @@ fn a_mistake_is_told_where_it_was_made_with_what_was_given_and_what_is_allowed()
     let too_long = Duration::from_secs(1 << 32);
     let a_little_too_long = Duration::new(u64::from(u32::MAX), 1);
     let adaptive = Adaptive::default;
+    let drain = Drain::default;
     let narrow = || adaptive().max(20).initial(15).min(10);
     let law =
         |limits: RangeInclusive<usize>, initial| Law::new(limits, initial, |window| window.limit);
@@ -295,6 +298,7 @@ fn a_mistake_is_told_where_it_was_made_with_what_was_given_and_what_is_allowed()
     let limit = "1 to 2147483647";
     let hint = "more than 0 and at most 4294967295 seconds";
     let status = "a client error or a server error, 400 to 599";
+    let some = "at least 1; Drain::none() reads nothing";
     let range = "a range within 1 to 2147483647";
     let cases: Vec<(_, String, String)> = vec![
         (
@@ -351,6 +355,26 @@ fn a_mistake_is_told_where_it_was_made_with_what_was_given_and_what_is_allowed()
             panic_of(|| LoadShed::ratio(1.0).status(StatusCode::OK)),
             told(LoadShed::ratio(1.0).try_status(StatusCode::OK)),
             format!("status: 200 was given, allowed is {status}"),
+        ),
+        (
+            panic_of(|| drain().bytes(0)),
+            told(drain().try_bytes(0)),
+            format!("bytes to drain: 0 was given, allowed is {some}"),
+        ),
+        (
+            panic_of(|| drain().at_once(0)),
+            told(drain().try_at_once(0)),
+            format!("uploads to drain at once: 0 was given, allowed is {some}"),
+        ),
+        (
+            panic_of(|| drain().time(Duration::ZERO)),
+            told(drain().try_time(Duration::ZERO)),
+            format!("time to drain: 0ns was given, allowed is {hint}"),
+        ),
+        (
+            panic_of(|| drain().silence(too_long)),
+            told(drain().try_silence(too_long)),
+            format!("silence while draining: 4294967296s was given, allowed is {hint}"),
         ),
         (
             panic_of(|| adaptive().min(0)),
@@ -439,6 +463,14 @@ fn every_good_edge_of_a_setting_is_allowed() {
     );
     assert!(RetryAfter::try_fixed(Duration::from_secs(u64::from(u32::MAX))).is_ok());
     assert!(RetryAfter::try_fixed(Duration::from_nanos(1)).is_ok());
+    let longest = Duration::from_secs(u64::from(u32::MAX));
+    let drain = Drain::default().try_bytes(1).unwrap();
+    let drain = drain.try_bytes(usize::MAX).unwrap();
+    let drain = drain.try_at_once(1).unwrap();
+    let drain = drain.try_at_once(usize::MAX).unwrap();
+    let drain = drain.try_time(Duration::from_nanos(1)).unwrap();
+    let drain = drain.try_time(longest).unwrap();
+    assert!(drain.try_silence(longest).is_ok());
     assert!(
         LoadShed::ratio(1.0)
             .try_status(StatusCode::BAD_REQUEST)

@@ -2,19 +2,24 @@
 //!
 //! No client retries a call whose headers came before its trailers, so all is in one block of headers, with an empty
 //! body behind it (gRPC over HTTP/2, "Responses"). A plain 429 would reach the caller as UNAVAILABLE, without its hint.
+//!
+//! gRPC-Web has its trailers in the body, but takes Trailers-Only as it is: in the headers, with no body, which is also what
+//! an empty text is in base64 (PROTOCOL-WEB, "Message framing"). So `application/grpc-web-text` needs nothing else.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header::CONTENT_TYPE};
 
-use super::{number, whole};
+use super::{number, retry_info, whole};
 use crate::shed::Shed;
 
 pub(crate) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// gRFC A6: milliseconds, an integer. A client that is told 0 may stall.
 const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+/// The same again, for those who look there.
+const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 
 const RESOURCE_EXHAUSTED: HeaderValue = HeaderValue::from_static("8");
 const BUSY: HeaderValue = HeaderValue::from_static("the server is busy, retry later");
@@ -23,11 +28,12 @@ const BUSY: HeaderValue = HeaderValue::from_static("the server is busy, retry la
 pub(super) fn response(content_type: HeaderValue, shed: &Shed) -> Response<Bytes> {
     let milliseconds = whole(shed.retry_after(), Duration::from_millis(1));
     let mut response = Response::new(Bytes::new());
-    *response.headers_mut() = HeaderMap::with_capacity(4);
+    *response.headers_mut() = HeaderMap::with_capacity(5);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, content_type);
     headers.insert(STATUS, RESOURCE_EXHAUSTED);
     headers.insert(MESSAGE, BUSY);
     headers.insert(PUSHBACK, number(milliseconds));
+    headers.insert(DETAILS, retry_info::details(&BUSY, milliseconds));
     response
 }

@@ -16,7 +16,7 @@ pub(super) fn response(status: StatusCode, problem: Bytes, shed: &Shed) -> Respo
     let seconds = whole(shed.retry_after(), Duration::from_secs(1));
     let mut response = Response::new(problem);
     *response.status_mut() = status;
-    *response.headers_mut() = HeaderMap::with_capacity(3);
+    *response.headers_mut() = HeaderMap::with_capacity(4);
     let headers = response.headers_mut();
     headers.insert(RETRY_AFTER, number(seconds));
     // RFC 6585, 4: a 429 must not be stored. A cache may store others.

@@ -3,20 +3,19 @@
 mod drain;
 mod grpc;
 mod http;
+mod retry_info;
 
-use std::{
-    fmt,
-    io::Write,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
+use std::{fmt, io::Write, mem, sync::Arc, time::Duration};
+
+use ::http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
+    header::{CONTENT_LENGTH, CONTENT_TYPE},
 };
-
-use ::http::{HeaderMap, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use bytes::Bytes;
 
-pub(crate) use self::{drain::drain, grpc::STATUS as GRPC_STATUS};
-use crate::{invalid::InvalidSetting, shed::Shed};
+pub use self::drain::Drain;
+pub(crate) use self::grpc::STATUS as GRPC_STATUS;
+use crate::{head::lend, invalid::InvalidSetting, shed::Shed};
 
 /// How refusals are answered.
 #[derive(Clone)]
@@ -26,7 +25,7 @@ pub(crate) struct Answers {
     on_shed: Option<OnShed>,
 }
 
-type OnShed = Arc<dyn Fn(&Shed) -> Response<Bytes> + Send + Sync>;
+type OnShed = Arc<dyn Fn(&Request<()>, &Shed) -> Option<Response<Bytes>> + Send + Sync>;
 
 impl Answers {
     pub(crate) fn set_status(&mut self, status: StatusCode) -> Result<(), InvalidSetting> {
@@ -41,27 +40,33 @@ impl Answers {
 
     pub(crate) fn set_on_shed(
         &mut self,
-        on_shed: impl Fn(&Shed) -> Response<Bytes> + Send + Sync + 'static,
+        on_shed: impl Fn(&Request<()>, &Shed) -> Option<Response<Bytes>> + Send + Sync + 'static,
     ) {
         self.on_shed = Some(Arc::new(on_shed));
     }
 
-    /// The answer to a request with these headers.
-    pub(crate) fn answer(&self, request: &HeaderMap, shed: Shed) -> Response<Bytes> {
-        let mut response = match grpc_content_type(request) {
-            Some(content_type) => grpc::response(content_type.clone(), &shed),
+    pub(crate) fn answer<B>(&self, request: &mut Request<B>, shed: Shed) -> Response<Bytes> {
+        let mut response = match take_grpc_content_type(request.headers_mut()) {
+            Some(content_type) => grpc::response(content_type, &shed),
             None => self
-                .written_by_the_user(&shed)
+                .written_by_the_user(request, &shed)
                 .unwrap_or_else(|| http::response(self.status, self.problem.clone(), &shed)),
         };
+        if request.method() == Method::HEAD {
+            strip_body(&mut response);
+        }
         response.extensions_mut().insert(shed);
         response
     }
 
-    /// `None` if there is no `on_shed`, or it panics: a bug in the answer must not cost the caller the hint.
-    fn written_by_the_user(&self, shed: &Shed) -> Option<Response<Bytes>> {
+    /// `None` if it is left to the layer, or `on_shed` panics: a bug in the answer must not cost the caller the hint.
+    fn written_by_the_user<B>(
+        &self,
+        request: &mut Request<B>,
+        shed: &Shed,
+    ) -> Option<Response<Bytes>> {
         let on_shed = self.on_shed.as_ref()?;
-        catch_unwind(AssertUnwindSafe(|| on_shed(shed))).ok()
+        lend(request, |head| on_shed(head, shed)).flatten()
     }
 }
 
@@ -85,6 +90,16 @@ impl fmt::Debug for Answers {
     }
 }
 
+/// Leaves its length. hyper does so itself over HTTP/1; over HTTP/2 it would send the body, and the client reset the
+/// stream.
+fn strip_body(response: &mut Response<Bytes>) {
+    let body = mem::take(response.body_mut());
+    let headers = response.headers_mut();
+    if !body.is_empty() && !headers.contains_key(CONTENT_LENGTH) {
+        headers.insert(CONTENT_LENGTH, number(body.len() as u64));
+    }
+}
+
 /// The content type of a gRPC or gRPC-Web call: `application/grpc`, alone or before `+`, `-` or `;`.
 pub(crate) fn grpc_content_type(headers: &HeaderMap) -> Option<&HeaderValue> {
     const GRPC: &[u8] = b"application/grpc";
@@ -93,6 +108,12 @@ pub(crate) fn grpc_content_type(headers: &HeaderMap) -> Option<&HeaderValue> {
     let is_grpc = start.eq_ignore_ascii_case(GRPC)
         && matches!(rest.first(), None | Some(b'+' | b'-' | b';' | b' '));
     is_grpc.then_some(value)
+}
+
+/// Taken, as nobody asks for it again, and as the clone of a value that is its own owner is an allocation.
+fn take_grpc_content_type(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    grpc_content_type(headers)?;
+    headers.remove(CONTENT_TYPE)
 }
 
 /// The hint in whole units, rounded up: nobody is told to come back too early, and never 0.

@@ -1,0 +1,128 @@
+//! `grpc-status-details-bin`: the status once more as a `google.rpc.Status`, with a `google.rpc.RetryInfo` in it.
+//!
+//! OpenTelemetry's exporters send again what was RESOURCE_EXHAUSTED only if it comes with one (OTLP, "Failures"). It is
+//! written by hand, as it is a hundred bytes and the crate needs no other protobuf:
+//!
+//! ```text
+//! Status { 1: code, 2: message, 3: details: Any }
+//! Any { 1: type_url, 2: value: RetryInfo { 1: retry_delay: Duration { 1: seconds, 2: nanos } } }
+//! ```
+
+use http::HeaderValue;
+
+/// RESOURCE_EXHAUSTED.
+const CODE: u64 = 8;
+const TYPE: &[u8] = b"type.googleapis.com/google.rpc.RetryInfo";
+
+/// A status with this `message`, which has to be the one of `grpc-message`: Python's `rpc_status.from_call` raises
+/// where they differ.
+pub(super) fn details(message: &HeaderValue, milliseconds: u64) -> HeaderValue {
+    let delay = Message::<20>::new()
+        .number(1, milliseconds / 1_000)
+        .number(2, milliseconds % 1_000 * 1_000_000);
+    let retry_info = Message::<22>::new().field(1, delay.bytes());
+    let any = Message::<66>::new()
+        .field(1, TYPE)
+        .field(2, retry_info.bytes());
+    let status = Message::<MOST>::new()
+        .number(1, CODE)
+        .field(2, message.as_bytes())
+        .field(3, any.bytes());
+    base64(&status)
+}
+
+/// More than the longest status, which has 33 bytes of message and 66 of the rest. A multiple of 3, for base64.
+const MOST: usize = 126;
+
+/// A message of protobuf's wire format, of at most `N` bytes, and so few that any length in it is one byte.
+struct Message<const N: usize> {
+    bytes: [u8; N],
+    len: usize,
+}
+
+impl<const N: usize> Message<N> {
+    fn new() -> Self {
+        Self {
+            bytes: [0; N],
+            len: 0,
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    /// A number in groups of seven bits, the lowest first. A zero is left out.
+    fn number(mut self, field: u8, mut value: u64) -> Self {
+        if value > 0 {
+            self.push(&[field << 3]);
+            while value >= 0x80 {
+                self.push(&[value as u8 | 0x80]);
+                value >>= 7;
+            }
+            self.push(&[value as u8]);
+        }
+        self
+    }
+
+    /// A text or a message.
+    fn field(mut self, field: u8, value: &[u8]) -> Self {
+        self.push(&[field << 3 | 2, value.len() as u8]);
+        self.push(value);
+        self
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        let end = self.len + bytes.len();
+        self.bytes[self.len..end].copy_from_slice(bytes);
+        self.len = end;
+    }
+}
+
+/// Without padding, as gRPC asks for in a header whose name ends in `-bin`.
+fn base64(message: &Message<MOST>) -> HeaderValue {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = [[0; 4]; MOST / 3];
+    let threes = message.bytes.chunks_exact(3).take(message.len.div_ceil(3));
+    for (four, three) in text.iter_mut().zip(threes) {
+        let bits = u32::from_be_bytes([0, three[0], three[1], three[2]]);
+        *four = [18, 12, 6, 0].map(|shift| DIGITS[(bits >> shift) as usize & 63]);
+    }
+    // A byte is a digit and a third.
+    let digits = (message.len * 4).div_ceil(3);
+    HeaderValue::from_bytes(&text.as_flattened()[..digits]).expect("base64 is of visible ASCII")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tonic_types::{ErrorDetails, StatusExt};
+
+    use super::*;
+
+    const MESSAGE: &str = "the server is busy, retry later";
+
+    fn ours(milliseconds: u64) -> HeaderValue {
+        details(&HeaderValue::from_static(MESSAGE), milliseconds)
+    }
+
+    #[test]
+    fn it_is_byte_for_byte_what_tonic_and_prost_make_of_it() {
+        let longest = u64::from(u32::MAX) * 1_000;
+        for milliseconds in [1, 127, 128, 999, 1_000, 1_001, 61_500, longest - 1, longest] {
+            let retry_info =
+                ErrorDetails::with_retry_info(Some(Duration::from_millis(milliseconds)));
+            let code = tonic::Code::ResourceExhausted;
+            let status = tonic::Status::with_error_details(code, MESSAGE, retry_info);
+            let theirs = status.into_http::<()>();
+            let theirs = &theirs.headers()["grpc-status-details-bin"];
+            assert_eq!(ours(milliseconds), theirs, "{milliseconds}");
+        }
+    }
+
+    #[test]
+    fn the_longest_delay_has_room() {
+        assert!(!ours(u64::MAX).is_empty());
+    }
+}

@@ -1,0 +1,319 @@
+//! Promise 17: what a refusal costs.
+
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    task::{Context, Poll},
+    thread,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body::{Body, Frame};
+use http_body_util::Empty;
+use loadshed::{Budget, LoadShed, RetryAfter, Shed, Threshold};
+use tower::{Layer, Service, service_fn};
+
+use super::{full, text, with_content_type};
+use crate::support::{
+    Law, Req, all, answer, get, holding, is_refused, panic_on_purpose, quiet, run,
+};
+
+/// A request body that tells whether anybody asked it for anything.
+struct Unread(Arc<AtomicBool>);
+
+impl Body for Unread {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.store(true, Ordering::Relaxed);
+        panic_on_purpose()
+    }
+}
+
+#[test]
+fn p17_a_refusal_reads_no_body_before_it_answers() {
+    let (shed, _held) = full();
+    let read = Arc::new(AtomicBool::new(false));
+    let inner = service_fn(|_: Request<Unread>| {
+        ready(Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new())))
+    });
+    for content_type in ["text/plain", "application/grpc"] {
+        let request = Request::post("/")
+            .header("content-type", content_type)
+            .body(Unread(Arc::clone(&read)))
+            .unwrap();
+        let answered = shed.layer(inner).call(request).now_or_never();
+        let response = answered.expect("it is answered at once").unwrap();
+        assert!(response.extensions().get::<Shed>().is_some());
+        assert!(!read.load(Ordering::Relaxed));
+        text(response);
+        assert!(!read.load(Ordering::Relaxed));
+    }
+}
+
+#[tokio::test]
+async fn p17_a_refusal_answers_before_it_reads_where_there_is_a_runtime_to_read_in() {
+    quiet();
+    let (shed, _held) = full();
+    let read = Arc::new(AtomicBool::new(false));
+    let inner = service_fn(|_: Request<Unread>| {
+        ready(Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new())))
+    });
+    let request = Request::post("/").body(Unread(Arc::clone(&read))).unwrap();
+    let answered = shed.layer(inner).call(request).now_or_never();
+    assert!(is_refused(
+        &answered.expect("it is answered at once").unwrap()
+    ));
+    assert!(!read.load(Ordering::Relaxed));
+    // Whoever reads it in the background, and finds it broken, takes nobody along.
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(shed.handle().budget().in_flight(), 1);
+}
+
+#[test]
+fn p17_neither_refusals_nor_admissions_wait_for_a_law_that_thinks() {
+    let (entered, has_entered) = mpsc::channel();
+    let (may_go_on, goes_on) = mpsc::channel::<()>();
+    let law = Law::new(1..=3, 3, move |window| {
+        entered.send(()).unwrap();
+        let _ = goes_on.recv();
+        window.limit
+    });
+    let budget = Budget::new(law);
+    let shed = LoadShed::ratio(1.0).budget(&budget);
+    let request = {
+        let shed = shed.clone();
+        thread::spawn(move || drop(answer(&mut shed.layer(holding()), get("/"))))
+    };
+    has_entered.recv().unwrap();
+    let (finished, has_finished) = mpsc::channel();
+    let others = thread::spawn(move || {
+        let mut service = shed.layer(holding());
+        for _ in 0..1_000 {
+            let held = [
+                answer(&mut service, get("/")),
+                answer(&mut service, get("/")),
+            ];
+            assert!(!held.iter().any(is_refused));
+            assert!(is_refused(&answer(&mut service, get("/"))));
+            assert!(budget.try_acquire(all()).is_err());
+        }
+        budget.set_limit(2).unwrap();
+        drop(budget.try_acquire(all()).unwrap());
+        assert_eq!(budget.snapshot().in_flight, 1);
+        finished.send(()).unwrap();
+    });
+    let waited = has_finished.recv_timeout(Duration::from_secs(20));
+    drop(may_go_on);
+    request.join().unwrap();
+    others.join().unwrap();
+    waited.expect("they wait for the law");
+}
+
+type Answer = Ready<Result<Response<Empty<Bytes>>, Infallible>>;
+
+/// An inner service that allocates nothing.
+fn bare()
+-> impl Service<Req, Response = Response<Empty<Bytes>>, Error = Infallible, Future = Answer> + Clone
+{
+    service_fn(|_: Req| ready(Ok(Response::new(Empty::new()))))
+}
+
+/// How often a thread that has served before allocates for one request that finds an idle service.
+fn allocations<S: Service<Req, Response = Response<B>, Error = Infallible>, B>(
+    mut service: S,
+    mut request: impl FnMut() -> Req,
+) -> (u64, StatusCode) {
+    let mut once = || {
+        let request = request();
+        let mut status = StatusCode::OK;
+        let measured =
+            allocation_counter::measure(|| status = answer(&mut service, request).status());
+        (measured.count_total, status)
+    };
+    once();
+    let (_, status) = once();
+    let most = (0..50).map(|_| once().0).max();
+    (most.unwrap(), status)
+}
+
+#[test]
+fn p17_an_admission_allocates_nothing() {
+    let budget = Budget::fixed(10);
+    let layer = LoadShed::ratio(0.5).budget(&budget);
+    let outer = LoadShed::observe().budget(&budget);
+    let other = LoadShed::observe().budget(Budget::fixed(10));
+    let decided = layer.clone().threshold(|head| {
+        if head.uri().path() == "/exempt" {
+            Threshold::EXEMPT
+        } else {
+            Threshold::ratio(0.5)
+        }
+    });
+    let none = (0, StatusCode::OK);
+    assert_eq!(allocations(layer.layer(bare()), || get("/")), none, "alone");
+    assert_eq!(
+        allocations(outer.layer(layer.layer(bare())), || get("/")),
+        none,
+        "nested"
+    );
+    assert_eq!(
+        allocations(outer.layer(other.layer(layer.layer(bare()))), || get("/")),
+        none,
+        "two budgets"
+    );
+    assert_eq!(
+        allocations(decided.layer(bare()), || get("/")),
+        none,
+        "decided by a closure"
+    );
+    assert_eq!(
+        allocations(decided.layer(bare()), || get("/exempt")),
+        none,
+        "exempt"
+    );
+
+    let cloned = layer.layer(bare());
+    let cloned = service_fn(move |request| cloned.clone().call(request));
+    assert_eq!(
+        allocations(cloned, || get("/")),
+        none,
+        "cloned for each request"
+    );
+
+    let (full, _held) = full();
+    assert_eq!(
+        allocations(full.dry_run(true).layer(bare()), || get("/")),
+        none,
+        "in a dry run"
+    );
+    let permits = allocation_counter::measure(|| drop(budget.try_acquire(all()).unwrap()));
+    assert_eq!(permits.count_total, 0, "without a layer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn p17_an_admission_under_a_learned_budget_allocates_nothing() {
+    let shed = LoadShed::ratio(0.85);
+    let mut service = LoadShed::observe()
+        .budget(shed.handle().budget())
+        .layer(shed.layer(bare()));
+    // What it keeps of a window grows to its size in the first busy ones.
+    for _ in 0..4 {
+        for _ in 0..2_000 {
+            answer(&mut service, get("/"));
+        }
+        tokio::time::advance(Duration::from_millis(101)).await;
+    }
+    for _ in 0..20 {
+        let most = allocations(service.clone(), || get("/"));
+        assert_eq!(most, (0, StatusCode::OK));
+        tokio::time::advance(Duration::from_millis(101)).await;
+    }
+    let fresh = Budget::adaptive();
+    let mut service = LoadShed::ratio(0.85).budget(&fresh).layer(bare());
+    let request = get("/");
+    let mut future = None;
+    let measured = allocation_counter::measure(|| future = Some(service.call(request)));
+    assert_eq!(measured.count_total, 0, "the first one is admitted");
+    assert!(run(future.unwrap()).is_ok());
+}
+
+#[test]
+fn p17_a_refusal_allocates_at_most_8_times() {
+    let (full, _held) = full();
+    let grpc = || with_content_type(HeaderValue::from_static("application/grpc+proto"));
+    let outer = LoadShed::observe().budget(full.handle().budget());
+    let at_most_8 = |(most, status): (u64, StatusCode), what| {
+        assert!(most <= 8, "{what}: {most}");
+        status
+    };
+    let too_many = StatusCode::TOO_MANY_REQUESTS;
+    assert_eq!(
+        at_most_8(allocations(full.layer(bare()), || get("/")), "http"),
+        too_many
+    );
+    assert_eq!(
+        at_most_8(allocations(full.layer(bare()), grpc), "grpc"),
+        200
+    );
+    assert_eq!(
+        at_most_8(
+            allocations(outer.layer(full.layer(bare())), || get("/")),
+            "nested"
+        ),
+        too_many
+    );
+    let fixed = full
+        .clone()
+        .retry_after(RetryAfter::fixed(Duration::from_secs(5)));
+    assert_eq!(
+        at_most_8(allocations(fixed.layer(bare()), || get("/")), "fixed hint"),
+        too_many
+    );
+    let status = full.clone().status(StatusCode::BAD_GATEWAY);
+    assert_eq!(
+        at_most_8(allocations(status.layer(bare()), || get("/")), "status"),
+        502
+    );
+    let written = full
+        .clone()
+        .on_shed(|_| Response::new(Bytes::from_static(b"later")));
+    assert_eq!(
+        at_most_8(allocations(written.layer(bare()), || get("/")), "on_shed"),
+        200
+    );
+    let head = || {
+        let mut request = get("/");
+        *request.method_mut() = http::Method::HEAD;
+        request
+    };
+    assert_eq!(
+        at_most_8(allocations(full.layer(bare()), head), "HEAD"),
+        too_many
+    );
+    let by_head = full.clone().on_shed_with(|head, _| {
+        let kept = Response::new(Bytes::from_static(b"kept"));
+        (head.uri().path() == "/").then_some(kept)
+    });
+    assert_eq!(
+        at_most_8(allocations(by_head.layer(bare()), || get("/")), "by head"),
+        200
+    );
+    let decided = full.clone().threshold(|_| all());
+    assert_eq!(
+        at_most_8(allocations(decided.layer(bare()), || get("/")), "closure"),
+        too_many
+    );
+}
+
+#[tokio::test]
+async fn p17_a_refusal_without_an_upload_allocates_at_most_8_times_in_a_runtime_too() {
+    let (full, _held) = full();
+    let (most, status) = allocations(full.layer(bare()), || get("/"));
+    assert!(most <= 8, "{most}");
+    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
+}
+
+#[test]
+fn p17_a_refused_grpc_call_allocates_at_most_8_times_whoever_made_its_headers() {
+    let (full, _held) = full();
+    // hyper's header values are slices of what it has read, and free to clone. This one is its own owner, as is that
+    // of a request made within the process, and its first clone costs an allocation.
+    let owned = || with_content_type("application/grpc+proto".parse().unwrap());
+    let (most, _) = allocations(full.layer(bare()), owned);
+    assert!(most <= 8, "{most}");
+}
