@@ -3,6 +3,7 @@
 Each prints its version and what it got in the end; an upload prints what it got each time.
 """
 
+import io
 import json
 import sys
 
@@ -64,7 +65,11 @@ def requests_upload(url, upload):
     return requests.post(url, data=upload).status_code
 
 
-def httpx_h2c_upload(url, upload):
+def httpx_file_upload(url, upload):
+    return httpx_upload(url, io.BytesIO(upload))
+
+
+def httpx_upload(url, upload):
     import httpx
 
     with httpx.Client(http1=False, http2=True, timeout=60) as client:

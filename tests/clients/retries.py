@@ -100,4 +100,5 @@ def main():
     fail_if(sum(failures, []))
 
 
-main()
+if __name__ == "__main__":
+    main()

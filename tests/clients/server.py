@@ -29,6 +29,7 @@ class Server:
         self.url, self.controls = (self.process.stdout.readline().split()[0] for _ in range(2))
         self.port = int(self.url.rpartition(":")[2])
         self.proc = Path(f"/proc/{self.process.pid}")
+        self.idle = self._sockets()
 
     def __enter__(self):
         return self
@@ -65,7 +66,11 @@ class Server:
     def forget_peak(self):
         (self.proc / "clear_refs").write_text("5")
 
-    def sockets(self):
+    def connections(self):
+        """How many are open, to its controls, too."""
+        return self._sockets() - self.idle
+
+    def _sockets(self):
         def is_socket(fd):
             try:
                 return os.readlink(fd).startswith("socket:")
