@@ -95,14 +95,14 @@ def output(command, **options):
 
 
 def table(head, rows):
-    """Prints a Markdown table."""
+    """Prints a Markdown table, and returns it."""
     rows = [[str(cell) for cell in row] for row in [head, *rows]]
     widths = [max(map(len, column)) for column in zip(*rows)]
-    for nth, row in enumerate(rows):
-        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |")
-        if nth == 0:
-            print("|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    print(flush=True)
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in rows]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    text = "\n".join(lines)
+    print(text + "\n", flush=True)
+    return text
 
 
 def fail_if(failures):
