@@ -53,14 +53,21 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let port: u16 = arg(1, "3100").parse()?;
     let status: StatusCode = arg(2, "429").parse()?;
 
-    let server = TcpListener::bind(("127.0.0.1", port)).await?;
-    let beside = if port == 0 { 0 } else { port + 1 };
-    let controls = TcpListener::bind(("127.0.0.1", beside)).await?;
+    let saturation = Saturation::new(arg(0, "a").parse()?);
+    let shed = LoadShed::ratio(0.85)
+        .budget(&saturation.budget)
+        .try_status(status)?;
+    let app = app(shed, &saturation);
+
+    let beside = match port {
+        0 => 0,
+        port => port
+            .checked_add(1)
+            .ok_or("no port is left for the controls")?,
+    };
+    let (server, controls) = (listen(port).await?, listen(beside).await?);
     println!("http://{}", server.local_addr()?);
     println!("http://{} has the controls", controls.local_addr()?);
-
-    let saturation = Saturation::new(arg(0, "a").parse()?);
-    let app = app(status, &saturation);
     tokio::try_join!(
         axum::serve(server, app).into_future(),
         axum::serve(controls, self::controls(saturation)).into_future(),
@@ -68,16 +75,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn app(status: StatusCode, saturation: &Saturation) -> Router {
+async fn listen(port: u16) -> Result<TcpListener, String> {
+    TcpListener::bind(("127.0.0.1", port))
+        .await
+        .map_err(|error| format!("cannot listen on port {port}: {error}"))
+}
+
+fn app(shed: LoadShed, saturation: &Saturation) -> Router {
     let (_reporter, health) = health_reporter();
     Routes::new(health)
         .into_axum_router()
         .route("/", any(receive).with_state(saturation.clone()))
-        .layer(
-            LoadShed::ratio(0.85)
-                .budget(&saturation.budget)
-                .status(status),
-        )
+        .layer(shed)
         .layer(middleware::from_fn_with_state(saturation.clone(), note))
         // Not shed, or else a load balancer would take a busy server for a dead one.
         .route("/healthz", get(async || "alive\n"))
