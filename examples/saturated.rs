@@ -4,8 +4,9 @@
 //! cargo run --example saturated
 //! ```
 //!
-//! HTTP/1.1, HTTP/2 and gRPC (the health service, so that no code need be generated) are on port 3100, the controls on
-//! port 3101. In another terminal, a client that is refused twice, waits as it is told, and is served:
+//! HTTP/1.1, HTTP/2 and gRPC (the health service, as it needs no generated code) are on port 3100,
+//! the controls on port 3101. In another terminal, a client that is refused twice, waits as it is
+//! told, and is served:
 //!
 //! ```text
 //! curl -X POST http://127.0.0.1:3101/hold/2
@@ -13,11 +14,12 @@
 //! curl http://127.0.0.1:3101/seen
 //! ```
 //!
-//! `POST /hold` fills the budget until `POST /free`. A line of `/seen` is a request since the last `/hold`: when it came
-//! and when it was answered (milliseconds), its method, its status, and what it was told, `-` if nothing.
+//! `POST /hold` fills the budget until `POST /free`. A line of `/seen` is a request since the last
+//! `/hold`: when it came and when it was answered (in milliseconds), its method, its status, and
+//! how long it was told to wait (`-` if it was not).
 //!
-//! A second one for a proxy to choose from, which refuses with 503 (see `ops/`). With port 0 both ports are free ones;
-//! they are printed:
+//! A second one for a proxy to choose from (see `ops/`), which refuses with 503. With port 0 both
+//! ports are free ones; they are printed.
 //!
 //! ```text
 //! cargo run --example saturated -- b 3200 503

@@ -265,7 +265,8 @@ def over_grpc(failures):
                 if said != "OK" or len(times) != 2 or not waited_as_told:
                     failures.append(f"{config}, {name}: {row[-1]}")
             rows.append(row)
-    table(["configuration", "a refusal's frames", "grpc-status", "pushback", *(f"{name}: waited for told" for name in CALLERS)], rows)
+    callers = [f"{name}: waited for told" for name in CALLERS]
+    table(["configuration", "a refusal's frames", "grpc-status", "pushback", *callers], rows)
 
 
 def versions():
