@@ -3,12 +3,10 @@
 //! No client retries a call whose headers came before its trailers, so all is in one block of headers, with an empty
 //! body behind it (gRPC over HTTP/2, "Responses"). A plain 429 would reach the caller as UNAVAILABLE, without its hint.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header::CONTENT_TYPE};
 
-use super::{number, whole};
+use super::number;
 use crate::shed::Shed;
 
 pub(crate) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -21,13 +19,14 @@ const BUSY: HeaderValue = HeaderValue::from_static("the server is busy, retry la
 
 /// `content_type` is the request's own: gRPC-Web clients expect theirs.
 pub(super) fn response(content_type: HeaderValue, shed: &Shed) -> Response<Bytes> {
-    let milliseconds = whole(shed.retry_after(), Duration::from_millis(1));
     let mut response = Response::new(Bytes::new());
     *response.headers_mut() = HeaderMap::with_capacity(4);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, content_type);
     headers.insert(STATUS, RESOURCE_EXHAUSTED);
     headers.insert(MESSAGE, BUSY);
-    headers.insert(PUSHBACK, number(milliseconds));
+    if let Some(milliseconds) = shed.hint().milliseconds() {
+        headers.insert(PUSHBACK, number(milliseconds));
+    }
     response
 }

@@ -9,14 +9,13 @@ use std::{
     io::Write,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::Duration,
 };
 
 use ::http::{HeaderMap, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use bytes::Bytes;
 
 pub(crate) use self::{drain::drain, grpc::STATUS as GRPC_STATUS};
-use crate::{invalid::InvalidSetting, shed::Shed};
+use crate::{invalid::InvalidSetting, retry_after::Unit, shed::Shed};
 
 /// How refusals are answered.
 #[derive(Clone)]
@@ -47,8 +46,14 @@ impl Answers {
     }
 
     /// The answer to a request with these headers.
-    pub(crate) fn answer(&self, request: &HeaderMap, shed: Shed) -> Response<Bytes> {
-        let mut response = match grpc_content_type(request) {
+    pub(crate) fn answer(
+        &self,
+        request: &HeaderMap,
+        shed: impl FnOnce(Unit) -> Shed,
+    ) -> Response<Bytes> {
+        let grpc = grpc_content_type(request);
+        let shed = shed(grpc.map_or(Unit::Seconds, |_| Unit::Milliseconds));
+        let mut response = match grpc {
             Some(content_type) => grpc::response(content_type.clone(), &shed),
             None => self
                 .written_by_the_user(&shed)
@@ -95,13 +100,6 @@ pub(crate) fn grpc_content_type(headers: &HeaderMap) -> Option<&HeaderValue> {
     is_grpc.then_some(value)
 }
 
-/// The hint in whole units, rounded up: nobody is told to come back too early, and never 0.
-fn whole(hint: Duration, unit: Duration) -> u64 {
-    u64::try_from(hint.as_nanos().div_ceil(unit.as_nanos()))
-        .unwrap_or(u64::MAX)
-        .max(1)
-}
-
 /// A header of digits, in one allocation; `HeaderValue::from` takes two.
 fn number(n: u64) -> HeaderValue {
     let mut text = [0; 20];
@@ -144,17 +142,5 @@ mod tests {
         for n in [0, 1, 60, 4_294_967_295, u64::MAX] {
             assert_eq!(number(n), HeaderValue::from(n));
         }
-    }
-
-    #[test]
-    fn a_hint_is_rounded_up_and_never_0() {
-        let second = Duration::from_secs(1);
-        assert_eq!(whole(Duration::from_nanos(1), second), 1);
-        assert_eq!(whole(second, second), 1);
-        assert_eq!(whole(Duration::from_millis(1_001), second), 2);
-        assert_eq!(
-            whole(Duration::from_secs(u64::from(u32::MAX)), second),
-            4_294_967_295
-        );
     }
 }
