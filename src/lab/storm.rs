@@ -37,11 +37,11 @@ pub struct Wave {
     pub calm: Duration,
     /// Callers of the whole run who were refused four times, in seconds of the capacity.
     pub lost: f64,
-    /// Calls answered in time, in units of the capacity.
+    /// Calls answered in time after the trigger, in units of the capacity.
     pub goodput: f64,
 }
 
-/// Calls in a window if the server is full: chance then moves their number by 3 %.
+/// At least as many calls in a window, if the server is full: chance then moves their number by 3 %.
 const IN_A_WINDOW: f64 = 1_000.0;
 
 const TICK: f64 = 0.1;
@@ -74,10 +74,10 @@ impl Storm {
         scenario
     }
 
-    /// How long a window is: at least a second, and long enough that chance does not decide.
+    /// How long a window is: two seconds, as hints come in whole ones, or as long as it takes for chance not to decide.
     #[must_use]
     pub fn window(&self) -> Duration {
-        Duration::from_secs_f64((IN_A_WINDOW / self.server.capacity()).max(1.0))
+        Duration::from_secs_f64((IN_A_WINDOW / self.server.capacity()).max(2.0))
     }
 
     /// What came, with this seed and such a budget.

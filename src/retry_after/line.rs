@@ -1,4 +1,5 @@
 use std::{
+    ops::Range,
     sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     time::Duration,
 };
@@ -61,6 +62,9 @@ const FULL: f64 = 0.95;
 
 /// Of the capacity, for those who come back, however much is fresh. Promise 20's tenth.
 const LEAST_ROOM: f64 = 0.1;
+
+/// A guess that was up to four times too slow stands, as who was told by it comes back beside those who are told better.
+const CLOSE: Range<f64> = 0.25..1.0;
 
 /// No gap: nothing has been measured yet.
 const UNKNOWN: u64 = 0;
@@ -202,8 +206,9 @@ impl Line {
         self.gap.store(gap, Relaxed);
         let refused = (arrived / elapsed - completed).max(0.0);
         self.growth.store((refused * gap as f64) as u64, Relaxed);
-        if !was_known {
-            self.stretch(now, gap as f64 / old as f64);
+        let by = gap as f64 / old as f64;
+        if !was_known && !CLOSE.contains(&by) {
+            self.stretch(now, by);
         }
     }
 

@@ -361,7 +361,7 @@ impl RetryAfter {
     fn rounded(self, wait: Duration, blur: u64, nth: u64) -> u64 {
         let second = nanos(Duration::from_secs(1));
         let left = nanos(self.max.saturating_sub(wait));
-        let blur = blur.min(left).max(second / 2);
+        let blur = blur.min(left / 3).max(second / 2);
         let rounded =
             (nanos(wait) + second / 2 + share(2 * blur, spread(nth))).saturating_sub(blur);
         let (least, most) = (self.min.as_secs().max(1), self.max.as_secs());

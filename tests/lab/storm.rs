@@ -68,7 +68,7 @@ fn a_constant_hint_and_none_fail_visibly() {
         let storm = storm(Size::Medium, waits, told);
         let adaptive = storm_with_the_default(&storm);
         for wave in waves(&storm, 1) {
-            assert!(wave.peak > 2.0, "{told:?}: {wave:?}");
+            assert!(wave.peak > 1.5, "{told:?}: {wave:?}");
             assert!(wave.lost > 2.0, "{told:?}: {wave:?}");
             // Of what can be done: all that is fresh, and all that was refused.
             assert!(wave.goodput < 0.97 * adaptive.goodput, "{told:?}: {wave:?}");
