@@ -35,9 +35,9 @@ fn hints() -> Vec<(&'static str, Waits, RetryAfter)> {
 /// Prints a table, with the worst of so many seeds for each figure.
 pub(crate) fn print(sizes: &[Size], seeds: std::ops::Range<u64>) {
     println!(
-        "| size | budget | trigger, s | hint | peak | area, s | calm in, s | lost, s | goodput | of the oracle |"
+        "| size | budget | trigger, s | hint | peak | area, s | calm in, s | lost, s | goodput | of the oracle | of what is possible |"
     );
-    println!("|---|---|--:|---|--:|--:|--:|--:|--:|--:|");
+    println!("|---|---|--:|---|--:|--:|--:|--:|--:|--:|--:|");
     for &size in sizes {
         for trigger in [5, 30] {
             for (name, waits, retry_after) in hints() {
@@ -73,12 +73,13 @@ fn rows(size: Size, hint: &str, storm: &Storm, seeds: std::ops::Range<u64>) {
         let scores = waves.iter().zip(&pars);
         let scores = scores.map(|(wave, pars)| wave.goodput * after / pars[2].good);
         println!(
-            "| {size} | {name} | {trigger} | {hint} | {:.2} | {:.1} | {:.0} | {:.1} | {goodput:.2} | {:.3} |",
+            "| {size} | {name} | {trigger} | {hint} | {:.2} | {:.1} | {:.0} | {:.1} | {goodput:.2} | {:.3} | {:.2} |",
             worst(|wave| wave.peak),
             worst(|wave| wave.area),
             worst(|wave| wave.calm.as_secs_f64()),
             worst(|wave| wave.lost),
             scores.fold(9.0, f64::min),
+            goodput / storm.possible(),
         );
     }
 }

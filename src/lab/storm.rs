@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    report::{PhaseReport, Report},
+    report::Report,
     run::Lab,
     scenario::{Phase, Scenario, Server, Waits},
 };
@@ -44,6 +44,11 @@ pub struct Wave {
 /// At least as many calls in a window, if the server is full: chance then moves their number by 3 %.
 const IN_A_WINDOW: f64 = 1_000.0;
 
+/// Loads, in units of the capacity.
+const CALM: f64 = 0.8;
+const TRIGGER: f64 = 3.0;
+
+/// Of a report, in seconds.
 const TICK: f64 = 0.1;
 
 impl Storm {
@@ -65,13 +70,20 @@ impl Storm {
     pub fn scenario(&self) -> Scenario {
         let phase = |name, length: Duration, load| Phase::new(name, length.as_secs_f64(), load);
         let mut scenario = Scenario::new("storm", self.server)
-            .then(phase("before", Duration::from_secs(60), 0.8))
-            .then(phase("trigger", self.trigger, 3.0))
-            .then(phase("after", self.after, 0.8));
+            .then(phase("before", Duration::from_secs(60), CALM))
+            .then(phase("trigger", self.trigger, TRIGGER))
+            .then(phase("after", self.after, CALM));
         scenario.callers.retries = 3;
         scenario.callers.waits = self.waits;
         scenario.retry_after = self.retry_after;
         scenario
+    }
+
+    /// The goodput after the trigger, in units of the capacity, if all who were refused came back while it is watched, and
+    /// when there was room: what any limit and any hint can do at most.
+    #[must_use]
+    pub fn possible(&self) -> f64 {
+        (CALM + (TRIGGER - 1.0) * self.trigger.as_secs_f64() / self.after.as_secs_f64()).min(1.0)
     }
 
     /// How long a window is: two seconds, as hints come in whole ones, or as long as it takes for chance not to decide.
@@ -109,7 +121,7 @@ impl Storm {
             area: flow.iter().map(|flow| (flow - 1.0).max(0.0) * TICK).sum(),
             calm: Duration::from_secs_f64(calm),
             lost: lost as f64 / self.server.capacity(),
-            goodput: PhaseReport::goodput(after) / self.server.capacity(),
+            goodput: after.goodput() / self.server.capacity(),
         }
     }
 }

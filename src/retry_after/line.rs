@@ -95,7 +95,8 @@ impl Line {
         self.number.fetch_add(1, Relaxed)
     }
 
-    /// How long the one who is refused stands in it: at most `most`, where the `nth` has a place of its own if it is full.
+    /// How long the one who is refused stands in it: at most `most`. The `nth` has a place of its own also where it is
+    /// full.
     pub(super) fn join(
         &self,
         refusal: Refusal,
@@ -276,7 +277,7 @@ fn denser(gap: u64, beyond: u64, most: u64) -> u64 {
 
 /// Until more is known, one request is taken to last a second.
 fn guess(in_flight: u32) -> u64 {
-    SECOND / u64::from(in_flight.max(1))
+    (SECOND / u64::from(in_flight.max(1))).max(1)
 }
 
 fn seconds(nanos: u64) -> f64 {
