@@ -390,15 +390,17 @@ impl Budget {
     pub(crate) fn shed(&self, retry_after: RetryAfter, unit: Unit) -> Shed {
         let in_flight = self.level().in_flight;
         let class = Criticality::default();
+        let tally = &self.inner.tally;
+        let refused = tally.refused.get();
         let counts = || {
-            let tally = &self.inner.tally;
             let admitted = tally.admitted();
             Counts {
                 completed: admitted.saturating_sub(in_flight as usize),
-                arrived: admitted.wrapping_add(tally.refused.get()),
+                arrived: admitted.wrapping_add(refused),
             }
         };
         let refusal = Refusal {
+            nth: refused as u64,
             class,
             unit,
             in_flight,

@@ -1,7 +1,6 @@
 use std::{
     ops::Range,
     sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-    time::Duration,
 };
 
 use tokio::time::Instant;
@@ -23,8 +22,6 @@ pub(crate) struct Line {
     ends: [AtomicU64; Criticality::CriticalPlus as usize + 1],
     /// How many found it full, and make it denser.
     beyond: AtomicU64,
-    /// How many have asked.
-    number: AtomicU64,
     /// Nanoseconds from one who has room to the next, or `UNKNOWN`.
     gap: AtomicU64,
     /// Nanoseconds by which it gets longer in a second, without what leaves it.
@@ -78,7 +75,6 @@ impl Line {
             epoch: Instant::now(),
             ends: Default::default(),
             beyond: AtomicU64::new(0),
-            number: AtomicU64::new(0),
             gap: AtomicU64::new(UNKNOWN),
             growth: AtomicU64::new(0),
             measured: AtomicU64::new(0),
@@ -90,22 +86,17 @@ impl Line {
         }
     }
 
-    /// One more asks.
-    pub(super) fn number(&self) -> u64 {
-        self.number.fetch_add(1, Relaxed)
-    }
-
-    /// How long the one who is refused stands in it: at most `most`. The `nth` has a place of its own also where it is
-    /// full.
+    /// How long the one who is refused stands in it, in nanoseconds: at most `most`. The `nth` has a place of its own also
+    /// where it is full.
     pub(super) fn join(
         &self,
         refusal: Refusal,
-        most: Duration,
+        most: u64,
         nth: u64,
         counts: impl FnOnce() -> Counts,
-    ) -> Duration {
+    ) -> u64 {
         let since_epoch = Instant::now().saturating_duration_since(self.epoch);
-        let (now, most) = (nanos(since_epoch), nanos(most));
+        let now = nanos(since_epoch);
         let gap = self.gap(now, refusal.in_flight, counts);
         let gap = denser(gap, self.beyond(now), most);
         let class = refusal.class as usize;
@@ -113,7 +104,7 @@ impl Line {
         for lower in &self.ends[..class] {
             lengthen(lower, now, gap, most);
         }
-        let wait = match lengthen(&self.ends[class], now, gap, most) {
+        match lengthen(&self.ends[class], now, gap, most) {
             Some(wait) => {
                 self.thin_out(wait, most);
                 wait
@@ -125,8 +116,7 @@ impl Line {
                 let higher = higher.saturating_sub(now).min(most);
                 higher + share(most - higher, spread_apart(nth))
             }
-        };
-        Duration::from_nanos(wait)
+        }
     }
 
     /// How far to either side a `wait` in whole seconds may be from what it should be.
@@ -134,9 +124,9 @@ impl Line {
     /// Who waits whole seconds comes back at the same fraction of a second at which it was refused. So those refused
     /// within a tenth of a second, who fill a piece of the line, would all come back within tenths of seconds: they are mixed
     /// with all those that are refused within a second.
-    pub(super) fn blur(&self, wait: Duration) -> u64 {
+    pub(super) fn blur(&self, wait: u64) -> u64 {
         // By a third of the wait at most, which keeps the flow even where the line begins: ln 2 × 3/2 of it, 1.04.
-        (self.growth.load(Relaxed) / 2).min(nanos(wait) / 3)
+        (self.growth.load(Relaxed) / 2).min(wait / 3)
     }
 
     /// What made the line denser comes to its end as it gets shorter.

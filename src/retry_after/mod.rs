@@ -132,6 +132,8 @@ pub(crate) struct Counts {
 /// Who was refused.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Refusal {
+    /// Which it is, about: two at once may be the same one.
+    pub(crate) nth: u64,
     pub(crate) class: Criticality,
     pub(crate) unit: Unit,
     pub(crate) in_flight: u32,
@@ -241,7 +243,8 @@ impl RetryAfter {
         Ok(Self { jitter, ..self })
     }
 
-    /// The shortest hint. HTTP cannot say less than a second, whatever is set. By default 10 milliseconds elsewhere.
+    /// The shortest hint. HTTP cannot say less than a second, whatever is set, and of a fraction it may say the whole second
+    /// below. By default 10 milliseconds elsewhere.
     ///
     /// # Panics
     ///
@@ -326,7 +329,7 @@ impl RetryAfter {
         refusal: Refusal,
         counts: impl FnOnce() -> Counts,
     ) -> Hint {
-        let least = refusal.unit.least().max(self.min);
+        let nth = refusal.nth.wrapping_add(self.seed);
         match self.policy {
             Policy::Fixed(hint) if self.jitter == 0 => {
                 // Rounded up: nobody is told less than was asked for.
@@ -334,16 +337,15 @@ impl RetryAfter {
                 self.told(hint, whole)
             }
             Policy::Fixed(hint) => {
-                let nth = self.nth(line);
                 let wait = self.jittered(hint, nth);
                 self.told(wait, self.rounded(wait, 0, nth))
             }
             Policy::Adaptive => {
-                let nth = self.nth(line);
-                let most = self.max.saturating_sub(least);
+                let least = refusal.unit.least().max(self.min);
+                let most = nanos(self.max.saturating_sub(least));
                 let wait = line.join(refusal, most, nth, counts);
                 let blur = line.blur(wait);
-                let wait = self.jittered(least + wait, nth);
+                let wait = self.jittered(least + Duration::from_nanos(wait), nth);
                 self.told(wait, self.rounded(wait, blur, nth))
             }
         }
@@ -357,13 +359,10 @@ impl RetryAfter {
         }
     }
 
-    fn nth(self, line: &Line) -> u64 {
-        line.number().wrapping_add(self.seed)
-    }
-}
-
-impl RetryAfter {
     fn jittered(self, wait: Duration, nth: u64) -> Duration {
+        if self.jitter == 0 {
+            return wait;
+        }
         // 2⁶² nanoseconds at most, by 2³².
         let more = ((wait.as_nanos() * u128::from(self.jitter)) >> 32) as u64;
         let more = more.min(nanos(self.max.saturating_sub(wait)));
@@ -372,13 +371,13 @@ impl RetryAfter {
 
     /// In whole seconds, of which the fraction decides how many get one more; or any within `blur` of it.
     fn rounded(self, wait: Duration, blur: u64, nth: u64) -> u64 {
-        let second = nanos(Duration::from_secs(1));
-        let left = nanos(self.max.saturating_sub(wait));
-        let blur = blur.min(left / 3).max(second / 2);
-        let rounded =
-            (nanos(wait) + second / 2 + share(2 * blur, spread(nth))).saturating_sub(blur);
+        const SECOND: u64 = 1_000_000_000;
+        let wait = nanos(wait);
+        let left = nanos(self.max).saturating_sub(wait);
+        let blur = blur.min(left / 3).max(SECOND / 2);
+        let rounded = (wait + SECOND / 2 + share(2 * blur, spread(nth))).saturating_sub(blur);
         let (least, most) = (self.min.as_secs().max(1), self.max.as_secs());
-        (rounded / second).clamp(least, most)
+        (rounded / SECOND).clamp(least, most)
     }
 }
 
@@ -407,9 +406,10 @@ impl Hint {
     }
 }
 
-/// Of what is at most `FOREVER`, so it fits.
+/// More than five centuries are as good as five.
 fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+    let nanos = duration.as_secs().saturating_mul(1_000_000_000);
+    nanos.saturating_add(u64::from(duration.subsec_nanos()))
 }
 
 /// So much of `of`, in units of 2⁻⁶⁴.

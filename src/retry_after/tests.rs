@@ -24,6 +24,7 @@ impl Door {
     fn refuse(&mut self, policy: RetryAfter, class: Criticality, unit: Unit) -> Hint {
         self.refused += 1;
         let refusal = Refusal {
+            nth: self.refused as u64,
             class,
             unit,
             in_flight: 10,
@@ -242,13 +243,14 @@ async fn what_hangs_is_waited_for_and_then_forgotten() {
 fn jitter_makes_longer_evenly_and_stops_at_the_longest() {
     let line = Line::new();
     let waits = |policy: RetryAfter| {
-        let refusal = Refusal {
+        let refusal = |nth| Refusal {
+            nth,
             class: Criticality::Sheddable,
             unit: Unit::Seconds,
             in_flight: 1,
         };
         let counts = || unreachable!("a fixed hint needs none");
-        let hints = (0..1_000).map(|_| policy.hint(&line, refusal, counts));
+        let hints = (0..1_000).map(|nth| policy.hint(&line, refusal(nth), counts));
         hints.collect::<Vec<_>>()
     };
     let fixed = RetryAfter::fixed(10 * SECOND);
