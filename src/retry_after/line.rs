@@ -261,8 +261,9 @@ fn denser(gap: u64, beyond: u64, most: u64) -> u64 {
     if beyond == 0 {
         return gap;
     }
-    let (gap, most) = (u128::from(gap), u128::from(most));
-    (gap * most / (most + gap * u128::from(beyond))) as u64
+    // Not in integers: a division of 128 bits takes as long as all the rest.
+    let (gap, most) = (gap as f64, most as f64);
+    (gap * most / (most + gap * beyond as f64)) as u64
 }
 
 /// Until more is known, one request is taken to last a second.
