@@ -185,7 +185,7 @@ impl LoadShed {
     /// let shed = LoadShed::ratio(0.85).on_shed(|shed: &Shed| {
     ///     Response::builder()
     ///         .status(503)
-    ///         .header("retry-after", shed.retry_after().as_secs().max(1))
+    ///         .header("retry-after", shed.retry_after_secs())
     ///         .body("come back later".into())
     ///         .unwrap()
     /// });
@@ -320,8 +320,8 @@ impl Settings {
 
     /// The answer to a refused request. It may take of the head what it needs.
     pub(crate) fn refuse<B>(&self, request: &mut Request<B>) -> Response<Bytes> {
-        let shed = self.budget.shed(self.retry_after);
-        self.answers.answer(request, shed)
+        self.answers
+            .answer(request, |unit| self.budget.shed(self.retry_after, unit))
     }
 
     /// How a measured request has ended that was answered with this head.
