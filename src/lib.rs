@@ -140,7 +140,7 @@ pub use self::{
 };
 
 /// The README's code, compiled.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "client"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
@@ -201,5 +201,5 @@ struct Readme;
 /// # use loadshed::{LoadShed, RetryAfter};
 /// let shed = LoadShed::ratio(0.85).retry_after(Duration::from_secs(5));
 /// ```
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "client"))]
 struct Misuse;
