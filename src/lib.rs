@@ -108,6 +108,7 @@ pub mod lab;
 
 mod body;
 mod budget;
+mod decide;
 mod future;
 mod handle;
 mod head;

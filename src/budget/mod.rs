@@ -276,7 +276,7 @@ impl Budget {
         let Ok(place) = self.acquire(threshold) else {
             self.inner.tally.refused.add_one();
             self.tell_law();
-            return Err(self.shed(RetryAfter::adaptive()));
+            return Err(self.shed(RetryAfter::adaptive(), Criticality::default()));
         };
         if !self.measures(&place) {
             return Ok(Permit::new(place));
@@ -389,12 +389,12 @@ impl Budget {
     }
 
     /// What one refused caller is told.
-    pub(crate) fn shed(&self, retry_after: RetryAfter) -> Shed {
+    pub(crate) fn shed(&self, retry_after: RetryAfter, class: Criticality) -> Shed {
         let in_flight = self.level().in_flight;
         let admitted = || self.inner.tally.admitted();
         let completed = || admitted().saturating_sub(in_flight as usize);
         let hint = retry_after.hint(&self.inner.line, in_flight, completed);
-        Shed::new(Reason::Utilization, Criticality::default(), hint)
+        Shed::new(Reason::Utilization, class, hint)
     }
 
     fn level(&self) -> Level {
