@@ -22,9 +22,9 @@ use crate::{
 /// may stand in front, `"POST /mail/receive"`; as in axum, `GET` stands for `HEAD`, too, unless that is named. A call by
 /// gRPC is `/package.Service/Method`.
 ///
-/// Patterns are compared to the path of the request as this layer sees it, with which axum picks the handler. A layer around
-/// a whole `Router` sees the whole path. One inside of `Router::nest("/api", …)` sees it without `/api`: there `/mail` is
-/// what is `/api/mail` outside.
+/// Patterns are compared to the path of the request as this layer sees it, by which axum picks the handler, too: as it was
+/// sent, not decoded. A layer around a whole `Router` sees the whole path. One inside of `Router::nest("/api", …)` sees it
+/// without `/api`: there `/mail` is what is `/api/mail` outside.
 ///
 /// ```
 /// use loadshed::LoadShed;

@@ -28,7 +28,7 @@ use super::{
     station::{Call, Nanos, Pool, Shared, Work},
 };
 use crate::{
-    Budget, LoadShed, LoadShedService, ResponseFuture, RetryAfter, Shed, Threshold,
+    Budget, Criticality, LoadShed, LoadShedService, ResponseFuture, RetryAfter, Shed, Threshold,
     budget::{Mode, Place},
 };
 
@@ -547,13 +547,13 @@ impl Instance {
     fn enter(&mut self, draw: &Draw) -> Result<Inside, Duration> {
         let door = &mut self.door;
         if door.through == Through::Budget {
-            let threshold = match draw.critical {
-                true => door.critical,
-                false => door.sheddable,
+            let (class, threshold) = match draw.critical {
+                true => (Criticality::Critical, door.critical),
+                false => (Criticality::Sheddable, door.sheddable),
             };
             let held = self.budget.admit(threshold, Mode::Enforce);
             return held.map(|held| Inside::Place { _held: held }).map_err(|_| {
-                let shed = || self.budget.shed(RetryAfter::adaptive());
+                let shed = || self.budget.shed(RetryAfter::adaptive(), class);
                 door.heeds_hint
                     .then(shed)
                     .map_or(Duration::ZERO, |shed| shed.retry_after())

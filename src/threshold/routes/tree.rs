@@ -9,9 +9,9 @@ pub(super) struct Tree<T> {
     /// What a path begins with, to be here. The root's is empty, and that of what follows a parameter.
     literal: Vec<u8>,
     /// Which go on by a literal. No two of them begin with the same byte.
-    literals: Vec<Tree<T>>,
+    literals: Vec<Self>,
     /// What goes on by a parameter: up to the next `/`.
-    param: Option<Box<Tree<T>>>,
+    param: Option<Box<Self>>,
     /// Of paths that end here.
     here: T,
     /// Of all paths that do not.
