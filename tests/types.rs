@@ -380,7 +380,7 @@ fn a_mistake_is_told_where_it_was_made_with_what_was_given_and_what_is_allowed()
         (
             panic_of(|| LoadShed::ratio(0.85).except(["/a"]).exempt(["/a"])),
             told(LoadShed::ratio(0.85).except(["/a"]).try_exempt(["/a"])),
-            "route: /a, exempt was given, allowed is one meaning for each, and it is there, opted out".into(),
+            "route: \"/a\", exempt was given, allowed is one meaning for each, and this one is opted out".into(),
         ),
         (
             panic_of(|| LoadShed::ratio(0.85).class_ratios([(Criticality::Critical, 0.8)])),

@@ -123,8 +123,8 @@ impl Meaning {
             (at @ Self::At(_), Self::Only) | (Self::Only, at @ Self::At(_)) => Ok(at),
             (one, other) => Err(InvalidSetting::new(
                 "route",
-                format_args!("{route}, {other}"),
-                format!("one meaning for each, and it is there, {one}"),
+                format_args!("{route:?}, {other}"),
+                format!("one meaning for each, and this one is {one}"),
             )),
         }
     }

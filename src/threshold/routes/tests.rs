@@ -217,7 +217,7 @@ fn what_cannot_stand_side_by_side_is_told_with_both_named() {
         let text = told(&[(one, "POST /a"), (other, "POST /a")]);
         let [one, other] = texts;
         let expected = format!(
-            "route: POST /a, {other} was given, allowed is one meaning for each, and it is there, {one}"
+            "route: \"POST /a\", {other} was given, allowed is one meaning for each, and this one is {one}"
         );
         assert_eq!(text, expected);
     }
