@@ -78,10 +78,9 @@ async fn echo(mut socket: WebSocket, _permit: Permit) {
 
 /// What the layer would have answered.
 fn refusal(shed: &Shed) -> Response {
-    // Whole seconds, rounded up: clients fail on fractions, and take 0 for "at once".
-    let seconds = shed.retry_after().as_millis().div_ceil(1_000).max(1);
+    // Whole seconds: clients fail on fractions, and take 0 for "at once".
     let headers = [
-        (RETRY_AFTER, seconds.to_string()),
+        (RETRY_AFTER, shed.retry_after_secs().to_string()),
         (CACHE_CONTROL, "no-store".to_owned()),
     ];
     (

@@ -149,7 +149,7 @@ impl LoadShed {
     /// let shed = LoadShed::ratio(0.85).on_shed(|shed: &Shed| {
     ///     Response::builder()
     ///         .status(503)
-    ///         .header("retry-after", shed.retry_after().as_secs().max(1))
+    ///         .header("retry-after", shed.retry_after_secs())
     ///         .body("come back later".into())
     ///         .unwrap()
     /// });
@@ -306,7 +306,7 @@ impl Settings {
         request: &mut Request<B>,
         class: Criticality,
     ) -> Response<Bytes> {
-        let shed = self.budget.shed(self.retry_after, class);
+        let shed = |unit| self.budget.shed(self.retry_after, unit, class);
         self.answers.answer(request, shed)
     }
 

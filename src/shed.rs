@@ -1,6 +1,6 @@
 use std::{error::Error, fmt, time::Duration};
 
-use crate::threshold::Criticality;
+use crate::{retry_after::Hint, threshold::Criticality};
 
 /// Why a request was refused, and when it may come back.
 ///
@@ -13,13 +13,13 @@ use crate::threshold::Criticality;
 /// let budget = Budget::fixed(1);
 /// let permit = budget.try_acquire(Threshold::ratio(1.0)).unwrap();
 /// let shed = budget.try_acquire(Threshold::ratio(1.0)).unwrap_err();
-/// assert!(shed.retry_after().as_secs() >= 1);
+/// assert!(!shed.retry_after().is_zero());
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shed {
     reason: Reason,
     criticality: Criticality,
-    retry_after: Duration,
+    hint: Hint,
 }
 
 /// What left no room for a request.
@@ -31,11 +31,11 @@ pub enum Reason {
 }
 
 impl Shed {
-    pub(crate) fn new(reason: Reason, criticality: Criticality, retry_after: Duration) -> Self {
+    pub(crate) fn new(reason: Reason, criticality: Criticality, hint: Hint) -> Self {
         Self {
             reason,
             criticality,
-            retry_after,
+            hint,
         }
     }
 
@@ -51,11 +51,23 @@ impl Shed {
         self.criticality
     }
 
-    /// How long the caller should wait, also where the answer does not say so. `Retry-After` is this in whole
-    /// seconds, rounded up.
+    /// How long the caller should wait, also where the answer does not say so.
     #[must_use]
     pub fn retry_after(&self) -> Duration {
-        self.retry_after
+        self.hint.wait
+    }
+
+    /// The same as `Retry-After` says it, also where none is sent: in whole seconds, at least 1.
+    ///
+    /// An answer of your own should carry this, and not [`retry_after`](Self::retry_after) rounded in one way for all: it is
+    /// rounded up for some and down for others, so that those who were refused together do not come back together.
+    #[must_use]
+    pub fn retry_after_secs(&self) -> u64 {
+        self.hint.whole
+    }
+
+    pub(crate) fn hint(&self) -> Hint {
+        self.hint
     }
 }
 
@@ -64,7 +76,7 @@ impl fmt::Display for Shed {
         match self.reason {
             Reason::Utilization => write!(f, "shed: no room in the budget")?,
         }
-        write!(f, ", retry after {:?}", self.retry_after)
+        write!(f, ", retry after {:?}", self.hint.wait)
     }
 }
 

@@ -6,3 +6,9 @@ pub(crate) fn spread(nth: u64) -> u64 {
     const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
     nth.wrapping_mul(GOLDEN)
 }
+
+/// Another such sequence, for a second choice beside the first: multiples of the plastic number's inverse.
+pub(crate) fn spread_apart(nth: u64) -> u64 {
+    const PLASTIC: u64 = 0xc13f_a9a9_02a6_328f;
+    nth.wrapping_mul(PLASTIC)
+}

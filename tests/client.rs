@@ -834,8 +834,10 @@ type Grpc =
 async fn grpc_client(budget: &Budget) -> Grpc {
     let (listener, url) = bind().await;
     let (_reporter, health) = health_reporter();
+    let shed = LoadShed::ratio(1.0).retry_after(RetryAfter::fixed(Duration::from_secs(1)));
+    let shed = shed.budget(budget);
     let server = GrpcServer::builder()
-        .layer(LoadShed::ratio(1.0).budget(budget))
+        .layer(shed)
         .add_service(health)
         .serve_with_incoming(TcpIncoming::from(listener));
     tokio::spawn(server);

@@ -15,10 +15,12 @@
 //!   better than. Short, without the oracle, on the tiny, the slow and the medium server.
 //! - `misses`: what is missed, as the tests list it.
 //! - `commit`: the charts drawn go to `docs/lab/` too.
+//! - `storm`: the second wave after a trigger, by what the refused are told, and nothing else.
 
 mod chart;
 mod laws;
 mod pars;
+mod storm;
 
 use std::{
     collections::BTreeMap,
@@ -44,6 +46,7 @@ struct Options {
     stuck: bool,
     misses: bool,
     commit: bool,
+    storm: bool,
 }
 
 /// Within the repository, so that committed charts are part of it.
@@ -51,6 +54,11 @@ const CHARTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/lab");
 
 fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse(std::env::args().skip(1))?;
+    if options.storm {
+        let seeds = options.first..options.first + options.seeds.unwrap_or(3);
+        storm::print(&options.sizes, seeds);
+        return Ok(());
+    }
     // Beside cargo's own directory for what tests and benches write.
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("lab");
     std::fs::create_dir_all(&out)?;
@@ -182,6 +190,7 @@ impl Options {
             stuck: false,
             misses: false,
             commit: false,
+            storm: false,
         };
         for argument in arguments {
             let (name, value) = argument.split_once('=').unwrap_or((&argument, ""));
@@ -205,6 +214,7 @@ impl Options {
                 }
                 "misses" => options.misses = true,
                 "commit" => options.commit = true,
+                "storm" => options.storm = true,
                 _ => {
                     return Err(format!(
                         "{argument:?} is none of the options in benches/lab/main.rs"
@@ -214,7 +224,7 @@ impl Options {
             }
         }
         if options.sizes.is_empty() {
-            let count = if options.stuck { 3 } else { 4 };
+            let count = if options.stuck || options.storm { 3 } else { 4 };
             options.sizes = Size::ALL[..count].to_vec();
         }
         Ok(options)

@@ -28,7 +28,7 @@ pub(crate) use self::{
 use crate::{
     control::{Adaptive, Controller, MAX_LIMIT},
     invalid::{InvalidSetting, expect_valid},
-    retry_after::{Line, RetryAfter},
+    retry_after::{Counts, Line, Refusal, RetryAfter, Unit},
     shed::{Reason, Shed},
     threshold::{Criticality, Threshold},
 };
@@ -276,7 +276,8 @@ impl Budget {
         let Ok(place) = self.acquire(threshold) else {
             self.inner.tally.refused.add_one();
             self.tell_law();
-            return Err(self.shed(RetryAfter::adaptive(), Criticality::default()));
+            let class = Criticality::default();
+            return Err(self.shed(RetryAfter::adaptive(), Unit::Milliseconds, class));
         };
         if !self.measures(&place) {
             return Ok(Permit::new(place));
@@ -389,11 +390,24 @@ impl Budget {
     }
 
     /// What one refused caller is told.
-    pub(crate) fn shed(&self, retry_after: RetryAfter, class: Criticality) -> Shed {
+    pub(crate) fn shed(&self, retry_after: RetryAfter, unit: Unit, class: Criticality) -> Shed {
         let in_flight = self.level().in_flight;
-        let admitted = || self.inner.tally.admitted();
-        let completed = || admitted().saturating_sub(in_flight as usize);
-        let hint = retry_after.hint(&self.inner.line, in_flight, completed);
+        let tally = &self.inner.tally;
+        let refused = tally.refused.get();
+        let counts = || {
+            let admitted = tally.admitted();
+            Counts {
+                completed: admitted.saturating_sub(in_flight as usize),
+                arrived: admitted.wrapping_add(refused),
+            }
+        };
+        let refusal = Refusal {
+            nth: refused as u64,
+            class,
+            unit,
+            in_flight,
+        };
+        let hint = retry_after.hint(&self.inner.line, refusal, counts);
         Shed::new(Reason::Utilization, class, hint)
     }
 

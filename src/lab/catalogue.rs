@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::scenario::{Callers, Load, Phase, Scenario, Server, Station, Times};
+use super::scenario::{Callers, Load, Phase, Scenario, Server, Station, Times, Waits};
 
 /// How large a server is. A law that is right for one size by luck is wrong for the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,7 +101,7 @@ impl Catalogue {
         all.push(self.slow_then_saturated());
         all.extend([0.6, 3.0].map(|load| self.hangs(load)));
         all.extend([self.bursts(), self.lull()]);
-        all.extend([false, true].map(|heeds_hint| self.retry_storm(heeds_hint)));
+        all.extend([Waits::Briefly, Waits::Seconds].map(|waits| self.retry_storm(waits)));
         all.extend([0.8, 3.0].map(|load| self.cancellations(load)));
         if self.size >= Size::Medium {
             all.push(self.classes());
@@ -263,17 +263,17 @@ impl Catalogue {
             .then(Phase::new("over", self.long(60.0), 3.0))
     }
 
-    fn retry_storm(self, heeds_hint: bool) -> Scenario {
-        let (name, retries) = match heeds_hint {
-            false => ("retry storm", 3),
-            true => ("retry storm, hints heeded", 3),
+    fn retry_storm(self, waits: Waits) -> Scenario {
+        let name = match waits.unit() {
+            None => "retry storm",
+            Some(_) => "retry storm, hints heeded",
         };
         let mut scenario = Scenario::new(name, self.pool())
             .then(Phase::new("before", self.long(60.0), 0.8))
             .then(Phase::new("trigger", self.long(60.0), 3.0))
             .then(Phase::new("after", self.long(120.0), 0.8));
-        scenario.callers.retries = retries;
-        scenario.callers.heeds_hint = heeds_hint;
+        scenario.callers.retries = 3;
+        scenario.callers.waits = waits;
         scenario
     }
 

@@ -14,6 +14,7 @@ mod row;
 mod run;
 mod scenario;
 mod station;
+mod storm;
 
 pub use self::{
     bars::Bar,
@@ -24,7 +25,8 @@ pub use self::{
     report::{PhaseReport, Report, Tick},
     row::{Figures, Row},
     run::Lab,
-    scenario::{Callers, Load, Phase, Scenario, Server, Station, Times},
+    scenario::{Callers, Load, Phase, Scenario, Server, Station, Times, Waits},
+    storm::{Storm, Wave},
 };
 
 #[cfg(test)]

@@ -30,12 +30,16 @@ pub struct PhaseReport {
     pub length: Duration,
     /// Calls that arrived in it, without second tries.
     pub offered: usize,
+    /// Calls that came to the door in it, second tries included.
+    pub calls: usize,
     /// Calls that were admitted of those.
     pub admitted: usize,
     /// Refusals in it, those of second tries included.
     pub refused: usize,
     /// Refusals after its first second.
     pub refused_later: usize,
+    /// Refusals after which the caller did not try again.
+    pub lost: usize,
     /// Calls that arrived in it and were answered in it, before the caller had left.
     pub good: usize,
     /// CRITICAL calls that arrived in it, and that were answered.
@@ -48,6 +52,7 @@ pub struct PhaseReport {
     work: f64,
     latencies: Histogram<u32>,
     offered_before: usize,
+    calls_before: usize,
     admitted_before: usize,
     good_before: usize,
 }
@@ -62,6 +67,8 @@ pub struct Tick {
     pub in_flight: usize,
     /// Calls that arrived since the moment before.
     pub offered: usize,
+    /// The same with second tries.
+    pub calls: usize,
     /// Calls that were admitted since.
     pub admitted: usize,
     /// Calls that were answered since, in time.
@@ -75,9 +82,11 @@ impl Report {
             scored: phase.scored,
             length: phase.length,
             offered: 0,
+            calls: 0,
             admitted: 0,
             refused: 0,
             refused_later: 0,
+            lost: 0,
             good: 0,
             critical: (0, 0),
             servable: 0,
@@ -85,6 +94,7 @@ impl Report {
             work: 0.0,
             latencies: Histogram::new(2).expect("two digits are within its range"),
             offered_before: 0,
+            calls_before: 0,
             admitted_before: 0,
             good_before: 0,
         });
@@ -182,10 +192,12 @@ impl PhaseReport {
             limit,
             in_flight,
             offered: self.offered - self.offered_before,
+            calls: self.calls - self.calls_before,
             admitted: self.admitted - self.admitted_before,
             good: self.good - self.good_before,
         });
         self.offered_before = self.offered;
+        self.calls_before = self.calls;
         self.admitted_before = self.admitted;
         self.good_before = self.good;
     }

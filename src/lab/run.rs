@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response, header::CONTENT_TYPE};
 use http_body::Body;
 use tokio::runtime::Runtime;
 use tower_layer::Layer;
@@ -24,12 +24,13 @@ use super::{
     arrivals::{Arrival, Arrivals},
     random::{Chance, Draw, nanos},
     report::Report,
-    scenario::{Phase, Scenario, Station},
+    scenario::{Phase, Scenario, Station, Waits},
     station::{Call, Nanos, Pool, Shared, Work},
 };
 use crate::{
     Budget, Criticality, LoadShed, LoadShedService, ResponseFuture, RetryAfter, Shed, Threshold,
     budget::{Mode, Place},
+    retry_after::Unit,
 };
 
 /// How a scenario is run.
@@ -172,7 +173,9 @@ struct Instance {
 
 struct Door {
     through: Through,
-    heeds_hint: bool,
+    /// In which unit hints are heeded, if they are.
+    unit: Option<Unit>,
+    retry_after: RetryAfter,
     service: LoadShedService<Handler>,
     sheddable: Threshold,
     critical: Threshold,
@@ -263,7 +266,7 @@ impl<'a> World<'a> {
             patience: Chance::new(!lab.seed),
             phase: 0,
             began: 0,
-            has_clock: lab.through == Through::Layer || scenario.callers.heeds_hint,
+            has_clock: lab.through == Through::Layer || scenario.callers.waits.unit().is_some(),
             agenda: Agenda {
                 tick: 0,
                 end_of_phase: 0,
@@ -408,6 +411,7 @@ impl<'a> World<'a> {
         self.called += 1;
         let call = self.called;
         let instance = (call % self.instances.len() as u64) as usize;
+        self.report.phases[self.phase].calls += 1;
         self.wire.calling.set(call);
         let inside = match self.instances[instance].enter(&try_.draw) {
             Ok(inside) => inside,
@@ -441,12 +445,15 @@ impl<'a> World<'a> {
     fn refused(&mut self, try_: Try, hint: Duration) {
         self.report.phases[self.phase].refuse(self.now - self.began);
         let Some(left) = try_.left.checked_sub(1) else {
+            self.report.phases[self.phase].lost += 1;
             return;
         };
-        let backoff = 0.05 + 0.1 * self.patience.uniform();
-        let backoff = match self.scenario.callers.heeds_hint {
-            true => hint,
-            false => Duration::from_secs_f64(backoff),
+        let callers = &self.scenario.callers;
+        let briefly = 0.05 + 0.1 * self.patience.uniform();
+        let backoff = match callers.waits {
+            Waits::Briefly => Duration::from_secs_f64(briefly),
+            Waits::Doubling => Duration::from_secs(1 << (callers.retries - try_.left).min(16)),
+            Waits::Seconds | Waits::Milliseconds => hint,
         };
         self.schedule(
             self.now + nanos(backoff),
@@ -516,7 +523,9 @@ impl Instance {
         let sheddable = Threshold::ratio(ratio);
         let critical = Threshold::ratio(ratio + 2.0 * (1.0 - ratio) / 3.0);
         let has_classes = scenario.phases.iter().any(|phase| phase.critical > 0.0);
-        let mut layer = LoadShed::ratio(ratio).budget(&budget);
+        let mut layer = LoadShed::ratio(ratio)
+            .budget(&budget)
+            .retry_after(scenario.retry_after);
         if has_classes {
             layer = layer.threshold(move |head| match *head.method() {
                 Method::GET => critical,
@@ -532,7 +541,8 @@ impl Instance {
         Self {
             door: Door {
                 through: lab.through,
-                heeds_hint: scenario.callers.heeds_hint,
+                unit: scenario.callers.waits.unit(),
+                retry_after: scenario.retry_after,
                 service: layer.layer(Handler(Rc::clone(wire))),
                 sheddable,
                 critical,
@@ -547,25 +557,26 @@ impl Instance {
     fn enter(&mut self, draw: &Draw) -> Result<Inside, Duration> {
         let door = &mut self.door;
         if door.through == Through::Budget {
-            let (class, threshold) = match draw.critical {
-                true => (Criticality::Critical, door.critical),
-                false => (Criticality::Sheddable, door.sheddable),
+            let threshold = match draw.critical {
+                true => door.critical,
+                false => door.sheddable,
             };
             let held = self.budget.admit(threshold, Mode::Enforce);
             return held.map(|held| Inside::Place { _held: held }).map_err(|_| {
-                let shed = || self.budget.shed(RetryAfter::adaptive(), class);
-                door.heeds_hint
-                    .then(shed)
-                    .map_or(Duration::ZERO, |shed| shed.retry_after())
+                // As the layer has it, whose closure tells thresholds and not classes.
+                let class = Criticality::default();
+                let shed = |unit| wait(&self.budget.shed(door.retry_after, unit, class), unit);
+                door.unit.map_or(Duration::ZERO, shed)
             });
         }
-        let mut reply = Box::pin(door.service.call(request(draw)));
+        let unit = door.unit.unwrap_or(Unit::Seconds);
+        let mut reply = Box::pin(door.service.call(request(draw, unit)));
         match reply.as_mut().poll(&mut context()) {
             Poll::Pending => Ok(Inside::Reply(reply)),
             Poll::Ready(response) => {
                 let shed = response.map(|response| response.extensions().get::<Shed>().cloned());
                 let shed = shed.unwrap_or_else(|never| match never {});
-                Err(shed.expect("a refusal says why").retry_after())
+                Err(wait(&shed.expect("a refusal says why"), unit))
             }
         }
     }
@@ -630,9 +641,21 @@ impl Body for Empty {
     }
 }
 
-/// CRITICAL calls are told by their method, as the others by theirs.
-fn request(draw: &Draw) -> Request<Empty> {
+/// How long a caller waits that is told in this unit.
+fn wait(shed: &Shed, unit: Unit) -> Duration {
+    match unit {
+        Unit::Seconds => Duration::from_secs(shed.retry_after_secs()),
+        Unit::Milliseconds => shed.retry_after(),
+    }
+}
+
+/// CRITICAL calls are told by their method, as the others by theirs; those that are told milliseconds call by gRPC.
+fn request(draw: &Draw, unit: Unit) -> Request<Empty> {
     let mut request = Request::new(Empty);
+    if unit == Unit::Milliseconds {
+        let grpc = HeaderValue::from_static("application/grpc");
+        request.headers_mut().insert(CONTENT_TYPE, grpc);
+    }
     if !draw.critical {
         *request.method_mut() = Method::POST;
     }

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use crate::{RetryAfter, retry_after::Unit};
+
 /// A server, its callers, and what happens to them.
 ///
 /// The fields are all there is to it: start from [`Scenario::new`] and change what should differ.
@@ -11,6 +13,8 @@ pub struct Scenario {
     pub server: Server,
     /// Those who call it.
     pub callers: Callers,
+    /// What those are told that it refuses.
+    pub retry_after: RetryAfter,
     /// How many servers share the load, round robin. Each has a budget of its own.
     pub instances: usize,
     /// Where a law's limit begins, with a run for each; `usize::MAX` is its largest. None: where the law likes.
@@ -76,8 +80,32 @@ pub struct Callers {
     pub impatient: Option<(f64, Duration)>,
     /// How often a refused caller tries again.
     pub retries: u32,
-    /// Whether it waits for as long as `Retry-After` says, or for 50 to 150 ms.
-    pub heeds_hint: bool,
+    /// How long it waits until then.
+    pub waits: Waits,
+}
+
+/// How long a refused caller waits until it tries again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waits {
+    /// 50 to 150 ms: it has its own idea.
+    Briefly,
+    /// 1, 2, 4 s: as curl does without a hint.
+    Doubling,
+    /// As long as `Retry-After` says: whole seconds, as over HTTP.
+    Seconds,
+    /// As long as the hint is to the millisecond, as over gRPC.
+    Milliseconds,
+}
+
+impl Waits {
+    /// Whether it is the hint that it waits for, and in which unit.
+    pub(super) fn unit(self) -> Option<Unit> {
+        match self {
+            Self::Briefly | Self::Doubling => None,
+            Self::Seconds => Some(Unit::Seconds),
+            Self::Milliseconds => Some(Unit::Milliseconds),
+        }
+    }
 }
 
 /// One part of a scenario.
@@ -130,6 +158,7 @@ impl Scenario {
             name: name.into(),
             server,
             callers: Callers::default(),
+            retry_after: RetryAfter::default(),
             instances: 1,
             initial_limits: Vec::new(),
             phases: Vec::new(),
@@ -178,7 +207,7 @@ impl Default for Callers {
             deadline: Duration::from_secs(1),
             impatient: None,
             retries: 0,
-            heeds_hint: false,
+            waits: Waits::Briefly,
         }
     }
 }

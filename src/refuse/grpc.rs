@@ -6,12 +6,10 @@
 //! gRPC-Web has its trailers in the body, but takes Trailers-Only as it is: in the headers, with no body, which is also what
 //! an empty text is in base64 (PROTOCOL-WEB, "Message framing"). So `application/grpc-web-text` needs nothing else.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header::CONTENT_TYPE};
 
-use super::{number, retry_info, whole};
+use super::{number, retry_info};
 use crate::shed::Shed;
 
 pub(crate) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -26,14 +24,15 @@ const BUSY: HeaderValue = HeaderValue::from_static("the server is busy, retry la
 
 /// `content_type` is the request's own: gRPC-Web clients expect theirs.
 pub(super) fn response(content_type: HeaderValue, shed: &Shed) -> Response<Bytes> {
-    let milliseconds = whole(shed.retry_after(), Duration::from_millis(1));
     let mut response = Response::new(Bytes::new());
     *response.headers_mut() = HeaderMap::with_capacity(5);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, content_type);
     headers.insert(STATUS, RESOURCE_EXHAUSTED);
     headers.insert(MESSAGE, BUSY);
-    headers.insert(PUSHBACK, number(milliseconds));
-    headers.insert(DETAILS, retry_info::details(&BUSY, milliseconds));
+    if let Some(milliseconds) = shed.hint().milliseconds() {
+        headers.insert(PUSHBACK, number(milliseconds));
+        headers.insert(DETAILS, retry_info::details(&BUSY, milliseconds));
+    }
     response
 }

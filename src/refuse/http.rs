@@ -1,24 +1,29 @@
 //! The answer to an HTTP caller: a status, `Retry-After`, and a problem document (RFC 9457).
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Response, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
     header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
 };
 
-use super::{number, whole};
+use super::number;
 use crate::shed::Shed;
 
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+
 pub(super) fn response(status: StatusCode, problem: Bytes, shed: &Shed) -> Response<Bytes> {
-    // RFC 9110, 10.2.3: whole seconds. Clients fail on fractions, and take 0 for "at once".
-    let seconds = whole(shed.retry_after(), Duration::from_secs(1));
     let mut response = Response::new(problem);
     *response.status_mut() = status;
     *response.headers_mut() = HeaderMap::with_capacity(4);
     let headers = response.headers_mut();
-    headers.insert(RETRY_AFTER, number(seconds));
+    let hint = shed.hint();
+    if let Some(seconds) = hint.seconds() {
+        // RFC 9110, 10.2.3: whole seconds. Clients fail on fractions, and take 0 for "at once".
+        headers.insert(RETRY_AFTER, number(seconds));
+    }
+    if let Some(milliseconds) = hint.milliseconds_beside() {
+        headers.insert(RETRY_AFTER_MS, number(milliseconds));
+    }
     // RFC 6585, 4: a 429 must not be stored. A cache may store others.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(

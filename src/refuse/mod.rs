@@ -5,7 +5,7 @@ mod grpc;
 mod http;
 mod retry_info;
 
-use std::{fmt, io::Write, mem, sync::Arc, time::Duration};
+use std::{fmt, io::Write, mem, sync::Arc};
 
 use ::http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 pub use self::drain::Drain;
 pub(crate) use self::grpc::STATUS as GRPC_STATUS;
-use crate::{head::lend, invalid::InvalidSetting, shed::Shed};
+use crate::{head::lend, invalid::InvalidSetting, retry_after::Unit, shed::Shed};
 
 /// How refusals are answered.
 #[derive(Clone)]
@@ -45,8 +45,19 @@ impl Answers {
         self.on_shed = Some(Arc::new(on_shed));
     }
 
-    pub(crate) fn answer<B>(&self, request: &mut Request<B>, shed: Shed) -> Response<Bytes> {
-        let mut response = match take_grpc_content_type(request.headers_mut()) {
+    pub(crate) fn answer<B>(
+        &self,
+        request: &mut Request<B>,
+        shed: impl FnOnce(Unit) -> Shed,
+    ) -> Response<Bytes> {
+        let grpc = take_grpc_content_type(request.headers_mut());
+        let unit = if grpc.is_some() {
+            Unit::Milliseconds
+        } else {
+            Unit::Seconds
+        };
+        let shed = shed(unit);
+        let mut response = match grpc {
             Some(content_type) => grpc::response(content_type, &shed),
             None => self
                 .written_by_the_user(request, &shed)
@@ -116,13 +127,6 @@ fn take_grpc_content_type(headers: &mut HeaderMap) -> Option<HeaderValue> {
     headers.remove(CONTENT_TYPE)
 }
 
-/// The hint in whole units, rounded up: nobody is told to come back too early, and never 0.
-fn whole(hint: Duration, unit: Duration) -> u64 {
-    u64::try_from(hint.as_nanos().div_ceil(unit.as_nanos()))
-        .unwrap_or(u64::MAX)
-        .max(1)
-}
-
 /// A header of digits, in one allocation; `HeaderValue::from` takes two.
 fn number(n: u64) -> HeaderValue {
     let mut text = [0; 20];
@@ -165,17 +169,5 @@ mod tests {
         for n in [0, 1, 60, 4_294_967_295, u64::MAX] {
             assert_eq!(number(n), HeaderValue::from(n));
         }
-    }
-
-    #[test]
-    fn a_hint_is_rounded_up_and_never_0() {
-        let second = Duration::from_secs(1);
-        assert_eq!(whole(Duration::from_nanos(1), second), 1);
-        assert_eq!(whole(second, second), 1);
-        assert_eq!(whole(Duration::from_millis(1_001), second), 2);
-        assert_eq!(
-            whole(Duration::from_secs(u64::from(u32::MAX)), second),
-            4_294_967_295
-        );
     }
 }

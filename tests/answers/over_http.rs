@@ -104,7 +104,7 @@ fn p18_the_status_is_a_setting() {
 }
 
 #[test]
-fn p18_the_hint_is_in_whole_seconds_rounded_up() {
+fn p18_a_fixed_hint_is_in_whole_seconds_rounded_up() {
     let (shed, _held) = full();
     for (hint, seconds, milliseconds) in [
         (Duration::from_nanos(1), "1", "1"),
@@ -147,14 +147,12 @@ async fn p18_whatever_the_load_the_hint_is_an_integer_of_at_least_1() {
             .collect();
         let response = refusal(&shed, get("/"));
         let seconds: u64 = header(&response, "retry-after").parse().unwrap();
-        let exact = response.extensions().get::<Shed>().unwrap().retry_after();
+        let reason = response.extensions().get::<Shed>().unwrap();
         assert!((1..=60).contains(&seconds), "{seconds}");
-        assert_eq!(
-            seconds,
-            exact.as_secs() + u64::from(exact.subsec_nanos() > 0)
-        );
+        assert_eq!(seconds, reason.retry_after_secs());
+        assert!(reason.retry_after() >= Duration::from_secs(1));
         let response = refusal(&shed, grpc("application/grpc"));
         let milliseconds: u64 = header(&response, "grpc-retry-pushback-ms").parse().unwrap();
-        assert!((1_000..=60_000).contains(&milliseconds));
+        assert!((10..=60_000).contains(&milliseconds));
     }
 }

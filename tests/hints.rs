@@ -1,0 +1,351 @@
+//! What refused callers are told, and what comes of it.
+
+use std::{cell::RefCell, convert::Infallible, error::Error, rc::Rc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, header::CONTENT_TYPE};
+use http_body_util::Empty;
+use loadshed::{Budget, InvalidSetting, LoadShed, RetryAfter, Shed, Threshold};
+use tokio::{
+    task::{JoinSet, LocalSet},
+    time::{Instant, advance, sleep, sleep_until},
+};
+use tower::{Layer, ServiceExt, service_fn};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Callers a second that the server of these tests serves: ten at once, a tenth of a second each.
+const CAPACITY: usize = 100;
+
+type Req = Request<Empty<Bytes>>;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Protocol {
+    Http,
+    Grpc,
+}
+
+impl Protocol {
+    fn request(self) -> Req {
+        let mut request = Request::new(Empty::new());
+        if self == Self::Grpc {
+            let grpc = "application/grpc".parse().unwrap();
+            request.headers_mut().insert(CONTENT_TYPE, grpc);
+        }
+        request
+    }
+
+    /// As clients of each do it, and to the digit.
+    fn hint(self, headers: &HeaderMap) -> Option<Duration> {
+        let number = |name| Some(headers.get(name)?.to_str().unwrap().parse().unwrap());
+        match self {
+            Self::Http => number("retry-after").map(Duration::from_secs),
+            Self::Grpc => number("grpc-retry-pushback-ms").map(Duration::from_millis),
+        }
+    }
+}
+
+/// What was seen of a storm: a minute of calm, five seconds of three times the capacity, and calm again.
+#[derive(Debug)]
+struct Storm {
+    /// Calls in each second after the trigger, those included that came back.
+    calls: Vec<usize>,
+    /// Callers refused for the fourth time.
+    lost: usize,
+}
+
+impl Storm {
+    async fn run(policy: RetryAfter, protocol: Protocol, calm: usize) -> Self {
+        let shed = LoadShed::ratio(1.0)
+            .budget(Budget::fixed(CAPACITY / 10))
+            .retry_after(policy);
+        let work = |_: Req| async {
+            sleep(SECOND / 10).await;
+            Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+        };
+        let service = shed.layer(service_fn(work));
+        let calls = Rc::new(RefCell::new(Vec::new()));
+        let trigger = Instant::now() + MINUTE;
+        let after = trigger + 5 * SECOND;
+
+        let caller = || {
+            let (service, calls) = (service.clone(), Rc::clone(&calls));
+            async move {
+                for _ in 0..4 {
+                    calls.borrow_mut().push(Instant::now());
+                    let answer = service.clone().oneshot(protocol.request()).await.unwrap();
+                    if answer.extensions().get::<Shed>().is_none() {
+                        return 0;
+                    }
+                    let hint = protocol.hint(answer.headers());
+                    sleep(hint.unwrap_or(SECOND / 10)).await;
+                }
+                1
+            }
+        };
+        let mut callers = JoinSet::new();
+        let mut next = Instant::now();
+        while next < after + MINUTE {
+            sleep_until(next).await;
+            callers.spawn_local(caller());
+            let in_trigger = (trigger..after).contains(&next);
+            next += SECOND / if in_trigger { 3 * CAPACITY } else { calm } as u32;
+        }
+        let lost = callers.join_all().await.into_iter().sum();
+        let mut seconds = vec![0; 60];
+        for call in calls.borrow().iter().filter(|&&call| call >= after) {
+            let second = (*call - after).as_secs() as usize;
+            if let Some(calls) = seconds.get_mut(second) {
+                *calls += 1;
+            }
+        }
+        Self {
+            calls: seconds,
+            lost,
+        }
+    }
+
+    async fn of(policy: RetryAfter, protocol: Protocol, calm: usize) -> Self {
+        LocalSet::new()
+            .run_until(Self::run(policy, protocol, calm))
+            .await
+    }
+
+    fn peak(&self) -> usize {
+        self.calls.iter().copied().max().unwrap()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn p20_those_who_were_refused_come_back_as_a_flow_that_there_is_room_for() {
+    for protocol in [Protocol::Http, Protocol::Grpc] {
+        for calm in [1, 30, 60, 80] {
+            let storm = Storm::of(RetryAfter::adaptive(), protocol, calm).await;
+            let peak = storm.peak();
+            let room = CAPACITY + CAPACITY / 10;
+            assert!(
+                peak <= room,
+                "{protocol:?}, {calm} a second: {peak} in one of {storm:?}"
+            );
+            // Of a thousand and more.
+            let lost = storm.lost;
+            assert!(lost < 10, "{protocol:?}, {calm} a second: {lost} gave up");
+        }
+    }
+}
+
+/// The test above can fail.
+#[tokio::test(start_paused = true)]
+async fn a_constant_brings_them_back_together_and_most_give_up() {
+    for seconds in [1, 5] {
+        let fixed = RetryAfter::fixed(seconds * SECOND);
+        let storm = Storm::of(fixed, Protocol::Http, 60).await;
+        assert!(storm.peak() > 2 * CAPACITY, "{storm:?}");
+        assert!(storm.lost > 200, "{storm:?}");
+    }
+    let none = Storm::of(RetryAfter::none(), Protocol::Http, 60).await;
+    assert!(none.lost > 800, "{none:?}");
+}
+
+/// A budget of one that is full, and a layer before it.
+fn full() -> (LoadShed, Box<dyn std::any::Any>) {
+    let budget = Budget::fixed(1);
+    let held = budget.try_acquire(Threshold::NEVER).unwrap();
+    (LoadShed::ratio(1.0).budget(budget), Box::new(held))
+}
+
+/// What a refused call is answered with. The handler never runs.
+async fn refusal(shed: &LoadShed, protocol: Protocol) -> Response<()> {
+    let never = |_: Req| async { unreachable!("it is refused") };
+    let inner = service_fn(never);
+    let answer = shed.layer(inner).oneshot(protocol.request()).await;
+    let answer: Result<Response<loadshed::ResponseBody<Empty<Bytes>>>, Infallible> = answer;
+    answer.unwrap().map(|_| ())
+}
+
+#[tokio::test(start_paused = true)]
+async fn p20_of_those_refused_in_one_instant_no_second_gets_more_than_its_share() {
+    let (shed, _held) = full();
+    let mut by_second = [0; 61];
+    for _ in 0..6_000 {
+        let answer = refusal(&shed, Protocol::Http).await;
+        let hint = Protocol::Http.hint(answer.headers()).unwrap();
+        by_second[hint.as_secs() as usize] += 1;
+    }
+    assert_eq!(by_second[0], 0);
+    // A hundred each, had a second been told to nobody that rounds to a minute or to nothing.
+    assert!(
+        by_second[1..]
+            .iter()
+            .all(|there| (40..=120).contains(there)),
+        "{by_second:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn p16_the_same_seed_gives_the_same_hints_and_another_one_others() {
+    async fn hints(policy: RetryAfter) -> Vec<Duration> {
+        let (shed, _held) = full();
+        let shed = shed.retry_after(policy);
+        let mut hints = Vec::new();
+        for _ in 0..200 {
+            advance(SECOND / 100).await;
+            let answer = refusal(&shed, Protocol::Http).await;
+            hints.push(Protocol::Http.hint(answer.headers()).unwrap());
+        }
+        hints
+    }
+    for policy in [
+        RetryAfter::adaptive(),
+        RetryAfter::fixed(SECOND).jitter(1.0),
+    ] {
+        assert_eq!(hints(policy.seed(7)).await, hints(policy.seed(7)).await);
+        assert_ne!(hints(policy.seed(7)).await, hints(policy.seed(8)).await);
+        assert_eq!(hints(policy.seed(0)).await, hints(policy).await);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn none_sends_no_header_and_still_says_what_it_would_be() {
+    let (shed, _held) = full();
+    let shed = shed.retry_after(RetryAfter::none());
+    for protocol in [Protocol::Http, Protocol::Grpc] {
+        let answer = refusal(&shed, protocol).await;
+        let hints = ["retry-after", "retry-after-ms", "grpc-retry-pushback-ms"];
+        assert!(
+            hints
+                .iter()
+                .all(|hint| !answer.headers().contains_key(*hint)),
+            "{answer:?}"
+        );
+        let shed: &Shed = answer.extensions().get().unwrap();
+        assert!(!shed.retry_after().is_zero() && shed.retry_after_secs() >= 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn milliseconds_stand_beside_the_seconds_where_asked_for() {
+    let (shed, _held) = full();
+    let hint = RetryAfter::fixed(Duration::from_micros(2_500_500));
+    let answer = refusal(&shed.clone().retry_after(hint), Protocol::Http).await;
+    assert!(!answer.headers().contains_key("retry-after-ms"));
+    let shed = shed.retry_after(hint.milliseconds(true));
+    let answer = refusal(&shed, Protocol::Http).await;
+    assert_eq!(answer.headers()["retry-after"], "3");
+    assert_eq!(answer.headers()["retry-after-ms"], "2501");
+    let answer = refusal(&shed, Protocol::Grpc).await;
+    assert!(!answer.headers().contains_key("retry-after-ms"));
+    assert_eq!(answer.headers()["grpc-retry-pushback-ms"], "2501");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hint_stays_between_the_shortest_and_the_longest() {
+    let (shed, _held) = full();
+    let policy = RetryAfter::adaptive().max(10 * SECOND).min(3 * SECOND);
+    let shed = shed.retry_after(policy);
+    for _ in 0..1_000 {
+        for protocol in [Protocol::Http, Protocol::Grpc] {
+            let hint = protocol
+                .hint(refusal(&shed, protocol).await.headers())
+                .unwrap();
+            assert!(
+                (3 * SECOND..=10 * SECOND).contains(&hint),
+                "{protocol:?}: {hint:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_of_ones_own_says_the_same_whole_seconds() {
+    let (shed, _held) = full();
+    let own = shed.on_shed(|shed| {
+        let seconds = shed.retry_after_secs();
+        let answer = Response::builder().header("retry-after", seconds);
+        answer.body(Bytes::new()).unwrap()
+    });
+    for _ in 0..500 {
+        let answer = refusal(&own, Protocol::Http).await;
+        let shed: &Shed = answer.extensions().get().unwrap();
+        let told = Protocol::Http.hint(answer.headers()).unwrap();
+        assert!(told >= SECOND && told <= MINUTE);
+        assert_eq!(told.as_secs(), shed.retry_after_secs());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_is_told_to_try_again_in_a_moment() {
+    let budget = Budget::fixed(8);
+    let _full: Vec<_> = (0..8)
+        .map(|_| budget.try_acquire(Threshold::NEVER))
+        .collect();
+    let refused = budget.try_acquire(Threshold::ratio(1.0)).unwrap_err();
+    assert_eq!(refused.retry_after(), Duration::from_millis(10));
+}
+
+#[test]
+fn a_mistake_is_told_with_what_was_given_and_what_is_allowed() {
+    let adaptive = RetryAfter::adaptive();
+    let fixed = RetryAfter::fixed(5 * SECOND);
+    let told = |result: Result<RetryAfter, InvalidSetting>| result.unwrap_err().to_string();
+    let cases = [
+        (
+            adaptive.try_jitter(f64::NAN),
+            "jitter: NaN was given, allowed is 0 to 1",
+        ),
+        (
+            adaptive.try_jitter(-0.1),
+            "jitter: -0.1 was given, allowed is 0 to 1",
+        ),
+        (
+            fixed.try_jitter(1.5),
+            "jitter: 1.5 was given, allowed is 0 to 1",
+        ),
+        (
+            adaptive.try_min(2 * MINUTE),
+            "shortest hint: 120s was given, allowed is at most 60s, the longest",
+        ),
+        (
+            fixed.try_min(6 * SECOND),
+            "shortest hint: 6s was given, allowed is at most 5s, the fixed one",
+        ),
+        (
+            adaptive.try_max(SECOND / 2),
+            "longest hint: 500ms was given, allowed is 1s to 4294967295s",
+        ),
+        (
+            adaptive.min(20 * SECOND).try_max(10 * SECOND),
+            "longest hint: 10s was given, allowed is 20s to 4294967295s",
+        ),
+        (
+            fixed.try_max(4 * SECOND),
+            "longest hint: 4s was given, allowed is 5s to 4294967295s",
+        ),
+        (
+            adaptive.try_max(Duration::MAX),
+            "longest hint: 18446744073709551615.999999999s was given, allowed is 1s to 4294967295s",
+        ),
+    ];
+    for (result, text) in cases {
+        assert_eq!(told(result), text);
+    }
+}
+
+#[test]
+fn settings_at_their_bounds_are_taken() -> Result<(), Box<dyn Error>> {
+    let longest = Duration::from_secs(u64::from(u32::MAX));
+    let adaptive = RetryAfter::adaptive();
+    let _ = adaptive
+        .try_max(longest)?
+        .try_min(longest)?
+        .try_jitter(1.0)?;
+    let _ = adaptive
+        .try_min(Duration::ZERO)?
+        .try_max(SECOND)?
+        .try_jitter(0.0)?;
+    let _ = RetryAfter::try_fixed(longest)?
+        .try_jitter(1.0)?
+        .try_max(longest)?;
+    Ok(())
+}
