@@ -147,6 +147,24 @@ fn the_class_of_a_refused_request_is_told() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn lower_classes_are_told_to_wait_longer() {
+    let budget = Budget::fixed(1);
+    let _held = budget.try_acquire(all()).unwrap();
+    let mut service = by_path(LoadShed::ratio(0.5))
+        .budget(&budget)
+        .layer(holding());
+    let mut wait = |class| shed_of(&answer(&mut service, of(class))).retry_after();
+    let mut last = ALL.map(|_| std::time::Duration::ZERO);
+    for _ in 0..20 {
+        last = ALL.map(&mut wait);
+    }
+    assert!(
+        last.is_sorted_by(|lower, higher| lower > higher),
+        "{last:?}"
+    );
+}
+
 #[test]
 fn a_closure_for_thresholds_decides_whatever_the_class() {
     let shed = by_path(LoadShed::ratio(1.0)).threshold(|_| Threshold::ratio(0.3));
@@ -402,6 +420,55 @@ fn to_classify_costs_no_allocation_and_to_expose_the_class_a_few() {
     assert_eq!(cost(classify().threshold(|_| Threshold::NEVER), false), 0);
     assert_eq!(cost(classify().expose_class(true), false), 3);
     assert_eq!(cost(classify().expose_class(true), true), 1);
+}
+
+/// The class comes in by a header, is read by the handler, and goes out by a header to the next server.
+#[cfg(feature = "client")]
+#[test]
+fn a_class_goes_along_to_the_next_server() {
+    let server = || {
+        LoadShed::ratio(0.5)
+            .classify_by_header(HEADER, |_| Critical)
+            .expose_class(true)
+    };
+    for (claimed, passed_on) in [
+        ("SHEDDABLE_PLUS", SheddablePlus),
+        ("CRITICAL_PLUS", Critical),
+        ("", Sheddable),
+    ] {
+        let next = server().layer(service_fn(|request: Req| {
+            let class = request.extensions().get::<Criticality>().copied();
+            let mut response = Response::new(Full::<Bytes>::default());
+            response.extensions_mut().insert(class);
+            std::future::ready(Ok::<_, Infallible>(response))
+        }));
+        let calls = loadshed::client::Backpressure::new().layer(next);
+        let mut first = server().layer(service_fn(move |request: Req| {
+            let mut call = get("/next");
+            call.extensions_mut()
+                .insert(*request.extensions().get::<Criticality>().unwrap());
+            let mut calls = calls.clone();
+            async move {
+                Ok::<_, Infallible>(
+                    calls
+                        .call(call)
+                        .await
+                        .unwrap()
+                        .map(|_| Full::<Bytes>::default()),
+                )
+            }
+        }));
+        let mut request = get("/");
+        request
+            .headers_mut()
+            .insert(HEADER, claimed.parse().unwrap());
+        let response = first.call(request).now_or_never().unwrap().unwrap();
+        assert_eq!(
+            response.extensions().get(),
+            Some(&Some(passed_on)),
+            "{claimed}"
+        );
+    }
 }
 
 #[test]
