@@ -22,9 +22,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::{Empty, Full};
-use loadshed::{Budget, LoadShed, RetryAfter, Threshold};
+use loadshed::{Budget, Criticality, LoadShed, RetryAfter, Threshold};
 use tower::{Layer, Service, limit::ConcurrencyLimit, load_shed::LoadShed as TowerLoadShed};
 
 const ROUNDS: usize = 21;
@@ -70,15 +70,36 @@ where
     })
 }
 
+/// A service whose requests go to one path of a hundred, as good as any other.
+fn routed<S>(name: &'static str, service: S) -> Variant
+where
+    S: Service<Request<Body>> + Clone + Send + Sync + 'static,
+{
+    variant(name, move || {
+        let mut service = service.clone();
+        let uri = Uri::from_static("/v1/accounts/4711/orders/table-57/items");
+        move || {
+            let mut request = Request::new(Body::new());
+            *request.uri_mut() = uri.clone();
+            serve_one(&mut service, request);
+        }
+    })
+}
+
 #[inline(never)]
 fn serve<S: Service<Request<Body>>>(service: &mut S) {
+    serve_one(service, Request::new(Body::new()));
+}
+
+#[inline(always)]
+fn serve_one<S: Service<Request<Body>>>(service: &mut S, request: Request<Body>) {
     let mut cx = Context::from_waker(Waker::noop());
     // Like tower's `ready` and `oneshot`: asked, then called. A service that is not ready answers by its error.
     match service.poll_ready(&mut cx) {
         Poll::Ready(Ok(())) => {}
         _ => return,
     }
-    let future = service.call(black_box(Request::new(Body::new())));
+    let future = service.call(black_box(request));
     let Poll::Ready(response) = pin!(future).poll(&mut cx) else {
         panic!("the inner service answers at once");
     };
@@ -320,6 +341,21 @@ fn variants() -> Vec<Variant> {
         let inner = LoadShed::ratio(0.85).budget(&pool).layer(Bare::<3>);
         LoadShed::observe().budget(&pool).layer(inner)
     };
+    let table = {
+        // Each differs from the others in its middle, behind a parameter.
+        let route = |nth| format!("/v1/accounts/{{account}}/orders/table-{nth}/{{*rest}}");
+        LoadShed::ratio(0.85)
+            .budget(Budget::fixed(200))
+            .only((0..100).map(route))
+    };
+    let unlisted = table.clone().only(["/another"]).budget(Budget::fixed(200));
+    let classify = LoadShed::ratio(0.85)
+        .budget(Budget::fixed(200))
+        .classify(|head| match head.headers().get("x-batch") {
+            Some(_) => Criticality::Sheddable,
+            None => Criticality::Critical,
+        });
+    let exposed = classify.clone().expose_class(true);
     let refuse = LoadShed::ratio(0.85).budget(full());
     let refuse_fixed = LoadShed::ratio(0.85)
         .budget(full())
@@ -353,6 +389,21 @@ fn variants() -> Vec<Variant> {
         reused("admit, adaptive", adaptive.layer(Bare::<6>)),
         cloned("admit, adaptive, cloned", adaptive.layer(Bare::<7>)),
         reused("admit, two layers of one budget", nested),
+        routed("bare service, by a path", Bare::<14>),
+        routed("admit, by a path", fixed.layer(Bare::<15>)),
+        routed(
+            "admit, by a path, with a table of 100 routes",
+            table.layer(Bare::<16>),
+        ),
+        reused(
+            "admit, not in a table of 100 routes",
+            unlisted.layer(Bare::<17>),
+        ),
+        reused("admit, with classify", classify.layer(Bare::<18>)),
+        reused(
+            "admit, with classify and its class exposed",
+            exposed.layer(Bare::<19>),
+        ),
         reused("admit, tower limit + shed", tower::<12>(200)),
         cloned("admit, tower limit + shed, cloned", tower::<13>(200)),
         reused("429 without a header", Always429 { retry_after: false }),

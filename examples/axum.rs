@@ -88,20 +88,22 @@ pub(crate) async fn serve(listener: TcpListener, pool: Budget, calls: Calls) -> 
 }
 
 pub(crate) fn app(pool: &Budget, calls: Calls) -> Router {
-    // On the route, so that a GET of it is still a 405.
-    let receive = post(receive).route_layer(LoadShed::ratio(0.85).budget(pool));
-    let counted = Router::new()
-        .route("/mail/receive", receive)
+    let shed = LoadShed::ratio(0.85)
+        .budget(pool)
+        // The others are counted and never shed. A GET of it is still a 405.
+        .only(["POST /mail/receive"])
+        // What watches the pool is no part of its load.
+        .exempt(["/pool"]);
+    let mail = Router::new()
+        .route("/mail/receive", post(receive))
         .route("/mail/list", get(list))
-        .with_state(calls.clone())
-        // Counts everything, and sheds nothing. A mail passes both layers and is counted once.
-        .layer(LoadShed::observe().budget(pool));
+        .with_state(calls.clone());
 
-    // Not counted, as it is merged after the layer: what watches the pool is no part of its load.
     Router::new()
         .route("/pool", get(show))
         .with_state((pool.clone(), calls))
-        .merge(counted)
+        .merge(mail)
+        .layer(shed)
 }
 
 /// It runs once there is a place for the mail, which is held while the mail still arrives, too.

@@ -1,8 +1,9 @@
-//! A gRPC server that carries one call at once, so that the second one is refused.
+//! A gRPC server that carries one call at once, so that a second one is refused if it is of a
+//! method that was opted in.
 //!
 //! The health service stands in for yours, as it needs no generated code: its `Watch` is a stream
-//! that holds its place until it ends. (In production let health checks pass: give the layer a
-//! `.threshold` that is `Threshold::EXEMPT` for paths under `/grpc.health.v1.Health/`.)
+//! that holds its place until it ends, and is never refused; `Check` is. (In production let health
+//! checks pass: `.exempt(["/grpc.health.v1.Health/{method}"])`.)
 //!
 //! ```text
 //! cargo run --example tonic
@@ -63,7 +64,11 @@ pub(crate) async fn serve(
     let (_reporter, health) = health_reporter();
     Server::builder()
         // tonic has one layer for the whole server, with all of its services.
-        .layer(LoadShed::ratio(1.0).budget(budget))
+        .layer(
+            LoadShed::ratio(1.0)
+                .budget(budget)
+                .only(["/grpc.health.v1.Health/Check"]),
+        )
         .add_service(health)
         .serve_with_incoming(TcpIncoming::from(listener))
         .await

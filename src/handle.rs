@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use crate::{budget::Budget, invalid::InvalidSetting, layer::Settings, threshold::Threshold};
+use crate::{budget::Budget, invalid::InvalidSetting, layer::Settings};
 
 /// Changes a [`LoadShed`](crate::LoadShed) while it runs. A clone changes the same one.
 ///
@@ -29,14 +29,16 @@ impl Handle {
     }
 
     /// Refuses once more than `ratio` of the budget would be in flight. A layer that only observed sheds from now on.
-    /// Where [`LoadShed::threshold`](crate::LoadShed::threshold) was given a closure, that goes on deciding.
+    /// Where [`LoadShed::threshold`](crate::LoadShed::threshold) was given a closure, that goes on deciding, and so do the
+    /// routes that have a ratio of their own. The classes above the lowest move along, unless they
+    /// [were set](crate::LoadShed::class_ratios).
     ///
     /// # Errors
     ///
-    /// If `ratio` is not more than 0 and at most 1. The old one then stays.
+    /// If `ratio` is not more than 0 and at most 1, or a class would stop above a higher one that was set. The old one then
+    /// stays.
     pub fn set_ratio(&self, ratio: f64) -> Result<(), InvalidSetting> {
-        self.settings.set_threshold(Threshold::try_ratio(ratio)?);
-        Ok(())
+        self.settings.set_ratio(ratio)
     }
 
     /// Whether refusals are only counted.

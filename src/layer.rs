@@ -13,8 +13,8 @@ use tower_layer::Layer;
 use crate::{
     budget::{AsBudget, Budget, Mode, Place, Refused},
     control::Outcome,
+    decide::{Decide, Decided},
     handle::Handle,
-    head::lend,
     invalid::{InvalidSetting, expect_valid},
     measure::Measure,
     outcome::{self, Classify},
@@ -22,7 +22,7 @@ use crate::{
     retry_after::RetryAfter,
     service::LoadShedService,
     shed::Shed,
-    threshold::Threshold,
+    threshold::{Criticality, Threshold},
 };
 
 /// A [`Layer`] that counts the requests in flight against a [`Budget`], and refuses those for which there is no room.
@@ -52,27 +52,14 @@ pub(crate) struct Settings {
     budget: Budget,
     /// The bits of a [`Threshold`].
     threshold: AtomicU64,
-    decide: Option<Decide>,
+    /// `None` where the threshold is that of each request.
+    decide: Option<Box<Decide>>,
     dry_run: AtomicBool,
     retry_after: RetryAfter,
     answers: Answers,
     drain: Drain,
     measure: Measure,
     classify: Option<Classify>,
-}
-
-#[derive(Clone)]
-struct Decide(Arc<dyn ByHead>);
-
-trait ByHead: Fn(&Request<()>) -> Threshold + Send + Sync {}
-
-impl<F: Fn(&Request<()>) -> Threshold + Send + Sync> ByHead for F {}
-
-impl Decide {
-    fn threshold<B>(&self, request: &mut Request<B>) -> Threshold {
-        // A bug in a closure is no reason to refuse.
-        lend(request, |head| self.0(head)).unwrap_or(Threshold::NEVER)
-    }
 }
 
 impl LoadShed {
@@ -122,27 +109,6 @@ impl LoadShed {
         self.with(|settings| settings.budget = budget.into())
     }
 
-    /// Decides for each request by its head, in place of the ratio.
-    ///
-    /// The head is the request without its body. A panic in the closure counts as [`Threshold::NEVER`].
-    ///
-    /// ```
-    /// use http::Method;
-    /// use loadshed::{LoadShed, Threshold};
-    ///
-    /// let shed = LoadShed::ratio(0.85).threshold(|head| match head.uri().path() {
-    ///     "/healthz" => Threshold::EXEMPT,
-    ///     _ if head.method() == Method::GET => Threshold::NEVER,
-    ///     _ => Threshold::ratio(0.7),
-    /// });
-    /// ```
-    pub fn threshold(
-        self,
-        decide: impl Fn(&Request<()>) -> Threshold + Send + Sync + 'static,
-    ) -> Self {
-        self.with(|settings| settings.decide = Some(Decide(Arc::new(decide))))
-    }
-
     /// When refused callers are told to come back.
     pub fn retry_after(self, retry_after: RetryAfter) -> Self {
         self.with(|settings| settings.retry_after = retry_after)
@@ -165,9 +131,7 @@ impl LoadShed {
     ///
     /// If `status` is not an error.
     pub fn try_status(self, status: StatusCode) -> Result<Self, InvalidSetting> {
-        let mut checked = Ok(());
-        let shed = self.with(|settings| checked = settings.answers.set_status(status));
-        checked.map(|()| shed)
+        self.try_with(|settings| settings.answers.set_status(status))
     }
 
     /// Writes the answer to a refused HTTP request, in place of the status, the headers and the body of this layer.
@@ -279,9 +243,16 @@ impl LoadShed {
     }
 
     /// Settings are shared once the layer is in use or was cloned: from then on a change makes new ones.
-    fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+    pub(crate) fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         change(Arc::make_mut(&mut self.settings));
         self
+    }
+
+    pub(crate) fn try_with(
+        mut self,
+        change: impl FnOnce(&mut Settings) -> Result<(), InvalidSetting>,
+    ) -> Result<Self, InvalidSetting> {
+        change(Arc::make_mut(&mut self.settings)).map(|()| self)
     }
 }
 
@@ -294,18 +265,29 @@ impl<S> Layer<S> for LoadShed {
 }
 
 impl Settings {
-    /// What applies to each request; `None` if a closure decides.
+    /// What applies to each request; `None` if that depends on the request.
     #[inline]
-    pub(crate) fn threshold(&self) -> Option<Threshold> {
-        // Relaxed, as all settings: each stands for itself.
-        let threshold = || Threshold::from_bits(self.threshold.load(Ordering::Relaxed));
-        self.decide.is_none().then(threshold)
+    pub(crate) fn decided(&self) -> Option<Decided> {
+        self.decide.is_none().then(|| self.threshold().into())
     }
 
-    /// What a closure decides for one request.
-    pub(crate) fn decide<B>(&self, request: &mut Request<B>) -> Threshold {
-        let decide = self.decide.as_ref();
-        decide.map_or(Threshold::NEVER, |decide| decide.threshold(request))
+    /// What applies to one request.
+    pub(crate) fn decide<B>(&self, request: &mut Request<B>) -> Decided {
+        let threshold = self.threshold();
+        match &self.decide {
+            Some(decide) => decide.decide(request, threshold),
+            None => threshold.into(),
+        }
+    }
+
+    pub(crate) fn decide_mut(&mut self) -> &mut Decide {
+        self.decide.get_or_insert_default()
+    }
+
+    #[inline]
+    fn threshold(&self) -> Threshold {
+        // Relaxed, as all settings: each stands for itself.
+        Threshold::from_bits(self.threshold.load(Ordering::Relaxed))
     }
 
     #[inline]
@@ -319,9 +301,13 @@ impl Settings {
     }
 
     /// The answer to a refused request. It may take of the head what it needs.
-    pub(crate) fn refuse<B>(&self, request: &mut Request<B>) -> Response<Bytes> {
-        self.answers
-            .answer(request, |unit| self.budget.shed(self.retry_after, unit))
+    pub(crate) fn refuse<B>(
+        &self,
+        request: &mut Request<B>,
+        class: Criticality,
+    ) -> Response<Bytes> {
+        let shed = |unit| self.budget.shed(self.retry_after, unit, class);
+        self.answers.answer(request, shed)
     }
 
     /// How a measured request has ended that was answered with this head.
@@ -348,8 +334,25 @@ impl Settings {
         self.dry_run.store(dry_run, Ordering::Relaxed);
     }
 
-    pub(crate) fn set_threshold(&self, threshold: Threshold) {
+    pub(crate) fn set_ratio(&self, ratio: f64) -> Result<(), InvalidSetting> {
+        let threshold = Threshold::try_ratio(ratio)?;
+        let ladder = self.decide.as_ref().map(|decide| &decide.ladder);
+        if let Some(allowed) = ladder.and_then(|ladder| ladder.disorder(threshold)) {
+            return Err(InvalidSetting::new("ratio", ratio, allowed));
+        }
         self.threshold.store(threshold.to_bits(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(crate) fn set_class_ratios(
+        &mut self,
+        ratios: &[(Criticality, f64)],
+    ) -> Result<(), InvalidSetting> {
+        let threshold = self.threshold();
+        let ladder = &mut self.decide_mut().ladder;
+        let threshold = ladder.set(threshold, ratios)?;
+        *self.threshold.get_mut() = threshold.to_bits();
+        Ok(())
     }
 
     #[inline]
@@ -382,11 +385,10 @@ impl Clone for Settings {
 
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let threshold = Threshold::from_bits(self.threshold.load(Ordering::Relaxed));
         f.debug_struct("Settings")
             .field("budget", &self.budget)
-            .field("threshold", &threshold)
-            .field("decide", &self.decide.is_some())
+            .field("threshold", &self.threshold())
+            .field("decide", &self.decide)
             .field("dry_run", &self.dry_run())
             .field("retry_after", &self.retry_after)
             .field("answers", &self.answers)

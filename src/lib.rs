@@ -30,6 +30,27 @@
 //! requests take and how they end; [`LoadShed::measure`] and [`LoadShed::outcome`] say what that means, where the defaults
 //! do not fit.
 //!
+//! # Which requests go first
+//!
+//! One layer around the whole server can tell its routes apart, and its callers:
+//!
+//! ```
+//! use loadshed::{Criticality, LoadShed};
+//!
+//! let shed = LoadShed::ratio(0.85)
+//!     .only(["POST /mail/receive", "/export/{*path}"]) // what is not named is counted, never shed
+//!     .at("/export/{*path}", 0.50) // this one goes first
+//!     .exempt(["/healthz", "/metrics"]) // neither counted nor shed
+//!     .classify(|head| match head.headers().get("x-batch") {
+//!         Some(_) => Criticality::Sheddable, // up to 0.85
+//!         None => Criticality::Critical,     // up to 0.95
+//!     });
+//! ```
+//!
+//! [`LoadShed::except`] opts out, [`LoadShed::threshold`] decides by anything in the head. A class that callers
+//! claim in a header is believed as far as [`LoadShed::classify_by_header`] is told to. What goes before what, and which path
+//! is compared, is told [there](LoadShed#which-requests).
+//!
 //! # Where in the stack
 //!
 //! Outside of all that waits or costs, so that a refusal is cheap; inside of what must see refusals, such as access
@@ -78,7 +99,8 @@
 //!
 //! # What it costs
 //!
-//! An admitted request costs one compare-and-swap, one subtraction and some moves; no allocation and, with a fixed budget,
+//! An admitted request costs one compare-and-swap, one subtraction and some moves; tens of nanoseconds more where its route or
+//! its class is asked for; no allocation and, with a fixed budget,
 //! no lock and no clock. A learned one reads the clock twice for the requests that it measures, once for each that it
 //! refuses, and puts each measured one into a list of its thread's. Fifty times a second, one of those that come or go runs
 //! the control law; no other one waits for it. One that is [measured to the end of its body](Measure::Body) keeps what it
@@ -92,7 +114,8 @@
 //! - `lab`: the judge of control laws, module `lab`. It makes tokio's clock one that can be paused, which is slower to read:
 //!   for tests and benches.
 //!
-//! None is on by default. The default dependencies are http's and tower's traits, `bytes`, `pin-project-lite`, and of tokio
+//! None is on by default. The default dependencies are http's and tower's traits, `bytes`, `pin-project-lite`, `matchit`, of
+//! which routes have their syntax, and of tokio
 //! the clock and, to read what is left of a refused upload, the runtime.
 //!
 //! # Minimum supported Rust version
@@ -108,6 +131,7 @@ pub mod lab;
 
 mod body;
 mod budget;
+mod decide;
 mod future;
 mod handle;
 mod head;

@@ -10,8 +10,8 @@ use http_body::Body;
 use tower_service::Service;
 
 use crate::{
-    body::ResponseBody, budget::Refused, control::Outcome, future::ResponseFuture, layer::Settings,
-    measure::Measurement, threshold::Threshold,
+    body::ResponseBody, budget::Refused, control::Outcome, decide::Decided, future::ResponseFuture,
+    layer::Settings, measure::Measurement, threshold::Criticality,
 };
 
 /// The service that [`LoadShed`](crate::LoadShed) makes of an inner one.
@@ -22,8 +22,8 @@ use crate::{
 pub struct LoadShedService<S> {
     inner: S,
     settings: Arc<Settings>,
-    /// What a closure has decided for the request that is about to be called.
-    decided: Option<Threshold>,
+    /// What was decided for the request that is about to be called, where that depends on it.
+    decided: Option<Decided>,
 }
 
 impl<S> LoadShedService<S> {
@@ -55,12 +55,13 @@ where
 
     #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let Some(threshold) = self.settings.threshold().or_else(|| self.decided.take()) else {
+        let Some(decided) = self.settings.decided().or_else(|| self.decided.take()) else {
             return self.decide_and_call(request);
         };
+        let Decided { threshold, class } = decided;
         let mut place = match self.settings.admit(threshold) {
             Ok(place) => place,
-            Err(Refused) => return self.refuse(request),
+            Err(Refused) => return self.refuse(request, class),
         };
         let mut measurement = Measurement::begin(&self.settings, &place, threshold);
         let scope = measurement.enter(&mut place);
@@ -106,12 +107,12 @@ impl<S> LoadShedService<S> {
 
     /// Answers at once. What is left of the request is read after.
     #[cold]
-    fn refuse<B>(&self, mut request: Request<B>) -> ResponseFuture<S, B>
+    fn refuse<B>(&self, mut request: Request<B>, class: Criticality) -> ResponseFuture<S, B>
     where
         S: Service<Request<B>>,
         B: Body + Send + 'static,
     {
-        let response = self.settings.refuse(&mut request);
+        let response = self.settings.refuse(&mut request, class);
         // A client that asked whether to send its body is told not to. To read it would be to ask for it.
         if !request.headers().contains_key(EXPECT) {
             self.settings.drain().read(request.into_body());

@@ -110,6 +110,11 @@ async fn tonic_refuses_a_second_call_while_a_stream_is_open() {
     let pushback = refused.metadata().get("grpc-retry-pushback-ms").unwrap();
     assert!(pushback.to_str().unwrap().parse::<u64>().unwrap() > 0);
 
+    // Only `Check` was opted in.
+    let second = health.watch(HealthCheckRequest::default()).await;
+    assert_eq!(budget.in_flight(), 2);
+    drop(second.unwrap());
+
     drop(watch);
     eventually("the stream's place is free", || budget.in_flight() == 0).await;
     let answer = health.check(HealthCheckRequest::default()).await;

@@ -295,6 +295,7 @@ fn a_mistake_is_told_where_it_was_made_with_what_was_given_and_what_is_allowed()
         |limits: RangeInclusive<usize>, initial| Law::new(limits, initial, |window| window.limit);
     let backwards = || RangeInclusive::new(9, 3);
     let ratio = "more than 0 and at most 1";
+    let path = "a path that begins with /, alone or after a method in capital letters";
     let limit = "1 to 2147483647";
     let hint = "more than 0 and at most 4294967295 seconds";
     let status = "a client error or a server error, 400 to 599";
@@ -355,6 +356,38 @@ fn a_mistake_is_told_where_it_was_made_with_what_was_given_and_what_is_allowed()
             panic_of(|| LoadShed::ratio(1.0).status(StatusCode::OK)),
             told(LoadShed::ratio(1.0).try_status(StatusCode::OK)),
             format!("status: 200 was given, allowed is {status}"),
+        ),
+        (
+            panic_of(|| LoadShed::ratio(0.85).only(["mail"])),
+            told(LoadShed::ratio(0.85).try_only(["mail"])),
+            format!("route: \"mail\" was given, allowed is {path}"),
+        ),
+        (
+            panic_of(|| LoadShed::ratio(0.85).except(["get /"])),
+            told(LoadShed::ratio(0.85).try_except(["get /"])),
+            format!("route: \"get /\" was given, allowed is {path}"),
+        ),
+        (
+            panic_of(|| LoadShed::ratio(0.85).only(["/a/{x}"]).at("/a/{*rest}", 0.5)),
+            told(LoadShed::ratio(0.85).only(["/a/{x}"]).try_at("/a/{*rest}", 0.5)),
+            r#"route: "/a/{*rest}" was given, allowed is one that does not conflict with "/a/{x}""#.into(),
+        ),
+        (
+            panic_of(|| LoadShed::ratio(0.85).at("/a", 50.0)),
+            told(LoadShed::ratio(0.85).try_at("/a", 50.0)),
+            format!("ratio: 50 was given, allowed is {ratio}"),
+        ),
+        (
+            panic_of(|| LoadShed::ratio(0.85).except(["/a"]).exempt(["/a"])),
+            told(LoadShed::ratio(0.85).except(["/a"]).try_exempt(["/a"])),
+            "route: \"/a\", exempt was given, allowed is one meaning for each, and this one is opted out".into(),
+        ),
+        (
+            panic_of(|| LoadShed::ratio(0.85).class_ratios([(Criticality::Critical, 0.8)])),
+            told(LoadShed::ratio(0.85).try_class_ratios([(Criticality::Critical, 0.8)])),
+            "class ratios: CRITICAL at 0.8 was given, allowed is no class above a higher one, and SHEDDABLE_PLUS \
+             would be at 0.85 + 1/3 of the rest, CRITICAL at 0.8"
+                .into(),
         ),
         (
             panic_of(|| drain().bytes(0)),

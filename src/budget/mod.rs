@@ -276,7 +276,8 @@ impl Budget {
         let Ok(place) = self.acquire(threshold) else {
             self.inner.tally.refused.add_one();
             self.tell_law();
-            return Err(self.shed(RetryAfter::adaptive(), Unit::Milliseconds));
+            let class = Criticality::default();
+            return Err(self.shed(RetryAfter::adaptive(), Unit::Milliseconds, class));
         };
         if !self.measures(&place) {
             return Ok(Permit::new(place));
@@ -389,9 +390,8 @@ impl Budget {
     }
 
     /// What one refused caller is told.
-    pub(crate) fn shed(&self, retry_after: RetryAfter, unit: Unit) -> Shed {
+    pub(crate) fn shed(&self, retry_after: RetryAfter, unit: Unit, class: Criticality) -> Shed {
         let in_flight = self.level().in_flight;
-        let class = Criticality::default();
         let tally = &self.inner.tally;
         let refused = tally.refused.get();
         let counts = || {

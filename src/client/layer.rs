@@ -231,7 +231,8 @@ impl Settings {
         }
         if let Some(criticality) = head.extensions.get::<Criticality>() {
             let name = self.criticality_header.clone();
-            head.headers.insert(name, class(*criticality));
+            let class = HeaderValue::from_static(criticality.name());
+            head.headers.insert(name, class);
         }
     }
 }
@@ -249,14 +250,4 @@ impl Default for Settings {
             criticality_header: HeaderName::from_static("x-criticality"),
         }
     }
-}
-
-/// The SRE book's names.
-fn class(criticality: Criticality) -> HeaderValue {
-    HeaderValue::from_static(match criticality {
-        Criticality::Sheddable => "SHEDDABLE",
-        Criticality::SheddablePlus => "SHEDDABLE_PLUS",
-        Criticality::Critical => "CRITICAL",
-        Criticality::CriticalPlus => "CRITICAL_PLUS",
-    })
 }

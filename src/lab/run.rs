@@ -28,7 +28,7 @@ use super::{
     station::{Call, Nanos, Pool, Shared, Work},
 };
 use crate::{
-    Budget, LoadShed, LoadShedService, ResponseFuture, RetryAfter, Shed, Threshold,
+    Budget, Criticality, LoadShed, LoadShedService, ResponseFuture, RetryAfter, Shed, Threshold,
     budget::{Mode, Place},
     retry_after::Unit,
 };
@@ -563,7 +563,9 @@ impl Instance {
             };
             let held = self.budget.admit(threshold, Mode::Enforce);
             return held.map(|held| Inside::Place { _held: held }).map_err(|_| {
-                let shed = |unit| wait(&self.budget.shed(door.retry_after, unit), unit);
+                // As the layer has it, whose closure tells thresholds and not classes.
+                let class = Criticality::default();
+                let shed = |unit| wait(&self.budget.shed(door.retry_after, unit, class), unit);
                 door.unit.map_or(Duration::ZERO, shed)
             });
         }

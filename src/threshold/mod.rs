@@ -1,10 +1,18 @@
 //! Up to which utilization a request is admitted.
 
 mod criticality;
+mod ladder;
 mod ratio;
+mod routes;
+
+use std::fmt;
 
 pub use self::criticality::Criticality;
 use self::ratio::Ratio;
+pub(crate) use self::{
+    ladder::Ladder,
+    routes::{Meaning, Routes},
+};
 use crate::invalid::{InvalidSetting, expect_valid};
 
 /// What applies to one request: a ratio of the budget, or one of the two exceptions.
@@ -20,9 +28,13 @@ use crate::invalid::{InvalidSetting, expect_valid};
 #[must_use]
 pub struct Threshold(Kind);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Kind {
-    Ratio(Ratio),
+    /// A ratio, and `thirds` of what is left above it.
+    Ratio {
+        ratio: Ratio,
+        thirds: u8,
+    },
     Never,
     Exempt,
 }
@@ -51,7 +63,7 @@ impl Threshold {
     ///
     /// If `ratio` is not more than 0 and at most 1.
     pub fn try_ratio(ratio: f64) -> Result<Self, InvalidSetting> {
-        Ratio::new(ratio).map(|ratio| Self(Kind::Ratio(ratio)))
+        Ratio::new(ratio).map(|ratio| Self(Kind::from(ratio)))
     }
 
     #[inline]
@@ -67,7 +79,8 @@ impl Threshold {
     #[inline]
     pub(crate) fn cap(self, limit: u32) -> u32 {
         match self.0 {
-            Kind::Ratio(ratio) => ratio.of(limit).max(1),
+            Kind::Ratio { ratio, thirds: 0 } => ratio.of(limit).max(1),
+            Kind::Ratio { ratio, thirds } => ratio.above(thirds, limit).max(1),
             Kind::Never | Kind::Exempt => u32::MAX,
         }
     }
@@ -75,7 +88,7 @@ impl Threshold {
     /// One word, so that a live setting can be an atomic.
     pub(crate) fn to_bits(self) -> u64 {
         match self.0 {
-            Kind::Ratio(ratio) => ratio.to_bits(),
+            Kind::Ratio { ratio, thirds } => u64::from(thirds) << THIRDS_SHIFT | ratio.to_bits(),
             Kind::Never => NEVER_BITS,
             Kind::Exempt => EXEMPT_BITS,
         }
@@ -86,12 +99,33 @@ impl Threshold {
         Self(match bits {
             NEVER_BITS => Kind::Never,
             EXEMPT_BITS => Kind::Exempt,
-            ratio => Kind::Ratio(Ratio::from_bits(ratio)),
+            bits => Kind::Ratio {
+                ratio: Ratio::from_bits(bits & !(u64::MAX << THIRDS_SHIFT)),
+                thirds: (bits >> THIRDS_SHIFT) as u8,
+            },
         })
     }
 }
 
-// A ratio has at most 57 bits of digits above 6 bits of places, so its top bit is never set.
+impl From<Ratio> for Kind {
+    fn from(ratio: Ratio) -> Self {
+        Self::Ratio { ratio, thirds: 0 }
+    }
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ratio { ratio, thirds: 0 } => write!(f, "{ratio:?}"),
+            Self::Ratio { ratio, thirds } => write!(f, "{ratio:?} + {thirds}/3 of the rest"),
+            Self::Never => f.write_str("NEVER"),
+            Self::Exempt => f.write_str("EXEMPT"),
+        }
+    }
+}
+
+// A ratio takes 62 bits, and there are at most two thirds, so the two top bits are never both set.
+const THIRDS_SHIFT: u32 = 62;
 const NEVER_BITS: u64 = u64::MAX;
 const EXEMPT_BITS: u64 = u64::MAX - 1;
 
@@ -108,6 +142,7 @@ mod tests {
             Threshold::ratio(0.85),
             Threshold::ratio(1.0 / 3.0),
             Threshold::ratio(f64::MIN_POSITIVE),
+            Ladder::default().of(Threshold::ratio(1.0 / 3.0), Criticality::Critical),
         ] {
             assert_eq!(Threshold::from_bits(threshold.to_bits()), threshold);
         }

@@ -7,7 +7,7 @@ use crate::invalid::InvalidSetting;
 /// The decimal of an `f64` is the shortest one that reads back as the same `f64`, which is what the source code said
 /// and what `{}` prints. So 0.29 of 100 is 29, where `(0.29 * 100.0).floor()` is 28.
 ///
-/// Both fit one word: 17 digits are less than 2⁵⁷, and the places take the other 6 bits that an atomic leaves.
+/// Both fit 62 bits: 17 digits are less than 2⁵⁷, and the places take 5.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Ratio {
     digits: u64,
@@ -15,15 +15,20 @@ pub(super) struct Ratio {
 }
 
 /// Ratios of up to 12 decimal places, all that a person writes, are brought to 12 places: then
-/// `limit × digits < 2³² × 2⁴⁰`, and the division below is one by a constant.
+/// `3 × limit × digits < 2³⁴ × 2⁴⁰`, and the division below is one by a constant.
 const USUAL_PLACES: u32 = 12;
 const USUAL_SCALE: u64 = 10_u64.pow(USUAL_PLACES);
 
-const PLACES_BITS: u32 = 6;
-/// With more places than this, 17 digits of any 32-bit limit come to less than one.
+const PLACES_BITS: u32 = 5;
+/// With as many places or more, 17 digits of any 32-bit limit come to less than one.
 const MAX_PLACES: u32 = (1 << PLACES_BITS) - 1;
 
 impl Ratio {
+    pub(super) const ONE: Self = Self {
+        digits: USUAL_SCALE,
+        places: USUAL_PLACES,
+    };
+
     pub(super) fn new(ratio: f64) -> Result<Self, InvalidSetting> {
         if !(ratio > 0.0 && ratio <= 1.0) {
             return Err(InvalidSetting::new(
@@ -70,22 +75,42 @@ impl Ratio {
     /// `floor(ratio × limit)`, exactly.
     #[inline]
     pub(super) fn of(self, limit: u32) -> u32 {
-        let product = u128::from(limit) * u128::from(self.digits);
+        self.times(u64::from(limit)) as u32
+    }
+
+    /// `floor((ratio + thirds/3 × (1 − ratio)) × limit)`, exactly.
+    ///
+    /// That is a third of `(3 − thirds) × ratio × limit + thirds × limit`, of which only the first may have a fraction;
+    /// and a whole number divides the same with it and without.
+    #[inline]
+    pub(super) fn above(self, thirds: u8, limit: u32) -> u32 {
+        let (thirds, limit) = (u64::from(thirds), u64::from(limit));
+        ((self.times((3 - thirds) * limit) + thirds * limit) / 3) as u32
+    }
+
+    /// `floor(ratio × n)`, exactly, for n up to 3 × 2³².
+    #[inline]
+    fn times(self, n: u64) -> u64 {
+        let product = u128::from(n) * u128::from(self.digits);
         if self.places == USUAL_PLACES {
             // 10¹² = 2¹² × 5¹²: shifted, the product fits 64 bits, and the compiler turns the rest into a multiply.
             const FIVES: u64 = 5_u64.pow(USUAL_PLACES);
-            return ((product >> USUAL_PLACES) as u64 / FIVES) as u32;
+            return (product >> USUAL_PLACES) as u64 / FIVES;
         }
-        self.of_long(product)
+        self.divide_long(product)
     }
 
     /// Apart: a division of 128 bits is long code, which nobody who writes 0.85 comes by.
     #[cold]
-    fn of_long(self, product: u128) -> u32 {
-        match 10_u128.checked_pow(self.places) {
-            Some(scale) => (product / scale) as u32,
-            None => 0,
-        }
+    fn divide_long(self, product: u128) -> u64 {
+        (product / 10_u128.pow(self.places)) as u64
+    }
+
+    /// `3 × (ratio + thirds/3 × (1 − ratio))` in units of the last place that there is, to compare two of them.
+    pub(super) fn height(self, thirds: u8) -> u128 {
+        let one = 10_u128.pow(MAX_PLACES);
+        let ratio = u128::from(self.digits) * 10_u128.pow(MAX_PLACES - self.places);
+        (3 - u128::from(thirds)) * ratio + u128::from(thirds) * one
     }
 
     pub(super) fn to_bits(self) -> u64 {

@@ -1,0 +1,99 @@
+//! What applies to one request, where that depends on the request.
+
+mod settings;
+
+use std::{fmt, sync::Arc};
+
+use http::Request;
+
+use crate::{
+    head::lend,
+    threshold::{Criticality, Ladder, Routes, Threshold},
+};
+
+/// How it is found: the routes first, then the closure for thresholds, then the class on its ladder.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Decide {
+    pub(crate) routes: Option<Routes>,
+    pub(crate) threshold: Option<ByHead<Threshold>>,
+    pub(crate) classify: Option<ByHead<Criticality>>,
+    pub(crate) ladder: Ladder,
+    pub(crate) expose_class: bool,
+}
+
+/// A closure that is shown the head of a request.
+#[derive(Clone)]
+pub(crate) struct ByHead<T>(Arc<Ask<T>>);
+
+type Ask<T> = dyn Fn(&Request<()>) -> T + Send + Sync;
+
+impl<T> ByHead<T> {
+    pub(crate) fn new(ask: impl Fn(&Request<()>) -> T + Send + Sync + 'static) -> Self {
+        Self(Arc::new(ask))
+    }
+}
+
+/// What was found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Decided {
+    pub(crate) threshold: Threshold,
+    pub(crate) class: Criticality,
+}
+
+impl From<Threshold> for Decided {
+    #[inline]
+    fn from(threshold: Threshold) -> Self {
+        Self {
+            threshold,
+            class: Criticality::default(),
+        }
+    }
+}
+
+impl Decide {
+    /// `base` is what applies to the lowest class, where nothing else does.
+    pub(crate) fn decide<B>(&self, request: &mut Request<B>, base: Threshold) -> Decided {
+        let routed = self.routes.as_ref().and_then(|routes| {
+            // As the router does: by the path as it was sent, not decoded.
+            routes.find(request.method().as_str(), request.uri().path())
+        });
+        let decided = self.ask(request, routed, base);
+        if self.expose_class && !decided.threshold.is_exempt() {
+            request.extensions_mut().insert(decided.class);
+        }
+        decided
+    }
+
+    fn ask<B>(
+        &self,
+        request: &mut Request<B>,
+        routed: Option<Threshold>,
+        base: Threshold,
+    ) -> Decided {
+        let threshold = self.threshold.as_ref().filter(|_| routed.is_none());
+        let classify = self.classify.as_ref();
+        let is_exempt = routed.is_some_and(Threshold::is_exempt);
+        if is_exempt || threshold.is_none() && classify.is_none() {
+            return routed.unwrap_or(base).into();
+        }
+        let asked = lend(request, |head| {
+            let threshold = routed.or_else(|| threshold.map(|ask| ask.0(head)));
+            if threshold == Some(Threshold::EXEMPT) {
+                return Threshold::EXEMPT.into();
+            }
+            let class = classify.map(|ask| ask.0(head)).unwrap_or_default();
+            Decided {
+                threshold: threshold.unwrap_or_else(|| self.ladder.of(base, class)),
+                class,
+            }
+        });
+        // A bug in a closure is no reason to refuse.
+        asked.unwrap_or(Threshold::NEVER.into())
+    }
+}
+
+impl<T> fmt::Debug for ByHead<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a closure")
+    }
+}

@@ -1,0 +1,154 @@
+//! What applies by method and path.
+//!
+//! The syntax is axum's, and `matchit`, its router, is asked whether a pattern is well formed and fits beside the others.
+//! It is not what finds them: it allocates for each request that passes a literal with a parameter beside it (`/users/me`
+//! beside `/users/{id}`), and for each with more than three parameters; and it finds the one that fits best, where here
+//! a pattern's meaning goes first. So a [tree] is walked for all that match.
+
+mod pattern;
+mod tree;
+
+use std::fmt;
+
+use self::{pattern::Pattern, tree::Tree};
+use super::Threshold;
+use crate::invalid::InvalidSetting;
+
+/// Routes that have a meaning of their own.
+#[derive(Clone, Default)]
+pub(crate) struct Routes {
+    /// The paths so far, and axum's router of them, which is asked only while the table is made.
+    paths: Vec<String>,
+    syntax: matchit::Router<()>,
+    tree: Tree<Vec<Entry>>,
+    /// Whether what is not named is never shed.
+    only: bool,
+}
+
+/// What a pattern was given to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    Exempt,
+    At(Threshold),
+    Only,
+    Except,
+}
+
+/// What one method of a path means, or all of them that have no entry of their own.
+#[derive(Clone, Debug)]
+struct Entry {
+    method: Option<String>,
+    meaning: Meaning,
+}
+
+impl Routes {
+    /// Adds a pattern.
+    ///
+    /// # Errors
+    ///
+    /// If it is none, or cannot stand beside those that are there.
+    pub(crate) fn add(&mut self, meaning: Meaning, route: &str) -> Result<(), InvalidSetting> {
+        let pattern = Pattern::parse(route)?;
+        if !self.paths.iter().any(|known| known == pattern.path) {
+            pattern.join(&mut self.syntax, &self.paths)?;
+            self.paths.push(pattern.path.to_owned());
+        }
+
+        let entries = self.tree.at(pattern.path);
+        let method = pattern.method;
+        if let Some(same) = entries.iter_mut().find(|it| it.method.as_deref() == method) {
+            same.meaning = same.meaning.and(meaning, route)?;
+            return Ok(());
+        }
+        entries.push(Entry {
+            method: method.map(str::to_owned),
+            meaning,
+        });
+        // HEAD before GET, which answers for it too, and last what names no method.
+        entries.sort_by(|a, b| b.method.cmp(&a.method));
+        Ok(())
+    }
+
+    /// From here on, what is not named is never shed, even if nothing is.
+    pub(crate) fn only(&mut self) {
+        self.only = true;
+    }
+
+    /// What the table says of a request; `None` where it leaves that to what comes after it.
+    pub(crate) fn find(&self, method: &str, path: &str) -> Option<Threshold> {
+        let mut found: Option<Meaning> = None;
+        // Those that fit closest come first, and stay unless the meaning of another goes before theirs.
+        self.tree.visit(path.as_bytes(), &mut |entries| {
+            for entry in entries.iter().filter(|entry| entry.matches(method)) {
+                if found.is_none_or(|found| entry.meaning.rank() < found.rank()) {
+                    found = Some(entry.meaning);
+                }
+            }
+        });
+        match found {
+            Some(Meaning::Exempt) => Some(Threshold::EXEMPT),
+            Some(Meaning::At(threshold)) => Some(threshold),
+            Some(Meaning::Except) => Some(Threshold::NEVER),
+            Some(Meaning::Only) => None,
+            None => self.only.then_some(Threshold::NEVER),
+        }
+    }
+}
+
+impl Entry {
+    /// As axum has it, GET answers HEAD.
+    fn matches(&self, method: &str) -> bool {
+        match self.method.as_deref() {
+            None => true,
+            Some("GET") => matches!(method, "GET" | "HEAD"),
+            Some(own) => own == method,
+        }
+    }
+}
+
+impl Meaning {
+    /// The lowest goes first.
+    fn rank(self) -> u8 {
+        match self {
+            Self::Exempt => 0,
+            Self::At(_) => 1,
+            Self::Only | Self::Except => 2,
+        }
+    }
+
+    /// What both mean for the same route. To opt it in, and to say at which ratio, go together.
+    fn and(self, other: Self, route: &str) -> Result<Self, InvalidSetting> {
+        match (self, other) {
+            (one, other) if one == other => Ok(one),
+            (at @ Self::At(_), Self::Only) | (Self::Only, at @ Self::At(_)) => Ok(at),
+            (one, other) => Err(InvalidSetting::new(
+                "route",
+                format_args!("{route:?}, {other}"),
+                format!("one meaning for each, and this one is {one}"),
+            )),
+        }
+    }
+}
+
+impl fmt::Display for Meaning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exempt => f.write_str("exempt"),
+            Self::At(threshold) => write!(f, "at {:?}", threshold.0),
+            Self::Only => f.write_str("opted in"),
+            Self::Except => f.write_str("opted out"),
+        }
+    }
+}
+
+impl fmt::Debug for Routes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Routes")
+            .field("paths", &self.paths)
+            .field("only", &self.only)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
