@@ -770,3 +770,54 @@ async fn p15_a_window_does_not_end_while_the_clock_stands_still() {
     assert_eq!(window.elapsed, Duration::from_millis(1));
     assert_eq!(law.samples().len(), 100, "all that had finished");
 }
+
+/// A law that keeps of how many in flight it was last told that they are answered.
+#[derive(Debug)]
+struct CountOfAnswered(Arc<AtomicUsize>);
+
+impl Controller for CountOfAnswered {
+    fn limits(&self) -> RangeInclusive<usize> {
+        1..=1_000
+    }
+
+    fn initial_limit(&self) -> usize {
+        LIMIT
+    }
+
+    fn window(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn update(&mut self, window: &Window<'_>) -> Decision {
+        self.0.store(window.answered, Ordering::Relaxed);
+        Decision::new(window.limit, "recorded")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn p11_a_body_that_has_ended_and_is_kept_is_no_place_that_was_answered() {
+    let answered = Arc::<AtomicUsize>::default();
+    let budget = Budget::new(CountOfAnswered(Arc::clone(&answered)));
+    let inner = service_fn(|_: Req| {
+        let frame = Ok::<_, Broken>(Frame::data(Bytes::from_static(b"text")));
+        let body = StreamBody::new(stream::iter([frame]));
+        ready(Ok::<_, Broken>(Response::new(body)))
+    });
+    let mut service = LoadShed::ratio(0.85).budget(&budget).layer(inner);
+    let _waiting = budget.try_acquire(Threshold::NEVER).unwrap();
+    let told = || {
+        drop(budget.try_acquire(Threshold::NEVER));
+        (budget.in_flight(), answered.load(Ordering::Relaxed))
+    };
+    let mut bodies = Vec::new();
+    for _ in 0..8 {
+        bodies.push(service.call(get("/")).await.unwrap().into_body());
+    }
+    // Of nine, and a tenth that ends as the law is told.
+    assert_eq!(told(), (9, 7));
+    for body in &mut bodies {
+        assert!(body.frame().await.is_some());
+        assert!(body.frame().await.is_none());
+    }
+    assert_eq!(told(), (1, 0));
+}

@@ -90,7 +90,10 @@ impl<B: Body<Data = Bytes>> Kept<B> {
         match data {
             Some(data) if data.len() <= MOST - self.length => {
                 self.length += data.len();
-                self.frames.push(data.clone());
+                // Of empty ones there may be any number.
+                if !data.is_empty() {
+                    self.frames.push(data.clone());
+                }
                 if self.body.is_end_stream() {
                     self.state = State::Whole;
                 }
@@ -205,6 +208,15 @@ mod tests {
         assert_eq!(text(again), "text");
         // Of this one, nothing is ever polled.
         assert!(Replay::new(Full::<Bytes>::default()).is_whole());
+    }
+
+    #[test]
+    fn pieces_of_nothing_take_no_memory() {
+        let first = of((0..1_000).map(|_| data(0)).collect());
+        let again = first.again();
+        assert!(text(first).is_empty());
+        assert!(again.is_whole());
+        assert_eq!(again.kept().frames.capacity(), 0);
     }
 
     #[test]

@@ -7,7 +7,10 @@
 //! an empty text is in base64 (PROTOCOL-WEB, "Message framing"). So `application/grpc-web-text` needs nothing else.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, header::CONTENT_TYPE};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Response,
+    header::{CACHE_CONTROL, CONTENT_TYPE},
+};
 
 use super::{number, retry_info};
 use crate::shed::Shed;
@@ -25,8 +28,10 @@ const BUSY: HeaderValue = HeaderValue::from_static("the server is busy, retry la
 /// `content_type` is the request's own: gRPC-Web clients expect theirs.
 pub(super) fn response(content_type: HeaderValue, shed: &Shed) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
-    *response.headers_mut() = HeaderMap::with_capacity(5);
+    *response.headers_mut() = HeaderMap::with_capacity(6);
     let headers = response.headers_mut();
+    // It is a 200, which a cache may store for a page where the call is not a POST.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(CONTENT_TYPE, content_type);
     headers.insert(STATUS, RESOURCE_EXHAUSTED);
     headers.insert(MESSAGE, BUSY);

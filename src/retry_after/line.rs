@@ -97,7 +97,7 @@ impl Line {
     ) -> u64 {
         let since_epoch = Instant::now().saturating_duration_since(self.epoch);
         let now = nanos(since_epoch);
-        let gap = self.gap(now, refusal.in_flight, counts);
+        let gap = self.gap(now, refusal.in_flight, most, counts);
         let gap = denser(gap, self.beyond(now), most);
         let class = refusal.class as usize;
         // Lower classes wait for it too.
@@ -149,7 +149,7 @@ impl Line {
     }
 
     /// Nanoseconds from one who has room to the next.
-    fn gap(&self, now: u64, in_flight: u32, counts: impl FnOnce() -> Counts) -> u64 {
+    fn gap(&self, now: u64, in_flight: u32, most: u64, counts: impl FnOnce() -> Counts) -> u64 {
         let measured = self.measured.load(Relaxed);
         // One of those who find it due measures.
         let is_due = now.saturating_sub(measured) >= BEAT;
@@ -159,7 +159,9 @@ impl Line {
                 .compare_exchange(measured, now, Relaxed, Relaxed)
                 .is_ok()
         {
-            self.measure(measured, now, in_flight, counts());
+            if let Some(by) = self.measure(measured, now, in_flight, counts()) {
+                self.stretch(now, by, most);
+            }
         }
         match self.gap.load(Relaxed) {
             UNKNOWN => guess(in_flight),
@@ -167,7 +169,8 @@ impl Line {
         }
     }
 
-    fn measure(&self, before: u64, now: u64, in_flight: u32, counts: Counts) {
+    /// By how much more or less time those in the line need than was guessed when they joined, if it was a bad guess.
+    fn measure(&self, before: u64, now: u64, in_flight: u32, counts: Counts) -> Option<f64> {
         let elapsed = seconds(now - before);
         let since = |counter: &AtomicUsize, count: usize| {
             let before = counter.swap(count, Relaxed);
@@ -198,9 +201,7 @@ impl Line {
         let refused = (arrived / elapsed - completed).max(0.0);
         self.growth.store((refused * gap as f64) as u64, Relaxed);
         let by = gap as f64 / old as f64;
-        if !was_known && !CLOSE.contains(&by) {
-            self.stretch(now, by);
-        }
+        (!was_known && !CLOSE.contains(&by)).then_some(by)
     }
 
     /// What the server can do, as far as is known.
@@ -219,11 +220,13 @@ impl Line {
             .blend(completed, elapsed / STEADY.min(measured_for))
     }
 
-    /// As many stand in the lines as before, `by` times as far apart: what they were told was a guess.
-    fn stretch(&self, now: u64, by: f64) {
+    /// As many stand in the lines as before, `by` times as far apart: what they were told was a guess. Nobody was told more
+    /// than `most`, so no line is made longer than that: one first completion may say that it is a hundred times as long.
+    fn stretch(&self, now: u64, by: f64, most: u64) {
         let stretched = |end: u64| {
             let left = end.checked_sub(now)?;
-            Some(now.saturating_add((left as f64 * by) as u64))
+            let stretched = (left as f64 * by) as u64;
+            Some(now.saturating_add(stretched.min(most.max(left))))
         };
         for end in &self.ends {
             // Nobody stands in one that has ended.

@@ -208,6 +208,20 @@ async fn when_the_pace_is_known_the_line_is_measured_anew() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_line_that_turns_out_slower_is_no_longer_than_the_longest_hint() {
+    let mut door = Door::new();
+    for _ in 0..300 {
+        door.refuse_sheddable();
+    }
+    // One of them is the first to complete: 4 a second, as it seems, and a tenth of that is room.
+    door.serve(1, SECOND / 4).await;
+    door.refuse_sheddable();
+    // Nobody was told more than a minute. One gap more, and the line is empty.
+    door.serve(63 * 100, 63 * SECOND).await;
+    assert_eq!(door.refuse_sheddable().wait, Unit::Milliseconds.least());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lull_is_not_taken_for_a_slow_server() {
     let mut door = Door::new();
     door.refuse_for(10, 200).await;

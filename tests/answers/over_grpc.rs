@@ -3,7 +3,7 @@
 use std::{task::Poll, time::Duration};
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use http_body::Body;
 use loadshed::Shed;
 use tonic::{Code, Status};
@@ -54,7 +54,7 @@ fn p18_a_refused_grpc_call_is_trailers_only_with_resource_exhausted() {
             let expected = status.into_http::<()>();
             let details = "grpc-status-details-bin";
             assert_eq!(response.headers()[details], expected.headers()[details]);
-            assert_eq!(response.headers().len(), 5);
+            assert_eq!(response.headers().len(), 6);
             assert!(response.extensions().get::<Shed>().is_some());
             assert!(!response.headers().contains_key(http::header::RETRY_AFTER));
             // END_STREAM is on the headers only if the body says at once that it is at its end.
@@ -85,5 +85,18 @@ fn p18_what_only_looks_like_grpc_gets_the_answer_of_http() {
             "{content_type}"
         );
         assert!(!response.headers().contains_key("grpc-status"));
+    }
+}
+
+#[test]
+fn p18_no_cache_keeps_a_refusal_whose_status_is_200() {
+    let (shed, _held) = full();
+    // Whoever fetches a page with this content type would else leave an empty 200 for it in every cache on the way.
+    for method in [Method::GET, Method::HEAD, Method::POST] {
+        let mut request = grpc("application/grpc");
+        *request.method_mut() = method.clone();
+        let response = refusal(&shed, request);
+        assert_eq!(response.status(), StatusCode::OK, "{method}");
+        assert_eq!(header(&response, "cache-control"), "no-store", "{method}");
     }
 }
