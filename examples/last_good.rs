@@ -34,7 +34,7 @@ use axum::{
     extract::{Path, Request, State},
     http::{
         self, HeaderMap, HeaderValue, Method, StatusCode,
-        header::{AGE, AUTHORIZATION, CACHE_CONTROL},
+        header::{AGE, AUTHORIZATION, CACHE_CONTROL, SET_COOKIE},
     },
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
@@ -117,6 +117,7 @@ fn is_good(response: &Response<Body>) -> bool {
     let length = response.body().size_hint().upper();
     let freshness = response.headers().get(CACHE_CONTROL);
     response.status() == StatusCode::OK
+        && !response.headers().contains_key(SET_COOKIE)
         && freshness.is_some_and(|freshness| freshness.as_bytes().starts_with(b"public"))
         && length.is_some_and(|length| length <= LARGEST_KEPT as u64)
 }

@@ -134,7 +134,8 @@ impl<C> Backpressure<C> {
         Share::try_new(share).map(|share| self.with_retry_budget(share))
     }
 
-    /// A budget of one's own, such as tower's `TpsBudget`. Each call deposits once, each retry withdraws once.
+    /// A budget of one's own, such as tower's `TpsBudget`. Each call that is answered for the first
+    /// time deposits once, each retry withdraws once.
     pub fn with_retry_budget(self, budget: impl Budget + Send + Sync + 'static) -> Self {
         self.with(|settings| settings.retry_budget = RetryBudget::new(budget))
     }

@@ -41,7 +41,8 @@
 //! - **Waits as told, and tries again.** `Retry-After` (seconds or a date), `retry-after-ms`, and gRPC's
 //!   `grpc-retry-pushback-ms`. Not longer than the caller's [patience](Backpressure::patience) and deadline: then the
 //!   refusal is returned at once.
-//! - **Retries only what the server has not begun**:
+//! - **Retries only what a server says it has refused.** (A gateway may say 503 of a call that its back end has begun: retry
+//!   non-idempotent ones only where nothing but a budget gives that answer.)
 //!
 //!   | answer | with a hint | without |
 //!   |---|---|---|
@@ -51,7 +52,7 @@
 //!   | all others, and errors of the connection | not | not |
 //!
 //!   A date counts from the answer's own `Date`, and is no hint without one; a hint of 0 is a back-off.
-//! - **Keeps a budget of retries**: [a tenth](Backpressure::retry_budget) of the calls.
+//! - **Keeps a budget of retries**: [a tenth](Backpressure::retry_budget) of the calls; the first ten are lent.
 //! - **Refuses by itself** what the server would most likely refuse: once it accepts less than
 //!   [one in two](Backpressure::throttle), over two minutes. Such a call gets an answer in the server's stead, 429 or
 //!   RESOURCE_EXHAUSTED, with [`NotSent`] in the extensions. So the caller deals with a refusal in one place, whoever
@@ -69,7 +70,8 @@
 //! call as a whole, outside of one for each try. The response of a refused try is dropped unread. A call costs a clone of
 //! its head and of its body, and no lock is shared by calls.
 //!
-//! Time is tokio's, so tests may pause it.
+//! Time is tokio's, so tests may pause it. Waiting needs the runtime's timer (`Builder::enable_time`); without it a call that is to
+//! wait panics.
 
 mod attempt;
 mod backoff;
