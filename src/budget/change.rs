@@ -7,10 +7,18 @@ use crate::control::{Outcome, Window};
 /// One change of a learned limit: why, and upon which figures.
 ///
 /// [`Budget::changes`](super::Budget::changes) tells the latest ones.
+///
+/// With the feature `serde` it serialises as a map of its fields, of times in seconds: `seconds_ago` in the place of `at`,
+/// `elapsed_seconds`, `latency_seconds`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct LimitChange {
     /// When.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "seconds_ago", serialize_with = "since")
+    )]
     pub at: Instant,
     /// The limit before.
     pub from: usize,
@@ -19,6 +27,10 @@ pub struct LimitChange {
     /// The law's reason, in a word or two; `"set"` where it was set by hand.
     pub reason: &'static str,
     /// How long the window was that it was based on. This and what follows is 0 where the limit was set by hand.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "elapsed_seconds", serialize_with = "seconds")
+    )]
     pub elapsed: Duration,
     /// How many were in flight at the end of that window.
     pub in_flight: usize,
@@ -29,6 +41,10 @@ pub struct LimitChange {
     /// How many successes were measured in it.
     pub successes: usize,
     /// The mean of their latencies. 0 without any.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "latency_seconds", serialize_with = "seconds")
+    )]
     pub latency: Duration,
 }
 
@@ -64,6 +80,17 @@ impl LimitChange {
             latency: u32::try_from(count).map_or(Duration::ZERO, |count| sum / count.max(1)),
         }
     }
+}
+
+/// An instant means nothing outside of the process.
+#[cfg(feature = "serde")]
+fn since<S: serde::Serializer>(at: &Instant, serializer: S) -> Result<S::Ok, S::Error> {
+    seconds(&at.elapsed(), serializer)
+}
+
+#[cfg(feature = "serde")]
+fn seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(time.as_secs_f64())
 }
 
 impl Changes {
