@@ -1,6 +1,6 @@
 //! What whoever is on call needs: figures to look at, and settings to change without a restart.
 //!
-//! A mail service with a pool of 200, a page of its own for whoever runs it (which belongs on an address of its own, behind
+//! A mail service with a pool of 200 and lists of which nobody knows how many it carries; a page of its own for whoever runs it (which belongs on an address of its own, behind
 //! a lock), and a file of settings that may be edited while it runs.
 //!
 //! ```text
@@ -98,9 +98,11 @@ pub(crate) async fn serve(
     if let Some(file) = settings {
         tokio::spawn(file.watch(admin.clone()));
     }
+    let lists = LoadShed::ratio(0.85).budget(Budget::adaptive().named("lists"));
     let app = Router::new()
         .route("/mail", get(mail))
         .layer(shed)
+        .route("/lists", get(list).layer(lists))
         // Outside of the layer: who looks and who helps must get through when nobody else does.
         .route("/admin/budget", get(show).put(change))
         .with_state(admin)
@@ -111,6 +113,11 @@ pub(crate) async fn serve(
 async fn mail() -> &'static str {
     sleep(Duration::from_millis(100)).await;
     "no mail\n"
+}
+
+async fn list() -> &'static str {
+    sleep(Duration::from_millis(20)).await;
+    "no lists\n"
 }
 
 fn scrape(prometheus: &PrometheusHandle) -> String {
