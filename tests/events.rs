@@ -263,6 +263,18 @@ async fn p23_each_change_of_a_limit_is_told_at_debug_with_its_figures() {
     assert!(log.of("set")[0].contains("from=5 to=6 reason=\"set\""));
 }
 
+#[cfg(feature = "metrics")]
+#[tokio::test(start_paused = true)]
+async fn a_budget_without_a_name_goes_by_the_number_that_it_is_published_under() {
+    let log = Log::up_to(Level::DEBUG);
+    let budget = Budget::fixed(1);
+    budget.set_limit(2).unwrap();
+    publish();
+    budget.set_limit(3).unwrap();
+    assert!(log.of("unnamed")[0].contains("to=2"));
+    assert!(log.of("budget-1")[0].contains("to=3"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_the_law_saw_is_told_when_shedding_starts() {
     let log = Log::up_to(Level::WARN);

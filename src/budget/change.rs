@@ -105,3 +105,19 @@ impl Changes {
         self.0.iter().copied().collect()
     }
 }
+
+#[cfg(all(test, feature = "serde"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn times_are_serialised_in_seconds() {
+        let change = LimitChange::set(Instant::now(), 8, 4);
+        tokio::time::advance(Duration::from_millis(1_500)).await;
+        let expected = serde_json::json!({
+            "seconds_ago": 1.5, "from": 8, "to": 4, "reason": "set", "elapsed_seconds": 0.0, "in_flight": 0,
+            "completed": 0, "refused": 0, "successes": 0, "latency_seconds": 0.0,
+        });
+        assert_eq!(serde_json::to_value(change).unwrap(), expected);
+    }
+}

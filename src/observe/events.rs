@@ -211,7 +211,8 @@ pub(super) fn changed(budget: &Budget, change: &LimitChange) {
 }
 
 fn name(budget: &Budget) -> &str {
-    budget.name().unwrap_or("unnamed")
+    let name = budget.name().or_else(|| budget.observed().label());
+    name.unwrap_or("unnamed")
 }
 
 /// A subscriber that panics costs no request, and no law.

@@ -62,6 +62,11 @@ impl Figures {
         add(&mut self.changes(), reason, 1);
     }
 
+    #[cfg(feature = "tracing")]
+    pub(super) fn label(&self) -> Option<&str> {
+        self.label.get().map(|shown| &*shown.label)
+    }
+
     pub(super) fn measured(&self, samples: &[Sample]) {
         if !samples.is_empty() {
             let latencies = self.latencies.get_or_init(Latencies::new);

@@ -62,7 +62,9 @@
 //!   it comes and goes, writes at most two lines in 10 seconds and budget.
 //! - DEBUG for each change of a limit, with what the law saw. A law decides at most once a window (20 ms by default).
 //!
-//! While shedding lasts, a request reads the clock once more; else an admitted one pays for reading one flag.
+//! Each tells of its budget by name, or by the number that it is published under.
+//!
+//! An admitted request pays for reading one flag; while shedding lasts, for a clock, as each refused one does.
 
 #[cfg(feature = "tracing")]
 mod events;
@@ -141,6 +143,15 @@ impl Observed {
     pub(crate) fn retire(&self, name: Option<&str>, last: &Snapshot) {
         #[cfg(any(feature = "metrics", feature = "tracing"))]
         registry::retire(self, name, last);
+    }
+
+    /// Under which the budget has been published.
+    #[cfg(feature = "tracing")]
+    fn label(&self) -> Option<&str> {
+        #[cfg(feature = "metrics")]
+        return self.figures.label();
+        #[cfg(not(feature = "metrics"))]
+        None
     }
 
     #[inline]
