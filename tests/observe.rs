@@ -6,6 +6,7 @@ use std::{
     collections::BTreeMap,
     convert::Infallible,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
     time::Duration,
 };
 
@@ -208,6 +209,28 @@ fn budgets_of_one_name_are_summed_and_what_a_dropped_one_has_counted_stays() {
     assert_eq!(
         (again["loadshed_limit"], again["loadshed_admitted_total"]),
         (7.0, 4.0)
+    );
+}
+
+#[test]
+fn budgets_come_and_go_while_others_publish_and_nothing_is_lost_or_waits_for_ever() {
+    let _alone = alone();
+    let recorder = DebuggingRecorder::new();
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for _ in 0..500 {
+                    let budget = Budget::fixed(1).named("crowd");
+                    drop(budget.try_acquire(all()).unwrap());
+                    publish();
+                }
+            });
+        }
+    });
+    let crowd = figures(&recorder, "crowd");
+    assert_eq!(
+        (crowd["loadshed_admitted_total"], crowd["loadshed_limit"]),
+        (1_500.0, 0.0)
     );
 }
 
