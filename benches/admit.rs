@@ -3,6 +3,9 @@
 //! All variants run in one process, in interleaved rounds, so that what slows the machine slows them all; each figure
 //! is the median of the rounds. criterion and divan measure one variant after the other, and a noisy machine then
 //! shifts the ratios, which are the point here.
+//!
+//! With `--features metrics`, `--features tracing` there are rows for what those add, in the same run. What they add to
+//! the other rows shows beside a run without: over bare, in raw.
 
 // The wall clock is what is measured.
 #![expect(clippy::disallowed_methods)]
@@ -327,6 +330,41 @@ fn tower<const VARIANT: usize>(limit: usize) -> TowerLoadShed<ConcurrencyLimit<B
     TowerLoadShed::new(ConcurrencyLimit::new(Bare, limit))
 }
 
+/// Publishes after every 1,000 requests, to the exporter that most have: 100 scrapes a second at 100,000 requests.
+#[cfg(feature = "metrics")]
+fn published<S>(name: &'static str, service: S) -> Variant
+where
+    S: Service<Request<Body>> + Clone + Send + Sync + 'static,
+{
+    variant(name, move || {
+        let mut service = service.clone();
+        let mut served = 0_usize;
+        move || {
+            serve(&mut service);
+            served += 1;
+            if served % 1_000 == 0 {
+                loadshed::observe::publish();
+            }
+        }
+    })
+}
+
+/// The budget sheds all the while: now and then one is refused that asks for less than the others.
+#[cfg(feature = "tracing")]
+fn while_shedding<S>(name: &'static str, service: S, budget: Budget) -> Variant
+where
+    S: Service<Request<Body>> + Clone + Send + Sync + 'static,
+{
+    let held = budget.try_acquire(Threshold::NEVER).unwrap();
+    // Held for as long as the process runs.
+    Box::leak(Box::new(held));
+    variant(name, move || {
+        assert!(budget.try_acquire(Threshold::ratio(0.005)).is_err());
+        let mut service = service.clone();
+        move || serve(&mut service)
+    })
+}
+
 fn variants() -> Vec<Variant> {
     let count: &'static AtomicUsize = Box::leak(Box::new(Line::default()));
     let raw = Raw { inner: Bare, count };
@@ -368,6 +406,28 @@ fn variants() -> Vec<Variant> {
         Box::leak(Box::new(holder));
         full
     };
+    #[cfg(feature = "metrics")]
+    let exported = {
+        let prometheus = metrics_exporter_prometheus::PrometheusBuilder::new();
+        // It counts for as long as the process runs.
+        Box::leak(Box::new(prometheus.install_recorder().unwrap()));
+        published(
+            "admit, fixed, published every 1,000",
+            LoadShed::ratio(0.85)
+                .budget(Budget::fixed(200))
+                .layer(Bare::<14>),
+        )
+    };
+    #[cfg(feature = "tracing")]
+    let shedding = {
+        let budget = Budget::fixed(200);
+        let layer = LoadShed::ratio(0.85).budget(&budget);
+        while_shedding(
+            "admit, fixed, while shedding",
+            layer.layer(Bare::<15>),
+            budget,
+        )
+    };
     vec![
         reused("bare service", Bare::<0>),
         variant("raw atomics alone", move || {
@@ -385,6 +445,10 @@ fn variants() -> Vec<Variant> {
         reused("sketch of a layer", sketch.clone()),
         cloned("sketch of a layer, cloned", sketch),
         reused("admit, fixed", fixed.layer(Bare::<4>)),
+        #[cfg(feature = "metrics")]
+        exported,
+        #[cfg(feature = "tracing")]
+        shedding,
         cloned("admit, fixed, cloned", fixed.layer(Bare::<5>)),
         reused("admit, adaptive", adaptive.layer(Bare::<6>)),
         cloned("admit, adaptive, cloned", adaptive.layer(Bare::<7>)),

@@ -113,6 +113,9 @@
 //!   and `httpdate`.
 //! - `lab`: the judge of control laws, module `lab`. It makes tokio's clock one that can be paused, which is slower to read:
 //!   for tests and benches.
+//! - `metrics`: figures through the `metrics` facade, module `observe`. An admitted request pays nothing for it.
+//! - `serde`: [`Snapshot`] and [`LimitChange`] can be serialised.
+//! - `tracing`: an event when shedding starts and when it stops, and one for each change of a limit, module `observe`.
 //!
 //! None is on by default. The default dependencies are http's and tower's traits, `bytes`, `pin-project-lite`, `matchit`, of
 //! which routes have their syntax, and of tokio
@@ -128,6 +131,8 @@ pub mod client;
 pub mod control;
 #[cfg(feature = "lab")]
 pub mod lab;
+#[cfg(any(feature = "metrics", feature = "tracing"))]
+pub mod observe;
 
 mod body;
 mod budget;
@@ -138,6 +143,8 @@ mod head;
 mod invalid;
 mod layer;
 mod measure;
+#[cfg(not(any(feature = "metrics", feature = "tracing")))]
+mod observe;
 mod outcome;
 mod refuse;
 mod retry_after;

@@ -1,5 +1,9 @@
 //! Each example, in this process, over real sockets.
 
+#[cfg(all(feature = "metrics", feature = "serde", feature = "tracing"))]
+#[allow(dead_code, reason = "its main is left out")]
+#[path = "../examples/admin.rs"]
+mod admin_example;
 #[allow(dead_code, reason = "its main is left out")]
 #[path = "../examples/axum.rs"]
 mod axum_example;
@@ -277,6 +281,105 @@ async fn last_good_keeps_an_answer_for_five_minutes_and_a_thousand_of_them() {
     (0..most + 10).for_each(|path| keep(format!("/{path}")));
     let there = (0..most + 10).filter(|path| age(&format!("/{path}")).is_some());
     assert_eq!(Vec::from_iter(there), Vec::from_iter(10..most + 10));
+}
+
+#[cfg(all(feature = "metrics", feature = "serde", feature = "tracing"))]
+#[tokio::test]
+async fn admin_shows_its_figures_and_takes_good_settings_and_no_bad_ones() {
+    let (listener, server) = bind().await;
+    let pool = Budget::fixed(200).named("admin");
+    let settings = std::env::temp_dir().join(format!("loadshed-{}.toml", std::process::id()));
+    let write = |text: &str| std::fs::write(&settings, text).unwrap();
+    let prometheus = admin_example::prometheus().unwrap();
+    tokio::spawn(admin_example::serve(
+        listener,
+        pool.clone(),
+        prometheus.install_recorder().unwrap(),
+        Some(admin_example::SettingsFile {
+            path: settings.clone(),
+            every: Duration::from_millis(10),
+        }),
+    ));
+    let shown = async || {
+        let (status, text) = get(server, "/admin/budget").await;
+        assert_eq!(status, StatusCode::OK);
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()
+    };
+    let put = async |settings: &'static str| {
+        let request = Request::put(format!("http://{server}/admin/budget"))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from(settings));
+        let response = http1().request(request.unwrap()).await.unwrap();
+        let status = response.status();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.into()).unwrap())
+    };
+
+    get(server, "/mail").await;
+    let first = shown().await;
+    assert_eq!(
+        (&first["name"], &first["dry_run"]),
+        (&"admin".into(), &false.into())
+    );
+    let figures = serde_json::json!({
+        "limit": 200, "in_flight": 0, "peak_in_flight": 1,
+        "admitted": 1, "refused": 0, "would_refuse": 0, "exempt": 0,
+    });
+    assert_eq!(first["figures"], figures);
+
+    let (status, _) = put(r#"{"ratio": 0.5, "limit": 4, "dry_run": true}"#).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!((pool.limit(), &shown().await["dry_run"]), (4, &true.into()));
+    for (bad, why) in [
+        (
+            r#"{"ratio": 0.9, "limit": 0, "dry_run": false}"#,
+            "limit: 0 was given, allowed is 1 to",
+        ),
+        (
+            r#"{"ratio": 85, "limit": 9, "dry_run": false}"#,
+            "ratio: 85 was given, allowed is more than 0",
+        ),
+    ] {
+        let (status, text) = put(bad).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert!(text.starts_with(why), "{text}");
+        assert_eq!((pool.limit(), &shown().await["dry_run"]), (4, &true.into()));
+    }
+
+    write("limit = 6\nratio = 0.9\ndry_run = false\n");
+    eventually("the file is taken", || pool.limit() == 6).await;
+    assert_eq!(shown().await["dry_run"], false);
+    for bad in [
+        "limit = 7\nratio = 85",
+        "limit = -1",
+        "limt = 7",
+        "limit = ",
+    ] {
+        write(bad);
+        sleep(Duration::from_millis(100)).await;
+        assert_eq!(pool.limit(), 6, "{bad}");
+    }
+    write("limit = 8");
+    eventually("a good one is taken after bad ones", || pool.limit() == 8).await;
+    std::fs::remove_file(&settings).unwrap();
+
+    // The ratio that the file has set, 0.9 of 8.
+    let _held = Vec::from_iter((0..7).map(|_| pool.try_acquire(Threshold::NEVER).unwrap()));
+    let (refused, _) = get(server, "/mail").await;
+    assert_eq!(refused, StatusCode::TOO_MANY_REQUESTS);
+    let (_, metrics) = get(server, "/metrics").await;
+    for line in [
+        "# TYPE loadshed_refused_total counter",
+        "loadshed_refused_total{budget=\"admin\",class=\"sheddable\",reason=\"utilization\"} 1",
+        "loadshed_limit_changes_total{budget=\"admin\",reason=\"set\"} 3",
+        "loadshed_limit{budget=\"admin\"} 8",
+        "loadshed_utilization_ratio{budget=\"admin\"} 0.875",
+    ] {
+        assert!(
+            metrics.lines().any(|each| each == line),
+            "no {line} in {metrics}"
+        );
+    }
 }
 
 async fn bind() -> (TcpListener, SocketAddr) {

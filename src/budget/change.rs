@@ -7,10 +7,18 @@ use crate::control::{Outcome, Window};
 /// One change of a learned limit: why, and upon which figures.
 ///
 /// [`Budget::changes`](super::Budget::changes) tells the latest ones.
+///
+/// With the feature `serde` it serialises as a map of its fields, of times in seconds: `seconds_ago` in the place of `at`,
+/// `elapsed_seconds`, `latency_seconds`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct LimitChange {
     /// When.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "seconds_ago", serialize_with = "since")
+    )]
     pub at: Instant,
     /// The limit before.
     pub from: usize,
@@ -19,6 +27,10 @@ pub struct LimitChange {
     /// The law's reason, in a word or two; `"set"` where it was set by hand.
     pub reason: &'static str,
     /// How long the window was that it was based on. This and what follows is 0 where the limit was set by hand.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "elapsed_seconds", serialize_with = "seconds")
+    )]
     pub elapsed: Duration,
     /// How many were in flight at the end of that window.
     pub in_flight: usize,
@@ -29,6 +41,10 @@ pub struct LimitChange {
     /// How many successes were measured in it.
     pub successes: usize,
     /// The mean of their latencies. 0 without any.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "latency_seconds", serialize_with = "seconds")
+    )]
     pub latency: Duration,
 }
 
@@ -66,6 +82,17 @@ impl LimitChange {
     }
 }
 
+/// An instant means nothing outside of the process.
+#[cfg(feature = "serde")]
+fn since<S: serde::Serializer>(at: &Instant, serializer: S) -> Result<S::Ok, S::Error> {
+    seconds(&at.elapsed(), serializer)
+}
+
+#[cfg(feature = "serde")]
+fn seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(time.as_secs_f64())
+}
+
 impl Changes {
     pub(super) fn push(&mut self, change: LimitChange) {
         if self.0.len() == KEPT {
@@ -76,5 +103,21 @@ impl Changes {
 
     pub(super) fn to_vec(&self) -> Vec<LimitChange> {
         self.0.iter().copied().collect()
+    }
+}
+
+#[cfg(all(test, feature = "serde"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn times_are_serialised_in_seconds() {
+        let change = LimitChange::set(Instant::now(), 8, 4);
+        tokio::time::advance(Duration::from_millis(1_500)).await;
+        let expected = serde_json::json!({
+            "seconds_ago": 1.5, "from": 8, "to": 4, "reason": "set", "elapsed_seconds": 0.0, "in_flight": 0,
+            "completed": 0, "refused": 0, "successes": 0, "latency_seconds": 0.0,
+        });
+        assert_eq!(serde_json::to_value(change).unwrap(), expected);
     }
 }

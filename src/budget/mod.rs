@@ -11,8 +11,10 @@ mod tally;
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, Weak},
 };
+
+use tokio::time::Instant;
 
 pub use self::{change::LimitChange, permit::Permit, snapshot::Snapshot};
 use self::{
@@ -28,6 +30,7 @@ pub(crate) use self::{
 use crate::{
     control::{Adaptive, Controller, MAX_LIMIT},
     invalid::{InvalidSetting, expect_valid},
+    observe::Observed,
     retry_after::{Counts, Line, Refusal, RetryAfter, Unit},
     shed::{Reason, Shed},
     threshold::{Criticality, Threshold},
@@ -65,7 +68,11 @@ struct Inner {
     /// `None` where the limit is fixed.
     sampler: Option<Sampler>,
     name: OnceLock<Box<str>>,
+    observed: Observed,
 }
+
+/// A budget for those who look at it and do not keep it alive.
+pub(crate) struct WeakBudget(Weak<Inner>);
 
 /// Whether a refusal is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,11 +152,15 @@ impl Budget {
             line: Line::new(),
             sampler,
             name: OnceLock::new(),
+            observed: Observed::default(),
         };
-        Self {
+        let budget = Self {
             count,
             inner: Arc::new(inner),
-        }
+        };
+        let weak = WeakBudget(Arc::downgrade(&budget.inner));
+        budget.inner.observed.begin(weak);
+        budget
     }
 
     /// Names the budget, for people and for metrics.
@@ -196,17 +207,7 @@ impl Budget {
     /// All figures at once. Limit and in flight are of one moment; the counters are read right after.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let level = self.level();
-        let tally = &self.inner.tally;
-        Snapshot {
-            limit: level.limit as usize,
-            in_flight: level.in_flight as usize,
-            peak_in_flight: tally.peak_in_flight(),
-            admitted: tally.admitted(),
-            refused: tally.refused.get(),
-            would_refuse: tally.would_refuse.get(),
-            exempt: tally.exempt.get(),
-        }
+        self.inner.snapshot()
     }
 
     /// Sets the limit while running.
@@ -224,9 +225,11 @@ impl Budget {
             None => (1, MAX_LIMIT),
         };
         let before = self.count.set_limit(checked_limit(limit, min, max)?);
-        if let Some(sampler) = self.sampler() {
-            sampler.note_set(before.limit as usize, limit);
-        }
+        self.note(LimitChange::set(
+            Instant::now(),
+            before.limit as usize,
+            limit,
+        ));
         Ok(())
     }
 
@@ -275,7 +278,7 @@ impl Budget {
         }
         let Ok(place) = self.acquire(threshold) else {
             self.inner.tally.refused.add_one();
-            self.tell_law();
+            self.tell_refused();
             let class = Criticality::default();
             return Err(self.shed(RetryAfter::adaptive(), Unit::Milliseconds, class));
         };
@@ -356,6 +359,7 @@ impl Budget {
         match self.count.acquire(|limit| threshold.cap(limit)) {
             Ok(level) => {
                 self.inner.tally.admit(level.in_flight);
+                self.inner.observed.admitted(self);
                 Ok(Place::taken(self.count))
             }
             // 2³² are in flight, and this one is never to be refused: it runs uncounted.
@@ -370,20 +374,22 @@ impl Budget {
         match mode {
             Mode::Enforce => {
                 self.inner.tally.refused.add_one();
-                self.tell_law();
+                self.tell_refused();
                 Err(Refused)
             }
             Mode::DryRun => {
                 self.inner.tally.would_refuse.add_one();
-                self.tell_law();
+                self.tell_refused();
                 let ghosts = self.inner.ghosts;
                 Ok(ghosts.acquire(|_| u32::MAX).is_ok().then_some(ghosts))
             }
         }
     }
 
-    /// Where everything hangs, refusals are all that a law hears of. A fixed budget has none, and reads no clock.
-    fn tell_law(&self) {
+    /// Where everything hangs, refusals are all that a law hears of. A fixed budget has none, and reads no clock (but
+    /// with the feature `tracing`).
+    fn tell_refused(&self) {
+        self.inner.observed.refused(self);
         if let Some(sampler) = self.sampler() {
             sampler.refused(self);
         }
@@ -408,6 +414,7 @@ impl Budget {
             in_flight,
         };
         let hint = retry_after.hint(&self.inner.line, refusal, counts);
+        self.inner.observed.hinted(hint.wait);
         Shed::new(Reason::Utilization, class, hint)
     }
 
@@ -418,6 +425,24 @@ impl Budget {
     #[inline]
     fn sampler(&self) -> Option<&Sampler> {
         self.inner.sampler.as_ref()
+    }
+
+    /// The limit was changed.
+    fn note(&self, change: LimitChange) {
+        if let Some(sampler) = self.sampler() {
+            sampler.note(change);
+        }
+        self.inner.observed.changed(self, &change);
+    }
+
+    #[cfg(any(feature = "metrics", feature = "tracing"))]
+    pub(crate) fn observed(&self) -> &Observed {
+        &self.inner.observed
+    }
+
+    #[cfg(feature = "tracing")]
+    pub(crate) fn learns(&self) -> bool {
+        self.sampler().is_some()
     }
 
     /// What a controller decided, within its limits. Whether it holds now:
@@ -452,8 +477,37 @@ impl From<&Self> for Budget {
     }
 }
 
+impl Inner {
+    fn snapshot(&self) -> Snapshot {
+        let (level, tally) = (self.count.level(), &self.tally);
+        Snapshot {
+            limit: level.limit as usize,
+            in_flight: level.in_flight as usize,
+            peak_in_flight: tally.peak_in_flight(),
+            admitted: tally.admitted(),
+            refused: tally.refused.get(),
+            would_refuse: tally.would_refuse.get(),
+            exempt: tally.exempt.get(),
+        }
+    }
+}
+
+#[cfg_attr(
+    not(any(feature = "metrics", feature = "tracing")),
+    allow(dead_code, reason = "then nobody looks")
+)]
+impl WeakBudget {
+    pub(crate) fn upgrade(&self) -> Option<Budget> {
+        let inner = self.0.upgrade()?;
+        let count = inner.count;
+        Some(Budget { count, inner })
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
+        let name = self.name.get().map(|name| &**name);
+        self.observed.retire(name, &self.snapshot());
         self.count.abandon();
         self.ghosts.abandon();
     }

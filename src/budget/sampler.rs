@@ -107,12 +107,7 @@ impl Sampler {
         self.close_if_due(budget, Instant::now());
     }
 
-    /// Somebody has set the limit.
-    pub(super) fn note_set(&self, from: usize, to: usize) {
-        self.note(LimitChange::set(Instant::now(), from, to));
-    }
-
-    fn note(&self, change: LimitChange) {
+    pub(super) fn note(&self, change: LimitChange) {
         let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         changes.push(change);
     }
@@ -162,6 +157,7 @@ impl Sampler {
             }
         }
         self.measure_fewer_or_more(samples.len());
+        budget.inner.observed.measured(&samples);
 
         let snapshot = budget.snapshot();
         let answered = self.answered(snapshot.in_flight);
@@ -183,7 +179,7 @@ impl Sampler {
                 Ok(decision) => {
                     let limit = decision.limit.clamp(self.min, self.max);
                     if limit != snapshot.limit && budget.move_limit(snapshot.limit, limit) {
-                        self.note(LimitChange::of(&window, limit, decision.reason));
+                        budget.note(LimitChange::of(&window, limit, decision.reason));
                     }
                 }
                 // Nor is one that panics again when it is dropped.

@@ -1,5 +1,8 @@
 /// The figures of a [`Budget`](super::Budget) at one moment.
+///
+/// With the feature `serde` it serialises as a map of its fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Snapshot {
     /// How many requests it carries at once.

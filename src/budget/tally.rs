@@ -62,11 +62,28 @@ impl Tally {
         self.admitted.take_back(1);
     }
 
+    /// One that was taken back while the lanes are read may be seen before it was counted: less than 0 is 0.
     pub(super) fn admitted(&self) -> usize {
-        self.admitted.sum()
+        let admitted = self.admitted.sum() as isize;
+        admitted.max(0) as usize
     }
 
     pub(super) fn peak_in_flight(&self) -> usize {
         self.peak_in_flight.load(Ordering::Relaxed) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_back_before_it_is_seen_counted_is_0_and_not_the_largest_number() {
+        let tally = Tally::new();
+        tally.withdraw();
+        assert_eq!(tally.admitted(), 0);
+        tally.admit(1);
+        tally.admit(1);
+        assert_eq!(tally.admitted(), 1);
     }
 }

@@ -14,6 +14,8 @@ use ::http::{
 use bytes::Bytes;
 
 pub use self::drain::Drain;
+#[cfg(feature = "metrics")]
+pub(crate) use self::drain::drains;
 pub(crate) use self::grpc::STATUS as GRPC_STATUS;
 use crate::{head::lend, invalid::InvalidSetting, retry_after::Unit, shed::Shed};
 

@@ -13,6 +13,8 @@ use http_body::Body;
 use tokio::runtime::Handle;
 
 use self::reader::Reader;
+#[cfg(feature = "metrics")]
+pub(crate) use self::reader::drains;
 use crate::invalid::{InvalidSetting, expect_valid};
 
 /// How much of a refused upload is read after the answer, so that its sender sees the answer and not a reset.

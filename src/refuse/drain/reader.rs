@@ -20,6 +20,12 @@ use super::Drain;
 /// `Relaxed`: a number that orders nothing.
 static READERS: AtomicUsize = AtomicUsize::new(0);
 
+/// How many uploads are being read in the process.
+#[cfg(feature = "metrics")]
+pub(crate) fn drains() -> usize {
+    READERS.load(Ordering::Relaxed)
+}
+
 /// Reads one body, and is counted until it is dropped.
 pub(super) struct Reader {
     bounds: Drain,

@@ -1,0 +1,227 @@
+//! What whoever is on call needs: figures to look at, and settings to change without a restart.
+//!
+//! A mail service with a pool of 200 and lists of which nobody knows how many it carries; a page of its own for whoever runs it (which belongs on an address of its own, behind
+//! a lock), and a file of settings that may be edited while it runs.
+//!
+//! ```text
+//! cargo run --release --features metrics,serde,tracing --example admin -- /tmp/mail.toml
+//! ```
+//!
+//! In another terminal: what it does, and what it has done; then a change that is taken, one that is refused, and the same
+//! by way of the file, which is read every two seconds:
+//!
+//! ```text
+//! curl http://127.0.0.1:3004/admin/budget
+//! curl http://127.0.0.1:3004/metrics
+//! curl -i -X PUT -H 'content-type: application/json' -d '{"ratio": 0.5, "limit": 100}' http://127.0.0.1:3004/admin/budget
+//! curl -i -X PUT -H 'content-type: application/json' -d '{"ratio": 0.9, "limit": 0}' http://127.0.0.1:3004/admin/budget
+//! echo 'limit = 150' > /tmp/mail.toml
+//! echo 'ratio = 85' > /tmp/mail.toml
+//! ```
+//!
+//! And refusals, of which the first writes a line, and none of the others; ten seconds after the last one, the next request
+//! or look at the metrics has it write another:
+//!
+//! ```text
+//! curl -Z --parallel-immediate --parallel-max 300 --no-progress-meter -o /dev/null \
+//!     'http://127.0.0.1:3004/mail?[1-300]'
+//! ```
+
+use std::{
+    error::Error,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use loadshed::{
+    Budget, Handle, InvalidSetting, LimitChange, LoadShed, Snapshot, Threshold, observe,
+};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    net::TcpListener,
+    time::{interval, sleep},
+};
+use tracing::{Level, info, warn};
+
+const ADDRESS: &str = "127.0.0.1:3004";
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt()
+        .with_max_level(Level::DEBUG)
+        .init();
+    let settings = std::env::args().nth(1).map(|path| SettingsFile {
+        path: path.into(),
+        every: Duration::from_secs(2),
+    });
+    let listener = TcpListener::bind(ADDRESS)
+        .await
+        .map_err(|error| format!("cannot listen on {ADDRESS}: {error}"))?;
+    println!("listening on http://{ADDRESS}");
+    let prometheus = prometheus()?.install_recorder()?;
+    serve(
+        listener,
+        Budget::fixed(200).named("mail"),
+        prometheus,
+        settings,
+    )
+    .await?;
+    Ok(())
+}
+
+/// An exporter makes a histogram only of what it is given buckets for.
+pub(crate) fn prometheus() -> Result<PrometheusBuilder, Box<dyn Error>> {
+    let latency = Matcher::Full("loadshed_latency_seconds".into());
+    let buckets = [
+        0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    ];
+    Ok(PrometheusBuilder::new().set_buckets_for_metric(latency, &buckets)?)
+}
+
+pub(crate) async fn serve(
+    listener: TcpListener,
+    pool: Budget,
+    prometheus: PrometheusHandle,
+    settings: Option<SettingsFile>,
+) -> io::Result<()> {
+    let shed = LoadShed::ratio(0.85).budget(&pool);
+    let admin = Admin(shed.handle());
+    if let Some(file) = settings {
+        tokio::spawn(file.watch(admin.clone()));
+    }
+    let lists = LoadShed::ratio(0.85).budget(Budget::adaptive().named("lists"));
+    let app = Router::new()
+        .route("/mail", get(mail))
+        .layer(shed)
+        .route("/lists", get(list).layer(lists))
+        // Outside of the layer: who looks and who helps must get through when nobody else does.
+        .route("/admin/budget", get(show).put(change))
+        .with_state(admin)
+        .route("/metrics", get(async move || scrape(&prometheus)));
+    axum::serve(listener, app).await
+}
+
+async fn mail() -> &'static str {
+    sleep(Duration::from_millis(100)).await;
+    "no mail\n"
+}
+
+async fn list() -> &'static str {
+    sleep(Duration::from_millis(20)).await;
+    "no lists\n"
+}
+
+fn scrape(prometheus: &PrometheusHandle) -> String {
+    observe::publish();
+    prometheus.render()
+}
+
+/// The layer, for whoever runs it.
+#[derive(Clone)]
+struct Admin(Handle);
+
+/// What there is to see.
+#[derive(Serialize)]
+struct Shown<'a> {
+    name: Option<&'a str>,
+    dry_run: bool,
+    utilization: f64,
+    figures: Snapshot,
+    changes: Vec<LimitChange>,
+}
+
+/// What there is to change. What is left out stays.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    ratio: Option<f64>,
+    limit: Option<usize>,
+    dry_run: Option<bool>,
+}
+
+impl Admin {
+    /// All of it or nothing.
+    fn apply(&self, settings: &Settings) -> Result<(), InvalidSetting> {
+        let Self(handle) = self;
+        if let Some(ratio) = settings.ratio {
+            let _valid = Threshold::try_ratio(ratio)?;
+        }
+        if let Some(limit) = settings.limit {
+            handle.budget().set_limit(limit)?;
+        }
+        if let Some(ratio) = settings.ratio {
+            handle.set_ratio(ratio)?;
+        }
+        if let Some(dry_run) = settings.dry_run {
+            handle.set_dry_run(dry_run);
+        }
+        Ok(())
+    }
+}
+
+async fn show(State(Admin(handle)): State<Admin>) -> Response {
+    let budget = handle.budget();
+    Json(Shown {
+        name: budget.name(),
+        dry_run: handle.dry_run(),
+        utilization: budget.utilization(),
+        figures: budget.snapshot(),
+        changes: budget.changes(),
+    })
+    .into_response()
+}
+
+async fn change(State(admin): State<Admin>, Json(settings): Json<Settings>) -> Response {
+    match admin.apply(&settings) {
+        Ok(()) => show(State(admin)).await,
+        Err(invalid) => (StatusCode::BAD_REQUEST, format!("{invalid}\n")).into_response(),
+    }
+}
+
+/// A file of [`Settings`] that may be edited while the service runs.
+pub(crate) struct SettingsFile {
+    pub(crate) path: PathBuf,
+    pub(crate) every: Duration,
+}
+
+impl SettingsFile {
+    /// Applies its settings whenever its text has changed. A bad one changes nothing.
+    async fn watch(self, admin: Admin) {
+        let mut beat = interval(self.every);
+        let mut last = String::new();
+        loop {
+            beat.tick().await;
+            // A file that is not there, or not any more, is no change.
+            let Ok(text) = tokio::fs::read_to_string(&self.path).await else {
+                continue;
+            };
+            if text != last {
+                report(&self.path, take(&text, &admin));
+                last = text;
+            }
+        }
+    }
+}
+
+fn take(text: &str, admin: &Admin) -> Result<Settings, Box<dyn Error>> {
+    let settings = toml::from_str(text)?;
+    admin.apply(&settings)?;
+    Ok(settings)
+}
+
+fn report(path: &Path, taken: Result<Settings, Box<dyn Error>>) {
+    let path = path.display();
+    match taken {
+        Ok(settings) => info!(%path, ?settings, "settings changed"),
+        Err(error) => warn!(%path, %error, "settings refused, the old ones stay"),
+    }
+}

@@ -1,0 +1,221 @@
+//! Events, through `tracing`: a handful, whatever happens.
+
+use std::{
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use super::{Budget, LimitChange};
+
+/// As long without a refusal, and shedding has stopped. Longer than callers are told to wait who come back soon, so
+/// that an overload whose callers return in waves is one.
+const CALM: Duration = Duration::from_secs(10);
+
+/// Whether a budget sheds, and since when.
+///
+/// # Memory ordering
+///
+/// `Relaxed`: what an episode is made of is behind the lock, and the words in front only save most from trying it.
+/// Nobody waits for it.
+#[derive(Debug)]
+pub(super) struct Shedding {
+    is_on: AtomicBool,
+    epoch: Instant,
+    last: Last,
+    log: Mutex<Log>,
+}
+
+/// When a request was last refused, in nanoseconds since the epoch. On a line of its own, as each refusal writes to it.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Last(AtomicU64);
+
+#[derive(Debug, Default)]
+struct Log {
+    /// `None` while nothing is shed.
+    since: Option<Duration>,
+    /// How many refusals, and how many of dry runs, earlier episodes have told of.
+    told: [usize; 2],
+}
+
+impl Default for Shedding {
+    fn default() -> Self {
+        Self {
+            is_on: AtomicBool::new(false),
+            epoch: Instant::now(),
+            last: Last(AtomicU64::new(0)),
+            log: Mutex::default(),
+        }
+    }
+}
+
+impl Shedding {
+    pub(super) fn refused(&self, budget: &Budget) {
+        let now = self.now();
+        // A swap, so that one refusal alone finds that the last one was long ago.
+        let before = Duration::from_nanos(self.last.0.swap(nanos(now), Ordering::Relaxed));
+        if !self.is_on.load(Ordering::Relaxed) || is_calm(before, now) {
+            self.turn(budget, before, now);
+        }
+    }
+
+    /// A request that was not refused, or somebody who asks.
+    #[inline]
+    pub(super) fn passed(&self, budget: &Budget) {
+        if self.is_on.load(Ordering::Relaxed) {
+            self.check(budget);
+        }
+    }
+
+    #[cold]
+    fn check(&self, budget: &Budget) {
+        let now = self.now();
+        if !is_calm(self.last(), now) {
+            return;
+        }
+        if let Ok(mut log) = self.log.try_lock() {
+            // Read again: somebody may have been refused since.
+            let last = self.last();
+            if is_calm(last, now) {
+                self.stop(&mut log, budget, last);
+            }
+        }
+    }
+
+    /// The first refusal for a while.
+    #[cold]
+    fn turn(&self, budget: &Budget, before: Duration, now: Duration) {
+        let Ok(mut log) = self.log.try_lock() else {
+            return;
+        };
+        if is_calm(before, now) {
+            self.stop(&mut log, budget, before);
+        }
+        if log.since.is_none() {
+            log.since = Some(now);
+            self.is_on.store(true, Ordering::Relaxed);
+            tell(|| log.tell_start(budget));
+        }
+    }
+
+    fn stop(&self, log: &mut Log, budget: &Budget, last: Duration) {
+        if let Some(since) = log.since.take() {
+            self.is_on.store(false, Ordering::Relaxed);
+            tell(|| log.tell_stop(budget, last.saturating_sub(since)));
+        }
+    }
+
+    fn last(&self) -> Duration {
+        Duration::from_nanos(self.last.0.load(Ordering::Relaxed))
+    }
+
+    fn now(&self) -> Duration {
+        Instant::now().saturating_duration_since(self.epoch)
+    }
+}
+
+fn is_calm(last: Duration, now: Duration) -> bool {
+    now.saturating_sub(last) >= CALM
+}
+
+fn nanos(duration: Duration) -> u64 {
+    // 584 years fit.
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Log {
+    fn tell_start(&self, budget: &Budget) {
+        let now = budget.snapshot();
+        let law = Law::of(budget);
+        warn!(
+            target: "loadshed",
+            budget = name(budget),
+            limit = now.limit,
+            in_flight = now.in_flight,
+            refused = now.refused - self.told[0],
+            would_refuse = now.would_refuse - self.told[1],
+            law = law.reason,
+            law_seconds_ago = law.seconds_ago,
+            advice = law.advice,
+            "shedding has started"
+        );
+    }
+
+    fn tell_stop(&mut self, budget: &Budget, lasted: Duration) {
+        let now = budget.snapshot();
+        let told = mem::replace(&mut self.told, [now.refused, now.would_refuse]);
+        let law = Law::of(budget);
+        info!(
+            target: "loadshed",
+            budget = name(budget),
+            seconds = lasted.as_secs_f64(),
+            refused = now.refused - told[0],
+            would_refuse = now.would_refuse - told[1],
+            limit = now.limit,
+            in_flight = now.in_flight,
+            law = law.reason,
+            law_seconds_ago = law.seconds_ago,
+            "shedding has stopped"
+        );
+    }
+}
+
+/// What moved the limit last, and what whoever is on call can do.
+struct Law {
+    reason: &'static str,
+    seconds_ago: Option<f64>,
+    advice: &'static str,
+}
+
+impl Law {
+    fn of(budget: &Budget) -> Self {
+        let change = budget.changes().pop();
+        Self {
+            reason: change.map_or("no change", |change| change.reason),
+            seconds_ago: change.map(|change| change.at.elapsed().as_secs_f64()),
+            advice: if budget.learns() {
+                "look at what has become slow behind it; if nothing has, add capacity"
+            } else {
+                "look at what has become slow behind it; if nothing has, add capacity, and raise the limit with it"
+            },
+        }
+    }
+}
+
+/// The limit was changed.
+pub(super) fn changed(budget: &Budget, change: &LimitChange) {
+    tell(|| {
+        debug!(
+            target: "loadshed",
+            budget = name(budget),
+            from = change.from,
+            to = change.to,
+            reason = change.reason,
+            elapsed_seconds = change.elapsed.as_secs_f64(),
+            in_flight = change.in_flight,
+            completed = change.completed,
+            refused = change.refused,
+            successes = change.successes,
+            latency_seconds = change.latency.as_secs_f64(),
+            "the limit has changed"
+        );
+    });
+}
+
+fn name(budget: &Budget) -> &str {
+    let name = budget.name().or_else(|| budget.observed().label());
+    name.unwrap_or("unnamed")
+}
+
+/// A subscriber that panics costs no request, and no law.
+fn tell(event: impl FnOnce()) {
+    drop(catch_unwind(AssertUnwindSafe(event)));
+}

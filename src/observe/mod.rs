@@ -1,0 +1,187 @@
+//! What whoever is on call sees: figures through the `metrics` facade, and events through `tracing`.
+//!
+//! # Figures
+//!
+//! A request does not publish anything: budgets count for themselves, as they do without the feature, and
+//! [`publish`] hands those counts over. So an admitted request pays nothing for it, and every figure is as fresh as the
+//! last call. Call it where the figures are read:
+//!
+//! ```
+//! # #[cfg(feature = "metrics")] {
+//! use metrics_exporter_prometheus::PrometheusHandle;
+//!
+//! async fn scrape(prometheus: PrometheusHandle) -> String {
+//!     loadshed::observe::publish();
+//!     prometheus.render()
+//! }
+//! # }
+//! ```
+//!
+//! and where a recorder sends them by itself, or an exporter listens by itself, on a beat: `tokio::spawn(publish_every(…))`.
+//! A beat that the requests keep would cost each of them a clock, and an idle server would go on showing the figures of
+//! its last request.
+//!
+//! Nothing is kept of the recorder from one call to the next: it may be installed before the budgets are made or after.
+//!
+//! | name | kind | labels | what |
+//! | --- | --- | --- | --- |
+//! | `loadshed_limit` | gauge | `budget` | how many requests it carries at once |
+//! | `loadshed_in_flight` | gauge | `budget` | how many are in flight |
+//! | `loadshed_peak_in_flight` | gauge | `budget` | the most that ever were |
+//! | `loadshed_utilization_ratio` | gauge | `budget` | in flight ÷ limit |
+//! | `loadshed_admitted_total` | counter | `budget` | requests admitted |
+//! | `loadshed_refused_total` | counter | `budget`, `reason` | requests refused |
+//! | `loadshed_would_refuse_total` | counter | `budget`, `reason` | those that a dry run would have refused |
+//! | `loadshed_exempt_total` | counter | `budget` | requests neither counted nor shed |
+//! | `loadshed_hint_seconds_total` | counter | `budget` | sum of the hints given |
+//! | `loadshed_limit_changes_total` | counter | `budget`, `reason` | changes of the limit |
+//! | `loadshed_latency_seconds` | histogram | `budget`, `outcome` | latency of measured requests |
+//! | `loadshed_drains` | gauge | | refused uploads that are being read, in the whole process |
+//!
+//! - **Budgets** go by their name; those of one name are summed. One without a name is `budget-1`, or the next
+//!   number that no other living budget has, from its first publication on. What a budget counted stays in its series
+//!   when it is dropped. Past 1,000 names, the others are summed under `other`; past 32 reasons for changes, likewise.
+//! - **Counters never go down**, while [`Snapshot::admitted`](crate::Snapshot::admitted) does by one where an inner layer
+//!   refuses what an outer one has counted: the counter then waits for the next admission.
+//! - **The hint** is a sum, so that any two readers may ask for the mean over any time:
+//!   `rate(loadshed_hint_seconds_total[1m]) / rate(loadshed_refused_total[1m])` (the latter summed by `budget`). One sample
+//!   per refusal would fill a recorder's memory in a flood. A dry run gives no hints, hence no sum.
+//! - **Latencies** are those that a learned budget measures anyway: all at low load, one in some at high load, so
+//!   their number is not that of the requests. A fixed budget reads no clock, and has none. They are kept in buckets,
+//!   exact to 3 %, from 1 µs to 18 minutes. `outcome` is `success`, `overload`, `cancelled` (then it is how long that
+//!   took, and the answer would have taken longer) or `ignored`. Each is handed over once: before there is a recorder,
+//!   into the void. An exporter needs to be told buckets for them, or it makes summaries.
+//! - **A dry run** writes the same figures, with `would_refuse` in the place of `refused`.
+//!
+//! # Events
+//!
+//! With the feature `tracing`, target `loadshed`:
+//!
+//! - WARN when shedding starts, at the first refusal, and INFO when it has stopped, which is so once 10 seconds have
+//!   passed without one. There is no timer: the next request or [`publish`] finds out. So a flood of refusals, however
+//!   it comes and goes, writes at most two lines in 10 seconds and budget.
+//! - DEBUG for each change of a limit, with what the law saw. A law decides at most once a window (20 ms by default).
+//!
+//! Each tells of its budget by name, or by the number that it is published under.
+//!
+//! An admitted request pays for reading one flag; while shedding lasts, for a clock, as each refused one does.
+
+#[cfg(feature = "tracing")]
+mod events;
+#[cfg(feature = "metrics")]
+mod histogram;
+#[cfg(feature = "metrics")]
+mod metrics;
+#[cfg(any(feature = "metrics", feature = "tracing"))]
+mod registry;
+
+use std::time::Duration;
+
+use crate::{
+    budget::{Budget, LimitChange, Snapshot, WeakBudget},
+    control::Sample,
+};
+
+/// Hands the figures of all budgets over to the recorder of the `metrics` facade, and notes where shedding has stopped.
+///
+/// It costs some microseconds a budget, and no request waits for it. Calls at one time are as good as one.
+#[cfg(any(feature = "metrics", feature = "tracing"))]
+pub fn publish() {
+    registry::publish();
+}
+
+/// [`publish`] now and every `period`, for ever: a task for recorders that nobody asks.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use std::time::Duration;
+///
+/// tokio::spawn(loadshed::observe::publish_every(Duration::from_secs(5)));
+/// # }
+/// ```
+///
+/// # Panics
+///
+/// If `period` is zero, or where the runtime has no timer.
+#[cfg(any(feature = "metrics", feature = "tracing"))]
+pub async fn publish_every(period: Duration) {
+    let mut beat = tokio::time::interval(period);
+    loop {
+        beat.tick().await;
+        publish();
+    }
+}
+
+/// What a budget keeps to be seen by. Empty without the features.
+#[derive(Debug, Default)]
+pub(crate) struct Observed {
+    #[cfg(any(feature = "metrics", feature = "tracing"))]
+    id: registry::Id,
+    #[cfg(feature = "metrics")]
+    figures: metrics::Figures,
+    #[cfg(feature = "tracing")]
+    shedding: events::Shedding,
+}
+
+#[cfg_attr(
+    not(all(feature = "metrics", feature = "tracing")),
+    allow(
+        unused_variables,
+        clippy::unused_self,
+        reason = "each feature sees some"
+    )
+)]
+impl Observed {
+    /// From now on `budget` is published, until [`retire`](Self::retire).
+    pub(crate) fn begin(&self, budget: WeakBudget) {
+        #[cfg(any(feature = "metrics", feature = "tracing"))]
+        registry::add(self.id, budget);
+    }
+
+    /// The last of the budget's handles is gone.
+    pub(crate) fn retire(&self, name: Option<&str>, last: &Snapshot) {
+        #[cfg(any(feature = "metrics", feature = "tracing"))]
+        registry::retire(self, name, last);
+    }
+
+    /// Under which the budget has been published.
+    #[cfg(feature = "tracing")]
+    fn label(&self) -> Option<&str> {
+        #[cfg(feature = "metrics")]
+        return self.figures.label();
+        #[cfg(not(feature = "metrics"))]
+        None
+    }
+
+    #[inline]
+    pub(crate) fn admitted(&self, budget: &Budget) {
+        #[cfg(feature = "tracing")]
+        self.shedding.passed(budget);
+    }
+
+    /// A request was refused, or would have been in a dry run.
+    pub(crate) fn refused(&self, budget: &Budget) {
+        #[cfg(feature = "tracing")]
+        self.shedding.refused(budget);
+    }
+
+    /// A refused caller is told to wait for `hint`.
+    pub(crate) fn hinted(&self, hint: Duration) {
+        #[cfg(feature = "metrics")]
+        self.figures.hinted(hint);
+    }
+
+    pub(crate) fn changed(&self, budget: &Budget, change: &LimitChange) {
+        #[cfg(feature = "metrics")]
+        self.figures.changed(change.reason);
+        #[cfg(feature = "tracing")]
+        events::changed(budget, change);
+    }
+
+    /// A law was shown `samples`.
+    pub(crate) fn measured(&self, samples: &[Sample]) {
+        #[cfg(feature = "metrics")]
+        self.figures.measured(samples);
+    }
+}

@@ -1,0 +1,334 @@
+//! What is told of through `tracing`, and how often.
+
+mod support;
+
+use std::{
+    io::{self, Write},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use loadshed::{
+    Budget, LoadShed, Permit,
+    observe::{publish, publish_every},
+};
+use tokio::time::{advance, sleep};
+use tower::Layer;
+use tracing::{Level, subscriber::DefaultGuard};
+
+use self::support::{Law, all, answer, caught, get, holding, is_refused, panic_on_purpose};
+
+/// What was written on this thread since it was made.
+struct Log {
+    text: Arc<Mutex<Vec<u8>>>,
+    _guard: DefaultGuard,
+    _alone: Alone,
+}
+
+/// Each test has a clock of its own, and whoever publishes looks at all budgets by his: one test at a time.
+struct Alone {
+    _guard: MutexGuard<'static, ()>,
+}
+
+fn alone() -> Alone {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    Alone { _guard }
+}
+
+struct Writer(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Writer {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(text)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    fn up_to(level: Level) -> Self {
+        let _alone = alone();
+        let text = Arc::<Mutex<Vec<u8>>>::default();
+        let to = Arc::clone(&text);
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(level)
+            .with_ansi(false)
+            .without_time()
+            .with_writer(move || Writer(Arc::clone(&to)))
+            .finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        Self {
+            text,
+            _guard,
+            _alone,
+        }
+    }
+
+    /// The lines that tell of the budget of this name.
+    fn of(&self, name: &str) -> Vec<String> {
+        let text = String::from_utf8(self.text.lock().unwrap().clone()).unwrap();
+        let of_it = format!("budget=\"{name}\"");
+        let lines = text.lines().filter(|line| line.contains(&of_it));
+        lines.map(|line| line.trim().to_owned()).collect()
+    }
+}
+
+/// A budget with nothing left in it.
+fn full(name: &str) -> (Budget, Permit) {
+    let budget = Budget::fixed(1).named(name);
+    let held = budget.try_acquire(all()).unwrap();
+    (budget, held)
+}
+
+fn refuse(budget: &Budget, times: usize) {
+    for _ in 0..times {
+        assert!(budget.try_acquire(all()).is_err());
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn one_event_tells_that_shedding_has_started_and_one_that_it_has_stopped() {
+    let log = Log::up_to(Level::INFO);
+    let (budget, held) = full("story");
+    refuse(&budget, 3);
+    advance(4 * SECOND).await;
+    refuse(&budget, 2);
+    assert_eq!(
+        log.of("story"),
+        [
+            "WARN loadshed: shedding has started budget=\"story\" limit=1 in_flight=1 refused=1 would_refuse=0 \
+             law=\"no change\" advice=\"look at what has become slow behind it; if nothing has, add capacity, and raise \
+             the limit with it\""
+        ]
+    );
+    drop(held);
+    advance(10 * SECOND).await;
+    drop(budget.try_acquire(all()).unwrap());
+    assert_eq!(
+        log.of("story")[1..],
+        [
+            "INFO loadshed: shedding has stopped budget=\"story\" seconds=4.0 refused=5 would_refuse=0 limit=1 \
+             in_flight=1 law=\"no change\""
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_it_has_stopped_is_found_by_a_request_a_refusal_or_whoever_publishes() {
+    let log = Log::up_to(Level::INFO);
+    let stops = |name: &str| log.of(name).len() / 2;
+    let (budget, held) = full("found");
+
+    refuse(&budget, 1);
+    advance(11 * SECOND).await;
+    assert_eq!(stops("found"), 0, "there is no timer");
+    refuse(&budget, 1);
+    assert_eq!(stops("found"), 1);
+    assert!(log.of("found")[1].contains("stopped"));
+    assert!(log.of("found")[1].contains("seconds=0.0"));
+
+    advance(11 * SECOND).await;
+    let mut observe = LoadShed::observe().budget(&budget).layer(holding());
+    drop(answer(&mut observe, get("/")));
+    assert_eq!(stops("found"), 2);
+
+    refuse(&budget, 1);
+    advance(9 * SECOND).await;
+    publish();
+    assert_eq!(stops("found"), 2, "it is not over yet");
+    advance(SECOND).await;
+    publish();
+    assert_eq!(stops("found"), 3);
+
+    refuse(&budget, 1);
+    let beat = tokio::spawn(publish_every(SECOND));
+    sleep(12 * SECOND).await;
+    beat.abort();
+    assert_eq!(stops("found"), 4);
+    drop(held);
+    assert_eq!(log.of("found").len(), 8);
+}
+
+/// 3,334 refusals in each of 300 tenths of a second, each followed by one in which all are admitted.
+#[tokio::test(start_paused = true)]
+async fn a_million_refusals_that_come_and_go_within_a_minute_write_2_lines() {
+    let log = Log::up_to(Level::TRACE);
+    let budget = Budget::fixed(1).named("flood");
+    for _ in 0..300 {
+        let held = budget.try_acquire(all()).unwrap();
+        refuse(&budget, 3_334);
+        advance(Duration::from_millis(100)).await;
+        drop(held);
+        for _ in 0..1_000 {
+            drop(budget.try_acquire(all()).unwrap());
+        }
+        publish();
+        advance(Duration::from_millis(100)).await;
+    }
+    advance(10 * SECOND).await;
+    publish();
+    let lines = log.of("flood");
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    assert!(
+        lines[1].contains("seconds=59.8 refused=1000200 "),
+        "{}",
+        lines[1]
+    );
+}
+
+/// However refusals come and go: the worst that they can do.
+#[tokio::test(start_paused = true)]
+async fn no_pattern_of_refusals_writes_more_than_2_lines_in_10_seconds() {
+    for pause in [1, 99, 1_000, 9_999, 10_000, 10_001, 12_000] {
+        let log = Log::up_to(Level::TRACE);
+        let (budget, _held) = full("pattern");
+        let mut refused = 0;
+        let mut passed = Duration::ZERO;
+        while passed < 60 * SECOND {
+            refuse(&budget, 10);
+            refused += 10;
+            publish();
+            advance(Duration::from_millis(pause)).await;
+            passed += Duration::from_millis(pause);
+        }
+        advance(10 * SECOND).await;
+        publish();
+        let lines = log.of("pattern");
+        assert!(
+            lines.len() <= 2 * (1 + 6),
+            "{pause} ms: {} lines",
+            lines.len()
+        );
+
+        // Each refusal is told of once.
+        let told = lines.iter().filter(|line| line.contains("stopped"));
+        let told = told.map(|line| {
+            let count = line.split_once(" refused=").unwrap().1;
+            count.split_once(' ').unwrap().0.parse::<usize>().unwrap()
+        });
+        assert_eq!(told.sum::<usize>(), refused, "{pause} ms");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn p22_a_dry_run_tells_what_it_would_have_refused() {
+    let log = Log::up_to(Level::INFO);
+    let (budget, _held) = full("dry");
+    let shed = LoadShed::ratio(1.0).budget(&budget).dry_run(true);
+    for _ in 0..3 {
+        assert!(!is_refused(&answer(&mut shed.layer(holding()), get("/"))));
+    }
+    advance(10 * SECOND).await;
+    publish();
+    let lines = log.of("dry");
+    assert!(
+        lines[0].contains(" refused=0 would_refuse=1 "),
+        "{}",
+        lines[0]
+    );
+    assert!(
+        lines[1].contains(" refused=0 would_refuse=3 "),
+        "{}",
+        lines[1]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn p23_each_change_of_a_limit_is_told_at_debug_with_its_figures() {
+    let log = Log::up_to(Level::DEBUG);
+    let law = Law::new(1..=9, 4, |window| window.limit + 1);
+    let budget = Budget::new(law).named("law");
+    let permit = budget.try_acquire(all()).unwrap();
+    advance(SECOND / 4).await;
+    drop(permit);
+    budget.set_limit(2).unwrap();
+    budget.set_limit(100).unwrap_err();
+    assert_eq!(
+        log.of("law"),
+        [
+            "DEBUG loadshed: the limit has changed budget=\"law\" from=4 to=5 reason=\"test\" elapsed_seconds=0.25 \
+             in_flight=0 completed=1 refused=0 successes=1 latency_seconds=0.25",
+            "DEBUG loadshed: the limit has changed budget=\"law\" from=5 to=2 reason=\"set\" elapsed_seconds=0.0 \
+             in_flight=0 completed=0 refused=0 successes=0 latency_seconds=0.0",
+        ]
+    );
+
+    let fixed = Budget::fixed(5).named("set");
+    fixed.set_limit(6).unwrap();
+    assert!(log.of("set")[0].contains("from=5 to=6 reason=\"set\""));
+}
+
+#[cfg(feature = "metrics")]
+#[tokio::test(start_paused = true)]
+async fn a_budget_without_a_name_goes_by_the_number_that_it_is_published_under() {
+    let log = Log::up_to(Level::DEBUG);
+    let budget = Budget::fixed(1);
+    budget.set_limit(2).unwrap();
+    publish();
+    budget.set_limit(3).unwrap();
+    assert!(log.of("unnamed")[0].contains("to=2"));
+    assert!(log.of("budget-1")[0].contains("to=3"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_law_saw_is_told_when_shedding_starts() {
+    let log = Log::up_to(Level::WARN);
+    let budget = Budget::adaptive().named("learned");
+    budget.set_limit(4).unwrap();
+    advance(2 * SECOND).await;
+    let held: Vec<_> = (0..4).map(|_| budget.try_acquire(all()).unwrap()).collect();
+    refuse(&budget, 1);
+    drop(held);
+    let line = &log.of("learned")[0];
+    assert!(line.contains("law=\"set\" law_seconds_ago=2.0"), "{line}");
+    assert!(line.contains("limit=4 in_flight=4 refused=1"), "{line}");
+}
+
+/// A subscriber with a bug.
+struct Broken;
+
+impl tracing::Subscriber for Broken {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        panic_on_purpose()
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn p25_a_subscriber_that_panics_costs_no_request_and_no_law() {
+    let _alone = alone();
+    let _guard = tracing::subscriber::set_default(Broken);
+    caught(|| tracing::info!("it is broken"));
+    let law = Law::new(1..=9, 1, |window| window.limit + 1);
+    let budget = Budget::new(law).named("broken");
+    for limit in 2..5 {
+        drop(budget.try_acquire(all()).unwrap());
+        assert_eq!(budget.limit(), limit);
+    }
+    let (budget, _held) = full("broken, too");
+    refuse(&budget, 2);
+    advance(10 * SECOND).await;
+    publish();
+    refuse(&budget, 2);
+    assert_eq!(budget.snapshot().refused, 4);
+}
