@@ -370,7 +370,7 @@ async fn admin_shows_its_figures_and_takes_good_settings_and_no_bad_ones() {
     let (_, metrics) = get(server, "/metrics").await;
     for line in [
         "# TYPE loadshed_refused_total counter",
-        "loadshed_refused_total{budget=\"admin\",class=\"sheddable\",reason=\"utilization\"} 1",
+        "loadshed_refused_total{budget=\"admin\",reason=\"utilization\"} 1",
         "loadshed_limit_changes_total{budget=\"admin\",reason=\"set\"} 3",
         "loadshed_limit{budget=\"admin\"} 8",
         "loadshed_utilization_ratio{budget=\"admin\"} 0.875",
