@@ -220,6 +220,7 @@ fn budgets_come_and_go_while_others_publish_and_nothing_is_lost_or_waits_for_eve
         for _ in 0..3 {
             scope.spawn(|| {
                 for _ in 0..500 {
+                    // Others publish it before it has its name.
                     let budget = Budget::fixed(1).named("crowd");
                     drop(budget.try_acquire(all()).unwrap());
                     publish();

@@ -171,9 +171,14 @@ impl Series {
         let mut lines: BTreeMap<Text, Line> = BTreeMap::new();
         for budget in live {
             let figures = &budget.observed().figures;
+            let snapshot = budget.snapshot();
+            // It may be about to be named, or replaced by another one: a layer makes one before it is given one.
+            let is_new = budget.name().is_none() && is_unused(&snapshot);
+            if is_new && figures.label.get().is_none() {
+                continue;
+            }
             let shown = figures.label.get_or_init(|| self.label(budget.name()));
             let label = &shown.label;
-            let snapshot = budget.snapshot();
             let line = lines.entry(Arc::clone(label)).or_default();
             line.limit += snapshot.limit;
             line.in_flight += snapshot.in_flight;
@@ -223,6 +228,17 @@ impl Series {
             self.by_label.len() >= MOST_LABELS && !self.by_label.contains_key(name);
         if is_one_too_many { OTHER } else { name }.into()
     }
+}
+
+fn is_unused(snapshot: &Snapshot) -> bool {
+    let Snapshot {
+        admitted,
+        refused,
+        would_refuse,
+        exempt,
+        ..
+    } = *snapshot;
+    [admitted, refused, would_refuse, exempt] == [0; 4]
 }
 
 /// Hands everything over to the recorder, which is asked for each anew: it may be another one than last time.

@@ -39,7 +39,8 @@
 //! | `loadshed_drains` | gauge | | refused uploads that are being read, in the whole process |
 //!
 //! - **Budgets** go by their name; those of one name are summed. One without a name is `budget-1`, or the next
-//!   number that no other living budget has, from its first publication on. What a budget counted stays in its series
+//!   number that no other living budget has, from its first publication after its first request
+//!   on. What a budget counted stays in its series
 //!   when it is dropped. Past 1,000 names, the others are summed under `other`; past 32 reasons for changes, likewise.
 //! - **Counters never go down**, while [`Snapshot::admitted`](crate::Snapshot::admitted) does by one where an inner layer
 //!   refuses what an outer one has counted: the counter then waits for the next admission.
