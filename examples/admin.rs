@@ -1,10 +1,10 @@
 //! What whoever is on call needs: figures to look at, and settings to change without a restart.
 //!
-//! A mail service with a pool of 200 and lists of which nobody knows how many it carries; a page of its own for whoever runs it (which belongs on an address of its own, behind
-//! a lock), and a file of settings that may be edited while it runs.
+//! A mail service with a pool of 200 and lists of which nobody knows how many it carries; a page of its own for whoever runs
+//! it (which belongs on an address of its own, behind a lock), and a file of settings that may be edited while it runs.
 //!
 //! ```text
-//! cargo run --release --features metrics,serde,tracing --example admin -- /tmp/mail.toml
+//! cargo run --release --features metrics,serde,tracing --example admin -- target/mail.toml
 //! ```
 //!
 //! In another terminal: what it does, and what it has done; then a change that is taken, one that is refused, and the same
@@ -15,8 +15,8 @@
 //! curl http://127.0.0.1:3004/metrics
 //! curl -i -X PUT -H 'content-type: application/json' -d '{"ratio": 0.5, "limit": 100}' http://127.0.0.1:3004/admin/budget
 //! curl -i -X PUT -H 'content-type: application/json' -d '{"ratio": 0.9, "limit": 0}' http://127.0.0.1:3004/admin/budget
-//! echo 'limit = 150' > /tmp/mail.toml
-//! echo 'ratio = 85' > /tmp/mail.toml
+//! echo 'limit = 150' > target/mail.toml
+//! echo 'ratio = 85' > target/mail.toml
 //! ```
 //!
 //! And refusals, of which the first writes a line, and none of the others; ten seconds after the last one, the next request

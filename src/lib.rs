@@ -143,6 +143,7 @@ mod head;
 mod invalid;
 mod layer;
 mod measure;
+mod nanos;
 #[cfg(not(any(feature = "metrics", feature = "tracing")))]
 mod observe;
 mod outcome;

@@ -234,7 +234,6 @@ impl BodyMeasurement {
     #[inline]
     pub(crate) fn frame<E>(&mut self, frame: Option<&Result<Frame<Bytes>, E>>, end: End) {
         match &mut self.0 {
-            None => {}
             Some(Measuring::Rest(rest)) => {
                 if let Some(outcome) = rest.judge(frame, end) {
                     rest.measurement.end(outcome);
@@ -243,7 +242,7 @@ impl BodyMeasurement {
             }
             // Whatever comes later, the place is given back now.
             Some(Measuring::Answered { .. }) if end == End::Now => self.0 = None,
-            Some(Measuring::Answered { .. }) => {}
+            _ => {}
         }
     }
 }

@@ -4,7 +4,7 @@ mod support;
 
 use std::{
     io::{self, Write},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -16,24 +16,16 @@ use tokio::time::{advance, sleep};
 use tower::Layer;
 use tracing::{Level, subscriber::DefaultGuard};
 
-use self::support::{Law, all, answer, caught, get, holding, is_refused, panic_on_purpose};
+use self::support::{
+    Alone, Law, all, alone, answer, caught, get, holding, is_refused, panic_on_purpose,
+};
 
 /// What was written on this thread since it was made.
 struct Log {
     text: Arc<Mutex<Vec<u8>>>,
     _guard: DefaultGuard,
+    // Each test has a clock of its own, and whoever publishes looks at all budgets by his.
     _alone: Alone,
-}
-
-/// Each test has a clock of its own, and whoever publishes looks at all budgets by his: one test at a time.
-struct Alone {
-    _guard: MutexGuard<'static, ()>,
-}
-
-fn alone() -> Alone {
-    static ALONE: Mutex<()> = Mutex::new(());
-    let _guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    Alone { _guard }
 }
 
 struct Writer(Arc<Mutex<Vec<u8>>>);

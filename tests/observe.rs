@@ -1,11 +1,13 @@
 //! What is published through the `metrics` facade.
+//!
+//! Whoever publishes takes the latencies of all budgets, and uploads are counted for the process: one test at a time.
 
 mod support;
 
 use std::{
     collections::BTreeMap,
     convert::Infallible,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     thread,
     time::Duration,
 };
@@ -23,7 +25,7 @@ use metrics_util::{
 use proptest::prelude::*;
 use tower::{Layer, Service};
 
-use self::support::{Law, all, answer, get, holding, is_refused, run};
+use self::support::{Law, all, alone, answer, get, holding, is_refused, run};
 
 /// Figures by name and labels other than the budget's: of one budget, as one call of `publish` has written them.
 type Figures = BTreeMap<String, f64>;
@@ -32,17 +34,6 @@ struct Published {
     figures: Figures,
     units: BTreeMap<String, Option<Unit>>,
     latencies: BTreeMap<String, Vec<f64>>,
-}
-
-/// Whoever publishes takes the latencies of all budgets, and uploads are counted for the process: one test at a time.
-struct Alone {
-    _guard: MutexGuard<'static, ()>,
-}
-
-fn alone() -> Alone {
-    static ALONE: Mutex<()> = Mutex::new(());
-    let _guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    Alone { _guard }
 }
 
 fn published(recorder: &DebuggingRecorder, budget: &str) -> Published {

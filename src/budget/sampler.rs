@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     control::{Controller, Outcome, Sample, Window},
+    nanos::nanos,
     spread::spread,
     threshold::Threshold,
 };
@@ -214,11 +215,6 @@ impl Sampler {
         };
         self.mask.store(next, Ordering::Relaxed);
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    // 584 years fit.
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// What is noted of a measured request when it is admitted. Kept small: it moves with every request's future.

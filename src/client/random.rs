@@ -4,6 +4,8 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use crate::spread::unit;
+
 /// Chance, without a lock: SplitMix64 (Steele, Lea, Flood: *Fast Splittable Pseudorandom Number Generators*, 2014). Its
 /// state is a counter, so that callers who share it each draw a number of their own.
 #[derive(Debug)]
@@ -16,8 +18,7 @@ impl Random {
 
     /// From 0 to just under 1.
     pub(super) fn unit(&self) -> f64 {
-        // As many bits as an f64 holds.
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+        unit(self.next())
     }
 
     fn next(&self) -> u64 {

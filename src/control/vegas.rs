@@ -10,7 +10,7 @@ use super::{
     Controller, Decision, Outcome, Sample, Window,
     range::{Range, range_settings},
 };
-use crate::spread::spread;
+use crate::spread::{spread, unit};
 
 /// Netflix's Vegas, for comparison: the limit follows an estimate of the queue.
 ///
@@ -114,9 +114,7 @@ impl Vegas {
 
     /// At least ½ and less than 1.
     fn factor(&self) -> f64 {
-        // The upper 53 bits are what a float can hold.
-        let unit = (spread(self.draw) >> 11) as f64 / (1_u64 << 53) as f64;
-        0.5 + unit / 2.0
+        0.5 + unit(spread(self.draw)) / 2.0
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::{Budget, LimitChange};
+use crate::nanos::nanos;
 
 /// As long without a refusal, and shedding has stopped. Longer than callers are told to wait who come back soon, so
 /// that an overload whose callers return in waves is one.
@@ -124,11 +125,6 @@ impl Shedding {
 
 fn is_calm(last: Duration, now: Duration) -> bool {
     now.saturating_sub(last) >= CALM
-}
-
-fn nanos(duration: Duration) -> u64 {
-    // 584 years fit.
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Log {

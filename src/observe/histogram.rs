@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use crate::control::{Outcome, Sample};
+use crate::{
+    control::{Outcome, Sample},
+    nanos::nanos,
+};
 
 /// One histogram for each [`Outcome`].
 #[derive(Debug)]
@@ -59,8 +62,7 @@ impl Latencies {
 }
 
 fn bucket(latency: Duration) -> usize {
-    let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
-    let nanos = nanos.clamp(1 << LOWEST, (1 << HIGHEST) - 1);
+    let nanos = nanos(latency).clamp(1 << LOWEST, (1 << HIGHEST) - 1);
     let octave = nanos.ilog2();
     let step = (nanos >> (octave - STEP_BITS)) as u32 % STEPS;
     ((octave - LOWEST) * STEPS + step) as usize

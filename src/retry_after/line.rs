@@ -5,8 +5,8 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Counts, Refusal, nanos, share};
-use crate::{spread::spread_apart, threshold::Criticality};
+use super::{Counts, Refusal, share};
+use crate::{nanos::nanos, spread::spread_apart, threshold::Criticality};
 
 /// The line of those who were told to come back.
 ///

@@ -57,6 +57,7 @@ use std::time::Duration;
 pub(crate) use self::line::Line;
 use crate::{
     invalid::{InvalidSetting, expect_valid},
+    nanos::nanos,
     spread::{spread, spread_apart},
     threshold::Criticality,
 };
@@ -404,12 +405,6 @@ impl Hint {
         let beside = self.sent == Sent::SecondsAndMilliseconds;
         beside.then(|| self.milliseconds()).flatten()
     }
-}
-
-/// More than five centuries are as good as five.
-fn nanos(duration: Duration) -> u64 {
-    let nanos = duration.as_secs().saturating_mul(1_000_000_000);
-    nanos.saturating_add(u64::from(duration.subsec_nanos()))
 }
 
 /// So much of `of`, in units of 2⁻⁶⁴.

@@ -12,7 +12,7 @@ use std::{
     panic::{self, AssertUnwindSafe},
     pin::{Pin, pin},
     sync::{
-        Arc, Once,
+        Arc, Mutex, MutexGuard, Once, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
@@ -34,6 +34,18 @@ pub(crate) type Req = Request<Empty<Bytes>>;
 
 pub(crate) fn get(path: &str) -> Req {
     Request::get(path).body(Empty::new()).unwrap()
+}
+
+/// Held by tests of what the whole process shares: one of them at a time, also while it awaits, as each has a runtime of
+/// its own.
+pub(crate) struct Alone {
+    _guard: MutexGuard<'static, ()>,
+}
+
+pub(crate) fn alone() -> Alone {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    Alone { _guard }
 }
 
 pub(crate) fn all() -> Threshold {
