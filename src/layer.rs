@@ -11,7 +11,7 @@ use http::{Request, Response, StatusCode};
 use tower_layer::Layer;
 
 use crate::{
-    budget::{AsBudget, Budget, Mode, Place, Refused},
+    budget::{AsBudget, Budget, Claim, Mode, Place, Refused},
     control::Outcome,
     decide::{Decide, Decided},
     handle::Handle,
@@ -291,22 +291,22 @@ impl Settings {
     }
 
     #[inline]
-    pub(crate) fn admit(&self, threshold: Threshold) -> Result<Place, Refused> {
+    pub(crate) fn admit(&self, claim: Claim) -> Result<Place, Refused> {
         let mode = if self.dry_run() {
             Mode::DryRun
         } else {
             Mode::Enforce
         };
-        self.budget.admit(threshold, mode)
+        self.budget.admit(claim, mode)
     }
 
     /// The answer to a refused request. It may take of the head what it needs.
     pub(crate) fn refuse<B>(
         &self,
         request: &mut Request<B>,
-        class: Criticality,
+        Decided { claim, class }: Decided,
     ) -> Response<Bytes> {
-        let shed = |unit| self.budget.shed(self.retry_after, unit, class);
+        let shed = |unit| self.budget.shed(self.retry_after, unit, class, claim.units);
         self.answers.answer(request, shed)
     }
 

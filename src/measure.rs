@@ -47,17 +47,17 @@ impl Measurement {
     #[inline]
     pub(crate) fn begin(settings: &Arc<Settings>, place: &Place, threshold: Threshold) -> Self {
         if settings.budget().measures(place) {
-            Self::begin_measured(settings, threshold)
+            Self::begin_measured(settings, place, threshold)
         } else {
             Self::NONE
         }
     }
 
     #[cold]
-    fn begin_measured(settings: &Arc<Settings>, threshold: Threshold) -> Self {
+    fn begin_measured(settings: &Arc<Settings>, place: &Place, threshold: Threshold) -> Self {
         Self(Some(Measured {
             probe: Probe::new(settings.budget(), threshold),
-            watch: Watch::begin(Arc::clone(settings)),
+            watch: Watch::begin(Arc::clone(settings), place.units()),
         }))
     }
 

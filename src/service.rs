@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use crate::{
     body::ResponseBody, budget::Refused, control::Outcome, decide::Decided, future::ResponseFuture,
-    layer::Settings, measure::Measurement, threshold::Criticality,
+    layer::Settings, measure::Measurement,
 };
 
 /// The service that [`LoadShed`](crate::LoadShed) makes of an inner one.
@@ -58,12 +58,12 @@ where
         let Some(decided) = self.settings.decided().or_else(|| self.decided.take()) else {
             return self.decide_and_call(request);
         };
-        let Decided { threshold, class } = decided;
-        let mut place = match self.settings.admit(threshold) {
+        let Decided { claim, .. } = decided;
+        let mut place = match self.settings.admit(claim) {
             Ok(place) => place,
-            Err(Refused) => return self.refuse(request, class),
+            Err(Refused) => return self.refuse(request, decided),
         };
-        let mut measurement = Measurement::begin(&self.settings, &place, threshold);
+        let mut measurement = Measurement::begin(&self.settings, &place, claim.threshold);
         let scope = measurement.enter(&mut place);
         // Nobody is woken by this: if the inner service is not ready, the future asks again with the task's own waker.
         match self
@@ -107,12 +107,12 @@ impl<S> LoadShedService<S> {
 
     /// Answers at once. What is left of the request is read after.
     #[cold]
-    fn refuse<B>(&self, mut request: Request<B>, class: Criticality) -> ResponseFuture<S, B>
+    fn refuse<B>(&self, mut request: Request<B>, decided: Decided) -> ResponseFuture<S, B>
     where
         S: Service<Request<B>>,
         B: Body + Send + 'static,
     {
-        let response = self.settings.refuse(&mut request, class);
+        let response = self.settings.refuse(&mut request, decided);
         // A client that asked whether to send its body is told not to. To read it would be to ask for it.
         if !request.headers().contains_key(EXPECT) {
             self.settings.drain().read(request.into_body());

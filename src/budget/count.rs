@@ -1,10 +1,10 @@
-//! The count: how many requests are in flight, against which limit.
+//! The count: how much is in flight, against which limit.
 
 use std::sync::PoisonError;
 
 use crate::sync::{AtomicU64, Mutex, Ordering, fence};
 
-/// One budget's limit and the requests in flight under it, decided upon in one atomic step.
+/// One budget's limit and what is in flight under it, in units of cost, decided upon in one atomic step.
 ///
 /// # Why one word
 ///
@@ -22,7 +22,7 @@ use crate::sync::{AtomicU64, Mutex, Ordering, fence};
 ///
 /// A permit has to find its count for as long as it lives, and outlives the service that gave it. With an `Arc`, each
 /// request would pay two more atomic operations, on a second line that all threads fight for; they cost as much as
-/// the decision itself. But the count knows by itself who still needs it: the permits out are its number of requests
+/// the decision itself. But the count knows by itself who still needs it: the permits out hold all its units
 /// in flight. So counts are kept in a pool that is never freed, are handed out by reference, and go back to it once
 /// the budget's last handle is gone (`abandoned`) and the last permit is back (in flight is 0). The pool holds no more
 /// than the most budgets that ever existed at one time.
@@ -48,6 +48,17 @@ const ABANDONED: u64 = 1 << 63;
 pub(crate) struct Level {
     pub(crate) limit: u32,
     pub(crate) in_flight: u32,
+}
+
+impl Level {
+    /// Whether a request that holds `held` units may hold `units`, under `cap`. One that is dearer than all the budget is
+    /// served when it is alone.
+    #[inline]
+    fn has_room(self, held: u32, units: u32, cap: u32) -> bool {
+        let others = self.in_flight - held;
+        let all = u64::from(others) + u64::from(units);
+        all <= u64::from(cap) || others == 0
+    }
 }
 
 impl From<u64> for Level {
@@ -92,66 +103,73 @@ impl Count {
         }
     }
 
-    /// Counts one more, if at most `cap(limit)` are then in flight. A refusal only reads.
+    /// Counts `units` more, if at most `cap(limit)` are then in flight, or none were. A refusal only reads.
     ///
     /// # Errors
     ///
     /// The level that left no room.
     #[inline]
-    pub(crate) fn acquire(&self, cap: impl Fn(u32) -> u32) -> Result<Level, Level> {
+    pub(crate) fn acquire(&self, units: u32, cap: impl Fn(u32) -> u32) -> Result<Level, Level> {
         let mut seen = self.word.load(Ordering::Relaxed);
         loop {
             let level = Level::from(seen);
-            if level.in_flight >= cap(level.limit) {
+            if !level.has_room(0, units, cap(level.limit)) {
                 return Err(level);
             }
-            // In flight is below the cap, hence below u32::MAX: adding one never carries into the limit.
-            match self.word.compare_exchange_weak(
-                seen,
-                seen + 1,
-                Ordering::Acquire,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return Ok(Level::from(seen + 1)),
+            // What is in flight then fits into 32 bits: the sum never carries into the limit.
+            let next = seen + u64::from(units);
+            match self
+                .word
+                .compare_exchange_weak(seen, next, Ordering::Acquire, Ordering::Relaxed)
+            {
+                Ok(_) => return Ok(Level::from(next)),
                 Err(now) => seen = now,
             }
         }
     }
 
-    /// Decides upon one that is counted already: leaves it counted if at most `cap(limit)` are in flight, takes it
-    /// out otherwise.
+    /// Decides upon a request that is counted already with `held` units, and needs `units`, which are no fewer: counts
+    /// it with as many if at most `cap(limit)` are then in flight, or only its own, and takes it out otherwise.
     ///
     /// # Errors
     ///
-    /// The level that left no room; the one is then no longer counted.
-    pub(crate) fn keep(&self, cap: impl Fn(u32) -> u32) -> Result<Level, Level> {
+    /// The level that left no room; the request is then no longer counted.
+    pub(crate) fn keep(
+        &self,
+        held: u32,
+        units: u32,
+        cap: impl Fn(u32) -> u32,
+    ) -> Result<Level, Level> {
         let mut seen = self.word.load(Ordering::Relaxed);
         loop {
             let level = Level::from(seen);
-            if level.in_flight <= cap(level.limit) {
+            let has_room = level.has_room(held, units, cap(level.limit));
+            if has_room && units == held {
                 // As `acquire` does: room may have been made by a request that has just ended.
                 fence(Ordering::Acquire);
                 return Ok(level);
             }
             // Refusal and withdrawal are one step. With two, a pair of requests at one too many could each see the
             // other and both be refused, where one of them had room. Release: as any return of a permit.
-            match self.word.compare_exchange_weak(
-                seen,
-                seen - 1,
-                Ordering::Release,
-                Ordering::Relaxed,
-            ) {
+            let without = seen - u64::from(held);
+            let next = without + if has_room { u64::from(units) } else { 0 };
+            match self
+                .word
+                .compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Relaxed)
+            {
+                Ok(_) if has_room => return Ok(Level::from(next)),
                 Ok(_) => return Err(level),
                 Err(now) => seen = now,
             }
         }
     }
 
-    /// Gives one back.
+    /// Gives `units` back.
     #[inline]
-    pub(crate) fn release(&'static self) {
-        let before = self.word.fetch_sub(1, Ordering::Release);
-        if before & (ABANDONED | IN_FLIGHT) == ABANDONED | 1 {
+    pub(crate) fn release(&'static self, units: u32) {
+        let units = u64::from(units);
+        let before = self.word.fetch_sub(units, Ordering::Release);
+        if before & (ABANDONED | IN_FLIGHT) == ABANDONED | units {
             // Acquire, by a fence: only the last one pays for it.
             fence(Ordering::Acquire);
             self.recycle();
@@ -211,8 +229,8 @@ mod tests {
         let count = Count::claim(u32::MAX >> 1);
         assert_eq!(count.level().limit, u32::MAX >> 1);
         count.word.fetch_add(IN_FLIGHT - 1, Ordering::Relaxed);
-        assert!(count.acquire(|_| u32::MAX).is_ok());
-        let full = count.acquire(|_| u32::MAX).unwrap_err();
+        assert!(count.acquire(1, |_| u32::MAX).is_ok());
+        let full = count.acquire(1, |_| u32::MAX).unwrap_err();
         assert_eq!((full.limit, full.in_flight), (u32::MAX >> 1, u32::MAX));
         count.set_limit(1);
         let lowered = count.level();
@@ -224,9 +242,9 @@ mod tests {
         // Other tests use the pool at the same time, a handful of counts each.
         for _ in 0..10_000 {
             let count = Count::claim(1);
-            assert!(count.acquire(|_| 1).is_ok());
+            assert!(count.acquire(1, |_| 1).is_ok());
             count.abandon();
-            count.release();
+            count.release(1);
         }
         let pooled = POOL.lock().unwrap_or_else(PoisonError::into_inner).len();
         assert!(pooled < 1_000, "{pooled} counts for one at a time");

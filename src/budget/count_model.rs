@@ -25,11 +25,11 @@ fn loom_p02_no_interleaving_admits_one_too_many_or_refuses_one_too_few() {
     loom::model(|| {
         let count = Count::claim(1);
         // Held from the start: with it, one of the others finds room, and no two at once.
-        assert!(count.acquire(two).is_ok());
-        let request = move || match count.acquire(two) {
+        assert!(count.acquire(1, two).is_ok());
+        let request = move || match count.acquire(1, two) {
             Ok(level) => {
                 assert_eq!(level.in_flight, 2, "two at once, this one included");
-                count.release();
+                count.release(1);
                 true
             }
             Err(level) => {
@@ -49,10 +49,10 @@ fn loom_p02_of_two_nested_requests_at_one_too_many_exactly_one_is_refused() {
     loom::model(|| {
         let count = Count::claim(2);
         // Both are counted already, by an outer layer that never sheds.
-        assert!(count.acquire(all).is_ok() && count.acquire(all).is_ok());
+        assert!(count.acquire(1, all).is_ok() && count.acquire(1, all).is_ok());
         let one_of_two = |limit: u32| limit / 2;
-        let other = thread::spawn(move || count.keep(one_of_two).is_ok());
-        let own = count.keep(one_of_two).is_ok();
+        let other = thread::spawn(move || count.keep(1, 1, one_of_two).is_ok());
+        let own = count.keep(1, 1, one_of_two).is_ok();
         assert_ne!(own, other.join().unwrap());
         assert_eq!(count.level().in_flight, 1);
     });
@@ -62,8 +62,8 @@ fn loom_p02_of_two_nested_requests_at_one_too_many_exactly_one_is_refused() {
 fn loom_p05_once_a_limit_is_lowered_nothing_is_admitted_under_the_old_one() {
     loom::model(|| {
         let count = Count::claim(2);
-        assert!(count.acquire(all).is_ok());
-        let other = thread::spawn(move || count.acquire(all).is_ok());
+        assert!(count.acquire(1, all).is_ok());
+        let other = thread::spawn(move || count.acquire(1, all).is_ok());
         let before = count.set_limit(1);
         // Admitted means: before the change.
         assert_eq!(other.join().unwrap(), before.in_flight == 2);
@@ -76,17 +76,17 @@ fn loom_a_place_is_taken_over_with_all_that_was_done_in_it() {
     loom::model(|| {
         let count = Count::claim(1);
         let protected = Arc::new(AtomicUsize::new(0));
-        assert!(count.acquire(all).is_ok());
+        assert!(count.acquire(1, all).is_ok());
         let next = {
             let protected = Arc::clone(&protected);
             thread::spawn(move || {
-                if count.acquire(all).is_ok() {
+                if count.acquire(1, all).is_ok() {
                     assert_eq!(protected.load(Ordering::Relaxed), 1);
                 }
             })
         };
         protected.store(1, Ordering::Relaxed);
-        count.release();
+        count.release(1);
         next.join().unwrap();
     });
 }
@@ -95,9 +95,9 @@ fn loom_a_place_is_taken_over_with_all_that_was_done_in_it() {
 fn loom_p03_a_count_goes_back_to_the_pool_exactly_once() {
     loom::model(|| {
         let count = Count::claim(2);
-        assert!(count.acquire(all).is_ok() && count.acquire(all).is_ok());
-        let first = thread::spawn(move || count.release());
-        let second = thread::spawn(move || count.release());
+        assert!(count.acquire(1, all).is_ok() && count.acquire(1, all).is_ok());
+        let first = thread::spawn(move || count.release(1));
+        let second = thread::spawn(move || count.release(1));
         count.abandon();
         first.join().unwrap();
         second.join().unwrap();
@@ -111,13 +111,13 @@ fn loom_p03_a_count_goes_back_to_the_pool_exactly_once() {
 fn loom_p03_a_count_that_is_handed_out_again_begins_empty() {
     loom::model(|| {
         let count = Count::claim(1);
-        assert!(count.acquire(all).is_ok());
-        let permit = thread::spawn(move || count.release());
+        assert!(count.acquire(1, all).is_ok());
+        let permit = thread::spawn(move || count.release(1));
         count.abandon();
         let next = Count::claim(7);
         let level = next.level();
         assert_eq!((level.limit, level.in_flight), (7, 0));
-        assert!(next.acquire(all).is_ok());
+        assert!(next.acquire(1, all).is_ok());
         permit.join().unwrap();
         assert_eq!(next.level().in_flight, 1);
     });

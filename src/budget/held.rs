@@ -14,31 +14,52 @@ use super::Count;
 
 /// One request's place in a count, given back on drop; or nothing, if it is exempt or an outer layer holds its place.
 ///
-/// One word, as it moves with the request from the service to the future to the body.
+/// Small, as it moves with the request from the service to the future to the body.
 #[derive(Debug, Default)]
-pub(crate) struct Place(Option<&'static Count>);
+pub(crate) struct Place(Option<Taken>);
+
+/// What [`Count::acquire`] has counted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Taken {
+    pub(super) count: &'static Count,
+    pub(super) units: u32,
+}
 
 impl Place {
-    /// What [`Count::acquire`] has counted.
-    pub(super) fn taken(count: &'static Count) -> Self {
-        Self(Some(count))
-    }
-
     pub(super) fn is_some(&self) -> bool {
         self.0.is_some()
     }
 
     #[inline]
     pub(super) fn is_of(&self, count: &'static Count) -> bool {
-        self.0.is_some_and(|own| std::ptr::eq(own, count))
+        self.0.is_some_and(|taken| taken.is_of(count))
+    }
+
+    /// What it holds of the budget, in units of cost.
+    pub(crate) fn units(&self) -> u32 {
+        self.0.map_or(0, |taken| taken.units)
+    }
+}
+
+impl Taken {
+    #[inline]
+    pub(super) fn is_of(self, count: &'static Count) -> bool {
+        std::ptr::eq(self.count, count)
+    }
+}
+
+impl From<Taken> for Place {
+    #[inline]
+    fn from(taken: Taken) -> Self {
+        Self(Some(taken))
     }
 }
 
 impl Drop for Place {
     #[inline]
     fn drop(&mut self) {
-        if let Some(count) = self.0 {
-            count.release();
+        if let Some(Taken { count, units }) = self.0 {
+            count.release(units);
         }
     }
 }
@@ -63,7 +84,7 @@ struct Stack {
 
 /// What one layer shows to the layers inside of it, and what those have made of it.
 pub(super) struct Shown {
-    pub(super) place: Cell<Option<&'static Count>>,
+    pub(super) place: Cell<Option<Taken>>,
     /// The lowest of the caps that they have kept the request under.
     pub(super) cap: Cell<u32>,
 }
@@ -109,7 +130,10 @@ impl Scope<'_> {
         };
         SHOWN.with(|stack| {
             let shown = &stack.shown[stack.depth.get() - 1];
-            let kept = shown.place.get().is_some_and(|left| place.is_of(left));
+            let kept = shown
+                .place
+                .get()
+                .is_some_and(|left| place.is_of(left.count));
             kept.then(|| shown.cap.get())
         })
     }

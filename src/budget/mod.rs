@@ -19,7 +19,7 @@ use tokio::time::Instant;
 pub use self::{change::LimitChange, permit::Permit, snapshot::Snapshot};
 use self::{
     count::{Count, Level},
-    held::Shown,
+    held::{Shown, Taken},
     sampler::Sampler,
     tally::Tally,
 };
@@ -73,6 +73,33 @@ struct Inner {
 
 /// A budget for those who look at it and do not keep it alive.
 pub(crate) struct WeakBudget(Weak<Inner>);
+
+/// What one request asks of a budget.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim {
+    pub(crate) threshold: Threshold,
+    /// What it costs, at least 1.
+    pub(crate) units: u32,
+}
+
+impl Claim {
+    /// One without a cost counts as one that costs 1, and none costs more than the largest limit: as it then runs alone,
+    /// that is all the same.
+    pub(crate) fn of(threshold: Threshold, units: usize) -> Self {
+        let units = units.clamp(1, MAX_LIMIT) as u32;
+        Self { threshold, units }
+    }
+}
+
+impl From<Threshold> for Claim {
+    #[inline]
+    fn from(threshold: Threshold) -> Self {
+        Self {
+            threshold,
+            units: 1,
+        }
+    }
+}
 
 /// Whether a refusal is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -272,15 +299,31 @@ impl Budget {
     ///
     /// If there is no room under `threshold`.
     pub fn try_acquire(&self, threshold: Threshold) -> Result<Permit, Shed> {
+        self.try_acquire_many(1, threshold)
+    }
+
+    /// [`try_acquire`](Self::try_acquire) for work that costs `units` of the budget. 0 counts as 1. Work that is dearer than
+    /// the whole budget is admitted when nothing else is in flight, and then takes all of it.
+    ///
+    /// # Errors
+    ///
+    /// If there is no room for so many under `threshold`.
+    pub fn try_acquire_many(&self, units: usize, threshold: Threshold) -> Result<Permit, Shed> {
+        let claim = Claim::of(threshold, units);
         if threshold.is_exempt() {
-            self.inner.tally.exempt.add_one();
+            self.inner.tally.exempt.add(claim.units);
             return Ok(Permit::new(Place::default()));
         }
-        let Ok(place) = self.acquire(threshold) else {
-            self.inner.tally.refused.add_one();
+        let Ok(place) = self.acquire(claim) else {
+            self.inner.tally.refused.add(claim.units);
             self.tell_refused();
             let class = Criticality::default();
-            return Err(self.shed(RetryAfter::adaptive(), Unit::Milliseconds, class));
+            return Err(self.shed(
+                RetryAfter::adaptive(),
+                Unit::Milliseconds,
+                class,
+                claim.units,
+            ));
         };
         if !self.measures(&place) {
             return Ok(Permit::new(place));
@@ -291,28 +334,28 @@ impl Budget {
 
     /// Decides upon one request that passes a layer.
     #[inline]
-    pub(crate) fn admit(&self, threshold: Threshold, mode: Mode) -> Result<Place, Refused> {
-        if threshold.is_exempt() {
-            self.pass(mode);
+    pub(crate) fn admit(&self, claim: Claim, mode: Mode) -> Result<Place, Refused> {
+        if claim.threshold.is_exempt() {
+            self.pass(claim, mode);
             return Ok(Place::default());
         }
-        if let Some(decided) = held::find(|shown| self.decide_again(shown, threshold, mode)) {
+        if let Some(decided) = held::find(|shown| self.decide_again(shown, claim, mode)) {
             return decided.map(|()| Place::default());
         }
-        self.acquire(threshold).or_else(|Refused| {
-            let ghost = self.refuse(mode)?;
-            Ok(ghost.map(Place::taken).unwrap_or_default())
+        self.acquire(claim).or_else(|Refused| {
+            let ghost = self.refuse(claim, mode)?;
+            Ok(ghost.map(Place::from).unwrap_or_default())
         })
     }
 
     /// Counts one that is exempt; but not in a dry run that has refused it further out, and would not have seen it here.
-    fn pass(&self, mode: Mode) {
+    fn pass(&self, claim: Claim, mode: Mode) {
         let is_ghost = |shown: &Shown| {
             let held = shown.place.get()?;
-            std::ptr::eq(held, self.inner.ghosts).then_some(())
+            held.is_of(self.inner.ghosts).then_some(())
         };
         if mode == Mode::Enforce || held::find(is_ghost).is_none() {
-            self.inner.tally.exempt.add_one();
+            self.inner.tally.exempt.add(claim.units);
         }
     }
 
@@ -330,16 +373,23 @@ impl Budget {
     fn decide_again(
         &self,
         shown: &Shown,
-        threshold: Threshold,
+        Claim { threshold, units }: Claim,
         mode: Mode,
     ) -> Option<Result<(), Refused>> {
         let held = shown.place.get()?;
-        if std::ptr::eq(held, self.inner.ghosts) {
+        if held.is_of(self.inner.ghosts) {
             // In the real run it would never have come here. A layer that enforces protects all the same.
             return (mode == Mode::DryRun).then_some(Ok(()));
         }
-        std::ptr::eq(held, self.count).then(|| {
-            if let Ok(level) = self.count.keep(|limit| threshold.cap(limit)) {
+        held.is_of(self.count).then(|| {
+            // Of what the layers say that it costs, the most.
+            let units = units.max(held.units);
+            let cap = |limit| threshold.cap(limit);
+            if let Ok(level) = self.count.keep(held.units, units, cap) {
+                if units > held.units {
+                    self.inner.tally.charge(units - held.units);
+                    shown.place.set(Some(Taken { units, ..held }));
+                }
                 // Only a law asks for it.
                 if self.sampler().is_some() {
                     let cap = threshold.cap(level.limit);
@@ -348,19 +398,21 @@ impl Budget {
                 return Ok(());
             }
             // It has left the count: the outer layer must find nothing to give back.
-            self.inner.tally.withdraw();
+            self.inner.tally.withdraw(held.units);
             shown.place.set(None);
-            self.refuse(mode).map(|ghost| shown.place.set(ghost))
+            self.refuse(Claim { threshold, units }, mode)
+                .map(|ghost| shown.place.set(ghost))
         })
     }
 
     #[inline]
-    fn acquire(&self, threshold: Threshold) -> Result<Place, Refused> {
-        match self.count.acquire(|limit| threshold.cap(limit)) {
+    fn acquire(&self, Claim { threshold, units }: Claim) -> Result<Place, Refused> {
+        let count = self.count;
+        match count.acquire(units, |limit| threshold.cap(limit)) {
             Ok(level) => {
-                self.inner.tally.admit(level.in_flight);
+                self.inner.tally.admit(level.in_flight, units);
                 self.inner.observed.admitted(self);
-                Ok(Place::taken(self.count))
+                Ok(Taken { count, units }.into())
             }
             // 2³² are in flight, and this one is never to be refused: it runs uncounted.
             Err(_) if threshold.is_never() => Ok(Place::default()),
@@ -370,18 +422,19 @@ impl Budget {
 
     /// Counts a refusal. That of a dry run is a place among the ghosts.
     #[cold]
-    fn refuse(&self, mode: Mode) -> Result<Option<&'static Count>, Refused> {
+    fn refuse(&self, claim: Claim, mode: Mode) -> Result<Option<Taken>, Refused> {
         match mode {
             Mode::Enforce => {
-                self.inner.tally.refused.add_one();
+                self.inner.tally.refused.add(claim.units);
                 self.tell_refused();
                 Err(Refused)
             }
             Mode::DryRun => {
-                self.inner.tally.would_refuse.add_one();
+                self.inner.tally.would_refuse.add(claim.units);
                 self.tell_refused();
-                let ghosts = self.inner.ghosts;
-                Ok(ghosts.acquire(|_| u32::MAX).is_ok().then_some(ghosts))
+                let (count, units) = (self.inner.ghosts, 1);
+                let is_counted = count.acquire(units, |_| u32::MAX).is_ok();
+                Ok(is_counted.then_some(Taken { count, units }))
             }
         }
     }
@@ -396,21 +449,27 @@ impl Budget {
     }
 
     /// What one refused caller is told.
-    pub(crate) fn shed(&self, retry_after: RetryAfter, unit: Unit, class: Criticality) -> Shed {
+    pub(crate) fn shed(
+        &self,
+        retry_after: RetryAfter,
+        unit: Unit,
+        class: Criticality,
+        units: u32,
+    ) -> Shed {
         let in_flight = self.level().in_flight;
         let tally = &self.inner.tally;
-        let refused = tally.refused.get();
         let counts = || {
-            let admitted = tally.admitted();
+            let admitted = tally.admitted_units();
             Counts {
                 completed: admitted.saturating_sub(in_flight as usize),
-                arrived: admitted.wrapping_add(refused),
+                arrived: admitted.wrapping_add(tally.refused.units()),
             }
         };
         let refusal = Refusal {
-            nth: refused as u64,
+            nth: tally.refused.get() as u64,
             class,
             unit,
+            units,
             in_flight,
         };
         let hint = retry_after.hint(&self.inner.line, refusal, counts);

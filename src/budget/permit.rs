@@ -34,7 +34,7 @@ impl Permit {
     pub(super) fn measured(place: Place, budget: &Budget, probe: Probe) -> Self {
         let measured = Some(Measured {
             probe: Some(probe),
-            watch: Watch::begin(budget.clone()),
+            watch: Watch::begin(budget.clone(), place.units()),
         });
         Self { place, measured }
     }

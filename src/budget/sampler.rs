@@ -33,7 +33,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Sampler {
     finished: Lanes<Mutex<Vec<Sample>>>,
-    /// The measured ones in flight, each as many times as requests it stands for.
+    /// The measured ones in flight, each as many times as the units in flight that it stands for.
     watched: LaneCounter,
     /// Those of them that have been answered.
     answered: LaneCounter,
@@ -164,8 +164,10 @@ impl Sampler {
         let answered = self.answered(snapshot.in_flight);
         let waiting = snapshot.in_flight - answered;
         // It never goes back, as the sum of an estimate over time could.
-        let completed = law.completed.max(snapshot.admitted.saturating_sub(waiting));
-        let refused = snapshot.refused + snapshot.would_refuse;
+        let tally = &budget.inner.tally;
+        let admitted = tally.admitted_units();
+        let completed = law.completed.max(admitted.saturating_sub(waiting));
+        let refused = tally.refused.units() + tally.would_refuse.units();
         let mut window = Window::new(now, snapshot.limit);
         window.elapsed = now.saturating_duration_since(law.opened);
         window.in_flight = snapshot.in_flight;
@@ -273,7 +275,7 @@ impl Probe {
 /// One measured request in flight, for as long as it holds its place: that may be longer than it is measured.
 pub(crate) struct Watch<T: AsBudget> {
     owner: T,
-    /// How many requests it stands for.
+    /// How many units in flight it stands for.
     weight: u32,
     answered: bool,
 }
@@ -284,9 +286,10 @@ pub(crate) trait AsBudget {
 }
 
 impl<T: AsBudget> Watch<T> {
-    pub(crate) fn begin(owner: T) -> Self {
+    /// Of a request that holds `units`.
+    pub(crate) fn begin(owner: T, units: u32) -> Self {
         let weight = owner.budget().sampler().map_or(0, |sampler| {
-            let weight = sampler.mask.load(Ordering::Relaxed) + 1;
+            let weight = (sampler.mask.load(Ordering::Relaxed) + 1).saturating_mul(units as usize);
             let weight = u32::try_from(weight).unwrap_or(u32::MAX);
             sampler.watched.add(weight as usize);
             weight

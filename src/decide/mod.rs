@@ -7,6 +7,7 @@ use std::{fmt, sync::Arc};
 use http::Request;
 
 use crate::{
+    budget::Claim,
     head::lend,
     threshold::{Criticality, Ladder, Routes, Threshold},
 };
@@ -17,6 +18,7 @@ pub(crate) struct Decide {
     pub(crate) routes: Option<Routes>,
     pub(crate) threshold: Option<ByHead<Threshold>>,
     pub(crate) classify: Option<ByHead<Criticality>>,
+    pub(crate) cost: Option<ByHead<usize>>,
     pub(crate) ladder: Ladder,
     pub(crate) expose_class: bool,
 }
@@ -36,7 +38,7 @@ impl<T> ByHead<T> {
 /// What was found.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Decided {
-    pub(crate) threshold: Threshold,
+    pub(crate) claim: Claim,
     pub(crate) class: Criticality,
 }
 
@@ -44,7 +46,7 @@ impl From<Threshold> for Decided {
     #[inline]
     fn from(threshold: Threshold) -> Self {
         Self {
-            threshold,
+            claim: threshold.into(),
             class: Criticality::default(),
         }
     }
@@ -58,7 +60,7 @@ impl Decide {
             routes.find(request.method().as_str(), request.uri().path())
         });
         let decided = self.ask(request, routed, base);
-        if self.expose_class && !decided.threshold.is_exempt() {
+        if self.expose_class && !decided.claim.threshold.is_exempt() {
             request.extensions_mut().insert(decided.class);
         }
         decided
@@ -71,9 +73,10 @@ impl Decide {
         base: Threshold,
     ) -> Decided {
         let threshold = self.threshold.as_ref().filter(|_| routed.is_none());
-        let classify = self.classify.as_ref();
+        let (classify, cost) = (self.classify.as_ref(), self.cost.as_ref());
         let is_exempt = routed.is_some_and(Threshold::is_exempt);
-        if is_exempt || threshold.is_none() && classify.is_none() {
+        let asks_nothing = threshold.is_none() && classify.is_none() && cost.is_none();
+        if is_exempt || asks_nothing {
             return routed.unwrap_or(base).into();
         }
         let asked = lend(request, |head| {
@@ -82,8 +85,10 @@ impl Decide {
                 return Threshold::EXEMPT.into();
             }
             let class = classify.map(|ask| ask.0(head)).unwrap_or_default();
+            let threshold = threshold.unwrap_or_else(|| self.ladder.of(base, class));
+            let units = cost.map_or(1, |ask| ask.0(head));
             Decided {
-                threshold: threshold.unwrap_or_else(|| self.ladder.of(base, class)),
+                claim: Claim::of(threshold, units),
                 class,
             }
         });

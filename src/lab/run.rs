@@ -561,11 +561,11 @@ impl Instance {
                 true => door.critical,
                 false => door.sheddable,
             };
-            let held = self.budget.admit(threshold, Mode::Enforce);
+            let held = self.budget.admit(threshold.into(), Mode::Enforce);
             return held.map(|held| Inside::Place { _held: held }).map_err(|_| {
                 // As the layer has it, whose closure tells thresholds and not classes.
                 let class = Criticality::default();
-                let shed = |unit| wait(&self.budget.shed(door.retry_after, unit, class), unit);
+                let shed = |unit| wait(&self.budget.shed(door.retry_after, unit, class, 1), unit);
                 door.unit.map_or(Duration::ZERO, shed)
             });
         }

@@ -20,9 +20,9 @@ pub(crate) struct Line {
     /// Of each class, lowest first: where the line ends that it and the higher ones stand in, in nanoseconds since
     /// `epoch`, as are all moments here.
     ends: [AtomicU64; Criticality::CriticalPlus as usize + 1],
-    /// How many found it full, and make it denser.
+    /// The units of those that found it full, and make it denser.
     beyond: AtomicU64,
-    /// Nanoseconds from one who has room to the next, or `UNKNOWN`.
+    /// Nanoseconds from one unit of room to the next, or `UNKNOWN`.
     gap: AtomicU64,
     /// Nanoseconds by which it gets longer in a second, without what leaves it.
     growth: AtomicU64,
@@ -100,17 +100,18 @@ impl Line {
         let gap = self.gap(now, refusal.in_flight, most, counts);
         let gap = denser(gap, self.beyond(now), most);
         let class = refusal.class as usize;
-        // Lower classes wait for it too.
+        // It takes as many turns as it costs. Lower classes wait for it too.
+        let length = gap.saturating_mul(u64::from(refusal.units));
         for lower in &self.ends[..class] {
-            lengthen(lower, now, gap, most);
+            lengthen(lower, now, length, most);
         }
-        match lengthen(&self.ends[class], now, gap, most) {
+        match lengthen(&self.ends[class], now, length, most) {
             Some(wait) => {
                 self.thin_out(wait, most);
                 wait
             }
             None => {
-                self.beyond.fetch_add(1, Relaxed);
+                self.beyond.fetch_add(u64::from(refusal.units), Relaxed);
                 // Anywhere behind those of higher classes.
                 let higher = self.ends.get(class + 1).map_or(0, |end| end.load(Relaxed));
                 let higher = higher.saturating_sub(now).min(most);
@@ -249,11 +250,11 @@ impl Rate {
     }
 }
 
-/// Adds one to the line that ends there. Returns how long it waits, or `None` if that is more than `most`.
-fn lengthen(end: &AtomicU64, now: u64, gap: u64, most: u64) -> Option<u64> {
+/// Adds one that takes `length` to the line that ends there. Returns how long it waits, or `None` if that is more than `most`.
+fn lengthen(end: &AtomicU64, now: u64, length: u64, most: u64) -> Option<u64> {
     let longer = |end: u64| {
         let place = end.max(now);
-        (place - now <= most).then(|| place.saturating_add(gap))
+        (place - now <= most).then(|| place.saturating_add(length))
     };
     let before = end.fetch_update(Relaxed, Relaxed, longer).ok()?;
     Some(before.saturating_sub(now))

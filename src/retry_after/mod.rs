@@ -137,6 +137,8 @@ pub(crate) struct Refusal {
     pub(crate) nth: u64,
     pub(crate) class: Criticality,
     pub(crate) unit: Unit,
+    /// What it costs.
+    pub(crate) units: u32,
     pub(crate) in_flight: u32,
 }
 

@@ -27,6 +27,7 @@ impl Door {
             nth: self.refused as u64,
             class,
             unit,
+            units: 1,
             in_flight: 10,
         };
         let counts = || Counts {
@@ -261,6 +262,7 @@ fn jitter_makes_longer_evenly_and_stops_at_the_longest() {
             nth,
             class: Criticality::Sheddable,
             unit: Unit::Seconds,
+            units: 1,
             in_flight: 1,
         };
         let counts = || unreachable!("a fixed hint needs none");
