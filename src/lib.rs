@@ -51,6 +51,8 @@
 //! claim in a header is believed as far as [`LoadShed::classify_by_header`] is told to. What goes before what, and which path
 //! is compared, is told [there](LoadShed#which-requests).
 //!
+//! Not all requests weigh the same: [`LoadShed::cost`] says how many units of the budget one takes.
+//!
 //! # Where in the stack
 //!
 //! Outside of all that waits or costs, so that a refusal is cheap; inside of what must see refusals, such as access
@@ -161,6 +163,7 @@ pub use self::{
     control::{Adaptive, Aimd, Fixed, Gradient2, LatencyTarget, Vegas},
     future::ResponseFuture,
     handle::Handle,
+    head::content_length,
     invalid::InvalidSetting,
     layer::LoadShed,
     measure::Measure,

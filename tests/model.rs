@@ -23,7 +23,8 @@ use tower::{Layer, Service};
 /// What can happen. Indices name one of the requests that are there, modulo their number.
 #[derive(Clone, Debug)]
 enum Op {
-    Admit,
+    /// A request of this cost.
+    Admit(usize),
     PollOnce(usize),
     FinishHead(usize, Script),
     FrameRead(usize),
@@ -34,7 +35,7 @@ enum Op {
     InnerError(usize),
     Panic(usize),
     CallPanics,
-    TakePermit,
+    TakePermit(usize),
     DropPermit(usize),
     SetLimit(usize),
     SetRatio(usize),
@@ -56,7 +57,7 @@ fn op() -> impl Strategy<Value = Op> {
         knows_its_end,
     });
     prop_oneof![
-        8 => Just(Op::Admit),
+        8 => cost().prop_map(Op::Admit),
         2 => which().prop_map(Op::PollOnce),
         5 => (which(), script).prop_map(|(at, script)| Op::FinishHead(at, script)),
         4 => which().prop_map(Op::FrameRead),
@@ -67,12 +68,17 @@ fn op() -> impl Strategy<Value = Op> {
         1 => which().prop_map(Op::InnerError),
         1 => which().prop_map(Op::Panic),
         1 => Just(Op::CallPanics),
-        1 => Just(Op::TakePermit),
+        1 => cost().prop_map(Op::TakePermit),
         1 => which().prop_map(Op::DropPermit),
         1 => (1_usize..12).prop_map(Op::SetLimit),
         1 => (1_usize..=100).prop_map(Op::SetRatio),
         1 => Just(Op::CloneService),
     ]
+}
+
+/// Mostly 1; at times more than all the budget.
+fn cost() -> impl Strategy<Value = usize> {
+    prop_oneof![3 => Just(1_usize), 1 => 1_usize..9]
 }
 
 /// What the inner future does when it is polled next.
@@ -175,24 +181,27 @@ struct Model {
     admitted: usize,
     refused: usize,
     peak: usize,
-    permits: usize,
-    pending: usize,
-    /// Of each body: frames left, whether it knows its end, whether it still holds its place.
-    bodies: Vec<(usize, bool, bool)>,
+    /// What each of these holds, in units.
+    permits: Vec<usize>,
+    pending: Vec<usize>,
+    /// Of each body: frames left, whether it knows its end, and what it still holds.
+    bodies: Vec<(usize, bool, usize)>,
 }
 
 impl Model {
     fn in_flight(&self) -> usize {
-        self.pending + self.permits + self.bodies.iter().filter(|(.., held)| *held).count()
+        let bodies = self.bodies.iter().map(|(.., held)| held);
+        bodies.chain(&self.pending).chain(&self.permits).sum()
     }
 
-    fn admits(&mut self) -> bool {
+    fn admits(&mut self, cost: usize) -> bool {
         let cap = (self.limit * self.percent / 100).max(1);
-        let admits = self.in_flight() < cap;
+        let in_flight = self.in_flight();
+        let admits = in_flight == 0 || in_flight + cost <= cap;
         self.admitted += usize::from(admits);
         self.refused += usize::from(!admits);
         if admits {
-            self.peak = self.peak.max(self.in_flight() + 1);
+            self.peak = self.peak.max(in_flight + cost);
         }
         admits
     }
@@ -202,12 +211,16 @@ impl Model {
         let (left, knows_its_end, held) = &mut self.bodies[at];
         let was_at_its_end = *left == 0;
         *left = left.saturating_sub(1);
-        *held &= !(was_at_its_end || (*knows_its_end && *left == 0));
+        if was_at_its_end || (*knows_its_end && *left == 0) {
+            *held = 0;
+        }
     }
 }
 
 /// A request without a head yet, and what ends it.
 type Pending = (Pin<Box<ResponseFuture<Inner, Empty<Bytes>>>>, Remote);
+
+type Answered = Result<Response<ResponseBody<Frames>>, &'static str>;
 
 struct System {
     budget: Budget,
@@ -227,7 +240,9 @@ fn pick<T>(of: &[T], at: usize) -> Option<usize> {
 impl System {
     fn new() -> Self {
         let budget = Budget::fixed(5);
-        let layer = LoadShed::ratio(0.8).budget(&budget);
+        let layer = LoadShed::ratio(0.8)
+            .budget(&budget)
+            .cost(|head| head.extensions().get().copied().unwrap_or(1));
         let inner = Inner::default();
         Self {
             handle: layer.handle(),
@@ -243,8 +258,8 @@ impl System {
                 admitted: 0,
                 refused: 0,
                 peak: 0,
-                permits: 0,
-                pending: 0,
+                permits: Vec::new(),
+                pending: Vec::new(),
                 bodies: Vec::new(),
             },
         }
@@ -253,7 +268,7 @@ impl System {
     fn apply(&mut self, op: Op) {
         let mut cx = Context::from_waker(Waker::noop());
         match op {
-            Op::Admit => self.admit(),
+            Op::Admit(cost) => self.admit(cost),
             Op::CallPanics => self.call_panics(),
             Op::PollOnce(at) => {
                 if let Some(at) = pick(&self.pending, at) {
@@ -261,18 +276,19 @@ impl System {
                 }
             }
             Op::FinishHead(at, script) => {
-                if let Some(Ok(response)) = self.finish(at, Next::Answer(script)) {
+                if let Some((held, Ok(response))) = self.finish(at, Next::Answer(script)) {
                     self.bodies.push(Box::pin(response.into_body()));
                     let Script {
                         frames,
                         knows_its_end,
                     } = script;
-                    let held = !(frames == 0 && knows_its_end);
+                    let at_its_end = frames == 0 && knows_its_end;
+                    let held = if at_its_end { 0 } else { held };
                     self.model.bodies.push((frames, knows_its_end, held));
                 }
             }
             Op::InnerError(at) => {
-                if let Some(result) = self.finish(at, Next::Fail) {
+                if let Some((_, result)) = self.finish(at, Next::Fail) {
                     assert_eq!(result.unwrap_err(), "scripted");
                 }
             }
@@ -283,7 +299,7 @@ impl System {
             Op::DropFuture(at) => {
                 if let Some(at) = pick(&self.pending, at) {
                     drop(self.pending.swap_remove(at));
-                    self.model.pending -= 1;
+                    self.model.pending.swap_remove(at);
                 }
             }
             Op::FrameRead(at) => {
@@ -305,7 +321,7 @@ impl System {
                     FAIL.with(|fail| *fail.borrow_mut() = true);
                     let frame = self.bodies[at].as_mut().poll_frame(&mut cx);
                     assert!(matches!(frame, Poll::Ready(Some(Err("scripted")))));
-                    self.model.bodies[at].2 = false;
+                    self.model.bodies[at].2 = 0;
                 }
             }
             Op::DropBody(at) => {
@@ -314,17 +330,19 @@ impl System {
                     self.model.bodies.swap_remove(at);
                 }
             }
-            Op::TakePermit => {
+            Op::TakePermit(cost) => {
                 let threshold = Threshold::ratio(self.model.percent as f64 / 100.0);
-                let permit = self.budget.try_acquire(threshold);
-                assert_eq!(permit.is_ok(), self.model.admits());
-                self.model.permits += usize::from(permit.is_ok());
-                self.permits.extend(permit);
+                let permit = self.budget.try_acquire_many(cost, threshold);
+                assert_eq!(permit.is_ok(), self.model.admits(cost));
+                if let Ok(permit) = permit {
+                    self.model.permits.push(cost);
+                    self.permits.push(permit);
+                }
             }
             Op::DropPermit(at) => {
                 if let Some(at) = pick(&self.permits, at) {
                     drop(self.permits.swap_remove(at));
-                    self.model.permits -= 1;
+                    self.model.permits.swap_remove(at);
                 }
             }
             Op::SetLimit(limit) => {
@@ -342,9 +360,11 @@ impl System {
         }
     }
 
-    fn admit(&mut self) {
-        let mut future = Box::pin(self.services[0].call(Request::new(Empty::<Bytes>::new())));
-        if self.model.admits() {
+    fn admit(&mut self, cost: usize) {
+        let mut request = Request::new(Empty::<Bytes>::new());
+        request.extensions_mut().insert(cost);
+        let mut future = Box::pin(self.services[0].call(request));
+        if self.model.admits(cost) {
             let remote = self
                 .inner
                 .remotes
@@ -352,7 +372,7 @@ impl System {
                 .pop()
                 .expect("it was called");
             self.pending.push((future, remote));
-            self.model.pending += 1;
+            self.model.pending.push(cost);
             return;
         }
         assert!(
@@ -374,24 +394,21 @@ impl System {
         let called = catch_unwind(AssertUnwindSafe(|| {
             drop(service.call(Request::new(Empty::<Bytes>::new())))
         }));
-        assert_eq!(called.is_err(), self.model.admits());
+        assert_eq!(called.is_err(), self.model.admits(1));
         self.inner.call_panics.take();
     }
 
-    /// Polls one pending request to its end, which is as `next` says.
-    fn finish(
-        &mut self,
-        at: usize,
-        next: Next,
-    ) -> Option<Result<Response<ResponseBody<Frames>>, &'static str>> {
-        let (mut future, remote) = self.pending.swap_remove(pick(&self.pending, at)?);
-        self.model.pending -= 1;
+    /// Polls one pending request to its end, which is as `next` says. Returns what it held, too.
+    fn finish(&mut self, at: usize, next: Next) -> Option<(usize, Answered)> {
+        let at = pick(&self.pending, at)?;
+        let (mut future, remote) = self.pending.swap_remove(at);
+        let held = self.model.pending.swap_remove(at);
         *remote.borrow_mut() = next;
         match future
             .as_mut()
             .poll(&mut Context::from_waker(Waker::noop()))
         {
-            Poll::Ready(result) => Some(result),
+            Poll::Ready(result) => Some((held, result)),
             Poll::Pending => panic!("the inner future was ready"),
         }
     }

@@ -59,6 +59,41 @@ fn loom_p02_of_two_nested_requests_at_one_too_many_exactly_one_is_refused() {
 }
 
 #[test]
+fn loom_p02_a_dear_request_is_alone_or_fits_whatever_the_interleaving() {
+    loom::model(|| {
+        let count = Count::claim(4);
+        let request = move |units| match count.acquire(units, all) {
+            Ok(level) => {
+                assert!(level.in_flight <= 4 || level.in_flight == units);
+                count.release(units);
+                true
+            }
+            Err(level) => {
+                assert!(level.in_flight > 0 && level.in_flight + units > 4);
+                false
+            }
+        };
+        let other = thread::spawn(move || request(3));
+        let own = request(6);
+        assert!(own | other.join().unwrap(), "both refused");
+        assert_eq!(count.level().in_flight, 0);
+    });
+}
+
+#[test]
+fn loom_p02_of_two_nested_requests_that_come_to_cost_more_one_fits() {
+    loom::model(|| {
+        let count = Count::claim(4);
+        assert!(count.acquire(1, all).is_ok() && count.acquire(1, all).is_ok());
+        let other = thread::spawn(move || count.keep(1, 3, all).is_ok());
+        let own = count.keep(1, 3, all).is_ok();
+        // Whoever comes first finds the other one's unit beside its 3; the second is then refused.
+        assert_ne!(own, other.join().unwrap());
+        assert_eq!(count.level().in_flight, 3);
+    });
+}
+
+#[test]
 fn loom_p05_once_a_limit_is_lowered_nothing_is_admitted_under_the_old_one() {
     loom::model(|| {
         let count = Count::claim(2);

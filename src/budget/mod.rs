@@ -113,7 +113,7 @@ pub(crate) enum Mode {
 pub(crate) struct Refused;
 
 impl Budget {
-    /// A budget of `limit` requests.
+    /// A budget of `limit` requests at once; of units, where they [cost](crate::LoadShed::cost) more than one each.
     ///
     /// # Panics
     ///
@@ -212,13 +212,13 @@ impl Budget {
         self.inner.name.get().map(|name| &**name)
     }
 
-    /// How many requests it carries at once.
+    /// How many requests, or units, it carries at once.
     #[must_use]
     pub fn limit(&self) -> usize {
         self.level().limit as usize
     }
 
-    /// How many are in flight.
+    /// How many of them are in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.level().in_flight as usize

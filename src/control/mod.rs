@@ -82,7 +82,8 @@ pub trait Controller: fmt::Debug + Send + 'static {
     fn update(&mut self, window: &Window<'_>) -> Decision;
 }
 
-/// What has happened between two updates.
+/// What has happened between two updates, in requests; in units, where they cost more than one each
+/// ([`LoadShed::cost`](crate::LoadShed::cost)).
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Window<'a> {

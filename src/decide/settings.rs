@@ -35,6 +35,8 @@ use crate::{
 ///     .exempt(["/healthz", "/metrics"]);               // neither counted nor shed
 /// ```
 ///
+/// What a request takes of the budget is another matter: [`cost`](Self::cost).
+///
 /// To find what applies takes tens of nanoseconds and no allocation, and nothing where none of this is set.
 impl LoadShed {
     /// Opts these routes in. Whatever is not named, here or by [`at`](Self::at), is counted and never shed.
@@ -252,6 +254,32 @@ impl LoadShed {
     ) -> Result<Self, InvalidSetting> {
         let ratios: Vec<_> = ratios.into_iter().collect();
         self.try_with(|settings| settings.set_class_ratios(&ratios))
+    }
+
+    /// Says how many units of the budget a request takes, where not all weigh the same. Without it, each takes one.
+    ///
+    /// The limit is then in units, too, and so are all figures but the counters of requests: 200 may be 200 MiB of memory.
+    /// A request is admitted when its units fit under its threshold; one that is dearer than that, when nothing else is
+    /// in flight. 0 counts as 1, and as no request takes more than the largest limit, 2,147,483,647, more counts as
+    /// that. A panic in the closure counts as 1, and [`Threshold::NEVER`].
+    ///
+    /// Where several layers of one budget say what a request costs, the most counts, from the layer on that says it.
+    ///
+    /// Classes keep their order among requests of one cost: a dear one of a high class may find no room where a cheap one
+    /// of a low class still does. A learned budget learns how many units at once the server carries: that is of use where
+    /// a unit is about the same work in each request.
+    ///
+    /// ```
+    /// use loadshed::{Budget, LoadShed, content_length};
+    ///
+    /// // 200 MiB of uploads at once: 2 kB take one unit, 40 MB take 39.
+    /// let memory = Budget::fixed(200).named("uploads");
+    /// let shed = LoadShed::ratio(0.85)
+    ///     .budget(&memory)
+    ///     .cost(|head| 1 + content_length(head) / (1 << 20));
+    /// ```
+    pub fn cost(self, cost: impl Fn(&Request<()>) -> usize + Send + Sync + 'static) -> Self {
+        self.with(|settings| settings.decide_mut().cost = Some(ByHead::new(cost)))
     }
 
     /// Puts the class of each request into its extensions, as a [`Criticality`], for handlers to read. From there a call to

@@ -1,0 +1,283 @@
+//! Requests that take more of the budget than others do.
+
+mod support;
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use http::{Request, StatusCode};
+use http_body_util::Empty;
+use loadshed::{Budget, LoadShed, Reason, Threshold, content_length};
+use support::{Law, Req, all, answer, get, holding, is_refused, panic_on_purpose, quiet, run};
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+/// A request whose cost is said in a header.
+fn costing(units: usize) -> Req {
+    let request = Request::get("/").header("x-units", units);
+    request.body(Empty::new()).unwrap()
+}
+
+fn units(head: &Request<()>) -> usize {
+    let units = head.headers().get("x-units");
+    units.map_or(1, |units| units.to_str().unwrap().parse().unwrap())
+}
+
+#[test]
+fn p01_what_is_in_flight_in_units_stays_within_ratio_times_limit() {
+    let budget = Budget::fixed(100);
+    let layer = LoadShed::ratio(0.85).budget(&budget).cost(units);
+    let mut service = layer.layer(holding());
+    let first = answer(&mut service, costing(80));
+    assert_eq!((budget.in_flight(), budget.utilization()), (80, 0.8));
+    assert!(is_refused(&answer(&mut service, costing(6))));
+    let second = answer(&mut service, costing(5));
+    assert_eq!(budget.in_flight(), 85);
+    assert!(is_refused(&answer(&mut service, costing(1))));
+    drop(first);
+    assert_eq!(budget.in_flight(), 5);
+    drop(second);
+    let snapshot = budget.snapshot();
+    assert_eq!((snapshot.in_flight, snapshot.peak_in_flight), (0, 85));
+    // Those are requests.
+    assert_eq!((snapshot.admitted, snapshot.refused), (2, 2));
+}
+
+#[test]
+fn p01_one_dearer_than_the_whole_budget_is_served_when_it_is_alone_and_then_nothing_else_is() {
+    let budget = Budget::fixed(10);
+    let layer = LoadShed::ratio(0.5).budget(&budget).cost(units);
+    let mut service = layer.layer(holding());
+    for dear in [6, 10, 11, 5_000_000_000] {
+        let small = answer(&mut service, costing(1));
+        assert!(is_refused(&answer(&mut service, costing(dear))), "{dear}");
+        drop(small);
+        let alone = answer(&mut service, costing(dear));
+        assert!(!is_refused(&alone), "{dear}");
+        assert!(is_refused(&answer(&mut service, costing(1))));
+        drop(alone);
+        assert_eq!(budget.in_flight(), 0);
+    }
+}
+
+#[test]
+fn p01_a_cost_of_0_counts_as_1() {
+    let budget = Budget::fixed(2);
+    let mut service = LoadShed::ratio(1.0)
+        .budget(&budget)
+        .cost(units)
+        .layer(holding());
+    let held = [0, 0].map(|units| answer(&mut service, costing(units)));
+    assert_eq!(budget.in_flight(), 2);
+    assert!(is_refused(&answer(&mut service, costing(0))));
+    drop(held);
+    assert_eq!(budget.in_flight(), 0);
+}
+
+#[test]
+fn p02_threads_that_take_different_costs_are_never_more_at_once_than_the_budget() {
+    static IN_FLIGHT: AtomicUsize = AtomicUsize::new(0);
+    let budget = Budget::fixed(100);
+    let most = thread::scope(|scope| {
+        let threads = [1, 7, 30, 41].map(|units| {
+            let budget = &budget;
+            scope.spawn(move || {
+                let mut most = 0;
+                for _ in 0..50_000 {
+                    if let Ok(permit) = budget.try_acquire_many(units, all()) {
+                        most = most.max(IN_FLIGHT.fetch_add(units, Ordering::SeqCst) + units);
+                        IN_FLIGHT.fetch_sub(units, Ordering::SeqCst);
+                        drop(permit);
+                    }
+                }
+                most
+            })
+        });
+        threads
+            .map(|thread| thread.join().unwrap())
+            .into_iter()
+            .max()
+    });
+    assert!(most <= Some(100), "{most:?}");
+    let snapshot = budget.snapshot();
+    assert_eq!(
+        (snapshot.in_flight, snapshot.admitted + snapshot.refused),
+        (0, 200_000)
+    );
+}
+
+#[test]
+fn p03_what_a_request_costs_is_given_back_once_however_it_ends() {
+    quiet();
+    let budget = Budget::fixed(100);
+    let layer = LoadShed::ratio(1.0).budget(&budget).cost(units);
+    // Dropped before it was polled; a body dropped half-way; the inner service panics; it fails.
+    let service = layer.layer(holding());
+    drop(service.clone().call(costing(40)));
+    assert_eq!(budget.in_flight(), 0);
+    drop(run(service.clone().oneshot(costing(40))));
+    assert_eq!(budget.in_flight(), 0);
+    let panics = layer.layer(service_fn(
+        async |_: Req| -> Result<http::Response<Empty<bytes::Bytes>>, ()> { panic_on_purpose() },
+    ));
+    support::caught(|| run(panics.oneshot(costing(40))));
+    assert_eq!(budget.in_flight(), 0);
+    let fails = layer.layer(service_fn(async |_: Req| {
+        Err::<http::Response<Empty<bytes::Bytes>>, _>("no")
+    }));
+    assert_eq!(run(fails.oneshot(costing(40))).unwrap_err(), "no");
+    assert_eq!(budget.in_flight(), 0);
+}
+
+#[test]
+fn p04_all_of_it_is_held_until_the_body_ends() {
+    let budget = Budget::fixed(100);
+    let layer = LoadShed::ratio(1.0).budget(&budget).cost(units);
+    let response = answer(&mut layer.layer(holding()), costing(60));
+    assert_eq!(budget.in_flight(), 60);
+    drop(response);
+    assert_eq!(budget.in_flight(), 0);
+}
+
+#[test]
+fn p05_a_limit_that_is_lowered_under_a_dear_request_lets_it_run() {
+    let budget = Budget::fixed(100);
+    let permit = budget.try_acquire_many(60, all()).unwrap();
+    budget.set_limit(10).unwrap();
+    assert_eq!(budget.utilization(), 6.0);
+    assert!(budget.try_acquire(all()).is_err());
+    budget.set_limit(61).unwrap();
+    assert!(budget.try_acquire_many(2, all()).is_err());
+    assert!(budget.try_acquire_many(1, all()).is_ok());
+    drop(permit);
+    assert_eq!(budget.in_flight(), 0);
+}
+
+#[test]
+fn p07_of_several_layers_the_one_that_says_the_most_counts_and_once() {
+    let budget = Budget::fixed(100);
+    let outside = LoadShed::observe().budget(&budget);
+    let inside = LoadShed::ratio(0.5).budget(&budget).cost(units);
+    let mut service = outside.layer(inside.layer(holding()));
+    let held = answer(&mut service, costing(30));
+    assert_eq!(budget.in_flight(), 30);
+    // 30 and 21 are more than 50: it leaves the count with the one unit that it had.
+    assert!(is_refused(&answer(&mut service, costing(21))));
+    assert_eq!(budget.in_flight(), 30);
+    let second = answer(&mut service, costing(20));
+    assert_eq!(budget.in_flight(), 50);
+    drop((held, second));
+
+    // The other way round, the outer one has counted it all before, and the inner one adds nothing.
+    let outside = LoadShed::ratio(1.0).budget(&budget).cost(units);
+    let inside = LoadShed::ratio(0.5).budget(&budget);
+    let mut service = outside.layer(inside.layer(holding()));
+    let held = answer(&mut service, costing(40));
+    assert_eq!(budget.in_flight(), 40);
+    assert!(is_refused(&answer(&mut service, costing(11))));
+    assert_eq!(budget.in_flight(), 40);
+    drop(held);
+    let snapshot = budget.snapshot();
+    assert_eq!(
+        (snapshot.in_flight, snapshot.admitted, snapshot.refused),
+        (0, 3, 2)
+    );
+}
+
+#[test]
+fn p22_a_dry_run_finds_out_what_dear_requests_would_have_met() {
+    let budget = Budget::fixed(100);
+    let layer = LoadShed::ratio(0.5)
+        .budget(&budget)
+        .cost(units)
+        .dry_run(true);
+    let mut service = layer.layer(holding());
+    let _held = answer(&mut service, costing(40));
+    let beyond = answer(&mut service, costing(20));
+    assert_eq!((beyond.status(), budget.in_flight()), (StatusCode::OK, 40));
+    let _fits = answer(&mut service, costing(10));
+    let snapshot = budget.snapshot();
+    assert_eq!((snapshot.in_flight, snapshot.would_refuse), (50, 1));
+}
+
+#[test]
+fn p25_a_panic_in_the_closure_counts_as_1_and_never() {
+    quiet();
+    let budget = Budget::fixed(1);
+    let layer = LoadShed::ratio(1.0)
+        .budget(&budget)
+        .cost(|_| panic_on_purpose());
+    let mut service = layer.layer(holding());
+    let held = [get("/"), get("/")].map(|request| answer(&mut service, request));
+    assert_eq!(budget.in_flight(), 2);
+    assert!(!held.iter().any(is_refused));
+}
+
+#[test]
+fn an_upload_takes_as_many_units_as_it_has_mebibytes() {
+    let budget = Budget::fixed(200);
+    let layer = LoadShed::ratio(0.85)
+        .budget(&budget)
+        .cost(|head| 1 + content_length(head) / (1 << 20));
+    let mut service = layer.layer(holding());
+    let upload = |bytes: usize| {
+        let request = Request::post("/mail").header("content-length", bytes);
+        request.body(Empty::new()).unwrap()
+    };
+    // 39 units each.
+    let large = [0; 4].map(|_| answer(&mut service, upload(40_000_000)));
+    assert_eq!(budget.in_flight(), 4 * 39);
+    assert!(is_refused(&answer(&mut service, upload(40_000_000))));
+    let small = [0; 14].map(|_| answer(&mut service, upload(2_000)));
+    assert_eq!(budget.in_flight(), 170);
+    assert!(is_refused(&answer(&mut service, upload(2_000))));
+    drop((large, small));
+}
+
+#[test]
+fn a_refused_caller_waits_for_as_many_turns_as_it_costs() {
+    let budget = Budget::fixed(100);
+    let held = budget.try_acquire_many(100, all()).unwrap();
+    let wait = |units| {
+        let shed = budget.try_acquire_many(units, all()).unwrap_err();
+        assert_eq!(shed.reason(), Reason::Utilization);
+        shed.retry_after()
+    };
+    let first = wait(50);
+    // Nothing has completed yet, so one of the 100 units is taken to last a second: 50 turns of 10 ms stand before it.
+    let behind = wait(1);
+    assert!(
+        behind >= first + Duration::from_millis(490),
+        "{first:?}, {behind:?}"
+    );
+    drop(held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_law_is_shown_all_in_units() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let law = {
+        let seen = Arc::clone(&seen);
+        Law::new(1..=1_000, 100, move |window| {
+            let sample = window.samples[0];
+            let figures = [window.in_flight, window.completed, window.refused];
+            seen.lock()
+                .unwrap()
+                .push((figures, sample.in_flight, sample.cap));
+            window.limit
+        })
+    };
+    let budget = Budget::new(law.every(Duration::from_secs(1)));
+    let held = budget.try_acquire_many(30, all()).unwrap();
+    let ends = budget.try_acquire_many(40, Threshold::ratio(0.8)).unwrap();
+    assert!(budget.try_acquire_many(50, all()).is_err());
+    tokio::time::advance(Duration::from_secs(1)).await;
+    drop(ends);
+    assert_eq!(*seen.lock().unwrap(), [([30, 40, 50], 70, 80)]);
+    drop(held);
+}
