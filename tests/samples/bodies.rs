@@ -1,0 +1,166 @@
+//! How a request has ended that is measured to the end of its body.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use loadshed::{LoadShed, Measure, control::Outcome};
+use tokio::time::sleep;
+use tower::{Layer, Service, service_fn};
+
+use super::{GRPC, Recorded, answers, head, outcomes};
+use crate::support::{Broken, Req, answer, boxed_body, get, holding, next_frame};
+
+const FRAME: Duration = Duration::from_millis(10);
+
+#[derive(Clone, Copy)]
+enum Sends {
+    Data,
+    Failure,
+    /// With this gRPC status.
+    Trailers(&'static str),
+}
+
+use Sends::{Data, Failure, Trailers};
+
+impl Sends {
+    async fn frame(self) -> Result<Frame<Bytes>, Broken> {
+        sleep(FRAME).await;
+        match self {
+            Data => Ok(Frame::data(Bytes::from_static(b"data"))),
+            Failure => Err(Broken("body failed")),
+            Trailers(code) => {
+                let status = HeaderName::from_static("grpc-status");
+                let code = HeaderValue::from_static(code);
+                Ok(Frame::trailers(HeaderMap::from_iter([(status, code)])))
+            }
+        }
+    }
+}
+
+/// Serves a head and a body that take as long as [`FRAME`] each and for each frame. The body neither knows its length nor
+/// tells its end. Reads as many frames as there are, or as are wanted, and tells how the request is said to have ended.
+async fn read<const N: usize>(
+    law: &Recorded,
+    measure: Measure,
+    headers: &'static [(&'static str, &'static str)],
+    sends: [Sends; N],
+    wanted: usize,
+) -> Vec<(Outcome, u128)> {
+    let shed = LoadShed::ratio(1.0).budget(&law.budget).measure(measure);
+    let mut service = shed.layer(service_fn(move |_: Req| async move {
+        sleep(FRAME).await;
+        let frames = stream::iter(sends).then(Sends::frame);
+        let body = boxed_body(StreamBody::new(frames));
+        Ok::<_, Broken>(head(200, headers).map(|_| body))
+    }));
+    let mut body = service.call(get("/")).await.unwrap().into_body();
+    for _ in 0..wanted {
+        if !matches!(body.frame().await, Some(Ok(_))) {
+            break;
+        }
+    }
+    // A server that has all it has announced asks for no more.
+    sleep(FRAME).await;
+    drop(body);
+    outcomes(&law.samples())
+}
+
+const ALL: usize = usize::MAX;
+
+#[tokio::test(start_paused = true)]
+async fn p14_a_latency_is_measured_to_the_head_unless_told_otherwise() {
+    let law = Recorded::new();
+    assert_eq!(Measure::default(), Measure::Head);
+    let to_the_head = [(Outcome::Success, 10)];
+    for wanted in [0, 1, ALL] {
+        let seen = read(&law, Measure::Head, &[], [Data, Data], wanted).await;
+        assert_eq!(seen, to_the_head, "{wanted} frames are read");
+    }
+    let seen = read(&law, Measure::Head, &[], [Data, Failure], ALL).await;
+    assert_eq!(seen, to_the_head);
+    let seen = read(&law, Measure::Head, &[GRPC], [Data, Trailers("8")], ALL).await;
+    assert_eq!(seen, to_the_head, "its status comes too late");
+}
+
+#[tokio::test(start_paused = true)]
+async fn p14_a_latency_is_measured_to_the_end_of_the_body_if_told_so() {
+    let law = Recorded::new();
+    let read = async |sends, wanted| read(&law, Measure::Body, &[], sends, wanted).await;
+    let seen = read([Data, Data, Data], ALL).await;
+    assert_eq!(seen, [(Outcome::Success, 40)]);
+    let seen = read([Data, Data, Data], 2).await;
+    assert_eq!(seen, [(Outcome::Cancelled, 40)], "it is dropped after two");
+    let seen = read([Data, Data, Data], 0).await;
+    assert_eq!(seen, [(Outcome::Cancelled, 20)], "it is dropped unread");
+    let seen = read([Data, Failure, Data], ALL).await;
+    assert_eq!(seen, [(Outcome::Ignored, 30)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn p14_a_body_that_is_dropped_at_its_announced_length_is_no_cancellation() {
+    let law = Recorded::new();
+    const LENGTH_12: &[(&str, &str)] = &[("content-length", "12")];
+    let seen = read(&law, Measure::Body, LENGTH_12, [Data; 3], 3).await;
+    assert_eq!(seen, [(Outcome::Success, 40)]);
+    let seen = read(&law, Measure::Body, LENGTH_12, [Data; 3], 2).await;
+    assert_eq!(seen, [(Outcome::Cancelled, 40)]);
+    let seen = read(
+        &law,
+        Measure::Body,
+        &[("content-length", "0")],
+        [Data; 3],
+        0,
+    )
+    .await;
+    assert_eq!(seen, [(Outcome::Success, 10)]);
+
+    // The body's own length, where no header has it.
+    let mut service = LoadShed::ratio(1.0)
+        .budget(&law.budget)
+        .measure(Measure::Body)
+        .layer(holding());
+    let mut response = answer(&mut service, get("/"));
+    assert!(next_frame(&mut response).is_ready());
+    assert_eq!(outcomes(&law.samples()), [(Outcome::Success, 0)]);
+    drop(response);
+    assert_eq!(law.samples(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn p14_a_body_at_its_end_from_the_start_is_measured_to_the_head() {
+    let law = Recorded::new();
+    let shed = LoadShed::ratio(1.0)
+        .budget(&law.budget)
+        .measure(Measure::Body);
+    let _response = answer(&mut shed.layer(answers(head(200, &[]))), get("/"));
+    assert_eq!(outcomes(&law.samples()), [(Outcome::Success, 0)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn p14_a_grpc_status_behind_the_body_counts_where_the_body_is_measured() {
+    let law = Recorded::new();
+    for (code, outcome) in [
+        ("0", Outcome::Success),
+        ("5", Outcome::Success),
+        ("1", Outcome::Cancelled),
+        ("13", Outcome::Ignored),
+        ("8", Outcome::Overload),
+        ("14", Outcome::Overload),
+        ("4", Outcome::Overload),
+    ] {
+        let seen = read(&law, Measure::Body, &[GRPC], [Data, Trailers(code)], ALL).await;
+        assert_eq!(seen, [(outcome, 30)], "{code}");
+    }
+    // The bytes are not the end of it.
+    const GRPC_OF_4: &[(&str, &str)] = &[GRPC, ("content-length", "4")];
+    let seen = read(&law, Measure::Body, GRPC_OF_4, [Data, Trailers("8")], ALL).await;
+    assert_eq!(seen, [(Outcome::Overload, 30)]);
+    // A failure in the head is one at once.
+    const FAILED: &[(&str, &str)] = &[GRPC, ("grpc-status", "8")];
+    let seen = read(&law, Measure::Body, FAILED, [Data], ALL).await;
+    assert_eq!(seen, [(Outcome::Overload, 10)]);
+}

@@ -1,0 +1,154 @@
+//! Promise 15: the limit stays within its bounds.
+
+use std::{
+    collections::BTreeSet,
+    fmt::Debug,
+    future::ready,
+    ops::RangeInclusive,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http::Response;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use loadshed::{
+    Budget, LoadShed, Measure, Threshold,
+    control::{Controller, Decision, Window},
+};
+use tokio::time::advance;
+use tower::{Layer, Service, service_fn};
+
+use super::{LIMIT, Recorded};
+use crate::support::{Broken, Law, Req, answer, get, holding, is_refused, next_frame};
+
+#[tokio::test(start_paused = true)]
+async fn p15_whatever_a_law_decides_the_limit_stays_within_its_limits() {
+    let decisions = [
+        0,
+        usize::MAX,
+        1,
+        1 << 31,
+        2,
+        1 << 32,
+        8,
+        9,
+        5,
+        usize::MAX,
+        0,
+    ];
+    let mut next = decisions.into_iter().cycle();
+    let law = Law::new(3..=8, 5, move |_| next.next().expect("it goes on"));
+    let budget = Budget::new(law.always());
+    let mut service = LoadShed::ratio(0.5).budget(&budget).layer(holding());
+    let mut seen = BTreeSet::new();
+    let mut held = Vec::new();
+    for step in 0..200 {
+        match step % 5 {
+            0 | 1 => held.push(budget.try_acquire(Threshold::NEVER).unwrap()),
+            2 => drop(held.pop()),
+            3 => drop(answer(&mut service, get("/"))),
+            _ => drop(service.call(get("/"))),
+        }
+        held.truncate(6);
+        seen.insert(budget.limit());
+        assert!((3..=8).contains(&budget.limit()), "{}", budget.limit());
+    }
+    assert!(seen.contains(&3) && seen.contains(&8), "{seen:?}");
+    drop(held);
+    assert_eq!(budget.in_flight(), 0);
+}
+
+/// The default law and one that is asked at each event, over requests that take no time, while the clock stands still.
+#[tokio::test(start_paused = true)]
+async fn p15_zero_latencies_and_a_clock_that_stands_still_change_nothing() {
+    let law = Recorded::new();
+    for budget in [Budget::adaptive(), law.budget.clone()] {
+        let limit = budget.limit();
+        let shed = LoadShed::ratio(1e-9).budget(&budget);
+        for measure in [Measure::Head, Measure::Body] {
+            let mut service = shed.clone().measure(measure).layer(holding());
+            for _ in 0..2_000 {
+                let mut response = answer(&mut service, get("/"));
+                assert!(is_refused(&answer(&mut service, get("/"))));
+                while let Poll::Ready(Some(_)) = next_frame(&mut response) {}
+            }
+        }
+        assert_eq!((budget.limit(), budget.in_flight()), (limit, 0));
+    }
+    let samples = law.samples();
+    assert!(samples.len() > 100, "{}", samples.len());
+    assert!(samples.iter().all(|sample| sample.latency.is_zero()));
+    assert!(law.windows().iter().all(|window| window.elapsed.is_zero()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn p15_a_window_does_not_end_while_the_clock_stands_still() {
+    let law = Recorded::every(Duration::from_nanos(1));
+    for _ in 0..100 {
+        drop(law.budget.try_acquire(Threshold::NEVER));
+    }
+    assert_eq!(law.windows(), []);
+    advance(Duration::from_millis(1)).await;
+    drop(law.budget.try_acquire(Threshold::NEVER));
+    let [window] = law.windows().try_into().expect("one");
+    assert_eq!(window.elapsed, Duration::from_millis(1));
+    assert_eq!(law.samples().len(), 100, "all that had finished");
+}
+
+/// A law that keeps of how many in flight it was last told that they are answered.
+#[derive(Debug)]
+struct CountOfAnswered(Arc<AtomicUsize>);
+
+impl Controller for CountOfAnswered {
+    fn limits(&self) -> RangeInclusive<usize> {
+        1..=1_000
+    }
+
+    fn initial_limit(&self) -> usize {
+        LIMIT
+    }
+
+    fn window(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn update(&mut self, window: &Window<'_>) -> Decision {
+        self.0.store(window.answered, Ordering::Relaxed);
+        Decision::new(window.limit, "recorded")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn p11_a_body_that_has_ended_and_is_kept_is_no_place_that_was_answered() {
+    let answered = Arc::<AtomicUsize>::default();
+    let budget = Budget::new(CountOfAnswered(Arc::clone(&answered)));
+    let inner = service_fn(|_: Req| {
+        let frame = Ok::<_, Broken>(Frame::data(Bytes::from_static(b"text")));
+        let body = StreamBody::new(stream::iter([frame]));
+        ready(Ok::<_, Broken>(Response::new(body)))
+    });
+    let mut service = LoadShed::ratio(0.85).budget(&budget).layer(inner);
+    let _waiting = budget.try_acquire(Threshold::NEVER).unwrap();
+    let told = || {
+        drop(budget.try_acquire(Threshold::NEVER));
+        (budget.in_flight(), answered.load(Ordering::Relaxed))
+    };
+    let mut bodies = Vec::new();
+    for _ in 0..8 {
+        bodies.push(service.call(get("/")).await.unwrap().into_body());
+    }
+    // Of nine, and a tenth that ends as the law is told.
+    assert_eq!(told(), (9, 7));
+    for body in &mut bodies {
+        assert!(body.frame().await.is_some());
+        assert!(body.frame().await.is_none());
+    }
+    assert_eq!(told(), (1, 0));
+}

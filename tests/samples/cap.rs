@@ -1,0 +1,68 @@
+//! Promise 14: under which cap a sample was taken.
+
+use std::fmt::Debug;
+
+use loadshed::{LoadShed, Threshold};
+use tower::{Layer, Service, service_fn};
+
+use super::Recorded;
+use crate::support::{Req, answer, get, holding, run};
+
+#[test]
+fn p14_a_sample_tells_up_to_how_many_it_was_admitted() {
+    let law = Recorded::new();
+    for (threshold, limit, cap) in [
+        (Threshold::ratio(0.5), 100, 50),
+        (Threshold::ratio(0.85), 100, 85),
+        (Threshold::ratio(0.85), 199, 169),
+        (Threshold::ratio(1.0), 199, 199),
+        (Threshold::ratio(0.001), 10, 1),
+        (Threshold::NEVER, 7, 7),
+    ] {
+        law.budget.set_limit(limit).unwrap();
+        let shed = LoadShed::observe().budget(&law.budget);
+        let mut service = shed.threshold(move |_| threshold).layer(holding());
+        drop(answer(&mut service, get("/")));
+        drop(law.budget.try_acquire(threshold).unwrap());
+        let samples = law.samples();
+        assert_eq!(samples.len(), 2);
+        for sample in samples {
+            let told = (sample.in_flight, sample.limit, sample.cap);
+            assert_eq!(told, (1, limit, cap), "{threshold:?}");
+        }
+    }
+}
+
+#[test]
+fn p14_the_lowest_of_the_ratios_that_a_request_has_passed_is_the_one_it_tells() {
+    let law = Recorded::new();
+    let shed = |ratio| LoadShed::ratio(ratio).budget(&law.budget);
+    let observe = LoadShed::observe().budget(&law.budget);
+    let exempt = LoadShed::observe()
+        .budget(&law.budget)
+        .threshold(|_| Threshold::EXEMPT);
+    let inner = holding;
+    assert_eq!(caps(&law, observe.layer(shed(0.85).layer(inner()))), [85]);
+    assert_eq!(caps(&law, shed(0.5).layer(shed(0.85).layer(inner()))), [50]);
+    let three = observe.layer(shed(0.9).layer(shed(0.3).layer(inner())));
+    assert_eq!(caps(&law, three), [30]);
+    assert_eq!(caps(&law, shed(0.5).layer(exempt.layer(inner()))), [50]);
+
+    // Where the inner layer decides later than in `call`.
+    let route = shed(0.85).layer(inner());
+    let app = service_fn(move |request| {
+        let mut route = route.clone();
+        async move {
+            tokio::task::yield_now().await;
+            route.call(request).await
+        }
+    });
+    let mut app = observe.layer(app);
+    drop(run(app.call(get("/"))));
+    assert_eq!(law.caps(), [85]);
+}
+
+fn caps<S: Service<Req, Error: Debug>>(law: &Recorded, mut service: S) -> Vec<usize> {
+    drop(answer(&mut service, get("/")));
+    law.caps()
+}

@@ -1,0 +1,145 @@
+//! Promises 14 and 15: what a control law is shown, and what becomes of what it says.
+
+mod bodies;
+mod bounds;
+mod cap;
+mod no_sample;
+mod outcomes;
+#[path = "../support/mod.rs"]
+mod support;
+mod windows;
+
+use std::{
+    fmt::Debug,
+    future::{Ready, ready},
+    mem,
+    ops::RangeInclusive,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::Response;
+use http_body::Body;
+use http_body_util::{BodyExt, Empty};
+use loadshed::{
+    Budget,
+    control::{Controller, Decision, Outcome, Sample, Window},
+};
+use tower::{Service, service_fn};
+
+use crate::support::{Broken, Req};
+
+/// A law that keeps what it is shown, and leaves the limit where it is.
+#[derive(Debug)]
+struct Recorder {
+    window: Duration,
+    seen: Arc<Mutex<Seen>>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    samples: Vec<Sample>,
+    windows: Vec<Figures>,
+}
+
+/// What a window says beside its samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Figures {
+    elapsed: Duration,
+    in_flight: usize,
+    completed: usize,
+    refused: usize,
+}
+
+const LIMIT: usize = 100;
+
+impl Controller for Recorder {
+    fn limits(&self) -> RangeInclusive<usize> {
+        1..=1_000
+    }
+
+    fn initial_limit(&self) -> usize {
+        LIMIT
+    }
+
+    fn window(&self) -> Duration {
+        self.window
+    }
+
+    fn update(&mut self, window: &Window<'_>) -> Decision {
+        let mut seen = self.seen.lock().unwrap();
+        seen.samples.extend(window.samples);
+        seen.windows.push(Figures {
+            elapsed: window.elapsed,
+            in_flight: window.in_flight,
+            completed: window.completed,
+            refused: window.refused,
+        });
+        Decision::new(window.limit, "recorded")
+    }
+}
+
+struct Recorded {
+    budget: Budget,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl Recorded {
+    /// Whatever happens closes a window.
+    fn new() -> Self {
+        Self::every(Duration::ZERO)
+    }
+
+    fn every(window: Duration) -> Self {
+        let seen = Arc::<Mutex<Seen>>::default();
+        let law = Recorder {
+            window,
+            seen: Arc::clone(&seen),
+        };
+        Self {
+            budget: Budget::new(law),
+            seen,
+        }
+    }
+
+    /// What the law was shown since this was asked last.
+    fn samples(&self) -> Vec<Sample> {
+        mem::take(&mut self.seen.lock().unwrap().samples)
+    }
+
+    /// The windows since this was asked last.
+    fn windows(&self) -> Vec<Figures> {
+        mem::take(&mut self.seen.lock().unwrap().windows)
+    }
+
+    fn caps(&self) -> Vec<usize> {
+        self.samples().iter().map(|sample| sample.cap).collect()
+    }
+}
+const WINDOW: Duration = Duration::from_millis(100);
+
+fn outcomes(samples: &[Sample]) -> Vec<(Outcome, u128)> {
+    let told = |sample: &Sample| (sample.outcome, sample.latency.as_millis());
+    samples.iter().map(told).collect()
+}
+
+fn head(status: u16, headers: &[(&'static str, &'static str)]) -> Response<Empty<Bytes>> {
+    let mut response = Response::builder().status(status);
+    for (name, value) in headers {
+        response = response.header(*name, *value);
+    }
+    response.body(Empty::new()).unwrap()
+}
+
+const GRPC: (&str, &str) = ("content-type", "application/grpc");
+
+type Answered<B> = Ready<Result<Response<B>, Broken>>;
+
+/// Answers as told.
+fn answers<B: Body + Clone>(
+    response: Response<B>,
+) -> impl Service<Req, Response = Response<B>, Error = Broken, Future = Answered<B>> + Clone {
+    service_fn(move |_: Req| ready(Ok(response.clone())))
+}

@@ -1,0 +1,169 @@
+//! Promise 14: what is no sample.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::Response;
+use http_body_util::Empty;
+use loadshed::{
+    Budget, LoadShed, Measure, Threshold,
+    control::{Outcome, Sample},
+};
+use tokio::time::{Instant, advance, sleep, timeout};
+use tower::{Layer, Service, service_fn};
+
+use super::{GRPC, Recorded, WINDOW, head, outcomes};
+use crate::support::{
+    Broken, Law, Req, Scripted, Step, answer, body, caught, get, holding, next_frame, run,
+};
+
+#[tokio::test(start_paused = true)]
+async fn p14_refusals_exempt_requests_and_verdicts_of_a_dry_run_are_no_samples() {
+    let law = Recorded::new();
+    law.budget.set_limit(1).unwrap();
+    let shed = LoadShed::ratio(1.0).budget(&law.budget);
+    let dry = shed.clone().dry_run(true);
+    let by_path = |head: &http::Request<()>| match head.uri().path() {
+        "/exempt" => Threshold::EXEMPT,
+        _ => Threshold::ratio(1.0),
+    };
+    for layer in [&shed, &dry] {
+        let held = law.budget.try_acquire(Threshold::NEVER).unwrap();
+        let mut service = layer.clone().threshold(by_path).layer(holding());
+        for path in ["/", "/exempt", "/"] {
+            let call = service.call(get(path));
+            advance(WINDOW).await;
+            drop(run(call));
+            // Cancelled before the answer.
+            drop(service.call(get(path)));
+        }
+        assert!(law.budget.try_acquire(Threshold::ratio(1.0)).is_err());
+        drop(law.budget.try_acquire(Threshold::EXEMPT));
+        held.discard();
+        assert_eq!(law.samples(), []);
+        // And the same service has one when it serves.
+        drop(answer(&mut service, get("/")));
+        assert_eq!(outcomes(&law.samples()), [(Outcome::Success, 0)]);
+    }
+    let figures = law.budget.snapshot();
+    assert_eq!((figures.refused, figures.would_refuse), (6, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn p14_a_request_that_is_cut_short_never_reads_as_a_fast_success() {
+    let law = Recorded::new();
+    let shed = LoadShed::ratio(1.0).budget(&law.budget);
+    let patience = Duration::from_millis(30);
+    let slow = |_: Req| async {
+        sleep(Duration::from_secs(1)).await;
+        Ok::<_, Broken>(Response::new(Empty::<Bytes>::new()))
+    };
+
+    // The caller goes away, of its own or by a timeout outside.
+    let mut service = shed.layer(service_fn(slow));
+    assert!(timeout(patience, service.call(get("/"))).await.is_err());
+    assert_eq!(outcomes(&law.samples()), [(Outcome::Cancelled, 30)]);
+
+    // A timeout inside is an error of the inner service,
+    let mut service = shed.layer(service_fn(move |request| async move {
+        let answered = timeout(patience, slow(request)).await;
+        answered.unwrap_or(Err(Broken("too slow")))
+    }));
+    assert!(service.call(get("/")).await.is_err());
+    assert_eq!(outcomes(&law.samples()), [(Outcome::Ignored, 30)]);
+
+    // or an answer, as tower-http's and tonic's are.
+    for too_slow in [head(408, &[]), head(200, &[GRPC, ("grpc-status", "1")])] {
+        let mut service = shed.layer(service_fn(move |_: Req| {
+            let too_slow = too_slow.clone();
+            async move {
+                sleep(patience).await;
+                Ok::<_, Broken>(too_slow)
+            }
+        }));
+        drop(service.call(get("/")).await);
+        assert_eq!(outcomes(&law.samples()), [(Outcome::Cancelled, 30)]);
+    }
+
+    // One that never reaches the inner service.
+    let waits = Scripted {
+        ready: [Step::Wait].into(),
+        ..holding()
+    };
+    let call = shed.layer(waits).call(get("/"));
+    advance(patience).await;
+    drop(call);
+    assert_eq!(outcomes(&law.samples()), [(Outcome::Cancelled, 30)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn p14_what_panics_is_no_sample_wherever_it_does() {
+    let law = Recorded::new();
+    let shed = LoadShed::ratio(1.0)
+        .budget(&law.budget)
+        .measure(Measure::Body);
+    let in_call = Scripted {
+        call_panics: true,
+        ..holding()
+    };
+    caught(|| drop(shed.layer(in_call.clone()).call(get("/"))));
+    let in_call_after_a_wait = Scripted {
+        ready: [Step::Wait].into(),
+        ..in_call
+    };
+    let in_the_future = Scripted {
+        poll: [Step::Wait, Step::Panic].into(),
+        ..holding()
+    };
+    let mut in_the_body = holding();
+    in_the_body.body = body([Step::Data, Step::Panic, Step::Data]);
+    for inner in [in_call_after_a_wait, in_the_future, in_the_body] {
+        // As a task does: the panic is caught around the poll, and the future is dropped after.
+        let mut call = Box::pin(shed.layer(inner).call(get("/")));
+        caught(|| {
+            let mut response = run(call.as_mut()).unwrap();
+            let _ = next_frame(&mut response);
+            let _ = next_frame(&mut response);
+        });
+        drop(call);
+    }
+    assert_eq!(law.samples(), []);
+    assert_eq!(law.budget.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn p14_a_sample_tells_the_limit_that_it_was_admitted_under_and_not_a_newer_one() {
+    let law = Recorded::new();
+    let mut service = LoadShed::ratio(0.85).budget(&law.budget).layer(holding());
+    let (before, older) = (Instant::now(), service.call(get("/")));
+    advance(WINDOW).await;
+    law.budget.set_limit(20).unwrap();
+    let (after, newer) = (Instant::now(), service.call(get("/")));
+    advance(WINDOW).await;
+    drop((run(newer), run(older)));
+
+    let [newer, older] = law.samples().try_into().expect("two");
+    assert_eq!((newer.limit, newer.cap, newer.in_flight), (20, 17, 2));
+    assert_eq!((newer.admitted_at, newer.latency), (after, WINDOW));
+    assert_eq!((older.limit, older.cap, older.in_flight), (100, 85, 1));
+    assert_eq!((older.admitted_at, older.latency), (before, 2 * WINDOW));
+}
+
+#[test]
+fn p14_an_admission_that_has_the_limit_moved_is_told_with_the_one_before() {
+    let samples = Arc::<Mutex<Vec<Sample>>>::default();
+    let law = {
+        let samples = Arc::clone(&samples);
+        Law::new(1..=9, 4, move |window| {
+            samples.lock().unwrap().extend(window.samples);
+            window.limit + 1
+        })
+    };
+    let budget = Budget::new(law.always());
+    drop(budget.try_acquire(Threshold::NEVER).unwrap());
+    assert_eq!(budget.limit(), 6, "at the admission, and at the end");
+    assert_eq!(samples.lock().unwrap()[0].limit, 4);
+}
