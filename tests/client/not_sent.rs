@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use loadshed::client::{Backpressure, NotSent};
 use tokio::{

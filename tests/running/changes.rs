@@ -8,8 +8,6 @@ use std::{
     thread,
 };
 
-use futures_util::FutureExt;
-use http_body_util::BodyExt;
 use loadshed::{Adaptive, Budget, LoadShed};
 use tower::Layer;
 

@@ -2,9 +2,7 @@
 
 use std::{task::Poll, thread};
 
-use futures_util::FutureExt;
 use http::Response;
-use http_body_util::BodyExt;
 use loadshed::{Budget, LoadShed, Threshold};
 use tokio_test::task;
 use tower::{Layer, Service, ServiceExt, service_fn};

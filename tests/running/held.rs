@@ -3,7 +3,6 @@
 use std::{future::ready, task::Poll};
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use http::Response;
 use http_body::Body;
 use http_body_util::{BodyExt, Full};

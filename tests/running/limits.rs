@@ -5,7 +5,6 @@ use std::{
     thread,
 };
 
-use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use loadshed::{Budget, LoadShed};
 use tower::Layer;

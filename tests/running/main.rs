@@ -9,7 +9,6 @@ mod readiness;
 mod support;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use http::Response;
 use http_body::Body;
 use loadshed::{Budget, LoadShed};

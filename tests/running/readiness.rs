@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::Response;
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use loadshed::{Budget, LoadShed, Threshold};
 use tokio_test::task;
 use tower::{Layer, Service, ServiceExt, limit::ConcurrencyLimit, service_fn};

@@ -19,10 +19,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use http::Response;
 use http_body::Body;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::Empty;
 use loadshed::{
     Budget,
     control::{Controller, Decision, Outcome, Sample, Window},

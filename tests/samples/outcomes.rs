@@ -8,7 +8,6 @@ use std::{
     },
 };
 
-use futures_util::StreamExt;
 use http::Version;
 use loadshed::{Budget, LoadShed, Threshold, control::Outcome};
 use tower::{Layer, Service};

@@ -1,6 +1,5 @@
 //! When a window is closed, and what it says.
 
-use futures_util::StreamExt;
 use loadshed::{LoadShed, Threshold};
 use tokio::time::advance;
 use tower::Layer;
