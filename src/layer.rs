@@ -17,7 +17,7 @@ use crate::{
     handle::Handle,
     invalid::{InvalidSetting, expect_valid},
     measure::Measure,
-    outcome::{self, Classify},
+    outcome::{self, AskOutcome},
     refuse::{Answers, Drain},
     retry_after::RetryAfter,
     service::LoadShedService,
@@ -59,7 +59,7 @@ pub(crate) struct Settings {
     answers: Answers,
     drain: Drain,
     measure: Measure,
-    classify: Option<Classify>,
+    outcome: Option<AskOutcome>,
 }
 
 impl LoadShed {
@@ -99,7 +99,7 @@ impl LoadShed {
                 answers: Answers::default(),
                 drain: Drain::default(),
                 measure: Measure::default(),
-                classify: None,
+                outcome: None,
             }),
         }
     }
@@ -228,9 +228,9 @@ impl LoadShed {
     /// ```
     pub fn outcome(
         self,
-        classify: impl Fn(&Response<()>) -> Option<Outcome> + Send + Sync + 'static,
+        outcome: impl Fn(&Response<()>) -> Option<Outcome> + Send + Sync + 'static,
     ) -> Self {
-        self.with(|settings| settings.classify = Some(Classify::new(classify)))
+        self.with(|settings| settings.outcome = Some(AskOutcome::new(outcome)))
     }
 
     /// What can be changed while running.
@@ -312,8 +312,8 @@ impl Settings {
 
     /// How a measured request has ended that was answered with this head.
     pub(crate) fn outcome<B>(&self, response: &mut Response<B>) -> Outcome {
-        let classify = self.classify.as_ref();
-        let decided = classify.and_then(|classify| classify.outcome(response));
+        let asked = self.outcome.as_ref();
+        let decided = asked.and_then(|ask| ask.outcome(response));
         decided.unwrap_or_else(|| outcome::of_head(response))
     }
 
@@ -378,7 +378,7 @@ impl Clone for Settings {
             answers: self.answers.clone(),
             drain: self.drain,
             measure: self.measure,
-            classify: self.classify.clone(),
+            outcome: self.outcome.clone(),
         }
     }
 }
@@ -394,7 +394,7 @@ impl fmt::Debug for Settings {
             .field("answers", &self.answers)
             .field("drain", &self.drain)
             .field("measure", &self.measure)
-            .field("outcome", &self.classify.is_some())
+            .field("outcome", &self.outcome.is_some())
             .finish()
     }
 }

@@ -26,17 +26,17 @@ use crate::{control::Outcome, refuse::GRPC_STATUS};
 
 /// A closure that decides upon some heads by itself.
 #[derive(Clone)]
-pub(crate) struct Classify(Arc<dyn ByHead>);
+pub(crate) struct AskOutcome(Arc<dyn ByHead>);
 
 trait ByHead: Fn(&Response<()>) -> Option<Outcome> + Send + Sync {}
 
 impl<F: Fn(&Response<()>) -> Option<Outcome> + Send + Sync> ByHead for F {}
 
-impl Classify {
+impl AskOutcome {
     pub(crate) fn new(
-        classify: impl Fn(&Response<()>) -> Option<Outcome> + Send + Sync + 'static,
+        ask: impl Fn(&Response<()>) -> Option<Outcome> + Send + Sync + 'static,
     ) -> Self {
-        Self(Arc::new(classify))
+        Self(Arc::new(ask))
     }
 
     /// The closure sees the response's own head, lent to it for as long as it runs.

@@ -479,9 +479,11 @@ fn a_second_name_is_told_where_it_was_given_with_both_names() {
     let (text, file) = panic_of(|| again.named("export"));
     assert_eq!(
         text,
-        "the budget is named \"mail\" already, and was to be named \"export\""
+        "name: \"export\" was given, allowed is one name for each budget, and this one is \"mail\" already"
     );
     assert_eq!(file, file!());
+    let twin = budget.clone().try_named("export").unwrap_err();
+    assert_eq!(twin.to_string(), text);
     assert_eq!(budget.name(), Some("mail"));
 }
 

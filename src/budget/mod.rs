@@ -194,16 +194,29 @@ impl Budget {
     ///
     /// # Panics
     ///
-    /// If it has a name already: clones are the same budget.
+    /// If it has a name already: clones are the same budget. [`try_named`](Self::try_named) returns an error instead.
     #[track_caller]
     #[must_use]
     pub fn named(self, name: impl Into<String>) -> Self {
-        let name = name.into();
-        if let Err(second) = self.inner.name.set(name.into()) {
+        expect_valid(self.try_named(name))
+    }
+
+    /// [`named`](Self::named) for a name that comes from configuration.
+    ///
+    /// # Errors
+    ///
+    /// If it has a name already: clones are the same budget.
+    pub fn try_named(self, name: impl Into<String>) -> Result<Self, InvalidSetting> {
+        if let Err(second) = self.inner.name.set(name.into().into()) {
             let first = self.name().unwrap_or_default();
-            panic!("the budget is named {first:?} already, and was to be named {second:?}");
+            let allowed = format!("one name for each budget, and this one is {first:?} already");
+            return Err(InvalidSetting::new(
+                "name",
+                format_args!("{second:?}"),
+                allowed,
+            ));
         }
-        self
+        Ok(self)
     }
 
     /// The name, if it was given one.
