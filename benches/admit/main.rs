@@ -18,6 +18,8 @@ mod every;
 mod report;
 #[path = "../support/request.rs"]
 mod request;
+#[path = "../support/threads.rs"]
+mod threads;
 
 mod measure;
 mod ours;

@@ -1,15 +1,6 @@
 //! Interleaved rounds, and what is left of them.
 
-// The wall clock is what is measured.
-#![expect(clippy::disallowed_methods)]
-
-use std::{
-    sync::{Arc, Barrier},
-    thread,
-    time::Instant,
-};
-
-use crate::row::{Once, Row, Worker};
+use crate::{row::Row, threads::time};
 
 /// How much to measure.
 #[derive(Clone, Copy, Debug)]
@@ -62,41 +53,13 @@ impl Plan {
                 let all = workers.into_iter().flatten();
                 let all = all.flat_map(|worker| THREADS.map(|threads| (worker, threads)));
                 for ((worker, threads), times) in all.zip(times) {
-                    times.push(self.time(worker, threads));
+                    let mut work: Vec<_> = (0..threads).map(|_| worker()).collect();
+                    times.push(time(&mut work, self.requests));
                 }
             }
         }
         let figures = |(row, times): (&Row, Vec<_>)| Figures::of(row, times);
         rows.iter().zip(times).map(figures).collect()
-    }
-
-    /// Nanoseconds a request, on each of `threads` threads, and the share that was served.
-    fn time(self, worker: &Worker, threads: usize) -> (f64, f64) {
-        let barrier = Arc::new(Barrier::new(threads));
-        let count = self.requests as f64;
-        let run = |mut request: Once| {
-            let barrier = Arc::clone(&barrier);
-            move || {
-                for _ in 0..self.requests / 20 {
-                    request();
-                }
-                barrier.wait();
-                let start = Instant::now();
-                let served: usize = (0..self.requests).map(|_| usize::from(request())).sum();
-                let took = start.elapsed().as_nanos() as f64;
-                (took / count, served as f64 / count)
-            }
-        };
-        if threads == 1 {
-            return run(worker())();
-        }
-        thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(run(worker()))).collect();
-            let each = workers.into_iter().map(|worker| worker.join().unwrap());
-            let sum = |(time, served), (more, of_more)| (time + more, served + of_more);
-            let (time, served) = each.fold((0.0, 0.0), sum);
-            (time / threads as f64, served / threads as f64)
-        })
     }
 }
 

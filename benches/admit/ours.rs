@@ -72,7 +72,7 @@ fn fixed() -> LoadShed {
 fn laws() -> Vec<Row> {
     let pool = Budget::fixed(200);
     let inner = LoadShed::ratio(0.85).budget(&pool).layer(Bare::<5>);
-    let every = LoadShed::ratio(0.85).budget(Budget::new(Every));
+    let every = LoadShed::ratio(0.85).budget(Budget::new(Every(200)));
     vec![
         admit(FIXED, fixed().layer(Bare::<3>)),
         admit(ADAPTIVE, LoadShed::ratio(0.85).layer(Bare::<4>)),

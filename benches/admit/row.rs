@@ -3,10 +3,10 @@
 use http::{Request, Uri};
 use tower::Service;
 
-use crate::request::{Answer, Body, serve, serve_one};
-
-/// One request: whether it was served.
-pub(crate) type Once = Box<dyn FnMut() -> bool + Send>;
+use crate::{
+    request::{Answer, Body, serve, serve_one},
+    threads::Once,
+};
 
 /// Called once for each thread; what it returns is timed.
 pub(crate) type Worker = Box<dyn Fn() -> Once + Sync>;

@@ -22,7 +22,7 @@ const SUBJECTS: &[Subject] = &[
         run_cloned(fixed().layer(Bare::<2>));
     }),
     ("admit, learned, each one measured", || {
-        let budget = Budget::new(Every);
+        let budget = Budget::new(Every(200));
         run_all(true, LoadShed::ratio(0.85).budget(budget).layer(Bare::<3>));
     }),
     ("admit, two layers of one budget", || {

@@ -7,17 +7,17 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use loadshed::control::{Controller, Decision, Window};
 
-/// Every request is measured.
+/// Every request is measured, and this is the limit.
 #[derive(Debug)]
-pub(crate) struct Every;
+pub(crate) struct Every(pub(crate) usize);
 
 impl Controller for Every {
     fn limits(&self) -> RangeInclusive<usize> {
-        1..=200
+        1..=self.0
     }
 
     fn initial_limit(&self) -> usize {
-        200
+        self.0
     }
 
     fn window(&self) -> Duration {
