@@ -1,0 +1,210 @@
+//! What a layer is measured against: the least that counting can cost, and the least that a refusal can.
+
+use std::{
+    convert::Infallible,
+    future::{Future, Ready, ready},
+    hint::black_box,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use tower::Service;
+
+use crate::request::{Bare, BareAnswer, Body};
+
+/// The least that counting can cost: one addition and one subtraction.
+#[derive(Clone)]
+pub(crate) struct Raw {
+    pub(crate) inner: Bare<1>,
+    pub(crate) count: &'static AtomicUsize,
+}
+
+pub(crate) struct RawAnswer {
+    inner: BareAnswer,
+    count: &'static AtomicUsize,
+}
+
+impl Future for RawAnswer {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = Pin::new(&mut self.inner).poll(cx);
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        answer
+    }
+}
+
+impl Service<Request<Body>> for Raw {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = RawAnswer;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Service::<Request<Body>>::poll_ready(&mut self.inner, cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        RawAnswer {
+            inner: self.inner.call(request),
+            count: self.count,
+        }
+    }
+}
+
+/// The least that a layer can do which holds its place to the end of the body: an `Arc`, a compare-and-swap, a guard.
+#[derive(Clone)]
+pub(crate) struct Sketch {
+    pub(crate) inner: Bare<2>,
+    pub(crate) count: Arc<Line>,
+}
+
+pub(crate) struct Guard(Arc<Line>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Release);
+    }
+}
+
+pub(crate) struct SketchAnswer {
+    inner: BareAnswer,
+    guard: Option<Guard>,
+}
+
+#[expect(dead_code, reason = "held, not read")]
+pub(crate) struct SketchBody {
+    body: Body,
+    guard: Option<Guard>,
+}
+
+impl Service<Request<Body>> for Sketch {
+    type Response = Response<SketchBody>;
+    type Error = Infallible;
+    type Future = SketchAnswer;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Service::<Request<Body>>::poll_ready(&mut self.inner, cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> SketchAnswer {
+        let mut seen = self.count.load(Ordering::Relaxed);
+        while let Err(now) =
+            self.count
+                .compare_exchange_weak(seen, seen + 1, Ordering::Acquire, Ordering::Relaxed)
+        {
+            assert!(now < 170, "the benchmark never fills it");
+            seen = now;
+        }
+        let guard = Some(Guard(Arc::clone(&self.count)));
+        SketchAnswer {
+            inner: self.inner.call(request),
+            guard,
+        }
+    }
+}
+
+impl Future for SketchAnswer {
+    type Output = Result<Response<SketchBody>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Poll::Ready(Ok(response)) = Pin::new(&mut self.inner).poll(cx) else {
+            return Poll::Pending;
+        };
+        let guard = self.guard.take();
+        Poll::Ready(Ok(response.map(|body| SketchBody {
+            guard: guard.filter(|_| !http_body::Body::is_end_stream(&body)),
+            body,
+        })))
+    }
+}
+
+/// The least that a refusal can cost, with and without headers.
+#[derive(Clone)]
+pub(crate) struct Always429 {
+    pub(crate) retry_after: bool,
+}
+
+impl Service<Request<Body>> for Always429 {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let mut response = Response::new(Body::new());
+        *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+        if self.retry_after {
+            let seconds = HeaderValue::from(black_box(7_u64));
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
+        drop(black_box(request));
+        ready(Ok(response))
+    }
+}
+
+/// What the answer itself costs, decided by nobody: the headers, the body and the extension of a refusal, in as many
+/// allocations.
+#[derive(Clone)]
+pub(crate) struct Loaded429;
+
+impl Service<Request<Body>> for Loaded429 {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = LoadedAnswer;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let problem = Bytes::from_static(br#"{"title":"The server is busy. Retry later."}"#);
+        let mut response = Response::new(Full::new(problem));
+        *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+        *response.headers_mut() = HeaderMap::with_capacity(3);
+        let headers = response.headers_mut();
+        headers.insert(
+            header::RETRY_AFTER,
+            HeaderValue::from_bytes(black_box(b"7")).unwrap(),
+        );
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let json = HeaderValue::from_static("application/problem+json");
+        headers.insert(header::CONTENT_TYPE, json);
+        response.extensions_mut().insert(black_box([0_u64; 3]));
+        drop(black_box(request));
+        LoadedAnswer(Some(Box::new(response)))
+    }
+}
+
+pub(crate) struct LoadedAnswer(Option<Box<Response<Full<Bytes>>>>);
+
+impl Future for LoadedAnswer {
+    type Output = Result<Response<Full<Bytes>>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(Ok(*self.0.take().expect("polled once")))
+    }
+}
+
+/// A counter on a line of its own.
+#[derive(Default)]
+#[repr(align(128))]
+pub(crate) struct Line(pub(crate) AtomicUsize);
+
+impl std::ops::Deref for Line {
+    type Target = AtomicUsize;
+
+    fn deref(&self) -> &AtomicUsize {
+        &self.0
+    }
+}

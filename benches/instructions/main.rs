@@ -1,0 +1,90 @@
+//! How many instructions one request takes, which no noise changes: `benches/instructions/run`, which installs valgrind,
+//! or `cargo bench --bench instructions` where it is. It fails if a figure is more than 5 % above the one in
+//! `baseline.tsv` beside it. `-- --update` writes that file anew: commit it with the change that explains it.
+//!
+//! What is counted is a loop of 1,000 requests after 100 others, by callgrind, on one thread whose clock stands still.
+//! So a reading of the clock is that of a clock which can be paused, and there is no control law's work in it.
+
+#[path = "../support/every.rs"]
+mod every;
+#[path = "../support/report.rs"]
+mod report;
+#[path = "../support/request.rs"]
+mod request;
+
+mod callgrind;
+mod subjects;
+
+use std::{collections::BTreeMap, env, error::Error, fs, process::ExitCode};
+
+use self::report::{Options, Report};
+
+const BASELINE: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/benches/instructions/baseline.tsv"
+);
+
+/// A figure may be this much above its baseline.
+const SLACK: f64 = 1.05;
+
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    let mut args: Vec<_> = env::args().skip(1).collect();
+    if let [flag, name] = &args[..]
+        && flag == callgrind::COUNT
+    {
+        return subjects::run(name);
+    }
+    let update = args.iter().position(|arg| arg == "--update");
+    if let Some(at) = update {
+        args.remove(at);
+    }
+    let options = Options::new(args)?;
+
+    let names = subjects::names();
+    let counts = names.iter().map(|name| callgrind::count(name));
+    let counts: Vec<_> = counts.collect::<Result<_, _>>()?;
+    if update.is_some() {
+        let line = |(name, count)| format!("{name}\t{count}\n");
+        let lines: String = names.iter().zip(&counts).map(line).collect();
+        fs::write(BASELINE, lines)?;
+    }
+    let baseline = baseline()?;
+
+    let mut report = Report::new("instructions", &options)?;
+    report.paragraph("Instructions a request.");
+    let mut above = Vec::new();
+    let mut rows = Vec::new();
+    let mut csv = "row,instructions,baseline\n".to_owned();
+    for (name, &count) in names.iter().zip(&counts) {
+        let before = *baseline
+            .get(*name)
+            .ok_or_else(|| format!("baseline.tsv has no {name}: see --update"))?;
+        csv.push_str(&format!("\"{name}\",{count},{before}\n"));
+        rows.push(vec![
+            name.to_string(),
+            format!("{count:.0}"),
+            format!("{:+.0}", count - counts[0]),
+        ]);
+        if count > before * SLACK {
+            above.push(format!("{name}: {count:.0}, baseline {before:.0}"));
+        } else if count * SLACK < before {
+            eprintln!("{name}: {count:.0}, baseline {before:.0}: --update keeps what was won");
+        }
+    }
+    report.table(&["", "instructions", "over bare"], &rows);
+    let written = report.close(&csv)?;
+    if above.is_empty() {
+        return Ok(written);
+    }
+    eprintln!("More than 5 % above the baseline:\n{}", above.join("\n"));
+    eprintln!("If it has to be (a newer compiler, a feature): benches/instructions/run --update");
+    Ok(ExitCode::FAILURE)
+}
+
+fn baseline() -> Result<BTreeMap<String, f64>, Box<dyn Error>> {
+    let line = |line: &str| {
+        let (name, count) = line.split_once('\t').ok_or("no tab")?;
+        Ok((name.to_owned(), count.parse()?))
+    };
+    fs::read_to_string(BASELINE)?.lines().map(line).collect()
+}

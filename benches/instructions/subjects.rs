@@ -1,0 +1,95 @@
+//! What is counted. A line for each, with a number of its own for `Bare`.
+
+use std::{error::Error, process::ExitCode};
+
+use http::Request;
+use loadshed::{Budget, Criticality, LoadShed, RetryAfter, Threshold};
+use tokio::runtime::Builder;
+use tower::{Layer, Service, limit::ConcurrencyLimit, load_shed::LoadShed as TowerLoadShed};
+
+use crate::{
+    callgrind::counted,
+    every::Every,
+    request::{Answer, Bare, Body, serve},
+};
+
+type Subject = (&'static str, fn());
+
+const SUBJECTS: &[Subject] = &[
+    ("bare service", || run_all(true, Bare::<0>)),
+    ("admit, fixed", || run_all(true, fixed().layer(Bare::<1>))),
+    ("admit, fixed, cloned", || {
+        run_cloned(fixed().layer(Bare::<2>));
+    }),
+    ("admit, learned, each one measured", || {
+        let budget = Budget::new(Every(200));
+        run_all(true, LoadShed::ratio(0.85).budget(budget).layer(Bare::<3>));
+    }),
+    ("admit, two layers of one budget", || {
+        let pool = Budget::fixed(200);
+        let inner = LoadShed::ratio(0.85).budget(&pool).layer(Bare::<4>);
+        run_all(true, LoadShed::observe().budget(&pool).layer(inner));
+    }),
+    ("admit, none of 100 routes", || {
+        let route = |nth| format!("/v1/orders/table-{nth}/{{*rest}}");
+        let table = fixed().only((0..100).map(route));
+        run_all(true, table.layer(Bare::<5>));
+    }),
+    ("admit, classify", || {
+        let classify = fixed().classify(|_| Criticality::Critical);
+        run_all(true, classify.layer(Bare::<6>));
+    }),
+    ("refuse", || {
+        let budget = Budget::fixed(1);
+        let _held = budget.try_acquire(Threshold::NEVER).unwrap();
+        let shed = LoadShed::ratio(0.85).budget(&budget);
+        let hint = RetryAfter::adaptive().seed(1);
+        run_all(false, shed.retry_after(hint).layer(Bare::<7>));
+    }),
+    ("tower `ConcurrencyLimit` + `LoadShed`", || {
+        let limit = ConcurrencyLimit::new(Bare::<8>, 200);
+        run_all(true, TowerLoadShed::new(limit));
+    }),
+];
+
+pub(crate) fn names() -> Vec<&'static str> {
+    SUBJECTS.iter().map(|(name, _)| *name).collect()
+}
+
+/// # Errors
+///
+/// If there is none of this name.
+pub(crate) fn run(name: &str) -> Result<ExitCode, Box<dyn Error>> {
+    let subject = SUBJECTS.iter().find(|subject| subject.0 == name);
+    let (_, run) = subject.ok_or("no such row")?;
+    // A clock that stands still takes as many instructions to read each time.
+    let runtime = Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()?;
+    let _clock = runtime.enter();
+    run();
+    Ok(ExitCode::SUCCESS)
+}
+
+fn fixed() -> LoadShed {
+    LoadShed::ratio(0.85).budget(Budget::fixed(200))
+}
+
+fn run_all<S>(served: bool, mut service: S)
+where
+    S: Service<Request<Body>, Response: Answer>,
+{
+    let mut request = || assert_eq!(serve(&mut service), served);
+    (0..100).for_each(|_| request());
+    counted(&mut request);
+}
+
+fn run_cloned<S>(service: S)
+where
+    S: Service<Request<Body>, Response: Answer> + Clone,
+{
+    let mut request = || assert!(serve(&mut service.clone()));
+    (0..100).for_each(|_| request());
+    counted(&mut request);
+}

@@ -1,0 +1,99 @@
+//! What a request costs as there is more of all else: `cargo bench --bench scale`, with `-- --quick` a smoke run, with
+//! `-- --write` into `BENCHMARKS.md`. Words after `--` choose the sections with those words in their names.
+//!
+//! Within a section all is measured in interleaved rounds, and each figure is the median of the rounds.
+
+#[path = "../support/chart.rs"]
+mod chart;
+#[path = "../support/every.rs"]
+mod every;
+#[path = "../support/report.rs"]
+mod report;
+#[path = "../support/request.rs"]
+mod request;
+#[path = "../support/threads.rs"]
+mod threads;
+
+mod in_flight;
+mod memory;
+mod sections;
+mod series;
+
+use std::{error::Error, process::ExitCode};
+
+use self::{
+    chart::{Chart, Line},
+    report::{Options, Report},
+    series::{Plan, Section},
+};
+
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    let options = Options::new(std::env::args().skip(1))?;
+    let plan = if options.quick {
+        Plan::QUICK
+    } else {
+        Plan::FULL
+    };
+    let mut report = Report::new("scale", &options)?;
+    report.paragraph(format_args!(
+        "Nanoseconds a request, medians of {} interleaved rounds of {} requests.",
+        plan.rounds, plan.requests
+    ));
+    let mut csv = "section,row,size,figure\n".to_owned();
+    let wanted = |name: &str| {
+        let words = &options.words;
+        words.is_empty() || words.iter().any(|word| name.contains(word))
+    };
+    for section in sections::all(&plan) {
+        if wanted(section.name) {
+            one(section, &plan, &mut report, &mut csv)?;
+        }
+    }
+    if wanted("memory") {
+        memory::report(&plan, &mut report, &mut csv);
+    }
+    report.close(&csv)
+}
+
+fn one(
+    section: Section,
+    plan: &Plan,
+    report: &mut Report,
+    csv: &mut String,
+) -> Result<(), Box<dyn Error>> {
+    let medians = plan.measure(&section);
+    let sizes: Vec<_> = section.sizes.iter().map(usize::to_string).collect();
+    let mut head = vec![section.title];
+    head.extend(sizes.iter().map(String::as_str));
+    head.push("last ÷ first");
+    let mut rows = Vec::new();
+    let mut lines = Vec::new();
+    for (series, medians) in section.series.iter().zip(&medians) {
+        let mut row = vec![series.name.to_owned()];
+        row.extend(medians.iter().map(|median| format!("{median:.0}")));
+        row.push(format!("{:.1}", medians[medians.len() - 1] / medians[0]));
+        rows.push(row);
+        let points = section.sizes.iter().zip(medians);
+        for (size, median) in points.clone() {
+            csv.push_str(&format!(
+                "{},\"{}\",{size},{median:.2}\n",
+                section.name, series.name
+            ));
+        }
+        lines.push(Line {
+            name: series.name.to_owned(),
+            points: points
+                .map(|(&size, &median)| (size as f64, median))
+                .collect(),
+        });
+    }
+    report.table(&head, &rows);
+    let chart = Chart {
+        title: section.title,
+        x: section.title,
+        y: "ns a request",
+        logarithmic: true,
+        lines,
+    };
+    chart.draw(&report.path(&format!("-{}.svg", section.name)))
+}

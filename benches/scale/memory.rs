@@ -1,0 +1,140 @@
+//! What a request in flight keeps in memory, and what a budget does.
+
+use std::{sync::Arc, time::Duration};
+
+use http::Request;
+use little_loadshedder::LoadShed as Little;
+use loadshed::{Budget, Measure};
+use tower::{Layer, Service, limit::ConcurrencyLimit, load_shed::LoadShed as TowerLoadShed};
+use tower_acc as acc;
+use tower_resilience_adaptive::{self as resilience, AdaptiveService};
+
+use crate::{
+    in_flight::{Later, Line},
+    report::Report,
+    request::Body,
+    sections::{LIMIT, fixed, learned},
+    series::Plan,
+};
+
+pub(crate) fn report(plan: &Plan, report: &mut Report, csv: &mut String) {
+    let most = plan.most.min(100_000);
+    let bare = Kept::of("bare service", Later::<40>);
+    let law = acc::Vegas::default();
+    let resilient = Arc::new(resilience::Aimd::builder().build().expect("valid"));
+    let rows = [
+        Kept::of("loadshed, fixed", fixed().layer(Later::<41>)),
+        Kept::of("loadshed, learned, measured", learned().layer(Later::<42>)),
+        Kept::of(
+            "loadshed, learned, measured to the end of the body",
+            learned().measure(Measure::Body).layer(Later::<43>),
+        ),
+        Kept::of(
+            "tower `ConcurrencyLimit` + `LoadShed`",
+            TowerLoadShed::new(ConcurrencyLimit::new(Later::<44>, LIMIT)),
+        ),
+        Kept::of(
+            "tower-acc Vegas",
+            TowerLoadShed::new(acc::ConcurrencyLimit::new(Later::<45>, law)),
+        ),
+        Kept::of(
+            "tower-resilience AIMD",
+            TowerLoadShed::new(AdaptiveService::new(Later::<46>, resilient)),
+        ),
+        Kept::of(
+            "little-loadshedder",
+            Little::new(Later::<47>, 0.25, Duration::from_millis(50)),
+        ),
+    ];
+    report.paragraph(
+        "Bytes. *Kept in flight*: the future in a box, and what else is allocated for the request until it is answered.",
+    );
+    let mut table = vec![bare.row(&bare)];
+    table.extend(rows.iter().map(|row| row.row(&bare)));
+    report.table(&["bytes", "future", "kept in flight", "over bare"], &table);
+
+    let lines = [
+        ("bare service", of_line(Later::<50>, most)),
+        ("loadshed, fixed", of_line(fixed().layer(Later::<51>), most)),
+        (
+            "loadshed, learned, measured",
+            of_line(learned().layer(Later::<52>), most),
+        ),
+    ];
+    let mib = |bytes: u64| format!("{:.1}", bytes as f64 / f64::from(1 << 20));
+    let row = |(name, bytes): &(&str, u64)| vec![(*name).to_owned(), mib(*bytes)];
+    let head = format!("MiB with {most} in flight");
+    report.table(&["", &head], &lines.each_ref().map(row));
+
+    let budgets = [
+        ("fixed", of_budget(|| Budget::fixed(200))),
+        ("adaptive", of_budget(Budget::adaptive)),
+    ];
+    let row = |(name, bytes): &(&str, u64)| vec![(*name).to_owned(), bytes.to_string()];
+    report.table(&["bytes of a budget", ""], &budgets.each_ref().map(row));
+
+    // What a layer adds to the body, whatever is inside.
+    let body = size_of::<loadshed::ResponseBody<Body>>() - size_of::<Body>();
+    report.paragraph(format_args!(
+        "A response body is {body} bytes larger than the inner one's."
+    ));
+
+    let mut line = |row: &str, size: usize, bytes: u64| {
+        csv.push_str(&format!("memory,\"{row}\",{size},{bytes}\n"));
+    };
+    for kept in rows.iter().chain([&bare]) {
+        line(kept.name, 1, kept.bytes);
+    }
+    lines
+        .iter()
+        .for_each(|(name, bytes)| line(name, most, *bytes));
+    budgets
+        .iter()
+        .for_each(|(name, bytes)| line(name, 0, *bytes));
+}
+
+struct Kept {
+    name: &'static str,
+    future: usize,
+    bytes: u64,
+}
+
+impl Kept {
+    fn of<S: Service<Request<Body>>>(name: &'static str, service: S) -> Self {
+        let mut line = Line::new(service, 0);
+        // The first request may leave something for those to come.
+        line.next();
+        Self {
+            name,
+            future: size_of::<S::Future>(),
+            bytes: kept(|| line.push()),
+        }
+    }
+
+    fn row(&self, bare: &Self) -> Vec<String> {
+        vec![
+            self.name.to_owned(),
+            self.future.to_string(),
+            self.bytes.to_string(),
+            format!("{:+}", self.bytes as i64 - bare.bytes as i64),
+        ]
+    }
+}
+
+fn of_line<S: Service<Request<Body>>>(service: S, length: usize) -> u64 {
+    let mut line = None;
+    kept(|| line = Some(Line::new(service, length)))
+}
+
+fn of_budget(budget: fn() -> Budget) -> u64 {
+    // The first one may leave something for those to come.
+    drop(budget());
+    let mut kept_one = None;
+    kept(|| kept_one = Some(budget()))
+}
+
+/// Bytes that are allocated and not given back.
+fn kept(work: impl FnOnce()) -> u64 {
+    let bytes = allocation_counter::measure(work).bytes_current;
+    bytes.try_into().expect("it gives nothing back")
+}

@@ -1,0 +1,151 @@
+//! What a bench leaves behind: its tables in Markdown, and the raw figures as CSV, in `target/benches/`; with `--write`,
+//! the tables in `BENCHMARKS.md` as well.
+
+use std::{
+    env,
+    error::Error,
+    fmt::Display,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
+
+/// What stands behind `--` on the command line.
+#[derive(Debug, Default)]
+pub(crate) struct Options {
+    /// A smoke run: it shows that all works, and its figures mean little.
+    pub(crate) quick: bool,
+    write: bool,
+    pub(crate) words: Vec<String>,
+}
+
+impl Options {
+    /// # Errors
+    ///
+    /// If there is a flag that no bench has.
+    pub(crate) fn new(words: impl IntoIterator<Item = String>) -> Result<Self, Box<dyn Error>> {
+        let mut options = Self::default();
+        for word in words {
+            match word.as_str() {
+                // From cargo.
+                "--bench" => {}
+                "--quick" => options.quick = true,
+                "--write" => options.write = true,
+                flag if flag.starts_with("--") => {
+                    return Err(format!("{flag} is neither --quick nor --write").into());
+                }
+                _ => options.words.push(word),
+            }
+        }
+        if options.write && (options.quick || !options.words.is_empty()) {
+            return Err("--write is for the whole of it: no --quick, no words".into());
+        }
+        Ok(options)
+    }
+}
+
+/// The report of the bench with this name.
+#[derive(Debug)]
+pub(crate) struct Report {
+    name: &'static str,
+    folder: PathBuf,
+    markdown: String,
+    write: bool,
+}
+
+impl Report {
+    /// Where it was run stands at its head.
+    ///
+    /// # Errors
+    ///
+    /// If the target directory cannot be written.
+    pub(crate) fn new(name: &'static str, options: &Options) -> Result<Self, Box<dyn Error>> {
+        // Beside `tmp` in the target directory, wherever that is.
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("benches");
+        fs::create_dir_all(&folder)?;
+        let mut report = Self {
+            name,
+            folder,
+            markdown: String::new(),
+            write: options.write,
+        };
+        report.paragraph(machine());
+        Ok(report)
+    }
+
+    /// Of a file of this report, such as `scale-routes.svg`.
+    pub(crate) fn path(&self, rest: &str) -> PathBuf {
+        self.folder.join(format!("{}{rest}", self.name))
+    }
+
+    pub(crate) fn paragraph(&mut self, text: impl Display) {
+        println!("{text}\n");
+        self.markdown.push_str(&format!("{text}\n\n"));
+    }
+
+    /// The first column is text, the others are figures.
+    pub(crate) fn table(&mut self, head: &[&str], rows: &[Vec<String>]) {
+        let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+        let head: Vec<_> = head.iter().map(|&cell| cell.to_owned()).collect();
+        let mut table = line(&head);
+        table.push_str(&format!("|---|{}\n", "---:|".repeat(head.len() - 1)));
+        table.extend(rows.iter().map(|row| line(row)));
+        self.paragraph(table.trim_end());
+    }
+
+    /// # Errors
+    ///
+    /// If a file cannot be written, or `BENCHMARKS.md` has no place for it.
+    pub(crate) fn close(self, csv: &str) -> Result<ExitCode, Box<dyn Error>> {
+        fs::write(self.path(".csv"), csv)?;
+        fs::write(self.path(".md"), &self.markdown)?;
+        if self.write {
+            let file = Path::new(REPOSITORY).join("BENCHMARKS.md");
+            let text = fs::read_to_string(&file)?;
+            fs::write(&file, self.placed(&text)?)?;
+        }
+        eprintln!("{} and .csv have it.", self.path(".md").display());
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// The tables in the place of those that are between the markers.
+    fn placed(&self, text: &str) -> Result<String, String> {
+        let (from, to) = (
+            format!("<!-- {} -->\n", self.name),
+            format!("<!-- /{} -->", self.name),
+        );
+        let missing = || format!("BENCHMARKS.md has no {from}… {to}");
+        let (before, rest) = text.split_once(&from).ok_or_else(missing)?;
+        let (_, after) = rest.split_once(&to).ok_or_else(missing)?;
+        Ok(format!("{before}{from}\n{}{to}{after}", self.markdown))
+    }
+}
+
+/// On what, with what and when.
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cpu = cpus.lines().find(|line| line.starts_with("model name"));
+    let cpu = cpu.and_then(|line| line.split(": ").nth(1));
+    let rustc = said("rustc", &["--version"]);
+    // `rustc 1.95.0 (0123abcd 2026-01-01)`
+    let rustc: Vec<_> = rustc.split(' ').take(2).collect();
+    format!(
+        "{cores} × {}, {} {}, {}, {}, commit {}.",
+        cpu.unwrap_or(env::consts::ARCH),
+        said("uname", &["-s"]),
+        said("uname", &["-r"]),
+        rustc.join(" "),
+        said("date", &["-u", "+%F"]),
+        said("git", &["describe", "--always", "--dirty"]),
+    )
+}
+
+fn said(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().ok();
+    let output = output.filter(|output| output.status.success());
+    let words = output.and_then(|output| String::from_utf8(output.stdout).ok());
+    words.map_or_else(|| "?".into(), |words| words.trim().to_owned())
+}
