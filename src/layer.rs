@@ -1,4 +1,5 @@
 use std::{
+    cell::Cell,
     fmt,
     sync::{
         Arc,
@@ -17,6 +18,7 @@ use crate::{
     handle::Handle,
     invalid::{InvalidSetting, expect_valid},
     measure::Measure,
+    observe::{Decision, Decisions},
     outcome::{self, Classify},
     refuse::{Answers, Drain},
     retry_after::RetryAfter,
@@ -60,6 +62,7 @@ pub(crate) struct Settings {
     drain: Drain,
     measure: Measure,
     classify: Option<Classify>,
+    decisions: Decisions,
 }
 
 impl LoadShed {
@@ -100,6 +103,7 @@ impl LoadShed {
                 drain: Drain::default(),
                 measure: Measure::default(),
                 classify: None,
+                decisions: Decisions::default(),
             }),
         }
     }
@@ -244,7 +248,7 @@ impl LoadShed {
 
     /// Settings are shared once the layer is in use or was cloned: from then on a change makes new ones.
     pub(crate) fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
-        change(Arc::make_mut(&mut self.settings));
+        change(self.settings_mut());
         self
     }
 
@@ -252,7 +256,14 @@ impl LoadShed {
         mut self,
         change: impl FnOnce(&mut Settings) -> Result<(), InvalidSetting>,
     ) -> Result<Self, InvalidSetting> {
-        change(Arc::make_mut(&mut self.settings)).map(|()| self)
+        change(self.settings_mut()).map(|()| self)
+    }
+
+    fn settings_mut(&mut self) -> &mut Settings {
+        let settings = Arc::make_mut(&mut self.settings);
+        // Its routes, or its budget, may be about to change.
+        settings.decisions = Decisions::default();
+        settings
     }
 }
 
@@ -260,6 +271,7 @@ impl<S> Layer<S> for LoadShed {
     type Service = LoadShedService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        self.settings.begin();
         LoadShedService::new(inner, Arc::clone(&self.settings))
     }
 }
@@ -290,14 +302,40 @@ impl Settings {
         Threshold::from_bits(self.threshold.load(Ordering::Relaxed))
     }
 
+    /// From now on requests are decided upon.
+    fn begin(&self) {
+        if let Some(decide) = &self.decide {
+            self.decisions.begin(&self.budget, decide.labels());
+        }
+    }
+
     #[inline]
-    pub(crate) fn admit(&self, threshold: Threshold) -> Result<Place, Refused> {
-        let mode = if self.dry_run() {
-            Mode::DryRun
-        } else {
-            Mode::Enforce
+    pub(crate) fn admit(&self, decided: Decided) -> Result<Place, Refused> {
+        if self.dry_run() {
+            return self.try_out(decided);
+        }
+        let admitted = self.budget.admit(decided.threshold, Mode::Enforce);
+        let decision = match admitted {
+            Ok(_) if decided.threshold.is_exempt() => Decision::Exempt,
+            Ok(_) => Decision::Admitted,
+            Err(Refused) => Decision::Refused,
         };
-        self.budget.admit(threshold, mode)
+        self.decisions.add(decided, decision);
+        admitted
+    }
+
+    #[cold]
+    fn try_out(&self, decided: Decided) -> Result<Place, Refused> {
+        let passed = match decided.threshold.is_exempt() {
+            true => Decision::Exempt,
+            false => Decision::Admitted,
+        };
+        let told = Cell::new(Some(passed));
+        let admitted = self.budget.admit(decided.threshold, Mode::DryRun(&told));
+        if let Some(decision) = told.get() {
+            self.decisions.add(decided, decision);
+        }
+        admitted
     }
 
     /// The answer to a refused request. It may take of the head what it needs.
@@ -379,6 +417,8 @@ impl Clone for Settings {
             drain: self.drain,
             measure: self.measure,
             classify: self.classify.clone(),
+            // Its own.
+            decisions: Decisions::default(),
         }
     }
 }

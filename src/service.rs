@@ -58,12 +58,11 @@ where
         let Some(decided) = self.settings.decided().or_else(|| self.decided.take()) else {
             return self.decide_and_call(request);
         };
-        let Decided { threshold, class } = decided;
-        let mut place = match self.settings.admit(threshold) {
+        let mut place = match self.settings.admit(decided) {
             Ok(place) => place,
-            Err(Refused) => return self.refuse(request, class),
+            Err(Refused) => return self.refuse(request, decided.class),
         };
-        let mut measurement = Measurement::begin(&self.settings, &place, threshold);
+        let mut measurement = Measurement::begin(&self.settings, &place, decided.threshold);
         let scope = measurement.enter(&mut place);
         // Nobody is woken by this: if the inner service is not ready, the future asks again with the task's own waker.
         match self

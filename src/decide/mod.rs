@@ -8,8 +8,11 @@ use http::Request;
 
 use crate::{
     head::lend,
-    threshold::{Criticality, Ladder, Routes, Threshold},
+    threshold::{Criticality, Found, Ladder, Routes, Threshold},
 };
+
+/// The label of what is of no route, in a layer without a name.
+const UNNAMED: &str = "other";
 
 /// How it is found: the routes first, then the closure for thresholds, then the class on its ladder.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +22,7 @@ pub(crate) struct Decide {
     pub(crate) classify: Option<ByHead<Criticality>>,
     pub(crate) ladder: Ladder,
     pub(crate) expose_class: bool,
+    pub(crate) name: Option<Box<str>>,
 }
 
 /// A closure that is shown the head of a request.
@@ -38,6 +42,12 @@ impl<T> ByHead<T> {
 pub(crate) struct Decided {
     pub(crate) threshold: Threshold,
     pub(crate) class: Criticality,
+    /// Which of the labels of [`Decide`] it goes by. `None` where the layer tells no request from another.
+    #[cfg_attr(
+        not(feature = "metrics"),
+        allow(dead_code, reason = "then nobody looks")
+    )]
+    pub(crate) route: Option<u16>,
 }
 
 impl From<Threshold> for Decided {
@@ -46,6 +56,7 @@ impl From<Threshold> for Decided {
         Self {
             threshold,
             class: Criticality::default(),
+            route: None,
         }
     }
 }
@@ -53,15 +64,26 @@ impl From<Threshold> for Decided {
 impl Decide {
     /// `base` is what applies to the lowest class, where nothing else does.
     pub(crate) fn decide<B>(&self, request: &mut Request<B>, base: Threshold) -> Decided {
-        let routed = self.routes.as_ref().and_then(|routes| {
+        let found = self.routes.as_ref().map(|routes| {
             // As the router does: by the path as it was sent, not decoded.
             routes.find(request.method().as_str(), request.uri().path())
         });
-        let decided = self.ask(request, routed, base);
+        let Found { threshold, nth } = found.unwrap_or_default();
+        let decided = Decided {
+            route: Some(nth),
+            ..self.ask(request, threshold, base)
+        };
         if self.expose_class && !decided.threshold.is_exempt() {
             request.extensions_mut().insert(decided.class);
         }
         decided
+    }
+
+    /// By what the requests are told apart, for people: of those of no route first, then the routes' own.
+    pub(crate) fn labels(&self) -> impl Iterator<Item = &str> {
+        let unrouted = self.name.as_deref().unwrap_or(UNNAMED);
+        let routes = self.routes.iter().flat_map(Routes::labels);
+        std::iter::once(unrouted).chain(routes)
     }
 
     fn ask<B>(
@@ -85,6 +107,7 @@ impl Decide {
             Decided {
                 threshold: threshold.unwrap_or_else(|| self.ladder.of(base, class)),
                 class,
+                route: None,
             }
         });
         // A bug in a closure is no reason to refuse.

@@ -2,6 +2,8 @@
 //!
 //! Whoever publishes takes the latencies of all budgets, and uploads are counted for the process: one test at a time.
 
+mod routes;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::{
