@@ -449,6 +449,10 @@ fn variants() -> Vec<Variant> {
         exported,
         #[cfg(feature = "tracing")]
         shedding,
+        reused(
+            "admit, fixed, with a name",
+            fixed.clone().named("fixed").layer(Bare::<20>),
+        ),
         cloned("admit, fixed, cloned", fixed.layer(Bare::<5>)),
         reused("admit, adaptive", adaptive.layer(Bare::<6>)),
         cloned("admit, adaptive, cloned", adaptive.layer(Bare::<7>)),

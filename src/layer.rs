@@ -1,6 +1,6 @@
 use std::{
     cell::Cell,
-    fmt,
+    fmt, iter,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -24,7 +24,7 @@ use crate::{
     retry_after::RetryAfter,
     service::LoadShedService,
     shed::Shed,
-    threshold::{Criticality, Threshold},
+    threshold::{Criticality, Routes, Threshold},
 };
 
 /// A [`Layer`] that counts the requests in flight against a [`Budget`], and refuses those for which there is no room.
@@ -62,8 +62,12 @@ pub(crate) struct Settings {
     drain: Drain,
     measure: Measure,
     classify: Option<Classify>,
+    name: Option<Box<str>>,
     decisions: Decisions,
 }
+
+/// The label of what is of no route, in a layer without a name.
+const UNNAMED: &str = "other";
 
 impl LoadShed {
     /// Refuses once more than `ratio` of the budget would be in flight. Without [`budget`](Self::budget) the budget is
@@ -103,6 +107,7 @@ impl LoadShed {
                 drain: Drain::default(),
                 measure: Measure::default(),
                 classify: None,
+                name: None,
                 decisions: Decisions::default(),
             }),
         }
@@ -237,6 +242,21 @@ impl LoadShed {
         self.with(|settings| settings.classify = Some(Classify::new(classify)))
     }
 
+    /// Names the layer, for people: with the feature `metrics` it is what the figures by route call a request that is none
+    /// of the layer's own patterns. So a layer at one route has the route's own name, and one around the app tells by it
+    /// what is left.
+    ///
+    /// ```
+    /// use loadshed::{Budget, LoadShed};
+    ///
+    /// let pool = Budget::fixed(200).named("mail");
+    /// let receive = LoadShed::ratio(0.85).budget(&pool).named("/mail/receive");
+    /// let send = LoadShed::ratio(0.7).budget(&pool).named("/mail/send");
+    /// ```
+    pub fn named(self, name: impl Into<String>) -> Self {
+        self.with(|settings| settings.name = Some(name.into().into()))
+    }
+
     /// What can be changed while running.
     ///
     /// It belongs to this value as it is now, and to all layers and services that come of it. A setting made after
@@ -280,7 +300,10 @@ impl Settings {
     /// What applies to each request; `None` if that depends on the request.
     #[inline]
     pub(crate) fn decided(&self) -> Option<Decided> {
-        self.decide.is_none().then(|| self.threshold().into())
+        self.decide.is_none().then(|| Decided {
+            route: self.name.as_ref().map(|_| 0),
+            ..self.threshold().into()
+        })
     }
 
     /// What applies to one request.
@@ -304,9 +327,14 @@ impl Settings {
 
     /// From now on requests are decided upon.
     fn begin(&self) {
-        if let Some(decide) = &self.decide {
-            self.decisions.begin(&self.budget, decide.labels());
+        if self.decide.is_none() && self.name.is_none() {
+            return;
         }
+        let tables = self.decide.iter().filter_map(|it| it.routes.as_ref());
+        let routes = tables.flat_map(Routes::labels);
+        let own = self.name.as_deref().unwrap_or(UNNAMED);
+        self.decisions
+            .begin(&self.budget, iter::once(own).chain(routes));
     }
 
     #[inline]
@@ -417,6 +445,7 @@ impl Clone for Settings {
             drain: self.drain,
             measure: self.measure,
             classify: self.classify.clone(),
+            name: self.name.clone(),
             // Its own.
             decisions: Decisions::default(),
         }
@@ -426,6 +455,7 @@ impl Clone for Settings {
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
+            .field("name", &self.name)
             .field("budget", &self.budget)
             .field("threshold", &self.threshold())
             .field("decide", &self.decide)

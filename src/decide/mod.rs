@@ -11,9 +11,6 @@ use crate::{
     threshold::{Criticality, Found, Ladder, Routes, Threshold},
 };
 
-/// The label of what is of no route, in a layer without a name.
-const UNNAMED: &str = "other";
-
 /// How it is found: the routes first, then the closure for thresholds, then the class on its ladder.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Decide {
@@ -22,7 +19,6 @@ pub(crate) struct Decide {
     pub(crate) classify: Option<ByHead<Criticality>>,
     pub(crate) ladder: Ladder,
     pub(crate) expose_class: bool,
-    pub(crate) name: Option<Box<str>>,
 }
 
 /// A closure that is shown the head of a request.
@@ -42,7 +38,7 @@ impl<T> ByHead<T> {
 pub(crate) struct Decided {
     pub(crate) threshold: Threshold,
     pub(crate) class: Criticality,
-    /// Which of the labels of [`Decide`] it goes by. `None` where the layer tells no request from another.
+    /// Which of the layer's labels it goes by: 0 is its own, then come its routes'. `None` where it has none.
     #[cfg_attr(
         not(feature = "metrics"),
         allow(dead_code, reason = "then nobody looks")
@@ -77,13 +73,6 @@ impl Decide {
             request.extensions_mut().insert(decided.class);
         }
         decided
-    }
-
-    /// By what the requests are told apart, for people: of those of no route first, then the routes' own.
-    pub(crate) fn labels(&self) -> impl Iterator<Item = &str> {
-        let unrouted = self.name.as_deref().unwrap_or(UNNAMED);
-        let routes = self.routes.iter().flat_map(Routes::labels);
-        std::iter::once(unrouted).chain(routes)
     }
 
     fn ask<B>(

@@ -263,21 +263,6 @@ impl LoadShed {
         self.with(|settings| settings.decide_mut().expose_class = expose_class)
     }
 
-    /// Names the layer, for people: with the feature `metrics` it is what the figures by route call a request that is none
-    /// of the layer's own patterns. So a layer at one route has the route's own name, and one around the app tells by it
-    /// what is left.
-    ///
-    /// ```
-    /// use loadshed::{Budget, LoadShed};
-    ///
-    /// let pool = Budget::fixed(200).named("mail");
-    /// let receive = LoadShed::ratio(0.85).budget(&pool).named("/mail/receive");
-    /// let send = LoadShed::ratio(0.7).budget(&pool).named("/mail/send");
-    /// ```
-    pub fn named(self, name: impl Into<String>) -> Self {
-        self.with(|settings| settings.decide_mut().name = Some(name.into().into()))
-    }
-
     fn try_routes(
         self,
         meaning: Meaning,
