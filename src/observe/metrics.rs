@@ -326,7 +326,6 @@ fn reason(reason: Reason) -> &'static str {
 fn describe() {
     use metrics::{describe_counter, describe_gauge, describe_histogram};
 
-    let count = Unit::Count;
     for (name, text) in [
         (
             "loadshed_limit",
@@ -341,13 +340,14 @@ fn describe() {
             "loadshed_drains",
             "How many refused uploads are being read, in the whole process.",
         ),
+        (
+            "loadshed_utilization_ratio",
+            "Requests in flight, of the limit.",
+        ),
     ] {
-        describe_gauge!(name, count, text);
+        // Without a unit: a count is 1 to OpenTelemetry, and Prometheus makes of a gauge's 1 a name that ends in _ratio.
+        describe_gauge!(name, text);
     }
-    describe_gauge!(
-        "loadshed_utilization_ratio",
-        "Requests in flight, of the limit."
-    );
     for (name, text) in [
         ("loadshed_admitted_total", "Requests admitted."),
         ("loadshed_refused_total", "Requests refused."),
@@ -377,7 +377,7 @@ fn describe() {
             "Requests neither counted nor shed, by route.",
         ),
     ] {
-        describe_counter!(name, count, text);
+        describe_counter!(name, Unit::Count, text);
     }
     describe_counter!(
         "loadshed_hint_seconds_total",
