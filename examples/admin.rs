@@ -1,7 +1,9 @@
 //! What whoever is on call needs: figures to look at, and settings to change without a restart.
 //!
-//! A mail service with a pool of 200 and lists of which nobody knows how many it carries; a page of its own for whoever runs
-//! it (which belongs on an address of its own, behind a lock), and a file of settings that may be edited while it runs.
+//! A mail service with a pool of 200, of which exports may take a half and mail that somebody waits for (`x-person`) nearly
+//! all, and lists of which nobody knows how many it carries; a page of its own for whoever runs it (which belongs on an
+//! address of its own, behind a lock), and a file of settings that may be edited while it runs.
+//! `tests/prometheus/run` has Prometheus look at it.
 //!
 //! ```text
 //! cargo run --release --features metrics,serde,tracing --example admin -- target/mail.toml
@@ -42,7 +44,8 @@ use axum::{
     routing::get,
 };
 use loadshed::{
-    Budget, Handle, InvalidSetting, LimitChange, LoadShed, Snapshot, Threshold, observe,
+    Budget, Criticality, Handle, InvalidSetting, LimitChange, LoadShed, Snapshot, Threshold,
+    observe,
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde::{Deserialize, Serialize};
@@ -93,14 +96,27 @@ pub(crate) async fn serve(
     prometheus: PrometheusHandle,
     settings: Option<SettingsFile>,
 ) -> io::Result<()> {
-    let shed = LoadShed::ratio(0.85).budget(&pool);
+    let shed = LoadShed::ratio(0.85)
+        .budget(&pool)
+        .only(["/mail"])
+        .at("/export/{year}", 0.5)
+        .exempt(["/healthz"])
+        // Somebody waits for it. What a caller says of itself belongs checked: see `classify_by_header`.
+        .classify(|head| match head.headers().contains_key("x-person") {
+            true => Criticality::Critical,
+            false => Criticality::Sheddable,
+        });
     let admin = Admin(shed.handle());
     if let Some(file) = settings {
         tokio::spawn(file.watch(admin.clone()));
     }
-    let lists = LoadShed::ratio(0.85).budget(Budget::adaptive().named("lists"));
+    let lists = LoadShed::ratio(0.85)
+        .budget(Budget::adaptive().named("lists"))
+        .named("/lists");
     let app = Router::new()
         .route("/mail", get(mail))
+        .route("/export/{year}", get(mail))
+        .route("/healthz", get(async || "fine\n"))
         .layer(shed)
         .route("/lists", get(list).layer(lists))
         // Outside of the layer: who looks and who helps must get through when nobody else does.

@@ -1,5 +1,6 @@
 use std::{
-    fmt,
+    cell::Cell,
+    fmt, iter,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -11,18 +12,19 @@ use http::{Request, Response, StatusCode};
 use tower_layer::Layer;
 
 use crate::{
-    budget::{AsBudget, Budget, Claim, Mode, Place, Refused},
+    budget::{AsBudget, Budget, Mode, Place, Refused},
     control::Outcome,
     decide::{Decide, Decided},
     handle::Handle,
     invalid::{InvalidSetting, expect_valid},
     measure::Measure,
+    observe::{Decision, Decisions},
     outcome::{self, AskOutcome},
     refuse::{Answers, Drain},
     retry_after::RetryAfter,
     service::LoadShedService,
     shed::Shed,
-    threshold::{Criticality, Threshold},
+    threshold::{Criticality, Routes, Threshold},
 };
 
 /// A [`Layer`] that counts the requests in flight against a [`Budget`], and refuses those for which there is no room.
@@ -60,7 +62,12 @@ pub(crate) struct Settings {
     drain: Drain,
     measure: Measure,
     outcome: Option<AskOutcome>,
+    name: Option<Box<str>>,
+    decisions: Decisions,
 }
+
+/// The label of what is of no route, in a layer without a name.
+const UNNAMED: &str = "other";
 
 impl LoadShed {
     /// Refuses once more than `ratio` of the budget would be in flight. Without [`budget`](Self::budget) the budget is
@@ -100,6 +107,8 @@ impl LoadShed {
                 drain: Drain::default(),
                 measure: Measure::default(),
                 outcome: None,
+                name: None,
+                decisions: Decisions::default(),
             }),
         }
     }
@@ -233,6 +242,21 @@ impl LoadShed {
         self.with(|settings| settings.outcome = Some(AskOutcome::new(outcome)))
     }
 
+    /// Names the layer, for people: with the feature `metrics` it is what the figures by route call a request that is none
+    /// of the layer's own patterns. So a layer at one route has the route's own name, and one around the app tells by it
+    /// what is left.
+    ///
+    /// ```
+    /// use loadshed::{Budget, LoadShed};
+    ///
+    /// let pool = Budget::fixed(200).named("mail");
+    /// let receive = LoadShed::ratio(0.85).budget(&pool).named("/mail/receive");
+    /// let send = LoadShed::ratio(0.7).budget(&pool).named("/mail/send");
+    /// ```
+    pub fn named(self, name: impl Into<String>) -> Self {
+        self.with(|settings| settings.name = Some(name.into().into()))
+    }
+
     /// What can be changed while running.
     ///
     /// It belongs to this value as it is now, and to all layers and services that come of it. A setting made after
@@ -244,7 +268,7 @@ impl LoadShed {
 
     /// Settings are shared once the layer is in use or was cloned: from then on a change makes new ones.
     pub(crate) fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
-        change(Arc::make_mut(&mut self.settings));
+        change(self.settings_mut());
         self
     }
 
@@ -252,7 +276,14 @@ impl LoadShed {
         mut self,
         change: impl FnOnce(&mut Settings) -> Result<(), InvalidSetting>,
     ) -> Result<Self, InvalidSetting> {
-        change(Arc::make_mut(&mut self.settings)).map(|()| self)
+        change(self.settings_mut()).map(|()| self)
+    }
+
+    fn settings_mut(&mut self) -> &mut Settings {
+        let settings = Arc::make_mut(&mut self.settings);
+        // Its routes, or its budget, may be about to change.
+        settings.decisions = Decisions::default();
+        settings
     }
 }
 
@@ -260,6 +291,7 @@ impl<S> Layer<S> for LoadShed {
     type Service = LoadShedService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        self.settings.begin();
         LoadShedService::new(inner, Arc::clone(&self.settings))
     }
 }
@@ -268,7 +300,10 @@ impl Settings {
     /// What applies to each request; `None` if that depends on the request.
     #[inline]
     pub(crate) fn decided(&self) -> Option<Decided> {
-        self.decide.is_none().then(|| self.threshold().into())
+        self.decide.is_none().then(|| Decided {
+            route: self.name.as_ref().map(|_| 0),
+            ..self.threshold().into()
+        })
     }
 
     /// What applies to one request.
@@ -290,21 +325,52 @@ impl Settings {
         Threshold::from_bits(self.threshold.load(Ordering::Relaxed))
     }
 
+    /// From now on requests are decided upon.
+    fn begin(&self) {
+        if self.decide.is_none() && self.name.is_none() {
+            return;
+        }
+        let tables = self.decide.iter().filter_map(|it| it.routes.as_ref());
+        let routes = tables.flat_map(Routes::labels);
+        let own = self.name.as_deref().unwrap_or(UNNAMED);
+        self.decisions
+            .begin(&self.budget, iter::once(own).chain(routes));
+    }
+
     #[inline]
-    pub(crate) fn admit(&self, claim: Claim) -> Result<Place, Refused> {
-        let mode = if self.dry_run() {
-            Mode::DryRun
-        } else {
-            Mode::Enforce
+    pub(crate) fn admit(&self, decided: Decided) -> Result<Place, Refused> {
+        if self.dry_run() {
+            return self.try_out(decided);
+        }
+        let admitted = self.budget.admit(decided.claim, Mode::Enforce);
+        let decision = match admitted {
+            Ok(_) if decided.claim.threshold.is_exempt() => Decision::Exempt,
+            Ok(_) => Decision::Admitted,
+            Err(Refused) => Decision::Refused,
         };
-        self.budget.admit(claim, mode)
+        self.decisions.add(decided, decision);
+        admitted
+    }
+
+    #[cold]
+    fn try_out(&self, decided: Decided) -> Result<Place, Refused> {
+        let passed = match decided.claim.threshold.is_exempt() {
+            true => Decision::Exempt,
+            false => Decision::Admitted,
+        };
+        let told = Cell::new(Some(passed));
+        let admitted = self.budget.admit(decided.claim, Mode::DryRun(&told));
+        if let Some(decision) = told.get() {
+            self.decisions.add(decided, decision);
+        }
+        admitted
     }
 
     /// The answer to a refused request. It may take of the head what it needs.
     pub(crate) fn refuse<B>(
         &self,
         request: &mut Request<B>,
-        Decided { claim, class }: Decided,
+        Decided { claim, class, .. }: Decided,
     ) -> Response<Bytes> {
         let shed = |unit| self.budget.shed(self.retry_after, unit, class, claim.units);
         self.answers.answer(request, shed)
@@ -379,6 +445,9 @@ impl Clone for Settings {
             drain: self.drain,
             measure: self.measure,
             outcome: self.outcome.clone(),
+            name: self.name.clone(),
+            // Its own.
+            decisions: Decisions::default(),
         }
     }
 }
@@ -386,6 +455,7 @@ impl Clone for Settings {
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
+            .field("name", &self.name)
             .field("budget", &self.budget)
             .field("threshold", &self.threshold())
             .field("decide", &self.decide)

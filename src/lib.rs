@@ -179,6 +179,11 @@ pub use self::{
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+/// The code of docs/opentelemetry.md, compiled and run.
+#[cfg(all(doctest, feature = "metrics"))]
+#[doc = include_str!("../docs/opentelemetry.md")]
+struct OpenTelemetry;
+
 /// What must not compile, each beside its twin that does.
 ///
 /// A permit is one place, so it cannot be cloned:

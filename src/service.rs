@@ -58,12 +58,11 @@ where
         let Some(decided) = self.settings.decided().or_else(|| self.decided.take()) else {
             return self.decide_and_call(request);
         };
-        let Decided { claim, .. } = decided;
-        let mut place = match self.settings.admit(claim) {
+        let mut place = match self.settings.admit(decided) {
             Ok(place) => place,
             Err(Refused) => return self.refuse(request, decided),
         };
-        let mut measurement = Measurement::begin(&self.settings, &place, claim.threshold);
+        let mut measurement = Measurement::begin(&self.settings, &place, decided.claim.threshold);
         let scope = measurement.enter(&mut place);
         // Nobody is woken by this: if the inner service is not ready, the future asks again with the task's own waker.
         match self

@@ -34,6 +34,8 @@ pub struct LimitChange {
     pub elapsed: Duration,
     /// How many were in flight at the end of that window.
     pub in_flight: usize,
+    /// How many of those had been answered and kept their place: a body that is being sent, a permit held.
+    pub answered: usize,
     /// How many finished in it.
     pub completed: usize,
     /// How many were refused in it, or would have been in a dry run.
@@ -74,6 +76,7 @@ impl LimitChange {
             reason,
             elapsed: window.elapsed,
             in_flight: window.in_flight,
+            answered: window.answered,
             completed: window.completed,
             refused: window.refused,
             successes: count,
@@ -116,7 +119,7 @@ mod tests {
         tokio::time::advance(Duration::from_millis(1_500)).await;
         let expected = serde_json::json!({
             "seconds_ago": 1.5, "from": 8, "to": 4, "reason": "set", "elapsed_seconds": 0.0, "in_flight": 0,
-            "completed": 0, "refused": 0, "successes": 0, "latency_seconds": 0.0,
+            "answered": 0, "completed": 0, "refused": 0, "successes": 0, "latency_seconds": 0.0,
         });
         assert_eq!(serde_json::to_value(change).unwrap(), expected);
     }

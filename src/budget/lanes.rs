@@ -13,7 +13,7 @@ use std::{
 
 /// A value for each of as many threads as the machine runs at once and one more, and a last one that any others share.
 #[derive(Debug)]
-pub(super) struct Lanes<T>(Box<[Lane<T>]>);
+pub(crate) struct Lanes<T>(Box<[Lane<T>]>);
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -21,13 +21,30 @@ struct Lane<T>(T);
 
 /// Who else writes to a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Writers {
+pub(crate) enum Writers {
     ThisThread,
     Many,
 }
 
+impl Writers {
+    /// Adds to a counter of the lane.
+    #[inline]
+    pub(crate) fn add(self, counter: &AtomicUsize, delta: usize) {
+        match self {
+            // A load and a store: nobody else writes here, and an atomic addition costs as much as the admission.
+            Self::ThisThread => {
+                let before = counter.load(Ordering::Relaxed);
+                counter.store(before.wrapping_add(delta), Ordering::Relaxed);
+            }
+            Self::Many => {
+                counter.fetch_add(delta, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
 impl<T: Default> Lanes<T> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static LANES: OnceLock<usize> = OnceLock::new();
         let lanes =
             *LANES.get_or_init(|| 2 + thread::available_parallelism().map_or(1, usize::from));
@@ -38,7 +55,7 @@ impl<T: Default> Lanes<T> {
 impl<T> Lanes<T> {
     /// This thread's lane.
     #[inline]
-    pub(super) fn own(&self) -> (&T, Writers) {
+    pub(crate) fn own(&self) -> (&T, Writers) {
         let last = self.0.len() - 1;
         let thread = thread_number();
         if thread < last {
@@ -48,7 +65,7 @@ impl<T> Lanes<T> {
         }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.0.iter().map(|lane| &lane.0)
     }
 }
@@ -132,16 +149,8 @@ impl LaneCounter {
 
     #[inline]
     pub(super) fn add(&self, delta: usize) {
-        match self.0.own() {
-            // A load and a store: nobody else writes here, and an atomic addition costs as much as the admission.
-            (counter, Writers::ThisThread) => {
-                let before = counter.load(Ordering::Relaxed);
-                counter.store(before.wrapping_add(delta), Ordering::Relaxed);
-            }
-            (counter, Writers::Many) => {
-                counter.fetch_add(delta, Ordering::Relaxed);
-            }
-        }
+        let (counter, writers) = self.0.own();
+        writers.add(counter, delta);
     }
 
     /// How many this thread's lane has counted.

@@ -10,12 +10,15 @@ mod snapshot;
 mod tally;
 
 use std::{
+    cell::Cell,
     fmt,
     sync::{Arc, OnceLock, Weak},
 };
 
 use tokio::time::Instant;
 
+#[cfg(feature = "metrics")]
+pub(crate) use self::lanes::Lanes;
 pub use self::{change::LimitChange, permit::Permit, snapshot::Snapshot};
 use self::{
     count::{Count, Level},
@@ -30,7 +33,7 @@ pub(crate) use self::{
 use crate::{
     control::{Adaptive, Controller, MAX_LIMIT},
     invalid::{InvalidSetting, expect_valid},
-    observe::Observed,
+    observe::{Decision, Observed},
     retry_after::{Counts, Line, Refusal, RetryAfter, Unit},
     shed::{Reason, Shed},
     threshold::{Criticality, Threshold},
@@ -102,10 +105,11 @@ impl From<Threshold> for Claim {
 }
 
 /// Whether a refusal is one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Mode<'a> {
     Enforce,
-    DryRun,
+    /// It is not, and what has become of the request is told here. `None`: it would never have come.
+    DryRun(&'a Cell<Option<Decision>>),
 }
 
 /// There was no room.
@@ -347,7 +351,7 @@ impl Budget {
 
     /// Decides upon one request that passes a layer.
     #[inline]
-    pub(crate) fn admit(&self, claim: Claim, mode: Mode) -> Result<Place, Refused> {
+    pub(crate) fn admit(&self, claim: Claim, mode: Mode<'_>) -> Result<Place, Refused> {
         if claim.threshold.is_exempt() {
             self.pass(claim, mode);
             return Ok(Place::default());
@@ -362,13 +366,14 @@ impl Budget {
     }
 
     /// Counts one that is exempt; but not in a dry run that has refused it further out, and would not have seen it here.
-    fn pass(&self, claim: Claim, mode: Mode) {
+    fn pass(&self, claim: Claim, mode: Mode<'_>) {
         let is_ghost = |shown: &Shown| {
             let held = shown.place.get()?;
             held.is_of(self.inner.ghosts).then_some(())
         };
-        if mode == Mode::Enforce || held::find(is_ghost).is_none() {
-            self.inner.tally.exempt.add(claim.units);
+        match mode {
+            Mode::DryRun(told) if held::find(is_ghost).is_some() => told.set(None),
+            _ => self.inner.tally.exempt.add(claim.units),
         }
     }
 
@@ -387,12 +392,16 @@ impl Budget {
         &self,
         shown: &Shown,
         Claim { threshold, units }: Claim,
-        mode: Mode,
+        mode: Mode<'_>,
     ) -> Option<Result<(), Refused>> {
         let held = shown.place.get()?;
         if held.is_of(self.inner.ghosts) {
             // In the real run it would never have come here. A layer that enforces protects all the same.
-            return (mode == Mode::DryRun).then_some(Ok(()));
+            let Mode::DryRun(told) = mode else {
+                return None;
+            };
+            told.set(None);
+            return Some(Ok(()));
         }
         held.is_of(self.count).then(|| {
             // Of what the layers say that it costs, the most.
@@ -435,14 +444,15 @@ impl Budget {
 
     /// Counts a refusal. That of a dry run is a place among the ghosts.
     #[cold]
-    fn refuse(&self, claim: Claim, mode: Mode) -> Result<Option<Taken>, Refused> {
+    fn refuse(&self, claim: Claim, mode: Mode<'_>) -> Result<Option<Taken>, Refused> {
         match mode {
             Mode::Enforce => {
                 self.inner.tally.refused.add(claim.units);
                 self.tell_refused();
                 Err(Refused)
             }
-            Mode::DryRun => {
+            Mode::DryRun(told) => {
+                told.set(Some(Decision::WouldRefuse));
                 self.inner.tally.would_refuse.add(claim.units);
                 self.tell_refused();
                 let (count, units) = (self.inner.ghosts, 1);

@@ -9,7 +9,7 @@ use http::Request;
 use crate::{
     budget::Claim,
     head::lend,
-    threshold::{Criticality, Ladder, Routes, Threshold},
+    threshold::{Criticality, Found, Ladder, Routes, Threshold},
 };
 
 /// How it is found: the routes first, then the closure for thresholds, then the class on its ladder.
@@ -40,6 +40,12 @@ impl<T> ByHead<T> {
 pub(crate) struct Decided {
     pub(crate) claim: Claim,
     pub(crate) class: Criticality,
+    /// Which of the layer's labels it goes by: 0 is its own, then come its routes'. `None` where it has none.
+    #[cfg_attr(
+        not(feature = "metrics"),
+        allow(dead_code, reason = "then nobody looks")
+    )]
+    pub(crate) route: Option<u16>,
 }
 
 impl From<Threshold> for Decided {
@@ -48,6 +54,7 @@ impl From<Threshold> for Decided {
         Self {
             claim: threshold.into(),
             class: Criticality::default(),
+            route: None,
         }
     }
 }
@@ -55,11 +62,15 @@ impl From<Threshold> for Decided {
 impl Decide {
     /// `base` is what applies to the lowest class, where nothing else does.
     pub(crate) fn decide<B>(&self, request: &mut Request<B>, base: Threshold) -> Decided {
-        let routed = self.routes.as_ref().and_then(|routes| {
+        let found = self.routes.as_ref().map(|routes| {
             // As the router does: by the path as it was sent, not decoded.
             routes.find(request.method().as_str(), request.uri().path())
         });
-        let decided = self.ask(request, routed, base);
+        let Found { threshold, nth } = found.unwrap_or_default();
+        let decided = Decided {
+            route: Some(nth),
+            ..self.ask(request, threshold, base)
+        };
         if self.expose_class && !decided.claim.threshold.is_exempt() {
             request.extensions_mut().insert(decided.class);
         }
@@ -90,6 +101,7 @@ impl Decide {
             Decided {
                 claim: Claim::of(threshold, units),
                 class,
+                route: None,
             }
         });
         // A bug in a closure is no reason to refuse.

@@ -197,6 +197,7 @@ pub(super) fn changed(budget: &Budget, change: &LimitChange) {
             reason = change.reason,
             elapsed_seconds = change.elapsed.as_secs_f64(),
             in_flight = change.in_flight,
+            answered = change.answered,
             completed = change.completed,
             refused = change.refused,
             successes = change.successes,

@@ -12,7 +12,11 @@ use std::{
 
 use metrics::{Label, SharedString, Unit, counter, gauge, histogram};
 
-use super::{Budget, Sample, Snapshot, histogram::Latencies};
+use super::{
+    Budget, OTHER, Sample, Snapshot, Text,
+    histogram::Latencies,
+    routes::{self, Counts, Routes},
+};
 use crate::{refuse::drains, shed::Reason};
 
 /// What a budget counts for its figures alone. All else is in its tally anyway.
@@ -20,6 +24,7 @@ use crate::{refuse::drains, shed::Reason};
 pub(super) struct Figures {
     hints: Hints,
     changes: Mutex<Changes>,
+    pub(super) routes: Routes,
     /// Under which it was first published. A name that it is given later comes too late.
     label: OnceLock<Shown>,
     /// Made with the first sample: one allocation in a budget's life.
@@ -34,8 +39,6 @@ struct Hints(AtomicU64);
 /// How often the limit was changed, by reason.
 type Changes = BTreeMap<&'static str, u64>;
 
-type Text = Arc<str>;
-
 #[derive(Debug)]
 struct Shown {
     label: Text,
@@ -48,8 +51,6 @@ const MOST_REASONS: usize = 32;
 
 /// A budget for each tenant is a series for each tenant; a recorder keeps them all for good.
 const MOST_LABELS: usize = 1_000;
-
-const OTHER: &str = "other";
 
 impl Figures {
     pub(super) fn hinted(&self, hint: Duration) {
@@ -108,6 +109,7 @@ struct Totals {
     exempt: u64,
     hints: u64,
     changes: Changes,
+    routes: Counts,
 }
 
 /// What is written of one label.
@@ -129,6 +131,7 @@ impl Totals {
             exempt: snapshot.exempt as u64,
             hints: figures.hints.0.load(Ordering::Relaxed),
             changes: figures.changes().clone(),
+            routes: figures.routes.counts(),
         }
     }
 
@@ -141,6 +144,7 @@ impl Totals {
         for (reason, count) in &more.changes {
             add(&mut self.changes, reason, *count);
         }
+        routes::add(&mut self.routes, &more.routes);
     }
 
     /// An inner layer that refuses takes back what an outer one has counted; and a budget that is about to be dropped is
@@ -155,6 +159,7 @@ impl Totals {
             let shown = self.changes.entry(reason).or_default();
             *shown = count.max(*shown);
         }
+        routes::rise_to(&mut self.routes, now.routes);
     }
 }
 
@@ -280,17 +285,20 @@ impl Line {
             exempt,
             hints,
             changes,
+            routes,
         } = totals;
         counter!("loadshed_admitted_total", labels()).absolute(admitted);
         counter!("loadshed_exempt_total", labels()).absolute(exempt);
         counter!("loadshed_hint_seconds_total", labels()).absolute(hints / 1_000);
         // The one reason that there is.
-        let why = || with("reason", reason(Reason::Utilization));
+        let reason = reason(Reason::Utilization);
+        let why = || with("reason", reason);
         counter!("loadshed_refused_total", why()).absolute(refused);
         counter!("loadshed_would_refuse_total", why()).absolute(would_refuse);
         for (reason, count) in changes {
             counter!("loadshed_limit_changes_total", with("reason", reason)).absolute(count);
         }
+        routes::write(&budget, &routes, reason);
     }
 }
 
@@ -318,7 +326,6 @@ fn reason(reason: Reason) -> &'static str {
 fn describe() {
     use metrics::{describe_counter, describe_gauge, describe_histogram};
 
-    let count = Unit::Count;
     for (name, text) in [
         (
             "loadshed_limit",
@@ -333,13 +340,14 @@ fn describe() {
             "loadshed_drains",
             "How many refused uploads are being read, in the whole process.",
         ),
+        (
+            "loadshed_utilization_ratio",
+            "Requests in flight, of the limit.",
+        ),
     ] {
-        describe_gauge!(name, count, text);
+        // Without a unit: a count is 1 to OpenTelemetry, and Prometheus makes of a gauge's 1 a name that ends in _ratio.
+        describe_gauge!(name, text);
     }
-    describe_gauge!(
-        "loadshed_utilization_ratio",
-        "Requests in flight, of the limit."
-    );
     for (name, text) in [
         ("loadshed_admitted_total", "Requests admitted."),
         ("loadshed_refused_total", "Requests refused."),
@@ -352,8 +360,24 @@ fn describe() {
             "Requests neither counted nor shed.",
         ),
         ("loadshed_limit_changes_total", "Changes of the limit."),
+        (
+            "loadshed_route_admitted_total",
+            "Requests that a layer has admitted, by route and class.",
+        ),
+        (
+            "loadshed_route_refused_total",
+            "Requests that a layer has refused, by route and class.",
+        ),
+        (
+            "loadshed_route_would_refuse_total",
+            "Requests that a dry run would have refused, by route and class.",
+        ),
+        (
+            "loadshed_route_exempt_total",
+            "Requests neither counted nor shed, by route.",
+        ),
     ] {
-        describe_counter!(name, count, text);
+        describe_counter!(name, Unit::Count, text);
     }
     describe_counter!(
         "loadshed_hint_seconds_total",

@@ -36,12 +36,25 @@
 //! | `loadshed_hint_seconds_total` | counter | `budget` | sum of the hints given |
 //! | `loadshed_limit_changes_total` | counter | `budget`, `reason` | changes of the limit |
 //! | `loadshed_latency_seconds` | histogram | `budget`, `outcome` | latency of measured requests |
+//! | `loadshed_route_admitted_total` | counter | `budget`, `route`, `class` | requests that a layer has admitted |
+//! | `loadshed_route_refused_total` | counter | `budget`, `route`, `class`, `reason` | those that it has refused |
+//! | `loadshed_route_would_refuse_total` | counter | `budget`, `route`, `class`, `reason` | those that a dry run would have |
+//! | `loadshed_route_exempt_total` | counter | `budget`, `route` | those neither counted nor shed |
 //! | `loadshed_drains` | gauge | | refused uploads that are being read, in the whole process |
 //!
 //! - **Budgets** go by their name; those of one name are summed. One without a name is `budget-1`, or the next
 //!   number that no other living budget has, from its first publication after its first request
 //!   on. What a budget counted stays in its series
 //!   when it is dropped. Past 1,000 names, the others are summed under `other`; past 32 reasons for changes, likewise.
+//! - **Routes** are the patterns of a layer's own table, as it has them (`POST /mail/receive`, `/export/{*path}`), and
+//!   never a path that somebody has asked for. What none of them fits goes by the [name](crate::LoadShed::named) of the
+//!   layer, or as `other`. A layer without routes, classes or a name tells no request from another: it has the budget's
+//!   figures alone, and pays nothing for these; the others pay some nanoseconds a request. axum's own route
+//!   (`MatchedPath`) cannot be read without axum: name the layer at a route as the route, or have a table in the one
+//!   around all. Past 200 routes a budget, the others are summed as `other`.
+//! - **Each layer for itself**: `route` figures are what a layer has decided. A request that passes two layers with
+//!   routes or names is in the figures of both, and one that the inner one refuses was admitted by the outer one. In
+//!   the budget's figures it is one request.
 //! - **Counters never go down**, while [`Snapshot::admitted`](crate::Snapshot::admitted) does by one where an inner layer
 //!   refuses what an outer one has counted: the counter then waits for the next admission.
 //! - **The hint** is a sum, so that any two readers may ask for the mean over any time:
@@ -75,13 +88,26 @@ mod histogram;
 mod metrics;
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 mod registry;
+#[cfg(feature = "metrics")]
+mod routes;
 
+#[cfg(feature = "metrics")]
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::{
     budget::{Budget, LimitChange, Snapshot, WeakBudget},
     control::Sample,
+    decide::Decided,
 };
+
+/// A label's text.
+#[cfg(feature = "metrics")]
+type Text = Arc<str>;
+
+/// The label of what there are too many labels for.
+#[cfg(feature = "metrics")]
+const OTHER: &str = "other";
 
 /// Hands the figures of all budgets over to the recorder of the `metrics` facade, and notes where shedding has stopped.
 ///
@@ -184,5 +210,61 @@ impl Observed {
     pub(crate) fn measured(&self, samples: &[Sample]) {
         #[cfg(feature = "metrics")]
         self.figures.measured(samples);
+    }
+}
+
+/// What a layer decides upon a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    Admitted,
+    Refused,
+    WouldRefuse,
+    Exempt,
+}
+
+#[cfg(feature = "metrics")]
+impl Decision {
+    const ALL: [Self; 4] = [
+        Self::Admitted,
+        Self::Refused,
+        Self::WouldRefuse,
+        Self::Exempt,
+    ];
+}
+
+/// What a layer keeps to be seen by: its routes, in the order of its table. Empty without the feature `metrics`.
+#[derive(Debug, Default)]
+pub(crate) struct Decisions {
+    #[cfg(feature = "metrics")]
+    routes: OnceLock<Box<[Arc<routes::Route>]>>,
+}
+
+#[cfg_attr(
+    not(feature = "metrics"),
+    allow(unused_variables, clippy::unused_self, reason = "then nobody looks")
+)]
+impl Decisions {
+    /// The layer is about to be used.
+    pub(crate) fn begin<'a>(&self, budget: &Budget, labels: impl Iterator<Item = &'a str>) {
+        #[cfg(feature = "metrics")]
+        self.routes.get_or_init(|| {
+            let routes = &budget.observed().figures.routes;
+            labels.map(|label| routes.get(label)).collect()
+        });
+    }
+
+    /// One request was decided upon. A layer that tells none from another does not count them.
+    #[inline]
+    pub(crate) fn add(&self, decided: Decided, decision: Decision) {
+        #[cfg(feature = "metrics")]
+        if let Some(nth) = decided.route {
+            let route = self
+                .routes
+                .get()
+                .and_then(|routes| routes.get(nth as usize));
+            if let Some(route) = route {
+                route.add(decision, decided.class);
+            }
+        }
     }
 }

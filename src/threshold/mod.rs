@@ -11,7 +11,7 @@ pub use self::criticality::Criticality;
 use self::ratio::Ratio;
 pub(crate) use self::{
     ladder::Ladder,
-    routes::{Meaning, Routes},
+    routes::{Found, Meaning, Routes},
 };
 use crate::invalid::{InvalidSetting, expect_valid};
 

@@ -21,8 +21,19 @@ pub(crate) struct Routes {
     paths: Vec<String>,
     syntax: matchit::Router<()>,
     tree: Tree<Vec<Entry>>,
+    /// The patterns as they are told of, in the order of their numbers: the first is 1.
+    labels: Vec<String>,
     /// Whether what is not named is never shed.
     only: bool,
+}
+
+/// What the table says of a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// `None` where it leaves that to what comes after it.
+    pub(crate) threshold: Option<Threshold>,
+    /// The number of the pattern that says it. 0 is none of them.
+    pub(crate) nth: u16,
 }
 
 /// What a pattern was given to.
@@ -39,6 +50,8 @@ pub(crate) enum Meaning {
 struct Entry {
     method: Option<String>,
     meaning: Meaning,
+    /// The path's number among all.
+    nth: u16,
 }
 
 impl Routes {
@@ -60,9 +73,15 @@ impl Routes {
             same.meaning = same.meaning.and(meaning, route)?;
             return Ok(());
         }
+        self.labels.push(match method {
+            Some(method) => format!("{method} {}", pattern.path),
+            None => pattern.path.to_owned(),
+        });
         entries.push(Entry {
             method: method.map(str::to_owned),
             meaning,
+            // Nobody has more; if somebody does, they are told of as none of them.
+            nth: u16::try_from(self.labels.len()).unwrap_or_default(),
         });
         // HEAD before GET, which answers for it too, and last what names no method.
         entries.sort_by(|a, b| b.method.cmp(&a.method));
@@ -74,23 +93,31 @@ impl Routes {
         self.only = true;
     }
 
-    /// What the table says of a request; `None` where it leaves that to what comes after it.
-    pub(crate) fn find(&self, method: &str, path: &str) -> Option<Threshold> {
-        let mut found: Option<Meaning> = None;
+    pub(crate) fn labels(&self) -> impl Iterator<Item = &str> {
+        self.labels.iter().map(String::as_str)
+    }
+
+    /// What the table says of a request.
+    pub(crate) fn find(&self, method: &str, path: &str) -> Found {
+        let mut found: Option<&Entry> = None;
         // Those that fit closest come first, and stay unless the meaning of another goes before theirs.
         self.tree.visit(path.as_bytes(), &mut |entries| {
             for entry in entries.iter().filter(|entry| entry.matches(method)) {
-                if found.is_none_or(|found| entry.meaning.rank() < found.rank()) {
-                    found = Some(entry.meaning);
+                if found.is_none_or(|found| entry.meaning.rank() < found.meaning.rank()) {
+                    found = Some(entry);
                 }
             }
         });
-        match found {
+        let threshold = match found.map(|entry| entry.meaning) {
             Some(Meaning::Exempt) => Some(Threshold::EXEMPT),
             Some(Meaning::At(threshold)) => Some(threshold),
             Some(Meaning::Except) => Some(Threshold::NEVER),
             Some(Meaning::Only) => None,
             None => self.only.then_some(Threshold::NEVER),
+        };
+        Found {
+            threshold,
+            nth: found.map_or(0, |entry| entry.nth),
         }
     }
 }

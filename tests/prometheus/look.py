@@ -1,0 +1,120 @@
+"""Asks Prometheus all that the dashboard and the runbooks ask, and holds that each gets an answer:
+`look.py http://127.0.0.1:3095`. Run by `tests/prometheus/run`, from the root of the repository, while there is load: what has no answer yet is asked for again, for half a minute."""
+
+import json
+import math
+import re
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+DASHBOARD = "ops/grafana/loadshed.json"
+RUNBOOKS = "docs/runbooks.md"
+# What Grafana puts in.
+VARIABLES = {"$__rate_interval": "2m", "$job": ".*", "$budget": ".*"}
+# 0 where no upload was refused, and that is well.
+MAY_BE_ZERO = "loadshed_drains"
+PATIENCE = time.monotonic() + 30
+
+prometheus = sys.argv[1]
+wrong = []
+
+
+def get(path, **query):
+    url = f"{prometheus}/api/v1/{path}?{urllib.parse.urlencode(query)}"
+    while True:
+        try:
+            with urllib.request.urlopen(url) as answer:
+                return json.load(answer)["data"]
+        except urllib.error.HTTPError as error:
+            if error.code != 503:
+                sys.exit(f"{query}: {error.read().decode()}")
+        except urllib.error.URLError as error:
+            if time.monotonic() > PATIENCE:
+                sys.exit(f"{url}: {error}")
+        # It has only just been started.
+        time.sleep(0.5)
+
+
+def ask(where, query):
+    for variable, value in VARIABLES.items():
+        query = query.replace(variable, value)
+    if "$" in query:
+        return wrong.append(f"{where}: what is filled in for the variable? {query}")
+    values = answers(query)
+    while not says(values, query) and time.monotonic() < PATIENCE:
+        time.sleep(0.5)
+        values = answers(query)
+    if not says(values, query):
+        wrong.append(f"{where}: {values} for {query}")
+    print(f"{len(values):2} series  {where}")
+
+
+def answers(query):
+    return [float(series["value"][1]) for series in get("query", query=query)["result"]]
+
+
+def says(values, query):
+    return any(math.isfinite(value) and (value != 0 or MAY_BE_ZERO in query) for value in values)
+
+
+def panels_of(dashboard):
+    ids, places = set(), []
+    for panel in dashboard["panels"]:
+        grid = panel["gridPos"]
+        box = (grid["x"], grid["y"], grid["x"] + grid["w"], grid["y"] + grid["h"])
+        if panel["id"] in ids or box[2] > 24:
+            wrong.append(f"{panel['title']}: its id is another's, or it is too wide")
+        for other in places:
+            if box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]:
+                wrong.append(f"{panel['title']}: it lies on another panel")
+        ids.add(panel["id"])
+        places.append(box)
+        if panel["type"] != "row":
+            if not panel["description"] or panel["datasource"]["uid"] != "${datasource}":
+                wrong.append(f"{panel['title']}: without a description, or of another data source")
+            yield panel
+
+
+def look_at_dashboard():
+    with open(DASHBOARD, encoding="utf-8") as file:
+        dashboard = json.load(file)
+    known = [variable["name"] for variable in dashboard["templating"]["list"]]
+    if known != ["datasource", "job", "budget"]:
+        wrong.append(f"the variables are {known}")
+    for variable in dashboard["templating"]["list"][1:]:
+        metric = re.match(r"label_values\((.*), (\w+)\)$", variable["query"]["query"])
+        ask(f"${variable['name']}", f"count by ({metric[2]}) ({metric[1]})")
+    for panel in panels_of(dashboard):
+        for target in panel["targets"]:
+            ask(f"{panel['title']}, {target['refId']}", target["expr"])
+    for annotation in dashboard["annotations"]["list"]:
+        if "expr" in annotation:
+            ask(annotation["name"], annotation["expr"])
+
+
+def look_at_runbooks():
+    with open(RUNBOOKS, encoding="utf-8") as file:
+        text = file.read()
+    sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", text, re.M | re.S))
+    rules = [rule for group in get("rules")["groups"] for rule in group["rules"]]
+    alerts = {rule["name"]: rule for rule in rules if rule["type"] == "alerting"}
+    if sorted(sections) != sorted(alerts):
+        wrong.append(f"runbooks for {sorted(sections)}, alerts are {sorted(alerts)}")
+    for name, section in sections.items():
+        url = alerts.get(name, {}).get("annotations", {}).get("runbook_url")
+        if url != f"{RUNBOOKS}#{name.lower()}":
+            wrong.append(f"{name}: its runbook is {url}")
+        for part in ("What it means", "Is it bad?", "What to look at", "What to do now", "What to do later"):
+            if f"**{part}" not in section:
+                wrong.append(f"{name}: it does not say: {part}")
+        for nth, query in enumerate(re.findall(r"```promql\n(.*?)```", section, re.S), 1):
+            ask(f"runbook {name}, {nth}", query)
+
+
+look_at_dashboard()
+look_at_runbooks()
+print(*wrong, sep="\n")
+sys.exit(bool(wrong))
