@@ -7,7 +7,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, header::EXPECT};
+use http_body::Body;
 use tower_layer::Layer;
 
 use crate::{
@@ -23,6 +24,7 @@ use crate::{
     service::LoadShedService,
     shed::Shed,
     threshold::{Criticality, Threshold},
+    wait::Wait,
 };
 
 /// A [`Layer`] that counts the requests in flight against a [`Budget`], and refuses those for which there is no room.
@@ -60,6 +62,7 @@ pub(crate) struct Settings {
     drain: Drain,
     measure: Measure,
     outcome: Option<AskOutcome>,
+    wait: Wait,
 }
 
 impl LoadShed {
@@ -100,6 +103,7 @@ impl LoadShed {
                 drain: Drain::default(),
                 measure: Measure::default(),
                 outcome: None,
+                wait: Wait::default(),
             }),
         }
     }
@@ -300,14 +304,30 @@ impl Settings {
         self.budget.admit(claim, mode)
     }
 
-    /// The answer to a refused request. It may take of the head what it needs.
-    pub(crate) fn refuse<B>(
+    /// Counts a refusal, and answers it at once. What is left of the request is read after.
+    #[cold]
+    pub(crate) fn refuse<B: Body + Send + 'static>(
         &self,
-        request: &mut Request<B>,
+        mut request: Request<B>,
         Decided { claim, class }: Decided,
     ) -> Response<Bytes> {
+        self.budget.refused(claim);
         let shed = |unit| self.budget.shed(self.retry_after, unit, class, claim.units);
-        self.answers.answer(request, shed)
+        let response = self.answers.answer(&mut request, shed);
+        // A client that asked whether to send its body is told not to. To read it would be to ask for it.
+        if !request.headers().contains_key(EXPECT) {
+            self.drain.read(request.into_body());
+        }
+        response
+    }
+
+    /// How those that were refused may wait. In a dry run nobody is refused.
+    pub(crate) fn wait(&self) -> Option<&Wait> {
+        Some(&self.wait).filter(|_| !self.dry_run())
+    }
+
+    pub(crate) fn wait_mut(&mut self) -> &mut Wait {
+        &mut self.wait
     }
 
     /// How a measured request has ended that was answered with this head.
@@ -315,10 +335,6 @@ impl Settings {
         let asked = self.outcome.as_ref();
         let decided = asked.and_then(|ask| ask.outcome(response));
         decided.unwrap_or_else(|| outcome::of_head(response))
-    }
-
-    pub(crate) fn drain(&self) -> Drain {
-        self.drain
     }
 
     pub(crate) fn measure(&self) -> Measure {
@@ -379,6 +395,7 @@ impl Clone for Settings {
             drain: self.drain,
             measure: self.measure,
             outcome: self.outcome.clone(),
+            wait: self.wait.clone(),
         }
     }
 }
@@ -395,6 +412,7 @@ impl fmt::Debug for Settings {
             .field("drain", &self.drain)
             .field("measure", &self.measure)
             .field("outcome", &self.outcome.is_some())
+            .field("wait", &self.wait)
             .finish()
     }
 }
