@@ -60,3 +60,7 @@ impl Budget {
         .into())
     }
 }
+
+#[cfg(all(test, loadshed_loom))]
+#[path = "waiting_model.rs"]
+mod model;
