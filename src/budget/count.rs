@@ -101,6 +101,7 @@ impl Count {
         let word = u64::from(limit) << LIMIT_SHIFT;
         // Relaxed: nobody else has it, and the handle that is about to be made is published by other means.
         count.word.store(word, Ordering::Relaxed);
+        count.line.renew();
         count
     }
 

@@ -104,6 +104,11 @@ pub(crate) struct Ticket {
 }
 
 impl Line {
+    /// For another budget: what was seen under the last one is not to be remembered.
+    pub(crate) fn renew(&self) {
+        *self.lock() = Queue::default();
+    }
+
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.first.load(Ordering::Relaxed) == 0
