@@ -12,7 +12,13 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use crate::{body::ResponseBody, budget::Place, control::Outcome, measure::Measurement};
+use crate::{
+    body::ResponseBody,
+    budget::{Place, Refused},
+    control::Outcome,
+    measure::Measurement,
+    wait::Turn,
+};
 
 pin_project! {
     /// The response future of [`LoadShedService`](crate::LoadShedService). It holds the request's place in the budget
@@ -37,8 +43,7 @@ pin_project! {
         S: Service<Request<B>>,
     {
         Called { #[pin] future: S::Future },
-        // In a box, as a request is large and few services are ever found not ready: the future of each request would
-        // be larger by it.
+        // In a box, as a request is large and few ever wait: the future of each request would be larger by it.
         Waiting { waiting: Box<Waiting<S, B>> },
         Refused { response: Option<Box<Response<Bytes>>> },
         // The inner service failed before it could be called.
@@ -46,8 +51,10 @@ pin_project! {
     }
 }
 
-/// Admitted while the inner service was not ready.
+/// Not called yet: there was no room for it, or the inner service was not ready.
 struct Waiting<S, B> {
+    /// `None` once it is admitted.
+    turn: Option<Turn>,
     service: S,
     request: Option<Request<B>>,
 }
@@ -76,9 +83,25 @@ where
         place: Place,
         measurement: Measurement,
     ) -> Self {
-        let request = Some(request);
-        let waiting = Box::new(Waiting { service, request });
+        let waiting = Box::new(Waiting {
+            turn: None,
+            service,
+            request: Some(request),
+        });
         Self::new(State::Waiting { waiting }, place, measurement)
+    }
+
+    pub(crate) fn in_line(turn: Turn, service: S, request: Request<B>) -> Self {
+        let waiting = Box::new(Waiting {
+            turn: Some(turn),
+            service,
+            request: Some(request),
+        });
+        Self::new(
+            State::Waiting { waiting },
+            Place::default(),
+            Measurement::NONE,
+        )
     }
 
     pub(crate) fn failed(error: S::Error) -> Self {
@@ -99,6 +122,7 @@ where
 impl<S, B, R> Future for ResponseFuture<S, B>
 where
     S: Service<Request<B>, Response = Response<R>>,
+    B: Body + Send + 'static,
     R: Body<Data = Bytes>,
 {
     type Output = Result<Response<ResponseBody<R>>, S::Error>;
@@ -106,7 +130,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
-            let called = match this.state.as_mut().project() {
+            let next = match this.state.as_mut().project() {
                 StateProj::Called { future } => {
                     let scope = this.measurement.enter(this.place);
                     let polled = future.poll(cx);
@@ -117,6 +141,18 @@ where
                     return Poll::Ready(
                         result.map(|head| head.map(|body| ResponseBody::served(body, place, rest))),
                     );
+                }
+                StateProj::Waiting { waiting } if waiting.turn.is_some() => {
+                    match ready!(waiting.poll_turn(cx)) {
+                        Ok((place, measurement)) => {
+                            *this.place = place;
+                            *this.measurement = measurement;
+                            continue;
+                        }
+                        Err(response) => State::Refused {
+                            response: Some(Box::new(response)),
+                        },
+                    }
                 }
                 StateProj::Waiting { waiting } => {
                     let scope = this.measurement.enter(this.place);
@@ -131,7 +167,7 @@ where
                     let scope = this.measurement.enter(this.place);
                     let future = waiting.service.call(request);
                     this.measurement.leave(scope);
-                    future
+                    State::Called { future }
                 }
                 StateProj::Refused { response } => {
                     let response = response.take().expect(POLLED_AGAIN);
@@ -141,8 +177,37 @@ where
                     return Poll::Ready(Err(error.take().expect(POLLED_AGAIN)));
                 }
             };
-            this.state.set(State::Called { future: called });
+            this.state.set(next);
         }
+    }
+}
+
+impl<S, B: Body + Send + 'static> Waiting<S, B> {
+    /// Whether its turn has come, or it was refused after all.
+    #[cold]
+    fn poll_turn(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(Place, Measurement), Response<Bytes>>> {
+        let Some(turn) = &mut self.turn else {
+            return Poll::Pending;
+        };
+        let polled = ready!(turn.poll(cx));
+        let (settings, decided) = turn.of_layer();
+        let result = match polled {
+            Ok(place) => {
+                settings.has_waited(decided);
+                let threshold = decided.claim.threshold;
+                let measurement = Measurement::begin(settings, &place, threshold);
+                Ok((place, measurement))
+            }
+            Err(Refused) => {
+                let request = self.request.take().expect(POLLED_AGAIN);
+                Err(settings.refuse(request, decided))
+            }
+        };
+        self.turn = None;
+        Poll::Ready(result)
     }
 }
 
@@ -155,6 +220,7 @@ where
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
             State::Called { .. } => "called",
+            State::Waiting { waiting } if waiting.turn.is_some() => "waiting for room",
             State::Waiting { .. } => "waiting for the inner service",
             State::Refused { .. } => "refused",
             State::Failed { .. } => "failed",

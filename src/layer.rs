@@ -8,7 +8,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, header::EXPECT};
+use http_body::Body;
 use tower_layer::Layer;
 
 use crate::{
@@ -25,6 +26,7 @@ use crate::{
     service::LoadShedService,
     shed::Shed,
     threshold::{Criticality, Routes, Threshold},
+    wait::Wait,
 };
 
 /// A [`Layer`] that counts the requests in flight against a [`Budget`], and refuses those for which there is no room.
@@ -64,6 +66,7 @@ pub(crate) struct Settings {
     outcome: Option<AskOutcome>,
     name: Option<Box<str>>,
     decisions: Decisions,
+    wait: Wait,
 }
 
 /// The label of what is of no route, in a layer without a name.
@@ -109,6 +112,7 @@ impl LoadShed {
                 outcome: None,
                 name: None,
                 decisions: Decisions::default(),
+                wait: Wait::default(),
             }),
         }
     }
@@ -346,10 +350,16 @@ impl Settings {
         let decision = match admitted {
             Ok(_) if decided.claim.threshold.is_exempt() => Decision::Exempt,
             Ok(_) => Decision::Admitted,
-            Err(Refused) => Decision::Refused,
+            // It may wait: see `refuse` and `has_waited`.
+            Err(Refused) => return admitted,
         };
         self.decisions.add(decided, decision);
         admitted
+    }
+
+    /// One for which there was no room has waited for it, and is admitted.
+    pub(crate) fn has_waited(&self, decided: Decided) {
+        self.decisions.add(decided, Decision::Admitted);
     }
 
     #[cold]
@@ -366,14 +376,32 @@ impl Settings {
         admitted
     }
 
-    /// The answer to a refused request. It may take of the head what it needs.
-    pub(crate) fn refuse<B>(
+    /// Counts a refusal, and answers it at once. What is left of the request is read after.
+    #[cold]
+    pub(crate) fn refuse<B: Body + Send + 'static>(
         &self,
-        request: &mut Request<B>,
-        Decided { claim, class, .. }: Decided,
+        mut request: Request<B>,
+        decided: Decided,
     ) -> Response<Bytes> {
+        let Decided { claim, class, .. } = decided;
+        self.budget.refused(claim);
+        self.decisions.add(decided, Decision::Refused);
         let shed = |unit| self.budget.shed(self.retry_after, unit, class, claim.units);
-        self.answers.answer(request, shed)
+        let response = self.answers.answer(&mut request, shed);
+        // A client that asked whether to send its body is told not to. To read it would be to ask for it.
+        if !request.headers().contains_key(EXPECT) {
+            self.drain.read(request.into_body());
+        }
+        response
+    }
+
+    /// How those that were refused may wait. In a dry run nobody is refused.
+    pub(crate) fn wait(&self) -> Option<&Wait> {
+        Some(&self.wait).filter(|_| !self.dry_run())
+    }
+
+    pub(crate) fn wait_mut(&mut self) -> &mut Wait {
+        &mut self.wait
     }
 
     /// How a measured request has ended that was answered with this head.
@@ -381,10 +409,6 @@ impl Settings {
         let asked = self.outcome.as_ref();
         let decided = asked.and_then(|ask| ask.outcome(response));
         decided.unwrap_or_else(|| outcome::of_head(response))
-    }
-
-    pub(crate) fn drain(&self) -> Drain {
-        self.drain
     }
 
     pub(crate) fn measure(&self) -> Measure {
@@ -448,6 +472,7 @@ impl Clone for Settings {
             name: self.name.clone(),
             // Its own.
             decisions: Decisions::default(),
+            wait: self.wait.clone(),
         }
     }
 }
@@ -465,6 +490,7 @@ impl fmt::Debug for Settings {
             .field("drain", &self.drain)
             .field("measure", &self.measure)
             .field("outcome", &self.outcome.is_some())
+            .field("wait", &self.wait)
             .finish()
     }
 }

@@ -140,6 +140,7 @@ mod body;
 mod budget;
 mod decide;
 mod future;
+mod grpc_timeout;
 mod handle;
 mod head;
 mod invalid;
@@ -156,6 +157,7 @@ mod shed;
 mod spread;
 mod sync;
 mod threshold;
+mod wait;
 
 pub use self::{
     body::ResponseBody,

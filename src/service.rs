@@ -5,13 +5,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, header::EXPECT};
+use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
 use crate::{
     body::ResponseBody, budget::Refused, control::Outcome, decide::Decided, future::ResponseFuture,
-    layer::Settings, measure::Measurement,
+    layer::Settings, measure::Measurement, wait::Turn,
 };
 
 /// The service that [`LoadShed`](crate::LoadShed) makes of an inner one.
@@ -60,7 +60,7 @@ where
         };
         let mut place = match self.settings.admit(decided) {
             Ok(place) => place,
-            Err(Refused) => return self.refuse(request, decided),
+            Err(Refused) => return self.wait_or_refuse(request, decided),
         };
         let mut measurement = Measurement::begin(&self.settings, &place, decided.claim.threshold);
         let scope = measurement.enter(&mut place);
@@ -104,18 +104,20 @@ impl<S> LoadShedService<S> {
         self.call(request)
     }
 
-    /// Answers at once. What is left of the request is read after.
+    /// There is no room for it now.
     #[cold]
-    fn refuse<B>(&self, mut request: Request<B>, decided: Decided) -> ResponseFuture<S, B>
+    fn wait_or_refuse<B, R>(
+        &self,
+        mut request: Request<B>,
+        decided: Decided,
+    ) -> ResponseFuture<S, B>
     where
-        S: Service<Request<B>>,
+        S: Service<Request<B>, Response = Response<R>> + Clone,
         B: Body + Send + 'static,
     {
-        let response = self.settings.refuse(&mut request, decided);
-        // A client that asked whether to send its body is told not to. To read it would be to ask for it.
-        if !request.headers().contains_key(EXPECT) {
-            self.settings.drain().read(request.into_body());
+        match Turn::of(&self.settings, &mut request, decided) {
+            Some(turn) => ResponseFuture::in_line(turn, self.inner.clone(), request),
+            None => ResponseFuture::refused(self.settings.refuse(request, decided)),
         }
-        ResponseFuture::refused(response)
     }
 }

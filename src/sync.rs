@@ -4,11 +4,11 @@
 
 #[cfg(all(test, loadshed_loom))]
 pub(crate) use loom::sync::{
-    Mutex,
-    atomic::{AtomicU64, Ordering, fence},
+    Mutex, MutexGuard,
+    atomic::{AtomicU32, AtomicU64, Ordering, fence},
 };
 #[cfg(not(all(test, loadshed_loom)))]
 pub(crate) use std::sync::{
-    Mutex,
-    atomic::{AtomicU64, Ordering, fence},
+    Mutex, MutexGuard,
+    atomic::{AtomicU32, AtomicU64, Ordering, fence},
 };

@@ -323,7 +323,7 @@ async fn admin_shows_its_figures_and_takes_good_settings_and_no_bad_ones() {
     );
     let figures = serde_json::json!({
         "limit": 200, "in_flight": 0, "peak_in_flight": 1,
-        "admitted": 1, "refused": 0, "would_refuse": 0, "exempt": 0,
+        "admitted": 1, "refused": 0, "would_refuse": 0, "exempt": 0, "waiting": 0, "waited": 0,
     });
     assert_eq!(first["figures"], figures);
 

@@ -2,7 +2,13 @@
 
 use std::sync::PoisonError;
 
-use crate::sync::{AtomicU64, Mutex, Ordering, fence};
+use tokio::time::Instant;
+
+use super::Claim;
+use crate::{
+    sync::{AtomicU64, Mutex, Ordering, fence},
+    wait::Line,
+};
 
 /// One budget's limit and what is in flight under it, in units of cost, decided upon in one atomic step.
 ///
@@ -31,12 +37,15 @@ use crate::sync::{AtomicU64, Mutex, Ordering, fence};
 ///
 /// Like a semaphore's: a permit's return is a `Release`, admission an `Acquire`, so that what one request did to
 /// the thing that the budget protects is seen by the request that takes its place. The limit orders nothing else:
-/// it travels in the same word.
+/// it travels in the same word. Whatever makes room is an `Acquire` as well, and looks whether somebody waits for it: see
+/// [`Line`].
 #[derive(Debug)]
 // Two lines of 64 bytes: x86 fetches them in pairs, and some ARM cores have lines of 128.
 #[repr(align(128))]
 pub(crate) struct Count {
     word: AtomicU64,
+    /// Those who wait for room. Nobody does once the budget's last handle is gone, as each holds one.
+    pub(super) line: Line,
 }
 
 const LIMIT_SHIFT: u32 = 32;
@@ -86,11 +95,13 @@ impl Count {
         let count = pooled.unwrap_or_else(|| {
             Box::leak(Box::new(Self {
                 word: AtomicU64::new(0),
+                line: Line::default(),
             }))
         });
         let word = u64::from(limit) << LIMIT_SHIFT;
         // Relaxed: nobody else has it, and the handle that is about to be made is published by other means.
         count.word.store(word, Ordering::Relaxed);
+        count.line.renew();
         count
     }
 
@@ -158,7 +169,10 @@ impl Count {
                 .compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Relaxed)
             {
                 Ok(_) if has_room => return Ok(Level::from(next)),
-                Ok(_) => return Err(level),
+                Ok(_) => {
+                    self.made_room();
+                    return Err(level);
+                }
                 Err(now) => seen = now,
             }
         }
@@ -168,12 +182,36 @@ impl Count {
     #[inline]
     pub(crate) fn release(&'static self, units: u32) {
         let units = u64::from(units);
-        let before = self.word.fetch_sub(units, Ordering::Release);
+        let before = self.word.fetch_sub(units, Ordering::AcqRel);
         if before & (ABANDONED | IN_FLIGHT) == ABANDONED | units {
-            // Acquire, by a fence: only the last one pays for it.
-            fence(Ordering::Acquire);
             self.recycle();
         }
+        // It may be another budget's by now: to look once more does no harm.
+        self.made_room();
+    }
+
+    #[inline]
+    fn made_room(&self) {
+        if !self.line.is_empty() {
+            self.serve();
+        }
+    }
+
+    /// Admits those who wait, for as long as there is room for the first of them.
+    #[cold]
+    fn serve(&self) {
+        self.line
+            .serve(Instant::now(), |Claim { threshold, units }| {
+                let admitted = self.acquire(units, |limit| threshold.cap(limit));
+                admitted.ok().map(|level| level.in_flight)
+            });
+    }
+
+    /// Somebody has joined the line, or left it: there may be room for the first one.
+    pub(super) fn line_has_changed(&self) {
+        // Changes nothing, and comes before or after each release: see `Line`.
+        self.word.fetch_add(0, Ordering::AcqRel);
+        self.made_room();
     }
 
     pub(crate) fn set_limit(&self, limit: u32) -> Level {
@@ -196,9 +234,12 @@ impl Count {
             let word = seen & (ABANDONED | IN_FLIGHT) | bits;
             match self
                 .word
-                .compare_exchange_weak(seen, word, Ordering::Relaxed, Ordering::Relaxed)
+                .compare_exchange_weak(seen, word, Ordering::AcqRel, Ordering::Relaxed)
             {
-                Ok(before) => return Level::from(before),
+                Ok(before) => {
+                    self.made_room();
+                    return Level::from(before);
+                }
                 Err(now) => seen = now,
             }
         }

@@ -23,6 +23,8 @@ pub(crate) struct Place(Option<Taken>);
 pub(super) struct Taken {
     pub(super) count: &'static Count,
     pub(super) units: u32,
+    /// That of the lowest threshold under which it was decided upon.
+    pub(super) rank: u32,
 }
 
 impl Place {
@@ -58,7 +60,7 @@ impl From<Taken> for Place {
 impl Drop for Place {
     #[inline]
     fn drop(&mut self) {
-        if let Some(Taken { count, units }) = self.0 {
+        if let Some(Taken { count, units, .. }) = self.0 {
             count.release(units);
         }
     }

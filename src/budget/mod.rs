@@ -8,6 +8,7 @@ mod permit;
 mod sampler;
 mod snapshot;
 mod tally;
+mod waiting;
 
 use std::{
     cell::Cell,
@@ -332,8 +333,7 @@ impl Budget {
             return Ok(Permit::new(Place::default()));
         }
         let Ok(place) = self.acquire(claim) else {
-            self.inner.tally.refused.add(claim.units);
-            self.tell_refused();
+            self.refused(claim);
             let class = Criticality::default();
             return Err(self.shed(
                 RetryAfter::adaptive(),
@@ -349,7 +349,8 @@ impl Budget {
         Ok(Permit::measured(place, self, probe))
     }
 
-    /// Decides upon one request that passes a layer.
+    /// Decides upon one request that passes a layer. A refusal is counted once it is final: see
+    /// [`refused`](Self::refused).
     #[inline]
     pub(crate) fn admit(&self, claim: Claim, mode: Mode<'_>) -> Result<Place, Refused> {
         if claim.threshold.is_exempt() {
@@ -406,12 +407,16 @@ impl Budget {
         held.is_of(self.count).then(|| {
             // Of what the layers say that it costs, the most.
             let units = units.max(held.units);
-            let cap = |limit| threshold.cap(limit);
-            if let Ok(level) = self.count.keep(held.units, units, cap) {
-                if units > held.units {
-                    self.inner.tally.charge(units - held.units);
-                    shown.place.set(Some(Taken { units, ..held }));
-                }
+            let claim = Claim { threshold, units };
+            if let Some(level) = self.keep(held, claim) {
+                let rank = held.rank.min(threshold.rank());
+                self.inner.tally.charge(units - held.units);
+                let kept = Taken {
+                    units,
+                    rank,
+                    ..held
+                };
+                shown.place.set(Some(kept));
                 // Only a law asks for it.
                 if self.sampler().is_some() {
                     let cap = threshold.cap(level.limit);
@@ -422,19 +427,35 @@ impl Budget {
             // It has left the count: the outer layer must find nothing to give back.
             self.inner.tally.withdraw(held.units);
             shown.place.set(None);
-            self.refuse(Claim { threshold, units }, mode)
-                .map(|ghost| shown.place.set(ghost))
+            self.refuse(claim, mode).map(|ghost| shown.place.set(ghost))
         })
+    }
+
+    /// `None` if there is no room for it, or somebody waits for that: it has not stood in line for what it asks for here,
+    /// where an outer layer has let it in for the asking of more.
+    fn keep(&self, held: Taken, Claim { threshold, units }: Claim) -> Option<Level> {
+        if held.rank > threshold.rank() && self.count.line.goes_before(threshold) {
+            self.count.release(held.units);
+            return None;
+        }
+        let kept = self
+            .count
+            .keep(held.units, units, |limit| threshold.cap(limit));
+        kept.ok()
     }
 
     #[inline]
     fn acquire(&self, Claim { threshold, units }: Claim) -> Result<Place, Refused> {
         let count = self.count;
+        if count.line.goes_before(threshold) {
+            return Err(Refused);
+        }
         match count.acquire(units, |limit| threshold.cap(limit)) {
             Ok(level) => {
                 self.inner.tally.admit(level.in_flight, units);
                 self.inner.observed.admitted(self);
-                Ok(Taken { count, units }.into())
+                let rank = threshold.rank();
+                Ok(Taken { count, units, rank }.into())
             }
             // 2³² are in flight, and this one is never to be refused: it runs uncounted.
             Err(_) if threshold.is_never() => Ok(Place::default()),
@@ -442,22 +463,28 @@ impl Budget {
         }
     }
 
-    /// Counts a refusal. That of a dry run is a place among the ghosts.
+    /// Counts a refusal.
+    pub(crate) fn refused(&self, claim: Claim) {
+        self.inner.tally.refused.add(claim.units);
+        self.tell_refused();
+    }
+
+    /// That of a dry run is counted, and a place among the ghosts.
     #[cold]
     fn refuse(&self, claim: Claim, mode: Mode<'_>) -> Result<Option<Taken>, Refused> {
         match mode {
-            Mode::Enforce => {
-                self.inner.tally.refused.add(claim.units);
-                self.tell_refused();
-                Err(Refused)
-            }
+            Mode::Enforce => Err(Refused),
             Mode::DryRun(told) => {
                 told.set(Some(Decision::WouldRefuse));
                 self.inner.tally.would_refuse.add(claim.units);
                 self.tell_refused();
-                let (count, units) = (self.inner.ghosts, 1);
-                let is_counted = count.acquire(units, |_| u32::MAX).is_ok();
-                Ok(is_counted.then_some(Taken { count, units }))
+                let count = self.inner.ghosts;
+                let is_counted = count.acquire(1, |_| u32::MAX).is_ok();
+                Ok(is_counted.then_some(Taken {
+                    count,
+                    units: 1,
+                    rank: u32::MAX,
+                }))
             }
         }
     }
@@ -570,6 +597,8 @@ impl Inner {
             refused: tally.refused.get(),
             would_refuse: tally.would_refuse.get(),
             exempt: tally.exempt.get(),
+            waiting: self.count.line.waiting() as usize,
+            waited: tally.waited.get(),
         }
     }
 }

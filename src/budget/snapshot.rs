@@ -23,4 +23,8 @@ pub struct Snapshot {
     pub would_refuse: usize,
     /// How many passed a layer that did not count them.
     pub exempt: usize,
+    /// How many wait for room now. They are not in flight.
+    pub waiting: usize,
+    /// How many have waited for room since the budget was made, those included that were refused in the end.
+    pub waited: usize,
 }

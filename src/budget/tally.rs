@@ -12,6 +12,7 @@ pub(super) struct Tally {
     pub(super) refused: Counter,
     pub(super) would_refuse: Counter,
     pub(super) exempt: Counter,
+    pub(super) waited: Counter,
 }
 
 /// A number of requests, and what they cost.
@@ -55,6 +56,7 @@ impl Tally {
             refused: Counter::default(),
             would_refuse: Counter::default(),
             exempt: Counter::default(),
+            waited: Counter::default(),
         }
     }
 

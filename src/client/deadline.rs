@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
-pub(super) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+use crate::grpc_timeout;
+pub(super) use crate::grpc_timeout::GRPC_TIMEOUT;
 
 /// By when the answer is of use. Put into a request's extensions, it is passed on.
 ///
@@ -45,7 +46,7 @@ impl Deadline {
 
     /// The one in `grpc-timeout`, counted from now. Where it cannot be read, there is none.
     pub(super) fn of_grpc(headers: &HeaderMap) -> Option<Self> {
-        parse_grpc(headers.get(GRPC_TIMEOUT)?).map(Self::after)
+        grpc_timeout::of(headers).map(Self::after)
     }
 }
 
@@ -73,22 +74,6 @@ pub(super) fn to_milliseconds(left: Duration) -> HeaderValue {
 
 fn ascii(text: String) -> HeaderValue {
     HeaderValue::try_from(text).expect("digits and letters make a header")
-}
-
-fn parse_grpc(value: &HeaderValue) -> Option<Duration> {
-    let text = value.to_str().ok()?;
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let fits = (1..=8).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
-    let number: u64 = digits.parse().ok().filter(|_| fits)?;
-    Some(match unit {
-        "H" => Duration::from_secs(number * 3_600),
-        "M" => Duration::from_secs(number * 60),
-        "S" => Duration::from_secs(number),
-        "m" => Duration::from_millis(number),
-        "u" => Duration::from_micros(number),
-        "n" => Duration::from_nanos(number),
-        _ => return None,
-    })
 }
 
 #[cfg(test)]
@@ -119,38 +104,13 @@ mod tests {
         assert_eq!(to_milliseconds(Duration::from_micros(2_999)), "2");
     }
 
-    #[test]
-    fn what_is_no_grpc_timeout_is_none() {
-        for garbage in [
-            "",
-            "S",
-            "1",
-            "123456789S",
-            "1s",
-            "-1S",
-            "+1S",
-            " 1S",
-            "1.5S",
-            "1 S",
-            "1SS",
-        ] {
-            assert_eq!(
-                parse_grpc(&HeaderValue::from_static(garbage)),
-                None,
-                "{garbage}"
-            );
-        }
-        let utf8 = HeaderValue::from_bytes("1µ".as_bytes()).unwrap();
-        assert_eq!(parse_grpc(&utf8), None);
-    }
-
     proptest! {
         #[test]
         fn what_is_sent_is_read_again_and_is_never_more(nanoseconds in 1_u64..=u64::MAX) {
             let left = Duration::from_nanos(nanoseconds);
             let header = to_grpc(left);
             prop_assert!(header.len() <= 9);
-            let read = parse_grpc(&header).unwrap();
+            let read = grpc_timeout::parse(&header).unwrap();
             prop_assert!(read <= left);
             let longest = Duration::from_secs(99_999_999);
             prop_assert!(read.as_secs_f64() >= left.min(longest).as_secs_f64() * 0.99999);

@@ -107,6 +107,7 @@ struct Totals {
     refused: u64,
     would_refuse: u64,
     exempt: u64,
+    waited: u64,
     hints: u64,
     changes: Changes,
     routes: Counts,
@@ -119,6 +120,7 @@ pub(super) struct Line {
     limit: usize,
     in_flight: usize,
     peak_in_flight: usize,
+    waiting: usize,
     totals: Totals,
 }
 
@@ -129,6 +131,7 @@ impl Totals {
             refused: snapshot.refused as u64,
             would_refuse: snapshot.would_refuse as u64,
             exempt: snapshot.exempt as u64,
+            waited: snapshot.waited as u64,
             hints: figures.hints.0.load(Ordering::Relaxed),
             changes: figures.changes().clone(),
             routes: figures.routes.counts(),
@@ -140,6 +143,7 @@ impl Totals {
         self.refused += more.refused;
         self.would_refuse += more.would_refuse;
         self.exempt += more.exempt;
+        self.waited += more.waited;
         self.hints += more.hints;
         for (reason, count) in &more.changes {
             add(&mut self.changes, reason, *count);
@@ -154,6 +158,7 @@ impl Totals {
         self.refused = self.refused.max(now.refused);
         self.would_refuse = self.would_refuse.max(now.would_refuse);
         self.exempt = self.exempt.max(now.exempt);
+        self.waited = self.waited.max(now.waited);
         self.hints = self.hints.max(now.hints);
         for (reason, count) in now.changes {
             let shown = self.changes.entry(reason).or_default();
@@ -188,6 +193,7 @@ impl Series {
             line.limit += snapshot.limit;
             line.in_flight += snapshot.in_flight;
             line.peak_in_flight += snapshot.peak_in_flight;
+            line.waiting += snapshot.waiting;
             line.totals.add(&Totals::of(figures, &snapshot));
             self.by_label.entry(Arc::clone(label)).or_default();
         }
@@ -265,6 +271,7 @@ impl Line {
             limit,
             in_flight,
             peak_in_flight,
+            waiting,
             totals,
         } = self;
         let labels = || vec![Label::new("budget", budget.clone())];
@@ -275,6 +282,7 @@ impl Line {
         gauge!("loadshed_limit", labels()).set(limit as f64);
         gauge!("loadshed_in_flight", labels()).set(in_flight as f64);
         gauge!("loadshed_peak_in_flight", labels()).set(peak_in_flight as f64);
+        gauge!("loadshed_waiting", labels()).set(waiting as f64);
         let utilization = in_flight as f64 / limit.max(1) as f64;
         gauge!("loadshed_utilization_ratio", labels()).set(utilization);
 
@@ -283,12 +291,14 @@ impl Line {
             refused,
             would_refuse,
             exempt,
+            waited,
             hints,
             changes,
             routes,
         } = totals;
         counter!("loadshed_admitted_total", labels()).absolute(admitted);
         counter!("loadshed_exempt_total", labels()).absolute(exempt);
+        counter!("loadshed_waited_total", labels()).absolute(waited);
         counter!("loadshed_hint_seconds_total", labels()).absolute(hints / 1_000);
         // The one reason that there is.
         let reason = reason(Reason::Utilization);
@@ -336,6 +346,7 @@ fn describe() {
             "loadshed_peak_in_flight",
             "The most requests that ever were in flight at once.",
         ),
+        ("loadshed_waiting", "How many requests wait for room."),
         (
             "loadshed_drains",
             "How many refused uploads are being read, in the whole process.",
@@ -358,6 +369,10 @@ fn describe() {
         (
             "loadshed_exempt_total",
             "Requests neither counted nor shed.",
+        ),
+        (
+            "loadshed_waited_total",
+            "Requests that have waited for room.",
         ),
         ("loadshed_limit_changes_total", "Changes of the limit."),
         (

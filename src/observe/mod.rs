@@ -33,6 +33,8 @@
 //! | `loadshed_refused_total` | counter | `budget`, `reason` | requests refused |
 //! | `loadshed_would_refuse_total` | counter | `budget`, `reason` | those that a dry run would have refused |
 //! | `loadshed_exempt_total` | counter | `budget` | requests neither counted nor shed |
+//! | `loadshed_waiting` | gauge | `budget` | how many wait for room |
+//! | `loadshed_waited_total` | counter | `budget` | requests that have waited for room |
 //! | `loadshed_hint_seconds_total` | counter | `budget` | sum of the hints given |
 //! | `loadshed_limit_changes_total` | counter | `budget`, `reason` | changes of the limit |
 //! | `loadshed_latency_seconds` | histogram | `budget`, `outcome` | latency of measured requests |

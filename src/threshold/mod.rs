@@ -85,6 +85,16 @@ impl Threshold {
         }
     }
 
+    /// Thresholds by how much of a budget they allow: the same for two that differ by less than 2⁻³¹.
+    #[inline]
+    pub(crate) fn rank(self) -> u32 {
+        match self.0 {
+            Kind::Ratio { ratio, thirds: 0 } => ratio.rank(),
+            Kind::Ratio { ratio, thirds } => ratio.above(thirds, Ratio::HIGHEST_RANK),
+            Kind::Never | Kind::Exempt => u32::MAX,
+        }
+    }
+
     /// One word, so that a live setting can be an atomic.
     pub(crate) fn to_bits(self) -> u64 {
         match self.0 {
@@ -146,6 +156,17 @@ mod tests {
         ] {
             assert_eq!(Threshold::from_bits(threshold.to_bits()), threshold);
         }
+    }
+
+    #[test]
+    fn a_rank_is_the_share_of_a_budget_of_that_size_however_it_is_found() {
+        for ratio in [1.0, 0.85, 0.29, 1.0 / 3.0, 1e-12, f64::MIN_POSITIVE] {
+            let threshold = Threshold::ratio(ratio);
+            let share = threshold.cap(Ratio::HIGHEST_RANK);
+            assert_eq!(threshold.rank().max(1), share, "{ratio}");
+        }
+        assert_eq!(Threshold::ratio(1.0).rank(), Ratio::HIGHEST_RANK);
+        assert_eq!(Threshold::NEVER.rank(), u32::MAX);
     }
 
     #[test]

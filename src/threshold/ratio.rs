@@ -19,6 +19,8 @@ pub(super) struct Ratio {
 const USUAL_PLACES: u32 = 12;
 const USUAL_SCALE: u64 = 10_u64.pow(USUAL_PLACES);
 
+const RANK_SHIFT: u32 = 8;
+
 const PLACES_BITS: u32 = 5;
 /// With as many places or more, 17 digits of any 32-bit limit come to less than one.
 const MAX_PLACES: u32 = (1 << PLACES_BITS) - 1;
@@ -28,6 +30,9 @@ impl Ratio {
         digits: USUAL_SCALE,
         places: USUAL_PLACES,
     };
+
+    /// 10¹² ÷ 2⁸: with it, the rank of a usual ratio is a shift, and it fits 32 bits.
+    pub(super) const HIGHEST_RANK: u32 = (USUAL_SCALE >> RANK_SHIFT) as u32;
 
     pub(super) fn new(ratio: f64) -> Result<Self, InvalidSetting> {
         if !(ratio > 0.0 && ratio <= 1.0) {
@@ -76,6 +81,15 @@ impl Ratio {
     #[inline]
     pub(super) fn of(self, limit: u32) -> u32 {
         self.times(u64::from(limit)) as u32
+    }
+
+    /// `floor(ratio × HIGHEST_RANK)`.
+    #[inline]
+    pub(super) fn rank(self) -> u32 {
+        if self.places == USUAL_PLACES {
+            return (self.digits >> RANK_SHIFT) as u32;
+        }
+        self.of(Self::HIGHEST_RANK)
     }
 
     /// `floor((ratio + thirds/3 × (1 − ratio)) × limit)`, exactly.

@@ -82,8 +82,8 @@ fn figures(recorder: &DebuggingRecorder, budget: &str) -> Figures {
 
 const WHY: &str = "reason=utilization";
 
-#[test]
-fn what_is_published_is_what_the_snapshot_says() {
+#[tokio::test(start_paused = true)]
+async fn what_is_published_is_what_the_snapshot_says() {
     let _alone = alone();
     let budget = Budget::fixed(4).named("all figures");
     let _held = [(); 3].map(|()| budget.try_acquire(all()).unwrap());
@@ -97,6 +97,10 @@ fn what_is_published_is_what_the_snapshot_says() {
     }
     budget.set_limit(6).unwrap();
     budget.set_limit(8).unwrap();
+    let last = LoadShed::ratio(0.1).budget(&budget);
+    let mut last = last.wait(2, Duration::from_secs(1)).layer(holding());
+    let _waiting = last.call(get("/"));
+    drop(last.call(get("/")));
 
     // Only now is there a recorder.
     let published = published(&DebuggingRecorder::new(), "all figures");
@@ -113,6 +117,8 @@ fn what_is_published_is_what_the_snapshot_says() {
             s.would_refuse as f64,
         ),
         ("loadshed_exempt_total".into(), s.exempt as f64),
+        ("loadshed_waiting".into(), s.waiting as f64),
+        ("loadshed_waited_total".into(), s.waited as f64),
         (
             "loadshed_hint_seconds_total".into(),
             hint.retry_after().as_secs_f64().floor(),
@@ -126,6 +132,7 @@ fn what_is_published_is_what_the_snapshot_says() {
         (s.admitted, s.refused, s.would_refuse, s.exempt),
         (3, 1, 5, 6)
     );
+    assert_eq!((s.waiting, s.waited), (1, 2));
 
     for (name, unit) in published.units {
         let expected = match &*name {

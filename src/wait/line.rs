@@ -1,0 +1,303 @@
+use std::{
+    cmp::Reverse,
+    collections::BTreeMap,
+    sync::PoisonError,
+    task::{Poll, Waker},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::delay::Delay;
+use crate::{
+    budget::Claim,
+    sync::{AtomicU32, Mutex, MutexGuard, Ordering},
+    threshold::Threshold,
+};
+
+/// Those who wait for room under one count.
+///
+/// # Order
+///
+/// Who may use more of the budget goes first (its [rank](Threshold::rank)), then the one who came first, or last where the
+/// line stands. Nobody passes the first one: what is dearer than the room that there is would otherwise wait for as long
+/// as cheaper ones come.
+///
+/// # No wake-up is lost
+///
+/// Room is given to those who wait by whoever makes it. A release subtracts from the count, and looks here if anybody
+/// waits; one who joins notes that it waits, touches the count (`settle`), and looks whether there is room. Both
+/// touch the count by a read-modify-write, so one of them comes first in its modification order. If that is the release,
+/// the one who joins sees the room. Otherwise the release, an `Acquire`, reads what the other's `Release` has begun, as all
+/// changes of the count are read-modify-writes, and so sees that somebody waits.
+///
+/// # Memory ordering
+///
+/// The words are written with the lock held and read without it, `Relaxed`: what orders them is the count, as above. What
+/// is read too late by a newcomer is as if it had come a moment before.
+#[derive(Debug, Default)]
+pub(crate) struct Line {
+    /// The rank of the first one, plus 1. 0 if nobody waits.
+    first: AtomicU32,
+    /// That of the last one, plus 1.
+    last: AtomicU32,
+    waiting: AtomicU32,
+    queue: Apart,
+}
+
+/// Not on the count's own line of the cache: those who wait are no burden to those who do not.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Apart(Mutex<Queue>);
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: BTreeMap<Key, Waiter>,
+    /// Whose turn has come, and who do not know it yet.
+    called: BTreeMap<Key, Verdict>,
+    delay: Delay,
+    joined: u64,
+}
+
+/// In the order of the line, where that does not stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    rank: Reverse<u32>,
+    nth: u64,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    claim: Claim,
+    longest: Duration,
+    until: Instant,
+    waker: Option<Waker>,
+}
+
+/// What has become of one who waited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Counted, as one of so many in flight.
+    Admitted {
+        in_flight: u32,
+    },
+    Refused,
+}
+
+/// One who wants to wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Joining {
+    pub(crate) claim: Claim,
+    /// How many may wait at most, this one included.
+    pub(crate) most: u32,
+    pub(crate) longest: Duration,
+    /// When the answer is of no use any more.
+    pub(crate) deadline: Option<Instant>,
+}
+
+/// Somebody's place in the line.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    key: Key,
+    /// When it has waited for too long.
+    pub(crate) until: Instant,
+}
+
+impl Line {
+    /// For another budget: what was seen under the last one is not to be remembered.
+    pub(crate) fn renew(&self) {
+        *self.lock() = Queue::default();
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether somebody waits who goes before a newcomer.
+    #[inline]
+    pub(crate) fn goes_before(&self, threshold: Threshold) -> bool {
+        let first = self.first.load(Ordering::Relaxed);
+        first != 0 && first > threshold.rank()
+    }
+
+    pub(crate) fn waiting(&self) -> u32 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Whether a newcomer finds no place in it, as far as that can be told without the lock.
+    pub(crate) fn is_full(&self, threshold: Threshold, most: u32) -> bool {
+        self.waiting() >= most && self.last.load(Ordering::Relaxed) > threshold.rank()
+    }
+
+    /// Joins, unless the line is full or the caller has given up. If it is full, one of a lower rank has to go.
+    ///
+    /// After that it has to touch the count, and to [`serve`](Self::serve).
+    pub(crate) fn join(&self, joining: Joining, now: Instant) -> Option<Ticket> {
+        if joining.deadline.is_some_and(|at| at <= now) {
+            return None;
+        }
+        let mut queue = self.lock();
+        let rank = joining.claim.threshold.rank();
+        let evicted = if queue.waiting.len() >= joining.most as usize {
+            Some(queue.evict_below(rank, now)?)
+        } else {
+            None
+        };
+        let ticket = queue.join(joining, rank, now);
+        self.publish(queue);
+        // Without the lock, as all wakers: they may do anything.
+        evicted.flatten().into_iter().for_each(Waker::wake);
+        Some(ticket)
+    }
+
+    /// Gives the room that there is to those who wait. `take` counts one in.
+    pub(crate) fn serve(&self, now: Instant, take: impl Fn(Claim) -> Option<u32>) {
+        while !self.is_empty() {
+            let mut queue = self.lock();
+            let Some(waker) = queue.call_first(now, &take) else {
+                return;
+            };
+            self.publish(queue);
+            waker.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Whether its turn has come. If not, the waker is called once it has.
+    pub(crate) fn poll(&self, ticket: &Ticket, waker: &Waker) -> Poll<Verdict> {
+        let waker = waker.clone();
+        let mut queue = self.lock();
+        if let Some(verdict) = queue.called.remove(&ticket.key) {
+            return Poll::Ready(verdict);
+        }
+        let before = match queue.waiting.get_mut(&ticket.key) {
+            Some(waiter) => waiter.waker.replace(waker),
+            None => return Poll::Ready(Verdict::Refused),
+        };
+        drop(queue);
+        drop(before);
+        Poll::Pending
+    }
+
+    /// Leaves the line. `None` if its turn has not come. Who was behind may then be the first: see
+    /// [`serve`](Self::serve).
+    pub(crate) fn leave(&self, ticket: &Ticket, now: Instant) -> Option<Verdict> {
+        let mut queue = self.lock();
+        if let Some(verdict) = queue.called.remove(&ticket.key) {
+            return Some(verdict);
+        }
+        let left = queue.remove(ticket.key, now);
+        self.publish(queue);
+        drop(left);
+        None
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish(&self, queue: MutexGuard<'_, Queue>) {
+        let ranks = [
+            queue.waiting.first_key_value(),
+            queue.waiting.last_key_value(),
+        ];
+        let [first, last] = ranks.map(|waiter| waiter.map_or(0, |(key, _)| key.rank.0 + 1));
+        self.first.store(first, Ordering::Relaxed);
+        self.last.store(last, Ordering::Relaxed);
+        let waiting = queue.waiting.len() as u32;
+        self.waiting.store(waiting, Ordering::Relaxed);
+    }
+}
+
+impl Queue {
+    fn join(&mut self, joining: Joining, rank: u32, now: Instant) -> Ticket {
+        let Joining { claim, longest, .. } = joining;
+        if self.waiting.is_empty() {
+            self.delay.begins(now, longest);
+        }
+        let bound = now + self.delay.bound(now, longest);
+        let until = joining.deadline.map_or(bound, |at| at.min(bound));
+        self.joined += 1;
+        let key = Key {
+            rank: Reverse(rank),
+            nth: self.joined,
+        };
+        let waiter = Waiter {
+            claim,
+            longest,
+            until,
+            waker: None,
+        };
+        self.waiting.insert(key, waiter);
+        Ticket { key, until }
+    }
+
+    /// Who is next: the oldest of the highest rank, or the newest.
+    fn first(&self, now: Instant) -> Option<Key> {
+        let (&oldest, waiter) = self.waiting.first_key_value()?;
+        if !self.delay.is_standing(now, waiter.longest) {
+            return Some(oldest);
+        }
+        let mut same = self.waiting.range(..=oldest.newest());
+        same.next_back().map(|(&newest, _)| newest)
+    }
+
+    /// Calls the first one, if there is room for it or it has waited for too long.
+    fn call_first(
+        &mut self,
+        now: Instant,
+        take: impl Fn(Claim) -> Option<u32>,
+    ) -> Option<Option<Waker>> {
+        let key = self.first(now)?;
+        let waiter = self.waiting.get(&key)?;
+        // Its timer tells it as well, but only where it is polled.
+        if waiter.until <= now {
+            return Some(self.refuse(key, now));
+        }
+        let in_flight = take(waiter.claim)?;
+        let waiter = self.waiting.remove(&key);
+        if self.waiting.is_empty() {
+            self.delay.served();
+        }
+        self.called.insert(key, Verdict::Admitted { in_flight });
+        waiter.map(|waiter| waiter.waker)
+    }
+
+    /// Refuses one of the lowest rank, if that is below `rank`.
+    fn evict_below(&mut self, rank: u32, now: Instant) -> Option<Option<Waker>> {
+        let (&newest, waiter) = self.waiting.last_key_value()?;
+        if newest.rank.0 >= rank {
+            return None;
+        }
+        let is_standing = self.delay.is_standing(now, waiter.longest);
+        let mut same = self.waiting.range(newest.oldest()..);
+        let oldest = same.next().map_or(newest, |(&oldest, _)| oldest);
+        Some(self.refuse(if is_standing { oldest } else { newest }, now))
+    }
+
+    fn refuse(&mut self, key: Key, now: Instant) -> Option<Waker> {
+        let waiter = self.remove(key, now);
+        self.called.insert(key, Verdict::Refused);
+        waiter.and_then(|waiter| waiter.waker)
+    }
+
+    fn remove(&mut self, key: Key, now: Instant) -> Option<Waiter> {
+        let waiter = self.waiting.remove(&key);
+        if self.waiting.is_empty() {
+            self.delay.given_up(now);
+        }
+        waiter
+    }
+}
+
+impl Key {
+    /// The bounds of its rank.
+    fn newest(self) -> Self {
+        let nth = u64::MAX;
+        Self { nth, ..self }
+    }
+
+    fn oldest(self) -> Self {
+        Self { nth: 0, ..self }
+    }
+}

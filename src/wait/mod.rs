@@ -1,0 +1,171 @@
+//! A short wait for room, in place of a refusal at once.
+//!
+//! A burst is over in less time than a caller needs to come back. Where a request takes 10 ms, a place comes free soon:
+//! to wait for it is better for both sides than to refuse, and to answer again in a second. But a line that does not get
+//! shorter serves nobody: it makes each answer late and lets no more through. So the line is bounded in number and in
+//! time, and in time the more tightly, the longer it has stood; see [`Delay`](delay::Delay) for the formula and its source.
+//!
+//! - **Who waits** is not in flight. It is decided upon as before, when there may be room for it: by those who make room, in
+//!   the order of the line, with the one atomic step that admits all others.
+//! - **Who comes** while others wait does not pass them, unless it may use more of the budget than they; nor does it where
+//!   it cannot wait itself.
+//! - **A law** sees those who wait when they are admitted, from then on, or as refused. To it, a line is nothing.
+//! - **Nothing of this costs** those who do not wait more than to see that nobody does.
+
+mod delay;
+mod line;
+mod turn;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use http::Request;
+use tokio::time::Instant;
+
+pub(crate) use self::{
+    line::{Joining, Line, Ticket, Verdict},
+    turn::Turn,
+};
+use crate::{
+    budget::Claim,
+    control::MAX_LIMIT,
+    grpc_timeout,
+    head::lend,
+    invalid::{InvalidSetting, expect_valid},
+    layer::LoadShed,
+};
+
+/// How requests that were refused may wait.
+#[derive(Clone, Default)]
+pub(crate) struct Wait {
+    bounds: Option<Bounds>,
+    deadline: Option<Arc<TimeLeft>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    most: u32,
+    longest: Duration,
+}
+
+type TimeLeft = dyn Fn(&Request<()>) -> Option<Duration> + Send + Sync;
+
+/// An hour. No caller waits that long.
+const LONGEST: Duration = Duration::from_secs(3_600);
+
+/// # Waiting
+impl LoadShed {
+    /// Has a request for which there is no room wait for some, in place of being refused at once: for `max_wait` at most, and
+    /// while no more than `max_waiting` others wait. By default none does.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use loadshed::{Budget, LoadShed};
+    ///
+    /// let pool = Budget::fixed(200);
+    /// let shed = LoadShed::ratio(0.85).budget(&pool).wait(64, Duration::from_millis(50));
+    /// ```
+    ///
+    /// It is for bursts. Where there is more to do than can be done for longer than `max_wait`, it must not become a line
+    /// that never ends: once the line has not been empty for as long, those who join it wait for a twentieth of `max_wait`
+    /// only (tokio's timer counts whole milliseconds), and the newest goes first, as it has the most time left. Up to then the
+    /// oldest does. Where capacity is what lacks, waiting serves no more requests, and each a little later.
+    ///
+    /// - **Order**: a request that may use more of the budget goes first, so higher classes do, and finds a place in a full
+    ///   line at the cost of a lower one. Those that come meanwhile do not pass those who wait, unless they may use more
+    ///   than those; the ones that cannot wait are refused. A dear one that is first makes those behind it wait, until there is
+    ///   room for it, or its time is over.
+    /// - **Deadlines**: a request is refused once its caller has given up, by its `grpc-timeout` or
+    ///   [`wait_deadline`](Self::wait_deadline).
+    /// - **Counted**: who waits is not in flight, and holds its request and a clone of the inner service, in one
+    ///   allocation and some more. Its latency is measured from its admission on. [`Snapshot::waiting`](crate::Snapshot)
+    ///   tells how many wait.
+    /// - **Layers of one budget** share one line; each brings its own bounds. A request that an outer layer has counted
+    ///   leaves the count while it waits at an inner one.
+    /// - **In a dry run** nobody waits: who would have, counts as refused.
+    ///
+    /// Nothing waits outside of a tokio runtime, or in one without a timer (`Builder::enable_time`): it is refused at once.
+    ///
+    /// # Panics
+    ///
+    /// If `max_waiting` is 0 or more than 2,147,483,647, or `max_wait` zero or more than an hour.
+    /// [`try_wait`](Self::try_wait) returns an error instead.
+    #[track_caller]
+    pub fn wait(self, max_waiting: usize, max_wait: Duration) -> Self {
+        expect_valid(self.try_wait(max_waiting, max_wait))
+    }
+
+    /// [`wait`](Self::wait) for values that come from configuration.
+    ///
+    /// # Errors
+    ///
+    /// If `max_waiting` is 0 or more than 2,147,483,647, or `max_wait` zero or more than an hour.
+    pub fn try_wait(self, max_waiting: usize, max_wait: Duration) -> Result<Self, InvalidSetting> {
+        if !(1..=MAX_LIMIT).contains(&max_waiting) {
+            let allowed = format!("1 to {MAX_LIMIT}");
+            return Err(InvalidSetting::new("max waiting", max_waiting, allowed));
+        }
+        if max_wait.is_zero() || max_wait > LONGEST {
+            let given = format_args!("{max_wait:?}").to_string();
+            let allowed = format!("more than 0 and at most {LONGEST:?}");
+            return Err(InvalidSetting::new("max wait", given, allowed));
+        }
+        let bounds = Bounds {
+            most: max_waiting as u32,
+            longest: max_wait,
+        };
+        Ok(self.with(|settings| settings.wait_mut().bounds = Some(bounds)))
+    }
+
+    /// How long the caller of a request goes on waiting for its answer, if it tells. `grpc-timeout` is read in any case; of
+    /// the two, the shorter counts. A panic in the closure counts as `None`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use loadshed::LoadShed;
+    ///
+    /// let shed = LoadShed::ratio(0.85)
+    ///     .wait(64, Duration::from_millis(50))
+    ///     .wait_deadline(|head| {
+    ///         let left = head.headers().get("x-deadline-ms")?.to_str().ok()?;
+    ///         left.parse().ok().map(Duration::from_millis)
+    ///     });
+    /// ```
+    pub fn wait_deadline(
+        self,
+        left: impl Fn(&Request<()>) -> Option<Duration> + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|settings| settings.wait_mut().deadline = Some(Arc::new(left)))
+    }
+}
+
+impl Wait {
+    /// `None` if none may wait.
+    pub(crate) fn joining(&self, claim: Claim) -> Option<Joining> {
+        let Bounds { most, longest } = self.bounds?;
+        Some(Joining {
+            claim,
+            most,
+            longest,
+            deadline: None,
+        })
+    }
+
+    /// When the caller of a request gives up, if it tells.
+    pub(crate) fn deadline<B>(&self, request: &mut Request<B>) -> Option<Instant> {
+        let asked = self.deadline.as_ref();
+        let asked = asked.and_then(|left| lend(request, |head| left(head)).flatten());
+        let grpc = grpc_timeout::of(request.headers());
+        let left = asked.into_iter().chain(grpc).min()?;
+        // One that is further away than any wait is none.
+        (left < LONGEST).then(|| Instant::now() + left)
+    }
+}
+
+impl fmt::Debug for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wait")
+            .field("bounds", &self.bounds)
+            .field("deadline", &self.deadline.is_some())
+            .finish()
+    }
+}

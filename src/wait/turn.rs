@@ -1,0 +1,90 @@
+use std::{
+    panic::catch_unwind,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::Request;
+use tokio::{
+    runtime::Handle,
+    time::{Instant, Sleep, sleep_until},
+};
+
+use super::Ticket;
+use crate::{
+    budget::{Place, Refused},
+    decide::Decided,
+    layer::Settings,
+};
+
+/// One request that waits for room. Dropped, it leaves the line, and gives back what it was given.
+pub(crate) struct Turn {
+    settings: Arc<Settings>,
+    decided: Decided,
+    /// `None` once it has left the line.
+    ticket: Option<Ticket>,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Turn {
+    /// `None` if it may not wait.
+    pub(crate) fn of<B>(
+        settings: &Arc<Settings>,
+        request: &mut Request<B>,
+        decided: Decided,
+    ) -> Option<Self> {
+        let budget = settings.budget();
+        let wait = settings.wait()?;
+        let mut joining = wait.joining(decided.claim)?;
+        if budget.line_is_full(&joining) {
+            return None;
+        }
+        joining.deadline = wait.deadline(request);
+        let mut timer = timer()?;
+        let ticket = budget.join(joining)?;
+        timer.as_mut().reset(ticket.until);
+        Some(Self {
+            settings: Arc::clone(settings),
+            decided,
+            ticket: Some(ticket),
+            timer,
+        })
+    }
+
+    pub(crate) fn of_layer(&self) -> (&Arc<Settings>, Decided) {
+        (&self.settings, self.decided)
+    }
+
+    /// Whether it was admitted, or has waited for too long.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Place, Refused>> {
+        let Some(ticket) = &self.ticket else {
+            return Poll::Ready(Err(Refused));
+        };
+        let (budget, claim) = (self.settings.budget(), self.decided.claim);
+        let mut polled = budget.poll_turn(ticket, claim, cx.waker());
+        if polled.is_pending() && self.timer.as_mut().poll(cx).is_ready() {
+            polled = Poll::Ready(budget.leave(ticket, claim));
+        }
+        if polled.is_ready() {
+            self.ticket = None;
+        }
+        polled
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            // With a place, that is given back here.
+            drop(self.settings.budget().leave(&ticket, self.decided.claim));
+        }
+    }
+}
+
+/// `None` where there is none to be had: outside of a runtime, or in one without a timer.
+fn timer() -> Option<Pin<Box<Sleep>>> {
+    Handle::try_current().ok()?;
+    // There is no way to ask.
+    catch_unwind(|| Box::pin(sleep_until(Instant::now()))).ok()
+}
