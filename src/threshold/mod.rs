@@ -90,7 +90,7 @@ impl Threshold {
     pub(crate) fn rank(self) -> u32 {
         match self.0 {
             Kind::Ratio { ratio, thirds: 0 } => ratio.rank(),
-            Kind::Ratio { ratio, thirds } => ratio.above(thirds, Ratio::HIGHEST_RANK),
+            Kind::Ratio { ratio, thirds } => ratio.rank_above(thirds),
             Kind::Never | Kind::Exempt => u32::MAX,
         }
     }

@@ -89,7 +89,12 @@ impl Ratio {
         if self.places == USUAL_PLACES {
             return (self.digits >> RANK_SHIFT) as u32;
         }
-        self.of(Self::HIGHEST_RANK)
+        self.rank_above(0)
+    }
+
+    #[cold]
+    pub(super) fn rank_above(self, thirds: u8) -> u32 {
+        self.above(thirds, Self::HIGHEST_RANK)
     }
 
     /// `floor((ratio + thirds/3 × (1 − ratio)) × limit)`, exactly.

@@ -117,8 +117,12 @@ impl Line {
     /// Whether somebody waits who goes before a newcomer.
     #[inline]
     pub(crate) fn goes_before(&self, threshold: Threshold) -> bool {
-        let first = self.first.load(Ordering::Relaxed);
-        first != 0 && first > threshold.rank()
+        !self.is_empty() && self.is_not_below(threshold)
+    }
+
+    #[cold]
+    fn is_not_below(&self, threshold: Threshold) -> bool {
+        self.first.load(Ordering::Relaxed) > threshold.rank()
     }
 
     pub(crate) fn waiting(&self) -> u32 {

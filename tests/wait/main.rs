@@ -5,6 +5,7 @@ mod failures;
 mod layers;
 mod model;
 mod order;
+mod shows;
 #[path = "../support/mod.rs"]
 mod support;
 mod threads;

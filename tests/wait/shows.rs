@@ -1,0 +1,119 @@
+//! What waiting is good for, and what not: `cargo test --test wait shows -- --nocapture`.
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::Response;
+use http_body_util::Empty;
+use loadshed::{Budget, LoadShed};
+use tokio::time::{Instant, sleep, sleep_until};
+use tower::{Layer, Service, service_fn};
+
+use super::{
+    ms,
+    support::{Req, get, is_refused},
+};
+
+const LIMIT: usize = 20;
+
+/// What each request takes is from 5 to 15 ms, so that the server carries 2 in a millisecond.
+const MEAN: Duration = ms(10);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Outcome {
+    served: usize,
+    refused: usize,
+    /// From the call to the answer, of those that were served.
+    median: Duration,
+    p99: Duration,
+    /// Of those that were refused.
+    longest_refusal: Duration,
+}
+
+/// A repeatable sequence in (0, 1).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> f64 {
+        // Knuth's MMIX, of which the upper half is good.
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 33) as f64 + 0.5) / (1_u64 << 31) as f64
+    }
+}
+
+/// Calls that come at random, at `load` times the capacity, for as long as `lasts`.
+async fn run(shed: LoadShed, load: f64, lasts: Duration) -> Outcome {
+    let mut random = Random(7);
+    let service = shed
+        .budget(Budget::fixed(LIMIT))
+        .layer(service_fn(|request: Req| async move {
+            let micros: u64 = request.uri().path()[1..].parse().unwrap();
+            sleep(Duration::from_micros(micros)).await;
+            Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+        }));
+    let seen = Arc::new(Mutex::new((Vec::new(), Vec::new())));
+    let begin = Instant::now();
+    let mut at = begin;
+    let mut calls = Vec::new();
+    loop {
+        let gap = -random.next().ln() / (load * LIMIT as f64);
+        at += MEAN.mul_f64(gap);
+        if at > begin + lasts {
+            break;
+        }
+        let micros = 5_000 + (random.next() * 10_000.0) as u64;
+        let (mut service, seen) = (service.clone(), Arc::clone(&seen));
+        calls.push(tokio::spawn(async move {
+            sleep_until(at).await;
+            let called = Instant::now();
+            let answer = service.call(get(&format!("/{micros}"))).await.unwrap();
+            let mut seen = seen.lock().unwrap();
+            let refused = is_refused(&answer);
+            (if refused { &mut seen.1 } else { &mut seen.0 }).push(called.elapsed());
+        }));
+    }
+    for call in calls {
+        call.await.unwrap();
+    }
+    let (mut served, refused) = std::mem::take(&mut *seen.lock().unwrap());
+    served.sort();
+    Outcome {
+        served: served.len(),
+        refused: refused.len(),
+        median: served[served.len() / 2],
+        p99: served[served.len() * 99 / 100],
+        longest_refusal: refused.into_iter().max().unwrap_or_default(),
+    }
+}
+
+async fn both(load: f64, lasts: Duration) -> [Outcome; 2] {
+    let shed = LoadShed::ratio(1.0);
+    let without = run(shed.clone(), load, lasts).await;
+    let with = run(shed.wait(64, ms(50)), load, lasts).await;
+    println!("{load} x the capacity for {lasts:?}");
+    println!("  at once:         {without:?}");
+    println!("  wait(64, 50 ms): {with:?}");
+    [without, with]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_of_twice_the_capacity_is_served_in_whole_where_it_is_shorter_than_the_wait() {
+    let [without, with] = both(2.0, ms(30)).await;
+    assert!(without.refused > 30 && with.refused == 0);
+    assert!(with.p99 <= ms(50 + 15));
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_lasting_overload_no_line_stands() {
+    let [without, with] = both(3.0, ms(10_000)).await;
+    assert!(with.served * 100 >= without.served * 97);
+    assert!(with.median <= without.median + ms(10));
+    assert!(with.longest_refusal <= ms(51));
+}
