@@ -57,6 +57,8 @@ use tracing::{Level, info, warn};
 
 const ADDRESS: &str = "127.0.0.1:3004";
 
+const EXPORT: &str = "/export/{year}";
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     tracing_subscriber::fmt()
@@ -99,7 +101,7 @@ pub(crate) async fn serve(
     let shed = LoadShed::ratio(0.85)
         .budget(&pool)
         .only(["/mail"])
-        .at("/export/{year}", 0.5)
+        .at(EXPORT, 0.5)
         .exempt(["/healthz"])
         // Somebody waits for it. What a caller says of itself belongs checked: see `classify_by_header`.
         .classify(|head| match head.headers().contains_key("x-person") {
@@ -115,7 +117,7 @@ pub(crate) async fn serve(
         .named("/lists");
     let app = Router::new()
         .route("/mail", get(mail))
-        .route("/export/{year}", get(mail))
+        .route(EXPORT, get(mail))
         .route("/healthz", get(async || "fine\n"))
         .layer(shed)
         .route("/lists", get(list).layer(lists))
@@ -160,6 +162,7 @@ struct Shown<'a> {
 #[serde(deny_unknown_fields)]
 struct Settings {
     ratio: Option<f64>,
+    export_ratio: Option<f64>,
     limit: Option<usize>,
     dry_run: Option<bool>,
 }
@@ -168,14 +171,17 @@ impl Admin {
     /// All of it or nothing.
     fn apply(&self, settings: &Settings) -> Result<(), InvalidSetting> {
         let Self(handle) = self;
-        if let Some(ratio) = settings.ratio {
-            let _valid = Threshold::try_ratio(ratio)?;
+        for ratio in [settings.ratio, settings.export_ratio].iter().flatten() {
+            let _valid = Threshold::try_ratio(*ratio)?;
         }
         if let Some(limit) = settings.limit {
             handle.budget().set_limit(limit)?;
         }
         if let Some(ratio) = settings.ratio {
             handle.set_ratio(ratio)?;
+        }
+        if let Some(ratio) = settings.export_ratio {
+            handle.set_at(EXPORT, ratio)?;
         }
         if let Some(dry_run) = settings.dry_run {
             handle.set_dry_run(dry_run);

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use crate::{budget::Budget, invalid::InvalidSetting, layer::Settings};
+use crate::{budget::Budget, invalid::InvalidSetting, layer::Settings, threshold::Criticality};
 
 /// Changes a [`LoadShed`](crate::LoadShed) while it runs. A clone changes the same one.
 ///
@@ -39,6 +39,30 @@ impl Handle {
     /// stays.
     pub fn set_ratio(&self, ratio: f64) -> Result<(), InvalidSetting> {
         self.settings.set_ratio(ratio)
+    }
+
+    /// Sets where classes stop, as [`LoadShed::class_ratios`](crate::LoadShed::class_ratios) does. Classes that are not given
+    /// stay as they are. A request that is decided upon meanwhile goes by the old ratio of its class or by the new one.
+    ///
+    /// # Errors
+    ///
+    /// If a ratio is not more than 0 and at most 1, or a class would stop above a higher one. The old ones then stay.
+    pub fn set_class_ratios(
+        &self,
+        ratios: impl IntoIterator<Item = (Criticality, f64)>,
+    ) -> Result<(), InvalidSetting> {
+        let ratios: Vec<_> = ratios.into_iter().collect();
+        self.settings.set_class_ratios(&ratios)
+    }
+
+    /// Changes the ratio of a route that was given one of its own by [`LoadShed::at`](crate::LoadShed::at), under the same
+    /// pattern.
+    ///
+    /// # Errors
+    ///
+    /// If `ratio` is not more than 0 and at most 1, or the route was given none. The old one then stays.
+    pub fn set_at(&self, route: impl AsRef<str>, ratio: f64) -> Result<(), InvalidSetting> {
+        self.settings.set_at(route.as_ref(), ratio)
     }
 
     /// Whether refusals are only counted.

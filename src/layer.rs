@@ -2,7 +2,7 @@ use std::{
     cell::Cell,
     fmt, iter,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -25,7 +25,7 @@ use crate::{
     retry_after::RetryAfter,
     service::LoadShedService,
     shed::Shed,
-    threshold::{Criticality, Routes, Threshold},
+    threshold::{Criticality, LiveLadder, Routes, Threshold},
     wait::Wait,
 };
 
@@ -56,6 +56,10 @@ pub(crate) struct Settings {
     budget: Budget,
     /// The bits of a [`Threshold`].
     threshold: AtomicU64,
+    /// For the classes above the lowest.
+    ladder: LiveLadder,
+    /// Held to change either: whether they go together is asked first.
+    changing: Mutex<()>,
     /// `None` where the threshold is that of each request.
     decide: Option<Box<Decide>>,
     dry_run: AtomicBool,
@@ -103,6 +107,8 @@ impl LoadShed {
             settings: Arc::new(Settings {
                 budget: Budget::adaptive(),
                 threshold: AtomicU64::new(threshold.to_bits()),
+                ladder: LiveLadder::default(),
+                changing: Mutex::default(),
                 decide: None,
                 dry_run: AtomicBool::new(false),
                 retry_after: RetryAfter::default(),
@@ -314,7 +320,7 @@ impl Settings {
     pub(crate) fn decide<B>(&self, request: &mut Request<B>) -> Decided {
         let threshold = self.threshold();
         match &self.decide {
-            Some(decide) => decide.decide(request, threshold),
+            Some(decide) => decide.decide(request, threshold, &self.ladder),
             None => threshold.into(),
         }
     }
@@ -426,8 +432,8 @@ impl Settings {
 
     pub(crate) fn set_ratio(&self, ratio: f64) -> Result<(), InvalidSetting> {
         let threshold = Threshold::try_ratio(ratio)?;
-        let ladder = self.decide.as_ref().map(|decide| &decide.ladder);
-        if let Some(allowed) = ladder.and_then(|ladder| ladder.disorder(threshold)) {
+        let _alone = self.change();
+        if let Some(allowed) = self.ladder.load().disorder(threshold) {
             return Err(InvalidSetting::new("ratio", ratio, allowed));
         }
         self.threshold.store(threshold.to_bits(), Ordering::Relaxed);
@@ -435,14 +441,29 @@ impl Settings {
     }
 
     pub(crate) fn set_class_ratios(
-        &mut self,
+        &self,
         ratios: &[(Criticality, f64)],
     ) -> Result<(), InvalidSetting> {
-        let threshold = self.threshold();
-        let ladder = &mut self.decide_mut().ladder;
-        let threshold = ladder.set(threshold, ratios)?;
-        *self.threshold.get_mut() = threshold.to_bits();
+        let _alone = self.change();
+        let mut ladder = self.ladder.load();
+        let threshold = ladder.set(self.threshold(), ratios)?;
+        self.ladder.store(ladder);
+        self.threshold.store(threshold.to_bits(), Ordering::Relaxed);
         Ok(())
+    }
+
+    pub(crate) fn set_at(&self, route: &str, ratio: f64) -> Result<(), InvalidSetting> {
+        let threshold = Threshold::try_ratio(ratio)?;
+        let table = self.decide.as_ref().and_then(|it| it.routes.as_ref());
+        match table {
+            Some(table) => table.set_at(route, threshold),
+            None => Routes::default().set_at(route, threshold),
+        }
+    }
+
+    fn change(&self) -> MutexGuard<'_, ()> {
+        // It guards nothing that a panic could leave half done.
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     #[inline]
@@ -462,6 +483,8 @@ impl Clone for Settings {
         Self {
             budget: self.budget.clone(),
             threshold: AtomicU64::new(self.threshold.load(Ordering::Relaxed)),
+            ladder: self.ladder.clone(),
+            changing: Mutex::default(),
             decide: self.decide.clone(),
             dry_run: AtomicBool::new(self.dry_run()),
             retry_after: self.retry_after,
@@ -483,6 +506,7 @@ impl fmt::Debug for Settings {
             .field("name", &self.name)
             .field("budget", &self.budget)
             .field("threshold", &self.threshold())
+            .field("ladder", &self.ladder)
             .field("decide", &self.decide)
             .field("dry_run", &self.dry_run())
             .field("retry_after", &self.retry_after)

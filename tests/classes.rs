@@ -195,6 +195,7 @@ enum Event {
     Goes(usize),
     Limit(usize),
     Ratio(u32),
+    ClassRatio(Criticality, u32),
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
@@ -203,6 +204,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         5 => (0_usize..100).prop_map(Event::Goes),
         1 => (1_usize..40).prop_map(Event::Limit),
         1 => (1_u32..=100).prop_map(Event::Ratio),
+        1 => (class(), 1_u32..=100).prop_map(|(class, percent)| Event::ClassRatio(class, percent)),
     ];
     proptest::collection::vec(event, 1..200)
 }
@@ -236,6 +238,9 @@ proptest! {
                 Event::Limit(limit) => budget.set_limit(limit).unwrap(),
                 // It may be above a class that was set.
                 Event::Ratio(percent) => { let _ = handle.set_ratio(f64::from(percent) / 100.0); }
+                Event::ClassRatio(class, percent) => {
+                    let _ = handle.set_class_ratios([(class, f64::from(percent) / 100.0)]);
+                }
             }
             let before = budget.in_flight();
             let admitted = ALL.map(|class| !is_refused(&answer(&mut service, of(class))));

@@ -9,7 +9,7 @@ use http::Request;
 use crate::{
     budget::Claim,
     head::lend,
-    threshold::{Criticality, Found, Ladder, Routes, Threshold},
+    threshold::{Criticality, Found, LiveLadder, Routes, Threshold},
 };
 
 /// How it is found: the routes first, then the closure for thresholds, then the class on its ladder.
@@ -19,7 +19,6 @@ pub(crate) struct Decide {
     pub(crate) threshold: Option<ByHead<Threshold>>,
     pub(crate) classify: Option<ByHead<Criticality>>,
     pub(crate) cost: Option<ByHead<usize>>,
-    pub(crate) ladder: Ladder,
     pub(crate) expose_class: bool,
 }
 
@@ -60,8 +59,13 @@ impl From<Threshold> for Decided {
 }
 
 impl Decide {
-    /// `base` is what applies to the lowest class, where nothing else does.
-    pub(crate) fn decide<B>(&self, request: &mut Request<B>, base: Threshold) -> Decided {
+    /// `base` is what applies to the lowest class, where nothing else does, and `ladder` leads up from it.
+    pub(crate) fn decide<B>(
+        &self,
+        request: &mut Request<B>,
+        base: Threshold,
+        ladder: &LiveLadder,
+    ) -> Decided {
         let found = self.routes.as_ref().map(|routes| {
             // As the router does: by the path as it was sent, not decoded.
             routes.find(request.method().as_str(), request.uri().path())
@@ -69,7 +73,7 @@ impl Decide {
         let Found { threshold, nth } = found.unwrap_or_default();
         let decided = Decided {
             route: Some(nth),
-            ..self.ask(request, threshold, base)
+            ..self.ask(request, threshold, |class| ladder.of(base, class))
         };
         if self.expose_class && !decided.claim.threshold.is_exempt() {
             request.extensions_mut().insert(decided.class);
@@ -81,14 +85,16 @@ impl Decide {
         &self,
         request: &mut Request<B>,
         routed: Option<Threshold>,
-        base: Threshold,
+        base: impl Fn(Criticality) -> Threshold,
     ) -> Decided {
         let threshold = self.threshold.as_ref().filter(|_| routed.is_none());
         let (classify, cost) = (self.classify.as_ref(), self.cost.as_ref());
         let is_exempt = routed.is_some_and(Threshold::is_exempt);
         let asks_nothing = threshold.is_none() && classify.is_none() && cost.is_none();
         if is_exempt || asks_nothing {
-            return routed.unwrap_or(base).into();
+            return routed
+                .unwrap_or_else(|| base(Criticality::default()))
+                .into();
         }
         let asked = lend(request, |head| {
             let threshold = routed.or_else(|| threshold.map(|ask| ask.0(head)));
@@ -96,7 +102,7 @@ impl Decide {
                 return Threshold::EXEMPT.into();
             }
             let class = classify.map(|ask| ask.0(head)).unwrap_or_default();
-            let threshold = threshold.unwrap_or_else(|| self.ladder.of(base, class));
+            let threshold = threshold.unwrap_or_else(|| base(class));
             let units = cost.map_or(1, |ask| ask.0(head));
             Decided {
                 claim: Claim::of(threshold, units),

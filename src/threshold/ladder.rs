@@ -1,27 +1,81 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::{Criticality, Kind, Threshold, ratio::Ratio};
 use crate::invalid::InvalidSetting;
 
-/// Where each class stops, above a ratio that can change while running.
+/// Where each class stops, above a ratio.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Ladder {
     /// Of the classes above the lowest, those that were set. The others divide evenly what is left above the ratio.
     set: [Option<Kind>; 3],
 }
 
-impl Ladder {
+/// A [`Ladder`] that can be changed while requests go by it: a step a word, 0 for one that is not set.
+///
+/// # Memory ordering
+///
+/// `Relaxed`: a request goes by one step, and each stands for itself.
+#[derive(Debug, Default)]
+pub(crate) struct LiveLadder([AtomicU64; 3]);
+
+impl LiveLadder {
     /// What applies to a request of `class` where `base` applies to the lowest one.
     #[inline]
     pub(crate) fn of(&self, base: Threshold, class: Criticality) -> Threshold {
-        let Kind::Ratio { ratio, .. } = base.0 else {
-            return base;
-        };
-        let set = class.above_lowest().and_then(|at| self.set[at]);
-        Threshold(set.unwrap_or(match class {
-            Criticality::Sheddable => return base,
-            Criticality::SheddablePlus => Kind::Ratio { ratio, thirds: 1 },
-            Criticality::Critical => Kind::Ratio { ratio, thirds: 2 },
-            Criticality::CriticalPlus => Kind::from(Ratio::ONE),
-        }))
+        step(
+            base,
+            class,
+            class.above_lowest().and_then(|at| self.set(at)),
+        )
+    }
+
+    fn set(&self, at: usize) -> Option<Kind> {
+        let bits = self.0[at].load(Ordering::Relaxed);
+        (bits != 0).then(|| Threshold::from_bits(bits).0)
+    }
+
+    pub(crate) fn load(&self) -> Ladder {
+        Ladder {
+            set: [0, 1, 2].map(|at| self.set(at)),
+        }
+    }
+
+    pub(crate) fn store(&self, ladder: Ladder) {
+        for (step, set) in self.0.iter().zip(ladder.set) {
+            let bits = set.map_or(0, |set| Threshold(set).to_bits());
+            step.store(bits, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Clone for LiveLadder {
+    fn clone(&self) -> Self {
+        let clone = Self::default();
+        clone.store(self.load());
+        clone
+    }
+}
+
+fn step(base: Threshold, class: Criticality, set: Option<Kind>) -> Threshold {
+    let Kind::Ratio { ratio, .. } = base.0 else {
+        return base;
+    };
+    Threshold(set.unwrap_or(match class {
+        Criticality::Sheddable => return base,
+        Criticality::SheddablePlus => Kind::Ratio { ratio, thirds: 1 },
+        Criticality::Critical => Kind::Ratio { ratio, thirds: 2 },
+        Criticality::CriticalPlus => Kind::from(Ratio::ONE),
+    }))
+}
+
+impl Ladder {
+    /// What applies to a request of `class` where `base` applies to the lowest one.
+    pub(crate) fn of(&self, base: Threshold, class: Criticality) -> Threshold {
+        step(
+            base,
+            class,
+            class.above_lowest().and_then(|at| self.set[at]),
+        )
     }
 
     /// Sets where some classes stop, over `base`; returns the base that is then to apply.

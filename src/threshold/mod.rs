@@ -10,7 +10,7 @@ use std::fmt;
 pub use self::criticality::Criticality;
 use self::ratio::Ratio;
 pub(crate) use self::{
-    ladder::Ladder,
+    ladder::LiveLadder,
     routes::{Found, Meaning, Routes},
 };
 use crate::invalid::{InvalidSetting, expect_valid};
@@ -152,7 +152,7 @@ mod tests {
             Threshold::ratio(0.85),
             Threshold::ratio(1.0 / 3.0),
             Threshold::ratio(f64::MIN_POSITIVE),
-            Ladder::default().of(Threshold::ratio(1.0 / 3.0), Criticality::Critical),
+            LiveLadder::default().of(Threshold::ratio(1.0 / 3.0), Criticality::Critical),
         ] {
             assert_eq!(Threshold::from_bits(threshold.to_bits()), threshold);
         }

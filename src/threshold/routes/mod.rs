@@ -8,7 +8,10 @@
 mod pattern;
 mod tree;
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use self::{pattern::Pattern, tree::Tree};
 use super::Threshold;
@@ -21,10 +24,22 @@ pub(crate) struct Routes {
     paths: Vec<String>,
     syntax: matchit::Router<()>,
     tree: Tree<Vec<Entry>>,
-    /// The patterns as they are told of, in the order of their numbers: the first is 1.
-    labels: Vec<String>,
+    /// The patterns, in the order of their numbers: the first is 1.
+    patterns: Vec<Named>,
     /// Whether what is not named is never shed.
     only: bool,
+}
+
+/// A pattern as it is told of, and what can be changed of it while running.
+///
+/// # Memory ordering
+///
+/// `Relaxed`: each threshold stands for itself.
+#[derive(Debug)]
+struct Named {
+    label: String,
+    /// The bits of its own threshold, 0 without one.
+    at: AtomicU64,
 }
 
 /// What the table says of a request.
@@ -50,8 +65,8 @@ pub(crate) enum Meaning {
 struct Entry {
     method: Option<String>,
     meaning: Meaning,
-    /// The path's number among all.
-    nth: u16,
+    /// Where its pattern is.
+    index: usize,
 }
 
 impl Routes {
@@ -71,17 +86,17 @@ impl Routes {
         let method = pattern.method;
         if let Some(same) = entries.iter_mut().find(|it| it.method.as_deref() == method) {
             same.meaning = same.meaning.and(meaning, route)?;
+            self.patterns[same.index].at = same.meaning.own().into();
             return Ok(());
         }
-        self.labels.push(match method {
-            Some(method) => format!("{method} {}", pattern.path),
-            None => pattern.path.to_owned(),
-        });
         entries.push(Entry {
             method: method.map(str::to_owned),
             meaning,
-            // Nobody has more; if somebody does, they are told of as none of them.
-            nth: u16::try_from(self.labels.len()).unwrap_or_default(),
+            index: self.patterns.len(),
+        });
+        self.patterns.push(Named {
+            label: pattern.to_string(),
+            at: meaning.own().into(),
         });
         // HEAD before GET, which answers for it too, and last what names no method.
         entries.sort_by(|a, b| b.method.cmp(&a.method));
@@ -94,7 +109,29 @@ impl Routes {
     }
 
     pub(crate) fn labels(&self) -> impl Iterator<Item = &str> {
-        self.labels.iter().map(String::as_str)
+        self.patterns.iter().map(|pattern| &*pattern.label)
+    }
+
+    /// Changes the threshold of a pattern that has one of its own.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such pattern.
+    pub(crate) fn set_at(&self, route: &str, threshold: Threshold) -> Result<(), InvalidSetting> {
+        let label = Pattern::parse(route)?.to_string();
+        let own = || self.patterns.iter().filter(|it| it.bits() != 0);
+        let Some(pattern) = own().find(|it| it.label == label) else {
+            let labels = own().map(|it| format!("{:?}", it.label));
+            let labels = labels.collect::<Vec<_>>().join(", ");
+            let allowed = format!("one of those that were given a ratio: [{labels}]");
+            return Err(InvalidSetting::new(
+                "route",
+                format_args!("{route:?}"),
+                allowed,
+            ));
+        };
+        pattern.at.store(threshold.to_bits(), Ordering::Relaxed);
+        Ok(())
     }
 
     /// What the table says of a request.
@@ -110,14 +147,36 @@ impl Routes {
         });
         let threshold = match found.map(|entry| entry.meaning) {
             Some(Meaning::Exempt) => Some(Threshold::EXEMPT),
-            Some(Meaning::At(threshold)) => Some(threshold),
+            Some(Meaning::At(_)) => found.map(|it| self.patterns[it.index].threshold()),
             Some(Meaning::Except) => Some(Threshold::NEVER),
             Some(Meaning::Only) => None,
             None => self.only.then_some(Threshold::NEVER),
         };
         Found {
             threshold,
-            nth: found.map_or(0, |entry| entry.nth),
+            // Nobody has more; if somebody does, they are told of as none of them.
+            nth: found.map_or(0, |entry| u16::try_from(entry.index + 1).unwrap_or(0)),
+        }
+    }
+}
+
+impl Named {
+    #[inline]
+    fn bits(&self) -> u64 {
+        self.at.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn threshold(&self) -> Threshold {
+        Threshold::from_bits(self.bits())
+    }
+}
+
+impl Clone for Named {
+    fn clone(&self) -> Self {
+        Self {
+            label: self.label.clone(),
+            at: self.bits().into(),
         }
     }
 }
@@ -134,6 +193,14 @@ impl Entry {
 }
 
 impl Meaning {
+    /// The bits of the threshold that it brings, 0 for none.
+    fn own(self) -> u64 {
+        match self {
+            Self::At(threshold) => threshold.to_bits(),
+            Self::Exempt | Self::Only | Self::Except => 0,
+        }
+    }
+
     /// The lowest goes first.
     fn rank(self) -> u8 {
         match self {

@@ -1,3 +1,5 @@
+use std::fmt;
+
 use matchit::{InsertError, Router};
 
 use crate::invalid::InvalidSetting;
@@ -65,6 +67,15 @@ impl<'a> Pattern<'a> {
             _ => "{name} for a parameter, and a brace of the path itself twice".into(),
         };
         Err(InvalidSetting::new("route", quoted(path), allowed))
+    }
+}
+
+impl fmt::Display for Pattern<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.method {
+            Some(method) => write!(f, "{method} {}", self.path),
+            None => f.write_str(self.path),
+        }
     }
 }
 
