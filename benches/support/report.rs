@@ -17,7 +17,7 @@ const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 pub(crate) struct Options {
     /// A smoke run: it shows that all works, and its figures mean little.
     pub(crate) quick: bool,
-    write: bool,
+    pub(crate) write: bool,
     pub(crate) words: Vec<String>,
 }
 
