@@ -19,6 +19,8 @@ pub(crate) struct Disturbed {
     pub(crate) name: &'static str,
     /// Shares of the capacity before, during and after.
     pub(crate) loads: [f64; 3],
+    /// How long each lasts, in seconds.
+    pub(crate) phases: [f64; 3],
     /// Whether work takes longer during it.
     pub(crate) slow: bool,
 }
@@ -34,7 +36,7 @@ impl Disturbed {
         work: Work,
         output: &mut Output,
     ) -> Result<(), Box<dyn Error>> {
-        let [before, during, after] = plan.phases.map(|phase| phase.as_secs_f64());
+        let [before, during, after] = self.phases(plan);
         let [quiet, loud, _] = self.loads.map(|load| load * capacity);
         let run = self.over(plan, capacity, work);
         let variants = plan.variants(false);
@@ -69,25 +71,29 @@ impl Disturbed {
         self.draw(&ran, &run, output)?;
         let no_settings = ran.iter().find(|(variant, _)| variant.name == NO_SETTINGS);
         if let Some((_, ran)) = no_settings.filter(|_| !plan.quick) {
-            let back = self.recovery(ran, &run).unwrap_or(plan.phases[2]);
+            let back = self.recovery(ran, &run);
+            let back = back.map_or(f64::INFINITY, |back| back.as_secs_f64());
             let goal = format!("{}: back to nine in ten, no settings, s", self.name);
-            output.at_most(&goal, 5.0, back.as_secs_f64());
+            output.at_most(&goal, 5.0, back);
         }
         Ok(())
     }
 
+    fn phases(&self, plan: &Plan) -> [f64; 3] {
+        if plan.quick { [0.5; 3] } else { self.phases }
+    }
+
     fn over(&self, plan: &Plan, capacity: f64, work: Work) -> Run {
         let mut end = plan.warm_up;
-        let spans = plan.phases.map(|phase| {
+        let phases = self.phases(plan).map(Duration::from_secs_f64);
+        let spans = phases.map(|phase| {
             let start = end;
             end += phase;
             start..end
         });
         let rates = self.loads.map(|load| load * capacity);
         let warm_up = (plan.warm_up, rates[0]);
-        let stretches = [warm_up]
-            .into_iter()
-            .chain(plan.phases.into_iter().zip(rates));
+        let stretches = [warm_up].into_iter().chain(phases.into_iter().zip(rates));
         Run {
             service: Service::WorkGoesOn,
             load: Load {

@@ -106,11 +106,13 @@ const DISTURBED: [Disturbed; 2] = [
     Disturbed {
         name: "step",
         loads: [0.8; 3],
+        phases: [1.0, 3.0, 5.0],
         slow: true,
     },
     Disturbed {
         name: "spike",
         loads: [0.5, 10.0, 0.5],
+        phases: [1.0, 1.0, 4.0],
         slow: false,
     },
 ];
@@ -119,9 +121,11 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let options = Options::new(std::env::args().skip(1))?;
     let plan = Plan::new(&options)?;
     let mut output = Output::new(&options)?;
-    output.report.paragraph(
-        "(!): one in a hundred requests was sent more than 5 ms late, by callers who were short of processor themselves.",
-    );
+    output.report.paragraph(format_args!(
+        "Each load lasts {:?}, and then {:?} that are scored. (!): one in a hundred requests was sent more than 5 ms late, \
+         by callers who were short of processor themselves.",
+        plan.warm_up, plan.scored
+    ));
     let steady = STEADY.iter().filter(|scenario| plan.wants(scenario.name));
     for scenario in steady {
         let capacity = capacity(scenario.service, scenario.work, plan.scored);

@@ -14,8 +14,6 @@ pub(crate) struct Plan {
     pub(crate) warm_up: Duration,
     /// Under a steady load.
     pub(crate) scored: Duration,
-    /// Before, during and after what disturbs.
-    pub(crate) phases: [Duration; 3],
     only: Vec<String>,
     variants: Vec<Variant>,
 }
@@ -32,10 +30,6 @@ impl Plan {
             quick: options.quick,
             warm_up: seconds(if options.quick { 0.2 } else { 2.0 }),
             scored: seconds(if options.quick { 0.5 } else { 3.0 }),
-            phases: match options.quick {
-                true => [0.5, 0.5, 0.5].map(seconds),
-                false => [2.0, 3.0, 6.0].map(seconds),
-            },
             only: Vec::new(),
             variants: ALL.to_vec(),
         };

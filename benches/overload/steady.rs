@@ -53,8 +53,9 @@ impl Steady {
             }
         }
         output.report.paragraph(format_args!(
-            "**{}** Capacity {capacity:.0}/s. Goodput ÷ capacity (p50/p99 of the good answers, and how many were refused).",
-            self.title
+            "**{}.** {} Capacity {capacity:.0}/s. Goodput ÷ capacity (p50/p99 of the good answers, and how many were \
+             refused).",
+            self.name, self.title
         ));
         let columns: Vec<_> = loads.iter().map(|load| format!("{load} ×")).collect();
         let cells = rows.iter().map(|(variant, scores)| {
@@ -110,8 +111,8 @@ impl Steady {
             row
         });
         output.report.paragraph(format_args!(
-            "The same at {} ×. All in ms, but for the server's processor time for one refusal, in µs.",
-            loads[at]
+            "**{}** at {} ×. All in ms, but for the server's processor time for one refusal, in µs.",
+            self.name, loads[at]
         ));
         let columns = [
             "good: p50",
