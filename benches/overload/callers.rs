@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::{net::TcpStream, task::AbortHandle};
+use tokio::{net::TcpStream, sync::Mutex as AsyncMutex, task::AbortHandle};
 use tower::BoxError;
 
 use crate::server::WORK;
@@ -36,14 +36,14 @@ pub(crate) enum Protocol {
 #[derive(Debug)]
 pub(crate) enum Lines {
     H1(Arc<Idle>),
-    H2(Vec<http2::SendRequest<Body>>),
+    H2(Vec<Arc<Shared>>),
 }
 
 /// What one request takes.
 #[derive(Debug)]
 pub(crate) enum Line {
     H1(Arc<Idle>),
-    H2(http2::SendRequest<Body>),
+    H2(Arc<Shared>),
 }
 
 impl Lines {
@@ -57,7 +57,9 @@ impl Lines {
         }
         let mut connections = Vec::new();
         for _ in 0..CONNECTIONS {
-            connections.push(open_h2(server).await.expect("HTTP/2"));
+            let http = open_h2(server).await.expect("HTTP/2");
+            let http = AsyncMutex::new(http);
+            connections.push(Arc::new(Shared { server, http }));
         }
         Self::H2(connections)
     }
@@ -65,7 +67,7 @@ impl Lines {
     pub(crate) fn line(&self, nth: usize) -> Line {
         match self {
             Self::H1(idle) => Line::H1(Arc::clone(idle)),
-            Self::H2(connections) => Line::H2(connections[nth % connections.len()].clone()),
+            Self::H2(connections) => Line::H2(Arc::clone(&connections[nth % connections.len()])),
         }
     }
 }
@@ -86,7 +88,8 @@ impl Line {
                 idle.give_back(connection);
                 Ok(status)
             }
-            Self::H2(mut http) => {
+            Self::H2(shared) => {
+                let mut http = shared.connection().await?;
                 *request.uri_mut() = Uri::from_static("http://pool/");
                 let response = http.send_request(request).await?;
                 let status = response.status();
@@ -109,6 +112,25 @@ async fn open_h2(server: SocketAddr) -> Result<http2::SendRequest<Body>, BoxErro
         .await?;
     tokio::spawn(connection);
     Ok(http)
+}
+
+/// A connection for many requests at once, and the next one when it is lost. A server that is too busy to look at streams
+/// that callers have already reset takes those for an attack after the twentieth, and closes it (h2's protection from
+/// CVE-2023-44487).
+#[derive(Debug)]
+pub(crate) struct Shared {
+    server: SocketAddr,
+    http: AsyncMutex<http2::SendRequest<Body>>,
+}
+
+impl Shared {
+    async fn connection(&self) -> Result<http2::SendRequest<Body>, BoxError> {
+        let mut http = self.http.lock().await;
+        if http.is_closed() {
+            *http = open_h2(self.server).await?;
+        }
+        Ok(http.clone())
+    }
 }
 
 /// Connections that wait for their next request.

@@ -51,7 +51,9 @@ pub(crate) enum Outcome {
     /// The deadline came first.
     Late,
     Refused,
-    /// Neither of these: the benchmark is broken.
+    /// With its connection, which the server closed.
+    Lost,
+    /// None of these: the benchmark is broken.
     Failed,
 }
 
@@ -121,7 +123,8 @@ async fn call(line: Line, began: Instant, due: Duration, work: Duration) -> Seen
         Ok(Ok(StatusCode::OK)) if latency <= DEADLINE => Outcome::Good,
         Err(_) | Ok(Ok(StatusCode::OK)) => Outcome::Late,
         Ok(Ok(StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)) => Outcome::Refused,
-        Ok(_) => Outcome::Failed,
+        Ok(Err(_)) => Outcome::Lost,
+        Ok(Ok(_)) => Outcome::Failed,
     };
     Seen {
         due,

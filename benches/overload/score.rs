@@ -21,6 +21,7 @@ pub(crate) struct Score {
     /// Shares of what was offered.
     pub(crate) refused: f64,
     pub(crate) late: f64,
+    pub(crate) lost: f64,
     pub(crate) failed: f64,
     /// How late the generator sent: the 99th percentile.
     pub(crate) lateness: Duration,
@@ -54,13 +55,14 @@ impl Score {
             refusal: latencies(Outcome::Refused),
             refused: count(Outcome::Refused) / offered,
             late: count(Outcome::Late) / offered,
+            lost: count(Outcome::Lost) / offered,
             failed: count(Outcome::Failed) / offered,
             lateness: Percentiles::of(lateness).p99,
             processor: processor.div_f64(offered),
         }
     }
 
-    /// The latencies, the share that was refused, and a mark if the generator was too late.
+    /// The latencies, the shares that were refused and lost, and a mark if the generator was too late.
     pub(crate) fn details(&self) -> String {
         let latencies = match self.goodput {
             0.0 => "–".into(),
@@ -71,7 +73,11 @@ impl Score {
             ),
         };
         let mark = if self.lateness > TOO_LATE { " (!)" } else { "" };
-        format!("{latencies}, {:.0} %{mark}", self.refused * 100.0)
+        let lost = match self.lost {
+            0.0..0.005 => String::new(),
+            lost => format!(", {:.0} % lost", lost * 100.0),
+        };
+        format!("{latencies}, {:.0} %{lost}{mark}", self.refused * 100.0)
     }
 
     /// What the server spends on a refusal, given what it spends on a request that it admits.
@@ -84,17 +90,18 @@ impl Score {
     }
 
     pub(crate) const CSV_HEAD: &str = "offered_per_s,goodput_per_s,p50_ms,p99_ms,p999_ms,\
-        refused,refusal_p50_ms,refusal_p99_ms,refusal_p999_ms,late,failed,lateness_p99_ms,server_cpu_us_per_request";
+        refused,refusal_p50_ms,refusal_p99_ms,refusal_p999_ms,late,lost,failed,lateness_p99_ms,server_cpu_us_per_request";
 
     pub(crate) fn csv(&self) -> String {
         format!(
-            "{:.1},{:.1},{},{:.4},{},{:.4},{:.4},{:.2},{:.2}",
+            "{:.1},{:.1},{},{:.4},{},{:.4},{:.4},{:.4},{:.2},{:.2}",
             self.offered,
             self.goodput,
             self.latency.csv(),
             self.refused,
             self.refusal.csv(),
             self.late,
+            self.lost,
             self.failed,
             millis(self.lateness),
             millis(self.processor) * 1_000.0,
