@@ -21,6 +21,7 @@ mod request;
 #[path = "../support/threads.rs"]
 mod threads;
 
+mod goals;
 mod measure;
 mod ours;
 mod peers;
@@ -58,7 +59,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     bars.print(&mut report, &all, Table::Refuse);
     if options.words.is_empty() {
         report.paragraph("What was aimed at, in this run:");
-        bars.print_goals(&mut report, &all);
+        report.table(&["", "is", "aim", "met"], &goals::rows(&bars, &all));
     }
     let spread = measured.iter().map(Figures::spread).fold(0.0, f64::max);
     report.paragraph(format_args!(
@@ -136,52 +137,6 @@ impl Bars {
             "bytes",
         ];
         report.table(&head, &cells.collect::<Vec<_>>());
-    }
-
-    fn print_goals(&self, report: &mut Report, all: &[(&Row, &Figures)]) {
-        let fixed = figures(all, ours::FIXED);
-        let one = |name| figures(all, name).reused()[0].median;
-        let two = fixed.reused()[1].median / one(ours::FIXED);
-        let goals = [
-            (
-                "admit, fixed ÷ (bare + raw)",
-                one(ours::FIXED) / self.bare_and_raw,
-                1.25,
-            ),
-            (
-                "admit, fixed, over bare in raw, 1 thread",
-                self.over(fixed, 0),
-                2.0,
-            ),
-            (
-                "admit, fixed, over bare in raw, 2 threads",
-                self.over(fixed, 1),
-                3.0,
-            ),
-            ("admit, fixed, 2 threads ÷ 1", two, 1.5),
-            ("admit, fixed, allocations", fixed.allocations as f64, 0.0),
-            (
-                "admit, each one measured − fixed, ns",
-                one(ours::MEASURED) - one(ours::FIXED),
-                25.0,
-            ),
-            (
-                "admit, adaptive − fixed, ns",
-                one(ours::ADAPTIVE) - one(ours::FIXED),
-                25.0,
-            ),
-            ("refuse, adaptive hint, ns", one(ours::REFUSE), 95.0),
-        ];
-        let rows = goals.map(|(name, is, most)| {
-            let met = if is <= most { "yes" } else { "**no**" };
-            vec![
-                name.to_owned(),
-                format!("{is:.2}"),
-                format!("≤ {most}"),
-                met.to_owned(),
-            ]
-        });
-        report.table(&["", "is", "aim", "met"], &rows);
     }
 }
 

@@ -36,6 +36,8 @@ pub(crate) fn rows() -> Vec<Row> {
     rows
 }
 
+// std's clock is what peers read.
+#[expect(clippy::disallowed_methods)]
 fn yardsticks() -> Vec<Row> {
     let count: &Line = Box::leak(Box::default());
     let inner = Bare;
@@ -51,6 +53,12 @@ fn yardsticks() -> Vec<Row> {
         alone("clock read alone", || {
             || {
                 black_box(tokio::time::Instant::now());
+                true
+            }
+        }),
+        alone("std's clock read alone", || {
+            || {
+                black_box(std::time::Instant::now());
                 true
             }
         }),

@@ -1,49 +1,35 @@
-//! The callers: an open loop, which offers its requests at their times whatever became of those before.
+//! An open loop, which offers its requests at their times whatever became of those before.
 //!
 //! A request's latency is taken from the moment at which it was due, so that a generator that falls behind does not
 //! hide the wait (coordinated omission). It falls behind visibly: it is one thread, all of whose work is in the path of
 //! the next request, and how late each one left is recorded.
-//!
-//! Callers leave at their deadline. Over HTTP/1 that closes the connection, and a benchmark of 7,000 a second becomes one
-//! of connection setup; over HTTP/2 it resets a stream, which is what gRPC clients and proxies do.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, ops::Range, sync::Arc, time::Duration};
 
-use axum::http::{Request, StatusCode, Uri};
-use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
-use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use axum::http::StatusCode;
 use tokio::{
-    net::TcpStream,
     task::JoinSet,
     time::{Instant, sleep_until, timeout_at},
 };
 
 use crate::{
-    random::{Random, ServiceTime},
-    server::WORK,
+    callers::{Line, Lines, Protocol},
+    random::{Random, Work},
 };
 
 /// How long a caller waits.
 pub(crate) const DEADLINE: Duration = Duration::from_millis(100);
 
-/// hyper's server takes 200 streams a connection, and more wait at the client: a limit that no variant should get for
-/// free. At 7,300 a second and 100 ms each, 46 are open on each of these.
-const CONNECTIONS: usize = 16;
-
 /// Any number. It is the same for all variants.
 const SEED: u64 = 17;
 
-type Http = SendRequest<Empty<Bytes>>;
-
 /// What is offered.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Load {
-    /// Requests a second.
-    pub(crate) rate: f64,
-    pub(crate) service_time: ServiceTime,
-    pub(crate) lasts: Duration,
+    pub(crate) protocol: Protocol,
+    pub(crate) work: Work,
+    /// One after the other: how long, and how many requests a second.
+    pub(crate) stretches: Vec<(Duration, f64)>,
 }
 
 /// What one caller saw.
@@ -65,62 +51,80 @@ pub(crate) enum Outcome {
     /// The deadline came first.
     Late,
     Refused,
-    /// Neither of these: the benchmark is broken.
+    /// With its connection, which the server closed.
+    Lost,
+    /// None of these: the benchmark is broken.
     Failed,
 }
 
 impl Load {
     /// Offers it, and waits for what became of every request. `start` is called when the first one is due.
-    pub(crate) async fn offer(self, server: SocketAddr, start: impl FnOnce(Instant)) -> Vec<Seen> {
-        let connections = connect(server).await;
+    pub(crate) async fn offer(&self, server: SocketAddr, start: impl FnOnce(Instant)) -> Vec<Seen> {
+        let lines = Lines::to(server, self.protocol).await;
         let began = Instant::now();
         start(began);
         let mut random = Random::new(SEED);
         let mut callers = JoinSet::new();
-        let mut due = Duration::ZERO;
-        for http in connections.iter().cycle() {
-            due += random.exponential(Duration::from_secs(1).div_f64(self.rate));
-            if due >= self.lasts {
-                break;
+        for (span, rate) in self.spans() {
+            // No matter when the one before was due: these arrivals have no memory.
+            let mut due = span.start;
+            loop {
+                due += random.exponential(Duration::from_secs(1).div_f64(rate));
+                if due >= span.end {
+                    break;
+                }
+                let work = self.work.draw(&mut random);
+                sleep_until(began + due).await;
+                let line = lines.line(callers.len());
+                callers.spawn(call(line, began, due, work));
             }
-            let work = self.service_time.draw(&mut random);
-            sleep_until(began + due).await;
-            callers.spawn(call(http.clone(), began, due, work));
         }
         callers.join_all().await
     }
-}
 
-async fn connect(server: SocketAddr) -> Vec<Http> {
-    let mut connections = Vec::new();
-    for _ in 0..CONNECTIONS {
-        let socket = TcpStream::connect(server).await.expect("a connection");
-        socket.set_nodelay(true).expect("TCP_NODELAY");
-        let (http, connection) = Builder::new(TokioExecutor::new())
-            // An answer may cross the reset that a deadline sends. h2 remembers ten reset streams, and takes what comes
-            // for an older one for an error of the server, of which it bears 1,024.
-            .max_concurrent_reset_streams(1 << 16)
-            .max_local_error_reset_streams(None)
-            .handshake(TokioIo::new(socket))
-            .await
-            .expect("HTTP/2");
-        tokio::spawn(connection);
-        connections.push(http);
+    fn spans(&self) -> impl Iterator<Item = (Range<Duration>, f64)> {
+        let mut end = Duration::ZERO;
+        self.stretches.iter().map(move |&(lasts, rate)| {
+            let start = end;
+            end += lasts;
+            (start..end, rate)
+        })
     }
-    connections
 }
 
-async fn call(http: Http, began: Instant, due: Duration, work: Duration) -> Seen {
+/// Good answers a second when as many callers ask again and again as keep a server of one processor busy.
+pub(crate) async fn closed_loop(server: SocketAddr, work: Duration, span: Duration) -> f64 {
+    const CALLERS: usize = 4;
+    let lines = Arc::new(Lines::to(server, Protocol::H2).await);
+    let began = Instant::now();
+    let mut callers = JoinSet::new();
+    for nth in 0..CALLERS {
+        let lines = Arc::clone(&lines);
+        callers.spawn(async move {
+            let mut done = 0;
+            while began.elapsed() < span {
+                let answer = lines.line(nth).ask(work).await;
+                done += usize::from(answer.is_ok_and(|status| status == StatusCode::OK));
+            }
+            done
+        });
+    }
+    let done: usize = callers.join_all().await.into_iter().sum();
+    done as f64 / began.elapsed().as_secs_f64()
+}
+
+async fn call(line: Line, began: Instant, due: Duration, work: Duration) -> Seen {
     let at = began + due;
     let lateness = at.elapsed();
-    let answer = timeout_at(at + DEADLINE, answer(http, work)).await;
+    let answer = timeout_at(at + DEADLINE, line.ask(work)).await;
     let latency = at.elapsed();
     let outcome = match answer {
         // The timer goes by milliseconds, and may have let a late one through.
         Ok(Ok(StatusCode::OK)) if latency <= DEADLINE => Outcome::Good,
         Err(_) | Ok(Ok(StatusCode::OK)) => Outcome::Late,
         Ok(Ok(StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)) => Outcome::Refused,
-        Ok(_) => Outcome::Failed,
+        Ok(Err(_)) => Outcome::Lost,
+        Ok(Ok(_)) => Outcome::Failed,
     };
     Seen {
         due,
@@ -128,16 +132,4 @@ async fn call(http: Http, began: Instant, due: Duration, work: Duration) -> Seen
         latency,
         outcome,
     }
-}
-
-/// The status of an answer that came whole.
-async fn answer(mut http: Http, work: Duration) -> hyper::Result<StatusCode> {
-    let mut request = Request::new(Empty::new());
-    *request.uri_mut() = Uri::from_static("http://pool/");
-    let micros = work.as_micros() as u64;
-    request.headers_mut().insert(WORK, micros.into());
-    let response = http.send_request(request).await?;
-    let status = response.status();
-    response.into_body().collect().await?;
-    Ok(status)
 }

@@ -29,25 +29,17 @@ impl Random {
 
 /// How long the work of a request takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ServiceTime {
-    Fixed,
-    Exponential,
+pub(crate) enum Work {
+    Fixed(Duration),
+    /// With this mean.
+    Exponential(Duration),
 }
 
-impl ServiceTime {
-    const MEAN: Duration = Duration::from_millis(10);
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Fixed => "fixed",
-            Self::Exponential => "exponential",
-        }
-    }
-
+impl Work {
     pub(crate) fn draw(self, random: &mut Random) -> Duration {
         match self {
-            Self::Fixed => Self::MEAN,
-            Self::Exponential => random.exponential(Self::MEAN),
+            Self::Fixed(time) => time,
+            Self::Exponential(mean) => random.exponential(mean),
         }
     }
 }

@@ -14,64 +14,146 @@ pub(crate) struct Score {
     pub(crate) offered: f64,
     /// Good answers a second.
     pub(crate) goodput: f64,
-    /// The latency of good answers.
-    pub(crate) p50: Duration,
-    pub(crate) p99: Duration,
+    /// Of good answers, from when they were due.
+    pub(crate) latency: Percentiles,
+    /// Of refusals, from when they were due.
+    pub(crate) refusal: Percentiles,
     /// Shares of what was offered.
     pub(crate) refused: f64,
     pub(crate) late: f64,
+    pub(crate) lost: f64,
     pub(crate) failed: f64,
     /// How late the generator sent: the 99th percentile.
     pub(crate) lateness: Duration,
+    /// Of the server, for each request that was offered.
+    pub(crate) processor: Duration,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Percentiles {
+    pub(crate) p50: Duration,
+    pub(crate) p99: Duration,
+    pub(crate) p999: Duration,
 }
 
 impl Score {
-    pub(crate) fn of(seen: &[Seen], span: &Range<Duration>) -> Self {
+    /// `processor` is what the server has used in that span.
+    pub(crate) fn of(seen: &[Seen], span: &Range<Duration>, processor: Duration) -> Self {
         let seen = || seen.iter().filter(|seen| span.contains(&seen.due));
         let count = |outcome| seen().filter(|seen| seen.outcome == outcome).count() as f64;
-        let good = seen().filter(|seen| seen.outcome == Outcome::Good);
-        let latencies = sorted(good.map(|seen| seen.latency));
+        let latencies = |outcome| {
+            let those = seen().filter(move |seen| seen.outcome == outcome);
+            Percentiles::of(sorted(those.map(|seen| seen.latency)))
+        };
         let lateness = sorted(seen().map(|seen| seen.lateness));
-        let offered = lateness.len() as f64;
+        let offered = lateness.len().max(1) as f64;
         let seconds = (span.end - span.start).as_secs_f64();
         Self {
             offered: offered / seconds,
-            goodput: latencies.len() as f64 / seconds,
-            p50: percentile(&latencies, 50),
-            p99: percentile(&latencies, 99),
+            goodput: count(Outcome::Good) / seconds,
+            latency: latencies(Outcome::Good),
+            refusal: latencies(Outcome::Refused),
             refused: count(Outcome::Refused) / offered,
             late: count(Outcome::Late) / offered,
+            lost: count(Outcome::Lost) / offered,
             failed: count(Outcome::Failed) / offered,
-            lateness: percentile(&lateness, 99),
+            lateness: Percentiles::of(lateness).p99,
+            processor: processor.div_f64(offered),
         }
     }
 
-    /// The latencies, the share that was refused, and a mark if the generator was too late.
+    /// The latencies, the shares that were refused and lost, and a mark if the generator was too late.
     pub(crate) fn details(&self) -> String {
         let latencies = match self.goodput {
             0.0 => "–".into(),
-            _ => format!("{:.0}/{:.0} ms", millis(self.p50), millis(self.p99)),
+            _ => format!(
+                "{:.0}/{:.0} ms",
+                millis(self.latency.p50),
+                millis(self.latency.p99)
+            ),
         };
         let mark = if self.lateness > TOO_LATE { " (!)" } else { "" };
-        format!("{latencies}, {:.0} %{mark}", self.refused * 100.0)
+        let lost = match self.lost {
+            0.0..0.005 => String::new(),
+            lost => format!(", {:.0} % lost", lost * 100.0),
+        };
+        format!("{latencies}, {:.0} %{lost}{mark}", self.refused * 100.0)
     }
 
-    pub(crate) const CSV_HEAD: &str =
-        "offered_per_s,goodput_per_s,p50_ms,p99_ms,refused,late,failed,lateness_p99_ms";
+    /// What the server spends on a refusal, given what it spends on a request that it admits.
+    pub(crate) fn processor_a_refusal(&self, admitted: Duration) -> Option<f64> {
+        let all = self.processor.as_secs_f64();
+        let on_admitted = admitted.as_secs_f64() * (1.0 - self.refused);
+        // Of fewer, what is left over is mostly chance.
+        let many = self.refused > 0.5 && !self.processor.is_zero();
+        many.then(|| (all - on_admitted) / self.refused * 1e6)
+    }
+
+    pub(crate) const CSV_HEAD: &str = "offered_per_s,goodput_per_s,p50_ms,p99_ms,p999_ms,\
+        refused,refusal_p50_ms,refusal_p99_ms,refusal_p999_ms,late,lost,failed,lateness_p99_ms,server_cpu_us_per_request";
 
     pub(crate) fn csv(&self) -> String {
         format!(
-            "{:.1},{:.1},{:.2},{:.2},{:.4},{:.4},{:.4},{:.2}",
+            "{:.1},{:.1},{},{:.4},{},{:.4},{:.4},{:.4},{:.2},{:.2}",
             self.offered,
             self.goodput,
-            millis(self.p50),
-            millis(self.p99),
+            self.latency.csv(),
             self.refused,
+            self.refusal.csv(),
             self.late,
+            self.lost,
             self.failed,
             millis(self.lateness),
+            millis(self.processor) * 1_000.0,
         )
     }
+}
+
+impl Percentiles {
+    fn of(sorted: Vec<Duration>) -> Self {
+        // Of 1,000, the 999th.
+        let at = |per_mille: usize| {
+            let at = (sorted.len() * per_mille).div_ceil(1_000).saturating_sub(1);
+            sorted.get(at).copied().unwrap_or_default()
+        };
+        Self {
+            p50: at(500),
+            p99: at(990),
+            p999: at(999),
+        }
+    }
+
+    fn csv(&self) -> String {
+        let [p50, p99, p999] = [self.p50, self.p99, self.p999].map(millis);
+        format!("{p50:.2},{p99:.2},{p999:.2}")
+    }
+}
+
+/// Good answers and all requests, in each bin of a run.
+pub(crate) fn bins(seen: &[Seen], lasts: Duration, bin: Duration) -> Vec<(f64, f64)> {
+    let count = (lasts.as_nanos() / bin.as_nanos()) as usize;
+    let mut bins = vec![(0.0, 0.0); count];
+    for seen in seen {
+        let at = (seen.due.as_nanos() / bin.as_nanos()) as usize;
+        if let Some((good, all)) = bins.get_mut(at) {
+            *good += f64::from(seen.outcome == Outcome::Good);
+            *all += 1.0;
+        }
+    }
+    bins
+}
+
+/// How long after the end of the `trouble` nine in ten got a good answer in each half of a second; `None` if it came to
+/// that no more.
+pub(crate) fn recovery(seen: &[Seen], trouble: Duration, lasts: Duration) -> Option<Duration> {
+    const HALF: Duration = Duration::from_millis(500);
+    let halves = bins(seen, lasts, HALF);
+    let is_back = |&(good, all): &(f64, f64)| good >= 0.9 * all;
+    let Some(bad) = halves.iter().rposition(|half| !is_back(half)) else {
+        return Some(Duration::ZERO);
+    };
+    let back = HALF * (bad as u32 + 1);
+    (bad + 1 < halves.len()).then(|| back.saturating_sub(trouble))
 }
 
 fn sorted(durations: impl Iterator<Item = Duration>) -> Vec<Duration> {
@@ -80,12 +162,6 @@ fn sorted(durations: impl Iterator<Item = Duration>) -> Vec<Duration> {
     sorted
 }
 
-fn percentile(sorted: &[Duration], percent: usize) -> Duration {
-    // Of 100, the 99th.
-    let at = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
-    sorted.get(at).copied().unwrap_or_default()
-}
-
-fn millis(duration: Duration) -> f64 {
+pub(crate) fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1_000.0
 }

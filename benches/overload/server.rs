@@ -1,4 +1,4 @@
-//! What is overloaded: a pool of eight workers behind axum, on a real socket.
+//! What is overloaded: a service behind axum, on a real socket.
 
 use std::{
     convert::Infallible,
@@ -27,9 +27,11 @@ use tokio::{
     sync::Semaphore,
     time::{sleep, timeout},
 };
-use tower::Service;
 
-use crate::random::{Random, ServiceTime};
+use crate::{
+    processor::{SERVER, burn},
+    random::{Random, Work},
+};
 
 const WORKERS: usize = 8;
 
@@ -65,11 +67,25 @@ impl Pool {
     }
 }
 
+/// What a request needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Service {
+    /// One of eight workers, also for a caller who has left: a query that was sent to a database goes on there.
+    WorkGoesOn,
+    /// One of eight workers, who stops, or is no longer waited for, when the caller leaves.
+    WorkStops,
+    /// The one processor that the server has.
+    Processor,
+}
+
 /// The handler: the service inside of every limiter.
 #[derive(Clone, Debug)]
-pub(crate) struct Handler(Pool);
+pub(crate) struct Handler {
+    service: Service,
+    pool: Pool,
+}
 
-impl Service<Request> for Handler {
+impl tower::Service<Request> for Handler {
     type Response = Response;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Response, Infallible>>;
@@ -79,17 +95,21 @@ impl Service<Request> for Handler {
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let pool = self.0.clone();
+        let (service, pool) = (self.service, self.pool.clone());
         Box::pin(async move {
             let Some(time) = work(&request) else {
                 return Ok(StatusCode::BAD_REQUEST.into_response());
             };
-            // Spawned: a query that was sent to a database goes on there after the caller has left.
-            let done = tokio::spawn(pool.work(time)).await;
-            Ok(done.map_or_else(
-                |_| StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-                |()| Response::new(Body::empty()),
-            ))
+            match service {
+                Service::WorkGoesOn => {
+                    if tokio::spawn(pool.work(time)).await.is_err() {
+                        return Ok(StatusCode::INTERNAL_SERVER_ERROR.into_response());
+                    }
+                }
+                Service::WorkStops => pool.work(time).await,
+                Service::Processor => burn(time).await,
+            }
+            Ok(Response::new(Body::empty()))
         })
     }
 }
@@ -108,10 +128,16 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn start(app: fn(Handler) -> Router) -> Self {
-        let runtime = runtime();
+    pub(crate) fn start(service: Service, app: fn(Handler) -> Router) -> Self {
+        // Where the processor is short, the callers keep the other one for themselves.
+        let threads = (service == Service::Processor).then_some(1);
+        let runtime = runtime(threads);
         let pool = Pool::new();
-        let app = app(Handler(pool.clone()));
+        let handler = Handler {
+            service,
+            pool: pool.clone(),
+        };
+        let app = app(handler);
         let listen = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
         let listener = runtime.block_on(listen).expect("a free port");
         let address = listener.local_addr().expect("a bound address");
@@ -134,15 +160,15 @@ impl Server {
 }
 
 /// How much work the pool does in a second, of a queue that is never empty.
-pub(crate) fn capacity(service_time: ServiceTime, span: Duration) -> f64 {
+pub(crate) fn capacity(work: Work, span: Duration) -> f64 {
     let (pool, done) = (Pool::new(), Arc::new(AtomicUsize::new(0)));
-    let runtime = runtime();
+    let runtime = runtime(None);
     for seed in 0..4 * WORKERS as u64 {
         let (pool, done) = (pool.clone(), Arc::clone(&done));
         runtime.spawn(async move {
             let mut random = Random::new(seed);
             loop {
-                pool.clone().work(service_time.draw(&mut random)).await;
+                pool.clone().work(work.draw(&mut random)).await;
                 done.fetch_add(1, Ordering::Relaxed);
             }
         });
@@ -151,7 +177,11 @@ pub(crate) fn capacity(service_time: ServiceTime, span: Duration) -> f64 {
     done.load(Ordering::Relaxed) as f64 / span.as_secs_f64()
 }
 
-fn runtime() -> Runtime {
-    let runtime = Builder::new_multi_thread().enable_all().build();
+fn runtime(threads: Option<usize>) -> Runtime {
+    let mut runtime = Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        runtime.worker_threads(threads);
+    }
+    let runtime = runtime.enable_all().thread_name(SERVER).build();
     runtime.expect("the system has threads")
 }

@@ -29,6 +29,8 @@ use crate::server::Handler;
 pub(crate) struct Variant {
     pub(crate) name: &'static str,
     pub(crate) app: fn(Handler) -> Router,
+    /// For the others of its kind, where there is not time for all.
+    pub(crate) stands: bool,
 }
 
 /// Half of the deadline: where a limiter has to be told what is slow, this is its best.
@@ -39,20 +41,22 @@ pub(crate) const QUICK: [&str; 4] = [
     "no shedding",
     "tower, limit 16",
     "little-loadshedder, 50 ms",
-    "loadshed, fixed 16",
+    NO_SETTINGS,
 ];
 
+pub(crate) const NO_SETTINGS: &str = "loadshed, no settings";
+
 pub(crate) const ALL: &[Variant] = &[
-    variant("no shedding", app),
+    main("no shedding", app),
     variant("tower, limit 8", |handler| tower(handler, 8)),
-    variant("tower, limit 16", |handler| tower(handler, 16)),
+    main("tower, limit 16", |handler| tower(handler, 16)),
     variant("tower, limit 64", |handler| tower(handler, 64)),
-    variant("tower, limit 256", |handler| tower(handler, 256)),
-    variant("little-loadshedder, 50 ms", little),
-    variant("tower-acc Vegas", |handler| {
+    main("tower, limit 256", |handler| tower(handler, 256)),
+    main("little-loadshedder, 50 ms", little),
+    main("tower-acc Vegas", |handler| {
         acc(handler, tower_acc::Vegas::default())
     }),
-    variant("tower-acc Gradient2", |handler| {
+    main("tower-acc Gradient2", |handler| {
         acc(handler, tower_acc::Gradient2::default())
     }),
     variant("tower-acc Gradient2, tolerance 1", |handler| {
@@ -68,11 +72,11 @@ pub(crate) const ALL: &[Variant] = &[
     variant("tower-resilience AIMD", |handler| {
         adaptive(handler, resilience::Aimd::builder().build())
     }),
-    variant("tower-resilience AIMD, 50 ms", |handler| {
+    main("tower-resilience AIMD, 50 ms", |handler| {
         let aimd = resilience::Aimd::builder().latency_threshold(SLOW);
         adaptive(handler, aimd.build())
     }),
-    variant("tower-resilience Vegas", |handler| {
+    main("tower-resilience Vegas", |handler| {
         adaptive(handler, resilience::Vegas::builder().build())
     }),
     variant("tower-resilience Gradient2", |handler| {
@@ -82,22 +86,28 @@ pub(crate) const ALL: &[Variant] = &[
         let gradient = resilience::Gradient2::builder().rtt_tolerance(1.0);
         adaptive(handler, gradient.build())
     }),
-    variant("loadshed, no settings", |handler| {
+    main(NO_SETTINGS, |handler| {
         ours(handler, 1.0, Budget::adaptive())
     }),
     variant("loadshed, ratio 0.85", |handler| {
         ours(handler, 0.85, Budget::adaptive())
     }),
-    variant("loadshed, latency target 50 ms", |handler| {
+    main("loadshed, latency target 50 ms", |handler| {
         ours(handler, 1.0, Budget::new(LatencyTarget::new(SLOW)))
     }),
-    variant("loadshed, fixed 16", |handler| {
+    main("loadshed, fixed 16", |handler| {
         ours(handler, 1.0, Budget::fixed(16))
     }),
 ];
 
 const fn variant(name: &'static str, app: fn(Handler) -> Router) -> Variant {
-    Variant { name, app }
+    let stands = false;
+    Variant { name, app, stands }
+}
+
+const fn main(name: &'static str, app: fn(Handler) -> Router) -> Variant {
+    let stands = true;
+    Variant { name, app, stands }
 }
 
 fn ours(handler: Handler, ratio: f64, budget: Budget) -> Router {

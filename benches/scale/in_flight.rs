@@ -1,7 +1,6 @@
 //! Requests that stay in flight until others have come.
 
 use std::{
-    collections::VecDeque,
     convert::Infallible,
     future::Future,
     pin::Pin,
@@ -47,26 +46,34 @@ impl Future for LaterAnswer {
     }
 }
 
-/// Each in a box, as a server keeps them in tasks. The oldest is answered when the next one comes.
+/// Each in a box, as a server keeps them in tasks. When one more comes, any of them is answered: the memory of one that has
+/// waited for long is cold.
 pub(crate) struct Line<S: Service<Request<Body>>> {
     service: S,
-    futures: VecDeque<Pin<Box<S::Future>>>,
+    futures: Vec<Pin<Box<S::Future>>>,
+    random: u64,
 }
 
 impl<S: Service<Request<Body>>> Line<S> {
     pub(crate) fn new(service: S, length: usize) -> Self {
-        let futures = VecDeque::with_capacity(length + 1);
-        let mut line = Self { service, futures };
+        let mut line = Self {
+            service,
+            futures: Vec::with_capacity(length + 1),
+            random: 0,
+        };
         (0..length).for_each(|_| line.push());
         line
     }
 
-    /// Whether the oldest was answered, which it is when polled again.
+    /// Whether one was answered, which it is when polled again.
     pub(crate) fn next(&mut self) -> bool {
         self.push();
-        let oldest = self.futures.pop_front();
-        let mut oldest = oldest.expect("one was pushed");
-        oldest.as_mut().poll(&mut cx()).is_ready()
+        // Knuth's constants.
+        let random = self.random.wrapping_mul(6_364_136_223_846_793_005);
+        self.random = random.wrapping_add(1_442_695_040_888_963_407);
+        let any = (self.random >> 33) as usize % self.futures.len();
+        let mut future = self.futures.swap_remove(any);
+        future.as_mut().poll(&mut cx()).is_ready()
     }
 
     pub(crate) fn push(&mut self) {
@@ -75,7 +82,7 @@ impl<S: Service<Request<Body>>> Line<S> {
         let mut future = Box::pin(self.service.call(Request::new(Body::new())));
         let waits = future.as_mut().poll(&mut cx()).is_pending();
         assert!(waits, "refused");
-        self.futures.push_back(future);
+        self.futures.push(future);
     }
 }
 

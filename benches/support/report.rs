@@ -17,7 +17,7 @@ const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 pub(crate) struct Options {
     /// A smoke run: it shows that all works, and its figures mean little.
     pub(crate) quick: bool,
-    write: bool,
+    pub(crate) write: bool,
     pub(crate) words: Vec<String>,
 }
 
@@ -39,8 +39,9 @@ impl Options {
                 _ => options.words.push(word),
             }
         }
-        if options.write && (options.quick || !options.words.is_empty()) {
-            return Err("--write is for the whole of it: no --quick, no words".into());
+        let is_part = |word: &String| !word.contains('=') || word.starts_with("only=");
+        if options.write && (options.quick || options.words.iter().any(is_part)) {
+            return Err("--write is for the whole of it, and not for a smoke run".into());
         }
         Ok(options)
     }
@@ -139,12 +140,31 @@ fn machine() -> String {
         said("uname", &["-r"]),
         rustc.join(" "),
         said("date", &["-u", "+%F"]),
-        said("git", &["describe", "--always", "--dirty"]),
+        commit(),
     )
 }
 
+/// Of what is measured: this report may have changed since.
+fn commit() -> String {
+    const MEASURED: [&str; 4] = ["src", "benches", "Cargo.toml", "Cargo.lock"];
+    let head = said("git", &["rev-parse", "--short", "HEAD"]);
+    let changed = said(
+        "git",
+        &[&["status", "--short", "--"], &MEASURED[..]].concat(),
+    );
+    match changed.as_str() {
+        "" => head,
+        _ => format!("{head} and changes"),
+    }
+}
+
 fn said(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().ok();
+    let mut command = Command::new(program);
+    let output = command
+        .args(arguments)
+        .current_dir(REPOSITORY)
+        .output()
+        .ok();
     let output = output.filter(|output| output.status.success());
     let words = output.and_then(|output| String::from_utf8(output.stdout).ok());
     words.map_or_else(|| "?".into(), |words| words.trim().to_owned())

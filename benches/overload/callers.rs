@@ -1,0 +1,182 @@
+//! The callers' side of the sockets.
+//!
+//! Callers leave at their deadline. Over HTTP/2 that resets a stream, which is what gRPC clients and proxies do. Over
+//! HTTP/1 it closes the connection, and the next caller opens another: a server that answers nobody in time has to take
+//! a new connection for each request.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::http::{Request, StatusCode, Uri, header::HOST};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{net::TcpStream, sync::Mutex as AsyncMutex, task::AbortHandle};
+use tower::BoxError;
+
+use crate::server::WORK;
+
+/// hyper's server takes 200 streams a connection, and more wait at the client: a limit that no variant should get for
+/// free. At 14,600 a second and 100 ms each, 91 are open on each of these.
+const CONNECTIONS: usize = 16;
+
+type Body = Empty<Bytes>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    H1,
+    H2,
+}
+
+/// By which requests go to a server.
+#[derive(Debug)]
+pub(crate) enum Lines {
+    H1(Arc<Idle>),
+    H2(Vec<Arc<Shared>>),
+}
+
+/// What one request takes.
+#[derive(Debug)]
+pub(crate) enum Line {
+    H1(Arc<Idle>),
+    H2(Arc<Shared>),
+}
+
+impl Lines {
+    pub(crate) async fn to(server: SocketAddr, protocol: Protocol) -> Self {
+        if protocol == Protocol::H1 {
+            let connections = Mutex::default();
+            return Self::H1(Arc::new(Idle {
+                server,
+                connections,
+            }));
+        }
+        let mut connections = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let http = open_h2(server).await.expect("HTTP/2");
+            let http = AsyncMutex::new(http);
+            connections.push(Arc::new(Shared { server, http }));
+        }
+        Self::H2(connections)
+    }
+
+    pub(crate) fn line(&self, nth: usize) -> Line {
+        match self {
+            Self::H1(idle) => Line::H1(Arc::clone(idle)),
+            Self::H2(connections) => Line::H2(Arc::clone(&connections[nth % connections.len()])),
+        }
+    }
+}
+
+impl Line {
+    /// The status of an answer that came whole.
+    pub(crate) async fn ask(self, work: Duration) -> Result<StatusCode, BoxError> {
+        let mut request = Request::new(Empty::new());
+        let micros = work.as_micros() as u64;
+        request.headers_mut().insert(WORK, micros.into());
+        match self {
+            Self::H1(idle) => {
+                request.headers_mut().insert(HOST, "pool".parse()?);
+                let mut connection = idle.connection().await?;
+                let response = connection.http.send_request(request).await?;
+                let status = response.status();
+                response.into_body().collect().await?;
+                idle.give_back(connection);
+                Ok(status)
+            }
+            Self::H2(shared) => {
+                let mut http = shared.connection().await?;
+                *request.uri_mut() = Uri::from_static("http://pool/");
+                let response = http.send_request(request).await?;
+                let status = response.status();
+                response.into_body().collect().await?;
+                Ok(status)
+            }
+        }
+    }
+}
+
+async fn open_h2(server: SocketAddr) -> Result<http2::SendRequest<Body>, BoxError> {
+    let socket = TcpStream::connect(server).await?;
+    socket.set_nodelay(true)?;
+    let (http, connection) = http2::Builder::new(TokioExecutor::new())
+        // An answer may cross the reset that a deadline sends. h2 remembers ten reset streams, and takes what comes
+        // for an older one for an error of the server, of which it bears 1,024.
+        .max_concurrent_reset_streams(1 << 16)
+        .max_local_error_reset_streams(None)
+        .handshake(TokioIo::new(socket))
+        .await?;
+    tokio::spawn(connection);
+    Ok(http)
+}
+
+/// A connection for many requests at once, and the next one when it is lost. A server that is too busy to look at streams
+/// that callers have already reset takes those for an attack after the twentieth, and closes it (h2's protection from
+/// CVE-2023-44487).
+#[derive(Debug)]
+pub(crate) struct Shared {
+    server: SocketAddr,
+    http: AsyncMutex<http2::SendRequest<Body>>,
+}
+
+impl Shared {
+    async fn connection(&self) -> Result<http2::SendRequest<Body>, BoxError> {
+        let mut http = self.http.lock().await;
+        if http.is_closed() {
+            *http = open_h2(self.server).await?;
+        }
+        Ok(http.clone())
+    }
+}
+
+/// Connections that wait for their next request.
+#[derive(Debug)]
+pub(crate) struct Idle {
+    server: SocketAddr,
+    connections: Mutex<Vec<Connection>>,
+}
+
+/// Closed when it is dropped.
+#[derive(Debug)]
+struct Connection {
+    http: http1::SendRequest<Body>,
+    task: AbortHandle,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Idle {
+    async fn connection(&self) -> Result<Connection, BoxError> {
+        while let Some(mut connection) = self.take() {
+            if connection.http.ready().await.is_ok() {
+                return Ok(connection);
+            }
+        }
+        let socket = TcpStream::connect(self.server).await?;
+        socket.set_nodelay(true)?;
+        // Thousands are closed a second, and each would keep its port for a minute.
+        socket.set_zero_linger()?;
+        let (http, connection) = http1::handshake(TokioIo::new(socket)).await?;
+        let task = tokio::spawn(connection).abort_handle();
+        Ok(Connection { http, task })
+    }
+
+    fn take(&self) -> Option<Connection> {
+        let connections = self.connections.lock();
+        connections.unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    fn give_back(&self, connection: Connection) {
+        let connections = self.connections.lock();
+        let mut connections = connections.unwrap_or_else(PoisonError::into_inner);
+        connections.push(connection);
+    }
+}

@@ -1,0 +1,143 @@
+//! A load that the server carries, and for a while more than it can.
+
+use std::{error::Error, time::Duration};
+
+use crate::{
+    callers::Protocol,
+    chart::{Chart, Line},
+    load::Load,
+    output::Output,
+    plan::Plan,
+    random::Work,
+    run::{Ran, Run, SLOWNESS},
+    score::{bins, recovery},
+    server::Service,
+    variants::{NO_SETTINGS, Variant},
+};
+
+pub(crate) struct Disturbed {
+    pub(crate) name: &'static str,
+    /// Shares of the capacity before, during and after.
+    pub(crate) loads: [f64; 3],
+    /// How long each lasts, in seconds.
+    pub(crate) phases: [f64; 3],
+    /// Whether work takes longer during it.
+    pub(crate) slow: bool,
+}
+
+/// Of the chart.
+const BIN: Duration = Duration::from_millis(250);
+
+impl Disturbed {
+    pub(crate) fn run(
+        &self,
+        plan: &Plan,
+        capacity: f64,
+        work: Work,
+        output: &mut Output,
+    ) -> Result<(), Box<dyn Error>> {
+        let [before, during, after] = self.phases(plan);
+        let [quiet, loud, _] = self.loads.map(|load| load * capacity);
+        let run = self.over(plan, capacity, work);
+        let variants = plan.variants(false);
+        let ran: Vec<_> = variants
+            .iter()
+            .map(|&variant| (variant, run.of(variant)))
+            .collect();
+
+        let slower = match self.slow {
+            true => format!(", work takes {SLOWNESS} times longer"),
+            false => String::new(),
+        };
+        output.report.paragraph(format_args!(
+            "**{}.** {quiet:.0}/s for {before} s; for {during} s {loud:.0}/s{slower}; {quiet:.0}/s for {after} s. Goodput \
+             a second (p50/p99, refused).",
+            self.name
+        ));
+        let columns = ["before", "during", "after"];
+        let rows = ran.iter().map(|(variant, ran)| {
+            let mut row = vec![variant.name.to_owned()];
+            for (score, column) in ran.scores.iter().zip(columns) {
+                output.add(self.name, *variant, column, score);
+                row.push(format!("{:.0} ({})", score.goodput, score.details()));
+            }
+            let back = self.recovery(ran, &run);
+            row.push(back.map_or("–".into(), |back| format!("{:.1} s", back.as_secs_f64())));
+            row
+        });
+        let rows = rows.collect();
+        let columns = columns.into_iter().chain(["back after"]).map(str::to_owned);
+        output.table(&columns.collect::<Vec<_>>(), rows);
+        self.draw(&ran, &run, output)?;
+        let no_settings = ran.iter().find(|(variant, _)| variant.name == NO_SETTINGS);
+        if let Some((_, ran)) = no_settings.filter(|_| !plan.quick) {
+            let back = self.recovery(ran, &run);
+            let back = back.map_or(f64::INFINITY, |back| back.as_secs_f64());
+            let goal = format!("{}: back to nine in ten, no settings, s", self.name);
+            output.at_most(&goal, 5.0, back);
+        }
+        Ok(())
+    }
+
+    fn phases(&self, plan: &Plan) -> [f64; 3] {
+        if plan.quick { [0.5; 3] } else { self.phases }
+    }
+
+    fn over(&self, plan: &Plan, capacity: f64, work: Work) -> Run {
+        let mut end = plan.warm_up;
+        let phases = self.phases(plan).map(Duration::from_secs_f64);
+        let spans = phases.map(|phase| {
+            let start = end;
+            end += phase;
+            start..end
+        });
+        let rates = self.loads.map(|load| load * capacity);
+        let warm_up = (plan.warm_up, rates[0]);
+        let stretches = [warm_up].into_iter().chain(phases.into_iter().zip(rates));
+        Run {
+            service: Service::WorkGoesOn,
+            load: Load {
+                protocol: Protocol::H2,
+                work,
+                stretches: stretches.collect(),
+            },
+            slow: self.slow.then(|| spans[1].clone()),
+            spans: spans.to_vec(),
+        }
+    }
+
+    fn recovery(&self, ran: &Ran, run: &Run) -> Option<Duration> {
+        recovery(&ran.seen, run.spans[1].end, run.spans[2].end)
+    }
+
+    fn draw(
+        &self,
+        ran: &[(Variant, Ran)],
+        run: &Run,
+        output: &mut Output,
+    ) -> Result<(), Box<dyn Error>> {
+        let [start, end] = [run.spans[0].start, run.spans[2].end];
+        let lines = ran.iter().map(|(variant, ran)| {
+            let bins = bins(&ran.seen, end, BIN);
+            let seconds = BIN.as_secs_f64();
+            let point = |(nth, (good, _)): (usize, &(f64, f64))| {
+                (nth as f64 * seconds - start.as_secs_f64(), good / seconds)
+            };
+            let points: Vec<_> = bins.iter().enumerate().map(point).collect();
+            output.add_timeline(self.name, variant, &points);
+            Line {
+                name: variant.name.to_owned(),
+                points: points.into_iter().filter(|(at, _)| *at >= 0.0).collect(),
+            }
+        });
+        let lines = lines.collect();
+        let chart = Chart {
+            title: self.name,
+            x: "s",
+            y: "goodput, 1/s",
+            logarithmic: false,
+            lines,
+        };
+        output.draw(&chart, self.name)
+    }
+}

@@ -1,0 +1,87 @@
+//! One server under one load.
+
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    runtime::Builder,
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    load::{Load, Seen},
+    processor,
+    score::Score,
+    server::{Pool, Server, Service},
+    variants::Variant,
+};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    pub(crate) service: Service,
+    pub(crate) load: Load,
+    /// What is scored, each for itself, one right after the other.
+    pub(crate) spans: Vec<Range<Duration>>,
+    /// When the pool is slow.
+    pub(crate) slow: Option<Range<Duration>>,
+}
+
+/// How many times longer work takes then.
+pub(crate) const SLOWNESS: u32 = 5;
+
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) seen: Vec<Seen>,
+    /// One for each span.
+    pub(crate) scores: Vec<Score>,
+}
+
+impl Run {
+    pub(crate) fn of(&self, variant: Variant) -> Ran {
+        let server = Server::start(self.service, variant.app);
+        let callers = Builder::new_current_thread().enable_all().build();
+        let callers = callers.expect("the system has threads");
+        let used = Arc::new(Mutex::default());
+        let seen = callers.block_on(self.load.offer(server.address, |began| {
+            if let Some(span) = self.slow.clone() {
+                let pool = server.pool.clone();
+                tokio::spawn(step(pool, began + span.start, began + span.end));
+            }
+            let starts = self.spans.iter().map(|span| span.start);
+            let ends = self.spans.last().map(|span| span.end);
+            let reads = starts.chain(ends).map(|at| began + at).collect();
+            tokio::spawn(read_processor(reads, Arc::clone(&used)));
+        }));
+        // The last answer may have come before the last span was over.
+        let mut used = locked(&used).clone();
+        used.push(processor::used());
+        drop(callers);
+        server.stop();
+        let scores = self.spans.iter().zip(used.windows(2));
+        let scores =
+            scores.map(|(span, used)| Score::of(&seen, span, used[1].saturating_sub(used[0])));
+        let scores = scores.collect();
+        Ran { seen, scores }
+    }
+}
+
+async fn step(pool: Pool, start: Instant, end: Instant) {
+    sleep_until(start).await;
+    pool.slow_down(SLOWNESS);
+    sleep_until(end).await;
+    pool.slow_down(1);
+}
+
+async fn read_processor(at: Vec<Instant>, used: Arc<Mutex<Vec<Duration>>>) {
+    for at in at {
+        sleep_until(at).await;
+        locked(&used).push(processor::used());
+    }
+}
+
+fn locked(used: &Mutex<Vec<Duration>>) -> MutexGuard<'_, Vec<Duration>> {
+    used.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,182 @@
+//! The same load for a while: one server after the other, at one load after the other.
+
+use std::{error::Error, time::Duration};
+
+use crate::{
+    callers::Protocol,
+    chart::{Chart, Line},
+    load::{DEADLINE, Load},
+    output::Output,
+    plan::Plan,
+    random::Work,
+    run::Run,
+    score::{Score, millis},
+    server::Service,
+    variants::{NO_SETTINGS, Variant},
+};
+
+pub(crate) struct Steady {
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) protocol: Protocol,
+    pub(crate) service: Service,
+    pub(crate) work: Work,
+    /// Shares of the capacity.
+    pub(crate) loads: &'static [f64],
+    /// All the rows, and the charts.
+    pub(crate) all: bool,
+}
+
+type Rows = Vec<(Variant, Vec<Score>)>;
+
+impl Steady {
+    pub(crate) fn run(
+        &self,
+        plan: &Plan,
+        capacity: f64,
+        output: &mut Output,
+    ) -> Result<(), Box<dyn Error>> {
+        let loads = match plan.quick {
+            // The last but one is one at which most is refused.
+            true => &self.loads[self.loads.len().saturating_sub(2)..][..1],
+            false => self.loads,
+        };
+        let variants = plan.variants(self.all);
+        let mut rows: Rows = variants.into_iter().map(|row| (row, Vec::new())).collect();
+        // Column by column, so that what slows the machine for a while slows a column and not a row.
+        for load in loads {
+            let run = self.at(load * capacity, plan);
+            for (variant, scores) in &mut rows {
+                let score = run.of(*variant).scores[0];
+                output.add(self.name, *variant, &load.to_string(), &score);
+                scores.push(score);
+            }
+        }
+        output.report.paragraph(format_args!(
+            "**{}.** {} Capacity {capacity:.0}/s. Goodput ÷ capacity (p50/p99 of the good answers, and how many were \
+             refused).",
+            self.name, self.title
+        ));
+        let columns: Vec<_> = loads.iter().map(|load| format!("{load} ×")).collect();
+        let cells = rows.iter().map(|(variant, scores)| {
+            let cell = |score: &Score| {
+                let share = score.goodput / capacity;
+                format!("{share:.2} ({})", score.details())
+            };
+            let mut row = vec![variant.name.to_owned()];
+            row.extend(scores.iter().map(cell));
+            row
+        });
+        output.table(&columns, cells.collect());
+        self.print_details(loads, &rows, output);
+        if self.all {
+            draw(loads, &rows, capacity, output)?;
+        }
+        if self.all && !plan.quick {
+            goals(loads, &rows, capacity, output);
+        }
+        Ok(())
+    }
+
+    fn at(&self, rate: f64, plan: &Plan) -> Run {
+        let end = plan.warm_up + plan.scored;
+        Run {
+            service: self.service,
+            load: Load {
+                protocol: self.protocol,
+                work: self.work,
+                stretches: vec![(end, rate)],
+            },
+            spans: vec![plan.warm_up..end],
+            slow: None,
+        }
+    }
+
+    /// At ten times the capacity.
+    fn print_details(&self, loads: &[f64], rows: &Rows, output: &mut Output) {
+        let at = loads.iter().position(|&load| load == 10.0);
+        let at = at.unwrap_or(loads.len() - 1);
+        let half = loads.iter().position(|&load| load == 0.5);
+        let cells = rows.iter().map(|(variant, scores)| {
+            let score = &scores[at];
+            let admitted = half.map(|half| scores[half].processor);
+            let refusal = admitted.and_then(|admitted| score.processor_a_refusal(admitted));
+            let mut row = vec![variant.name.to_owned()];
+            let good = [score.latency.p50, score.latency.p99, score.latency.p999];
+            let good = good.map(|latency| (score.goodput > 0.0).then(|| millis(latency)));
+            let refused = [score.refusal.p50, score.refusal.p99];
+            let refused = refused.map(|latency| (score.refused > 0.0).then(|| millis(latency)));
+            row.extend(good.into_iter().chain(refused).map(figure));
+            row.push(figure(refusal));
+            row
+        });
+        output.report.paragraph(format_args!(
+            "**{}** at {} ×. All in ms, but for the server's processor time for one refusal, in µs.",
+            self.name, loads[at]
+        ));
+        let columns = [
+            "good: p50",
+            "p99",
+            "p99.9",
+            "refusal: p50",
+            "p99",
+            "processor",
+        ];
+        output.table(&columns.map(str::to_owned), cells.collect());
+    }
+}
+
+fn figure(value: Option<f64>) -> String {
+    value.map_or("–".into(), |value| format!("{value:.1}"))
+}
+
+fn draw(loads: &[f64], rows: &Rows, capacity: f64, output: &Output) -> Result<(), Box<dyn Error>> {
+    let lines = |figure: &dyn Fn(&Score) -> f64| {
+        let standing = rows.iter().filter(|(variant, _)| variant.stands);
+        let line = |(variant, scores): &(Variant, Vec<Score>)| Line {
+            name: variant.name.to_owned(),
+            points: loads
+                .iter()
+                .copied()
+                .zip(scores.iter().map(figure))
+                .collect(),
+        };
+        standing.map(line).collect()
+    };
+    let goodput = Chart {
+        title: "What comes in time",
+        x: "offered ÷ capacity",
+        y: "goodput ÷ capacity",
+        logarithmic: true,
+        lines: lines(&|score| score.goodput / capacity),
+    };
+    output.draw(&goodput, "steady")?;
+    let latency = Chart {
+        title: "How long the admitted wait (those in time)",
+        x: "offered ÷ capacity",
+        y: "p99, ms",
+        logarithmic: true,
+        lines: lines(&|score| millis(score.latency.p99)),
+    };
+    output.draw(&latency, "latency")
+}
+
+fn goals(loads: &[f64], rows: &Rows, capacity: f64, output: &mut Output) {
+    let Some((_, scores)) = rows.iter().find(|(row, _)| row.name == NO_SETTINGS) else {
+        return;
+    };
+    let over = || loads.iter().zip(scores).filter(|(load, _)| **load >= 2.0);
+    let shares = over().map(|(_, score)| score.goodput / capacity);
+    output.at_least(
+        "goodput ÷ capacity, no settings, 2 × to 20 ×",
+        0.97,
+        shares.fold(1.0, f64::min),
+    );
+    let p99 = over().map(|(_, score)| score.latency.p99).max();
+    let p99 = p99.unwrap_or(Duration::ZERO);
+    output.at_most(
+        "p99 of the admitted, no settings, ms",
+        millis(DEADLINE) / 2.0,
+        millis(p99),
+    );
+}
