@@ -327,7 +327,8 @@ async fn admin_shows_its_figures_and_takes_good_settings_and_no_bad_ones() {
     });
     assert_eq!(first["figures"], figures);
 
-    let (status, _) = put(r#"{"ratio": 0.5, "limit": 4, "dry_run": true}"#).await;
+    let (status, _) =
+        put(r#"{"ratio": 0.5, "export_ratio": 0.9, "limit": 4, "dry_run": true}"#).await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!((pool.limit(), &shown().await["dry_run"]), (4, &true.into()));
     for (bad, why) in [
@@ -337,6 +338,10 @@ async fn admin_shows_its_figures_and_takes_good_settings_and_no_bad_ones() {
         ),
         (
             r#"{"ratio": 85, "limit": 9, "dry_run": false}"#,
+            "ratio: 85 was given, allowed is more than 0",
+        ),
+        (
+            r#"{"export_ratio": 85, "limit": 9, "dry_run": false}"#,
             "ratio: 85 was given, allowed is more than 0",
         ),
     ] {
