@@ -33,7 +33,7 @@ use crate::{
     observe::Observed,
     retry_after::{Counts, Line, Refusal, RetryAfter, Unit},
     shed::{Reason, Shed},
-    threshold::{Criticality, Threshold},
+    threshold::{Criticality, Stretch, Threshold},
 };
 
 /// What one process can carry at once: a limit, and the requests in flight under it.
@@ -80,6 +80,14 @@ pub(crate) struct Claim {
     pub(crate) threshold: Threshold,
     /// What it costs, at least 1.
     pub(crate) units: u32,
+    /// `None` where it does not matter who asks.
+    pub(crate) caller: Option<Caller>,
+}
+
+/// Whom a claim is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller {
+    pub(crate) stretch: Stretch,
 }
 
 impl Claim {
@@ -87,7 +95,20 @@ impl Claim {
     /// that is all the same.
     pub(crate) fn of(threshold: Threshold, units: usize) -> Self {
         let units = units.clamp(1, MAX_LIMIT) as u32;
-        Self { threshold, units }
+        Self {
+            units,
+            ..threshold.into()
+        }
+    }
+
+    /// How many may be in flight at most under `limit`.
+    #[inline]
+    fn cap(self, limit: u32) -> u32 {
+        let stop = self.threshold.cap(limit);
+        match self.caller {
+            Some(Caller { stretch }) if !self.threshold.is_never() => stretch.cap(stop, limit, 1.0),
+            _ => stop,
+        }
     }
 }
 
@@ -97,6 +118,7 @@ impl From<Threshold> for Claim {
         Self {
             threshold,
             units: 1,
+            caller: None,
         }
     }
 }
@@ -370,12 +392,7 @@ impl Budget {
     /// Decides upon a request for which an outer layer of this budget has decided before. `None` if what is shown is not
     /// of this budget.
     #[inline]
-    fn decide_again(
-        &self,
-        shown: &Shown,
-        Claim { threshold, units }: Claim,
-        mode: Mode,
-    ) -> Option<Result<(), Refused>> {
+    fn decide_again(&self, shown: &Shown, claim: Claim, mode: Mode) -> Option<Result<(), Refused>> {
         let held = shown.place.get()?;
         if held.is_of(self.inner.ghosts) {
             // In the real run it would never have come here. A layer that enforces protects all the same.
@@ -383,16 +400,15 @@ impl Budget {
         }
         held.is_of(self.count).then(|| {
             // Of what the layers say that it costs, the most.
-            let units = units.max(held.units);
-            let cap = |limit| threshold.cap(limit);
-            if let Ok(level) = self.count.keep(held.units, units, cap) {
+            let units = claim.units.max(held.units);
+            if let Ok(level) = self.count.keep(held.units, units, |limit| claim.cap(limit)) {
                 if units > held.units {
                     self.inner.tally.charge(units - held.units);
                     shown.place.set(Some(Taken { units, ..held }));
                 }
                 // Only a law asks for it.
                 if self.sampler().is_some() {
-                    let cap = threshold.cap(level.limit);
+                    let cap = claim.threshold.cap(level.limit);
                     shown.cap.set(shown.cap.get().min(cap));
                 }
                 return Ok(());
@@ -400,15 +416,18 @@ impl Budget {
             // It has left the count: the outer layer must find nothing to give back.
             self.inner.tally.withdraw(held.units);
             shown.place.set(None);
-            self.refuse(Claim { threshold, units }, mode)
+            self.refuse(Claim { units, ..claim }, mode)
                 .map(|ghost| shown.place.set(ghost))
         })
     }
 
     #[inline]
-    fn acquire(&self, Claim { threshold, units }: Claim) -> Result<Place, Refused> {
+    fn acquire(&self, claim: Claim) -> Result<Place, Refused> {
+        let Claim {
+            threshold, units, ..
+        } = claim;
         let count = self.count;
-        match count.acquire(units, |limit| threshold.cap(limit)) {
+        match count.acquire(units, |limit| claim.cap(limit)) {
             Ok(level) => {
                 self.inner.tally.admit(level.in_flight, units);
                 self.inner.observed.admitted(self);

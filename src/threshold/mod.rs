@@ -4,6 +4,7 @@ mod criticality;
 mod ladder;
 mod ratio;
 mod routes;
+mod stretch;
 
 use std::fmt;
 
@@ -12,6 +13,7 @@ use self::ratio::Ratio;
 pub(crate) use self::{
     ladder::Ladder,
     routes::{Meaning, Routes},
+    stretch::Stretch,
 };
 use crate::invalid::{InvalidSetting, expect_valid};
 
