@@ -260,6 +260,7 @@ impl<S> Layer<S> for LoadShed {
     type Service = LoadShedService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        self.settings.prepare();
         LoadShedService::new(inner, Arc::clone(&self.settings))
     }
 }
@@ -269,6 +270,17 @@ impl Settings {
     #[inline]
     pub(crate) fn decided(&self) -> Option<Decided> {
         self.decide.is_none().then(|| self.threshold().into())
+    }
+
+    /// Makes what the first request would have to make.
+    fn prepare(&self) {
+        if self
+            .decide
+            .as_ref()
+            .is_some_and(|decide| decide.fair_by.is_some())
+        {
+            self.budget.make_shares();
+        }
     }
 
     /// What applies to one request.
@@ -305,8 +317,12 @@ impl Settings {
         &self,
         request: &mut Request<B>,
         Decided { claim, class }: Decided,
+        Refused(reason): Refused,
     ) -> Response<Bytes> {
-        let shed = |unit| self.budget.shed(self.retry_after, unit, class, claim.units);
+        let shed = |unit| {
+            let shed = self.budget.shed(self.retry_after, unit, class, claim.units);
+            shed.because(reason)
+        };
         self.answers.answer(request, shed)
     }
 

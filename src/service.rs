@@ -61,7 +61,7 @@ where
         let Decided { claim, .. } = decided;
         let mut place = match self.settings.admit(claim) {
             Ok(place) => place,
-            Err(Refused) => return self.refuse(request, decided),
+            Err(refused) => return self.refuse(request, decided, refused),
         };
         let mut measurement = Measurement::begin(&self.settings, &place, claim.threshold);
         let scope = measurement.enter(&mut place);
@@ -107,12 +107,17 @@ impl<S> LoadShedService<S> {
 
     /// Answers at once. What is left of the request is read after.
     #[cold]
-    fn refuse<B>(&self, mut request: Request<B>, decided: Decided) -> ResponseFuture<S, B>
+    fn refuse<B>(
+        &self,
+        mut request: Request<B>,
+        decided: Decided,
+        refused: Refused,
+    ) -> ResponseFuture<S, B>
     where
         S: Service<Request<B>>,
         B: Body + Send + 'static,
     {
-        let response = self.settings.refuse(&mut request, decided);
+        let response = self.settings.refuse(&mut request, decided, refused);
         // A client that asked whether to send its body is told not to. To read it would be to ask for it.
         if !request.headers().contains_key(EXPECT) {
             self.settings.drain().read(request.into_body());

@@ -1,7 +1,8 @@
 //! The count: how much is in flight, against which limit.
 
-use std::sync::PoisonError;
+use std::sync::{OnceLock, PoisonError};
 
+use super::shares::Shares;
 use crate::sync::{AtomicU64, Mutex, Ordering, fence};
 
 /// One budget's limit and what is in flight under it, in units of cost, decided upon in one atomic step.
@@ -37,6 +38,8 @@ use crate::sync::{AtomicU64, Mutex, Ordering, fence};
 #[repr(align(128))]
 pub(crate) struct Count {
     word: AtomicU64,
+    /// Here, as it is found by the count, too, and needed for as long. Empty where nobody asks for fair shares.
+    shares: OnceLock<Shares>,
 }
 
 const LIMIT_SHIFT: u32 = 32;
@@ -54,7 +57,7 @@ impl Level {
     /// Whether a request that holds `held` units may hold `units`, under `cap`. One that is dearer than all the budget is
     /// served when it is alone.
     #[inline]
-    fn has_room(self, held: u32, units: u32, cap: u32) -> bool {
+    pub(super) fn has_room(self, held: u32, units: u32, cap: u32) -> bool {
         let others = self.in_flight - held;
         let all = u64::from(others) + u64::from(units);
         all <= u64::from(cap) || others == 0
@@ -86,8 +89,12 @@ impl Count {
         let count = pooled.unwrap_or_else(|| {
             Box::leak(Box::new(Self {
                 word: AtomicU64::new(0),
+                shares: OnceLock::new(),
             }))
         });
+        if let Some(shares) = count.shares() {
+            shares.forget();
+        }
         let word = u64::from(limit) << LIMIT_SHIFT;
         // Relaxed: nobody else has it, and the handle that is about to be made is published by other means.
         count.word.store(word, Ordering::Relaxed);
@@ -174,6 +181,16 @@ impl Count {
             fence(Ordering::Acquire);
             self.recycle();
         }
+    }
+
+    #[inline]
+    pub(super) fn shares(&self) -> Option<&Shares> {
+        self.shares.get()
+    }
+
+    /// From now on there are some.
+    pub(super) fn make_shares(&self) {
+        self.shares.get_or_init(Shares::new);
     }
 
     pub(crate) fn set_limit(&self, limit: u32) -> Level {

@@ -10,7 +10,7 @@
 
 use std::cell::Cell;
 
-use super::Count;
+use super::{Count, shares::Tenant};
 
 /// One request's place in a count, given back on drop; or nothing, if it is exempt or an outer layer holds its place.
 ///
@@ -23,6 +23,8 @@ pub(crate) struct Place(Option<Taken>);
 pub(super) struct Taken {
     pub(super) count: &'static Count,
     pub(super) units: u32,
+    /// In whose share they are.
+    pub(super) tenant: Option<Tenant>,
 }
 
 impl Place {
@@ -46,6 +48,20 @@ impl Taken {
     pub(super) fn is_of(self, count: &'static Count) -> bool {
         std::ptr::eq(self.count, count)
     }
+
+    #[inline]
+    fn give_back(self) {
+        // First: once the count is empty, it may be another budget's.
+        self.leave_shares();
+        self.count.release(self.units);
+    }
+
+    #[inline]
+    pub(super) fn leave_shares(self) {
+        if let (Some(tenant), Some(shares)) = (self.tenant, self.count.shares()) {
+            shares.leave(tenant, self.units);
+        }
+    }
 }
 
 impl From<Taken> for Place {
@@ -58,8 +74,8 @@ impl From<Taken> for Place {
 impl Drop for Place {
     #[inline]
     fn drop(&mut self) {
-        if let Some(Taken { count, units }) = self.0 {
-            count.release(units);
+        if let Some(taken) = self.0 {
+            taken.give_back();
         }
     }
 }

@@ -6,6 +6,7 @@ mod held;
 mod lanes;
 mod permit;
 mod sampler;
+mod shares;
 mod snapshot;
 mod tally;
 
@@ -26,6 +27,7 @@ use self::{
 pub(crate) use self::{
     held::{Place, Scope, show},
     sampler::{AsBudget, Probe, Watch},
+    shares::Tenant,
 };
 use crate::{
     control::{Adaptive, Controller, MAX_LIMIT},
@@ -88,6 +90,8 @@ pub(crate) struct Claim {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Caller {
     pub(crate) stretch: Stretch,
+    /// In whose share it is.
+    pub(crate) tenant: Option<Tenant>,
 }
 
 impl Claim {
@@ -101,14 +105,19 @@ impl Claim {
         }
     }
 
-    /// How many may be in flight at most under `limit`.
+    /// How many may be in flight at most under `limit`, where its tenant's share lets it go so far along its stretch.
     #[inline]
-    fn cap(self, limit: u32) -> u32 {
+    fn cap(self, limit: u32, share: f32) -> u32 {
         let stop = self.threshold.cap(limit);
         match self.caller {
-            Some(Caller { stretch }) if !self.threshold.is_never() => stretch.cap(stop, limit, 1.0),
+            Some(caller) if !self.threshold.is_never() => caller.stretch.cap(stop, limit, share),
             _ => stop,
         }
+    }
+
+    #[inline]
+    fn tenant(self) -> Option<Tenant> {
+        self.caller.and_then(|caller| caller.tenant)
     }
 }
 
@@ -130,9 +139,9 @@ pub(crate) enum Mode {
     DryRun,
 }
 
-/// There was no room.
-#[derive(Debug)]
-pub(crate) struct Refused;
+/// There was no room, for this reason.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refused(pub(crate) Reason);
 
 impl Budget {
     /// A budget of `limit` requests at once; of units, where they [cost](crate::LoadShed::cost) more than one each.
@@ -364,8 +373,8 @@ impl Budget {
         if let Some(decided) = held::find(|shown| self.decide_again(shown, claim, mode)) {
             return decided.map(|()| Place::default());
         }
-        self.acquire(claim).or_else(|Refused| {
-            let ghost = self.refuse(claim, mode)?;
+        self.acquire(claim).or_else(|refused| {
+            let ghost = self.refuse(claim, refused, mode)?;
             Ok(ghost.map(Place::from).unwrap_or_default())
         })
     }
@@ -401,59 +410,74 @@ impl Budget {
         held.is_of(self.count).then(|| {
             // Of what the layers say that it costs, the most.
             let units = claim.units.max(held.units);
-            if let Ok(level) = self.count.keep(held.units, units, |limit| claim.cap(limit)) {
-                if units > held.units {
+            let claim = Claim { units, ..claim };
+            let entry = self.enter_again(held, claim);
+            let cap = |limit| claim.cap(limit, entry.share);
+            match self.count.keep(held.units, units, cap) {
+                Ok(level) => {
                     self.inner.tally.charge(units - held.units);
-                    shown.place.set(Some(Taken { units, ..held }));
+                    shown.place.set(Some(entry.taken));
+                    // Only a law asks for it.
+                    if self.sampler().is_some() {
+                        let cap = claim.threshold.cap(level.limit);
+                        shown.cap.set(shown.cap.get().min(cap));
+                    }
+                    Ok(())
                 }
-                // Only a law asks for it.
-                if self.sampler().is_some() {
-                    let cap = claim.threshold.cap(level.limit);
-                    shown.cap.set(shown.cap.get().min(cap));
+                Err(level) => {
+                    // It has left the count: the outer layer must find nothing to give back.
+                    self.inner.tally.withdraw(held.units);
+                    shown.place.set(None);
+                    let refused = self.leave(entry, claim, level, held.units);
+                    let ghost = self.refuse(claim, refused, mode)?;
+                    shown.place.set(ghost);
+                    Ok(())
                 }
-                return Ok(());
             }
-            // It has left the count: the outer layer must find nothing to give back.
-            self.inner.tally.withdraw(held.units);
-            shown.place.set(None);
-            self.refuse(Claim { units, ..claim }, mode)
-                .map(|ghost| shown.place.set(ghost))
         })
     }
 
     #[inline]
     fn acquire(&self, claim: Claim) -> Result<Place, Refused> {
-        let Claim {
-            threshold, units, ..
-        } = claim;
-        let count = self.count;
-        match count.acquire(units, |limit| claim.cap(limit)) {
+        let entry = self.enter(claim);
+        let cap = |limit| claim.cap(limit, entry.share);
+        match self.count.acquire(claim.units, cap) {
             Ok(level) => {
-                self.inner.tally.admit(level.in_flight, units);
+                self.inner.tally.admit(level.in_flight, claim.units);
                 self.inner.observed.admitted(self);
-                Ok(Taken { count, units }.into())
+                Ok(entry.taken.into())
             }
-            // 2³² are in flight, and this one is never to be refused: it runs uncounted.
-            Err(_) if threshold.is_never() => Ok(Place::default()),
-            Err(_) => Err(Refused),
+            Err(level) => {
+                let refused = self.leave(entry, claim, level, 0);
+                if claim.threshold.is_never() {
+                    // 2³² are in flight, and this one is never to be refused: it runs uncounted.
+                    return Ok(Place::default());
+                }
+                Err(refused)
+            }
         }
     }
 
     /// Counts a refusal. That of a dry run is a place among the ghosts.
     #[cold]
-    fn refuse(&self, claim: Claim, mode: Mode) -> Result<Option<Taken>, Refused> {
+    fn refuse(&self, claim: Claim, refused: Refused, mode: Mode) -> Result<Option<Taken>, Refused> {
         match mode {
             Mode::Enforce => {
                 self.inner.tally.refused.add(claim.units);
                 self.tell_refused();
-                Err(Refused)
+                Err(refused)
             }
             Mode::DryRun => {
                 self.inner.tally.would_refuse.add(claim.units);
                 self.tell_refused();
                 let (count, units) = (self.inner.ghosts, 1);
                 let is_counted = count.acquire(units, |_| u32::MAX).is_ok();
-                Ok(is_counted.then_some(Taken { count, units }))
+                let taken = Taken {
+                    count,
+                    units,
+                    tenant: None,
+                };
+                Ok(is_counted.then_some(taken))
             }
         }
     }

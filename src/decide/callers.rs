@@ -6,7 +6,7 @@ use super::{
     ByHead,
     cohort::{self, Hours},
 };
-use crate::layer::LoadShed;
+use crate::{budget::Tenant, layer::LoadShed};
 
 /// # Which callers
 ///
@@ -44,5 +44,49 @@ impl LoadShed {
         let hours = Hours::now();
         let place = move |head: &Request<()>| cohort::place(&key(head), hours.hour());
         self.with(|settings| settings.decide_mut().key = Some(ByHead::new(place)))
+    }
+
+    /// Divides the budget fairly among tenants, as soon as there is not enough for all.
+    ///
+    /// Fair is that whoever wants little has all of it, and that those who want more have the same (max-min fairness). Until
+    /// places run out, everything is lent to whoever comes. Then a tenant with more than its part is refused earlier than
+    /// one with less, as early as where the next lower class stops, or an eighth below the stop of its own where there is
+    /// none: over the same stretch as with a [`key`](Self::key), and so with the same care for classes. Those with less
+    /// find the room that is left there. What was lent comes back as its requests end: within 50 milliseconds of the first
+    /// refusal no tenant with more than its part gets new places, unless nobody else needs them.
+    ///
+    /// What a tenant has is what its requests hold at once, in units of their [`cost`](Self::cost), on average over the last
+    /// second; so shares are fair, too, where there are more tenants than places. A burst of twice its part is its own
+    /// affair; a larger one counts at once. One that is alone has the whole budget. Of several that want it all, each
+    /// gets its part, and a sixteenth of the budget stays free for the next one who comes. What is never shed counts for
+    /// its tenant's part, and stays what it is. A refusal because of a share says [`Reason::Share`](crate::Reason::Share).
+    ///
+    /// It takes 96 KiB for the budget, however many tenants there are or are made up, no lock and no allocation for a
+    /// request, and reads the clock once for each. Tenants are told apart by a hash that is another one in each process;
+    /// up to some hundred that are busy within one second do not get in each other's way. Of some thousand, a few are taken
+    /// for one and have one part. A budget keeps one account, whichever of its layers are told of tenants; of several that
+    /// a request passes, the outermost one names its tenant.
+    ///
+    /// A caller that can make up tenants has a part for each. So take what it cannot choose: the account by its token, as
+    /// an outer layer has found it, and not a header that anyone can send.
+    ///
+    /// A panic in the closure counts as [`Threshold::NEVER`](crate::Threshold::NEVER).
+    ///
+    /// ```
+    /// use loadshed::LoadShed;
+    ///
+    /// /// Put there by the layer that checks tokens.
+    /// #[derive(Clone)]
+    /// struct Account(u64);
+    ///
+    /// let shed = LoadShed::ratio(0.85)
+    ///     .fair_by(|head| head.extensions().get().map(|Account(number)| *number));
+    /// ```
+    pub fn fair_by<K: Hash>(
+        self,
+        tenant: impl Fn(&Request<()>) -> K + Send + Sync + 'static,
+    ) -> Self {
+        let tenant = move |head: &Request<()>| Tenant::of(&tenant(head));
+        self.with(|settings| settings.decide_mut().fair_by = Some(ByHead::new(tenant)))
     }
 }

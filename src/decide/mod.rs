@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc};
 use http::Request;
 
 use crate::{
-    budget::{Caller, Claim},
+    budget::{Caller, Claim, Tenant},
     head::lend,
     threshold::{Criticality, Ladder, Routes, Stretch, Threshold},
 };
@@ -23,6 +23,7 @@ pub(crate) struct Decide {
     pub(crate) cost: Option<ByHead<usize>>,
     /// A caller's place in the order of its class.
     pub(crate) key: Option<ByHead<f32>>,
+    pub(crate) fair_by: Option<ByHead<Tenant>>,
     pub(crate) ladder: Ladder,
     pub(crate) expose_class: bool,
 }
@@ -79,8 +80,9 @@ impl Decide {
         let threshold = self.threshold.as_ref().filter(|_| routed.is_none());
         let (classify, cost) = (self.classify.as_ref(), self.cost.as_ref());
         let is_exempt = routed.is_some_and(Threshold::is_exempt);
+        let has_callers = self.key.is_some() || self.fair_by.is_some();
         let asks_nothing =
-            threshold.is_none() && classify.is_none() && cost.is_none() && self.key.is_none();
+            threshold.is_none() && classify.is_none() && cost.is_none() && !has_callers;
         if is_exempt || asks_nothing {
             return routed.unwrap_or(base).into();
         }
@@ -111,14 +113,17 @@ impl Decide {
         stop: impl Fn(Criticality) -> Threshold,
         class: Criticality,
     ) -> Option<Caller> {
-        let key = self.key.as_ref()?;
-        let part = key.0(head);
+        if self.key.is_none() && self.fair_by.is_none() {
+            return None;
+        }
+        let part = self.key.as_ref().map_or(1.0, |ask| ask.0(head));
+        let tenant = self.fair_by.as_ref().map(|ask| ask.0(head));
         // Where nobody tells classes apart, there is one.
         let stretch = match self.classify {
             Some(_) => Stretch::of(&Criticality::ALL.map(stop), class as usize, part),
             None => Stretch::of(&[stop(class)], 0, part),
         };
-        Some(Caller { stretch })
+        Some(Caller { stretch, tenant })
     }
 }
 

@@ -311,6 +311,7 @@ impl Figures {
 fn reason(reason: Reason) -> &'static str {
     match reason {
         Reason::Utilization => "utilization",
+        Reason::Share => "share",
     }
 }
 
