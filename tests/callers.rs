@@ -55,7 +55,7 @@ impl Chance {
     }
 
     fn below(&mut self, n: usize) -> usize {
-        (u128::from(self.next()) * n as u128 >> 64) as usize
+        ((u128::from(self.next()) * n as u128) >> 64) as usize
     }
 }
 
@@ -225,6 +225,32 @@ fn classes() -> impl Strategy<Value = Criticality> {
     proptest::sample::select(ALL.to_vec())
 }
 
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum By {
+    Key,
+    Share,
+    Both,
+}
+
+impl By {
+    fn callers(self, mut shed: LoadShed) -> LoadShed {
+        if self != Self::Share {
+            shed = shed.key(user);
+        }
+        if self != Self::Key {
+            // Two users to a tenant.
+            shed = shed.fair_by(|head| user(head) / 2);
+        }
+        shed
+    }
+}
+
+/// Its clock moves by hand.
+fn paused() -> tokio::runtime::Runtime {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_time().start_paused(true).build().unwrap()
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Comes(Criticality, u64),
@@ -232,6 +258,7 @@ enum Event {
     Goes(usize),
     Limit(usize),
     Ratio(u32),
+    Waits(u64),
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
@@ -240,6 +267,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         5 => (0_usize..100).prop_map(Event::Goes),
         1 => (1_usize..60).prop_map(Event::Limit),
         1 => (1_u32..=100).prop_map(Event::Ratio),
+        5 => (1_u64..100).prop_map(Event::Waits),
     ];
     proptest::collection::vec(event, 1..200)
 }
@@ -252,11 +280,14 @@ proptest! {
         ratio in (1_u32..=1_000).prop_map(|n| f64::from(n) / 1_000.0),
         set in proptest::collection::btree_map(classes(), (1_u32..=100).prop_map(|n| f64::from(n) / 100.0), 0..3),
         at in proptest::option::of((1_u32..=10).prop_map(|n| f64::from(n) / 10.0)),
+        by in proptest::sample::select(vec![By::Key, By::Share, By::Both]),
         limit in 1_usize..60,
         events in events(),
     ) {
+        let runtime = paused();
+        let _guard = runtime.enter();
         let budget = Budget::fixed(limit);
-        let shed = keyed(by_class(LoadShed::ratio(ratio))).budget(&budget);
+        let shed = by.callers(by_class(LoadShed::ratio(ratio))).budget(&budget);
         // One that is out of order is refused, and the even ladder stays.
         let shed = shed.clone().try_class_ratios(set).unwrap_or(shed);
         let shed = match at {
@@ -279,6 +310,7 @@ proptest! {
                 Event::Limit(limit) => budget.set_limit(limit).unwrap(),
                 // It may be above a class that was set.
                 Event::Ratio(percent) => { let _ = handle.set_ratio(f64::from(percent) / 100.0); }
+                Event::Waits(millis) => runtime.block_on(tokio::time::advance(Duration::from_millis(millis))),
             }
             let before = budget.in_flight();
             let verdicts = ALL.map(|class| {

@@ -345,16 +345,14 @@ impl Budget {
             self.inner.tally.exempt.add(claim.units);
             return Ok(Permit::new(Place::default()));
         }
-        let Ok(place) = self.acquire(claim) else {
-            self.inner.tally.refused.add(claim.units);
-            self.tell_refused();
-            let class = Criticality::default();
-            return Err(self.shed(
-                RetryAfter::adaptive(),
-                Unit::Milliseconds,
-                class,
-                claim.units,
-            ));
+        let place = match self.acquire(claim) {
+            Ok(place) => place,
+            Err(refused) => {
+                self.inner.tally.refused.add(claim.units);
+                self.tell_refused(refused, Mode::Enforce);
+                let (hint, unit) = (RetryAfter::adaptive(), Unit::Milliseconds);
+                return Err(self.shed(hint, unit, Criticality::default(), claim.units));
+            }
         };
         if !self.measures(&place) {
             return Ok(Permit::new(place));
@@ -464,12 +462,12 @@ impl Budget {
         match mode {
             Mode::Enforce => {
                 self.inner.tally.refused.add(claim.units);
-                self.tell_refused();
+                self.tell_refused(refused, mode);
                 Err(refused)
             }
             Mode::DryRun => {
                 self.inner.tally.would_refuse.add(claim.units);
-                self.tell_refused();
+                self.tell_refused(refused, mode);
                 let (count, units) = (self.inner.ghosts, 1);
                 let is_counted = count.acquire(units, |_| u32::MAX).is_ok();
                 let taken = Taken {
@@ -484,8 +482,8 @@ impl Budget {
 
     /// Where everything hangs, refusals are all that a law hears of. A fixed budget has none, and reads no clock (but
     /// with the feature `tracing`).
-    fn tell_refused(&self) {
-        self.inner.observed.refused(self);
+    fn tell_refused(&self, Refused(reason): Refused, mode: Mode) {
+        self.inner.observed.refused(self, reason, mode);
         if let Some(sampler) = self.sampler() {
             sampler.refused(self);
         }

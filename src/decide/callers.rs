@@ -52,8 +52,8 @@ impl LoadShed {
     /// places run out, everything is lent to whoever comes. Then a tenant with more than its part is refused earlier than
     /// one with less, as early as where the next lower class stops, or an eighth below the stop of its own where there is
     /// none: over the same stretch as with a [`key`](Self::key), and so with the same care for classes. Those with less
-    /// find the room that is left there. What was lent comes back as its requests end: within 50 milliseconds of the first
-    /// refusal no tenant with more than its part gets new places, unless nobody else needs them.
+    /// find the room that is left there. What was lent comes back as its requests end: two tenths of a second after others
+    /// are first refused, no tenant with much more than its part gets new places, unless nobody else needs them.
     ///
     /// What a tenant has is what its requests hold at once, in units of their [`cost`](Self::cost), on average over the last
     /// second; so shares are fair, too, where there are more tenants than places. A burst of twice its part is its own

@@ -12,13 +12,15 @@ use std::{
 
 use metrics::{Label, SharedString, Unit, counter, gauge, histogram};
 
-use super::{Budget, Sample, Snapshot, histogram::Latencies};
+use super::{Budget, Mode, Sample, Snapshot, histogram::Latencies};
 use crate::{refuse::drains, shed::Reason};
 
 /// What a budget counts for its figures alone. All else is in its tally anyway.
 #[derive(Debug, Default)]
 pub(super) struct Figures {
     hints: Hints,
+    /// Requests refused because of a share, and those that a dry run would have.
+    by_share: [AtomicU64; 2],
     changes: Mutex<Changes>,
     /// Under which it was first published. A name that it is given later comes too late.
     label: OnceLock<Shown>,
@@ -56,6 +58,13 @@ impl Figures {
         let millis = u64::try_from(hint.as_millis()).unwrap_or(u64::MAX);
         // Relaxed: a sum that orders nothing.
         self.hints.0.fetch_add(millis, Ordering::Relaxed);
+    }
+
+    pub(super) fn refused(&self, reason: Reason, mode: Mode) {
+        if reason == Reason::Share {
+            // Relaxed, likewise.
+            self.by_share[mode as usize].fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn changed(&self, reason: &'static str) {
@@ -103,6 +112,7 @@ struct Entry {
 #[derive(Clone, Debug, Default)]
 struct Totals {
     admitted: u64,
+    by_share: [u64; 2],
     refused: u64,
     would_refuse: u64,
     exempt: u64,
@@ -122,10 +132,14 @@ pub(super) struct Line {
 
 impl Totals {
     fn of(figures: &Figures, snapshot: &Snapshot) -> Self {
+        let by_share = [0, 1].map(|mode| figures.by_share[mode].load(Ordering::Relaxed));
+        // What is counted meanwhile may be among these already, and not yet among all.
+        let others = |all: usize, mode: Mode| (all as u64).saturating_sub(by_share[mode as usize]);
         Self {
             admitted: snapshot.admitted as u64,
-            refused: snapshot.refused as u64,
-            would_refuse: snapshot.would_refuse as u64,
+            by_share,
+            refused: others(snapshot.refused, Mode::Enforce),
+            would_refuse: others(snapshot.would_refuse, Mode::DryRun),
             exempt: snapshot.exempt as u64,
             hints: figures.hints.0.load(Ordering::Relaxed),
             changes: figures.changes().clone(),
@@ -136,6 +150,9 @@ impl Totals {
         self.admitted += more.admitted;
         self.refused += more.refused;
         self.would_refuse += more.would_refuse;
+        for (all, more) in self.by_share.iter_mut().zip(more.by_share) {
+            *all += more;
+        }
         self.exempt += more.exempt;
         self.hints += more.hints;
         for (reason, count) in &more.changes {
@@ -149,6 +166,9 @@ impl Totals {
         self.admitted = self.admitted.max(now.admitted);
         self.refused = self.refused.max(now.refused);
         self.would_refuse = self.would_refuse.max(now.would_refuse);
+        for (shown, now) in self.by_share.iter_mut().zip(now.by_share) {
+            *shown = now.max(*shown);
+        }
         self.exempt = self.exempt.max(now.exempt);
         self.hints = self.hints.max(now.hints);
         for (reason, count) in now.changes {
@@ -275,6 +295,7 @@ impl Line {
 
         let Totals {
             admitted,
+            by_share,
             refused,
             would_refuse,
             exempt,
@@ -284,10 +305,16 @@ impl Line {
         counter!("loadshed_admitted_total", labels()).absolute(admitted);
         counter!("loadshed_exempt_total", labels()).absolute(exempt);
         counter!("loadshed_hint_seconds_total", labels()).absolute(hints / 1_000);
-        // The one reason that there is.
-        let why = || with("reason", reason(Reason::Utilization));
-        counter!("loadshed_refused_total", why()).absolute(refused);
-        counter!("loadshed_would_refuse_total", why()).absolute(would_refuse);
+        let write = |why, [refused, would_refuse]: [u64; 2]| {
+            let why = || with("reason", reason(why));
+            counter!("loadshed_refused_total", why()).absolute(refused);
+            counter!("loadshed_would_refuse_total", why()).absolute(would_refuse);
+        };
+        write(Reason::Utilization, [refused, would_refuse]);
+        // Where there are no shares, nor is there a series for them.
+        if by_share != [0; 2] {
+            write(Reason::Share, by_share);
+        }
         for (reason, count) in changes {
             counter!("loadshed_limit_changes_total", with("reason", reason)).absolute(count);
         }

@@ -79,8 +79,9 @@ mod registry;
 use std::time::Duration;
 
 use crate::{
-    budget::{Budget, LimitChange, Snapshot, WeakBudget},
+    budget::{Budget, LimitChange, Mode, Snapshot, WeakBudget},
     control::Sample,
+    shed::Reason,
 };
 
 /// Hands the figures of all budgets over to the recorder of the `metrics` facade, and notes where shedding has stopped.
@@ -162,7 +163,9 @@ impl Observed {
     }
 
     /// A request was refused, or would have been in a dry run.
-    pub(crate) fn refused(&self, budget: &Budget) {
+    pub(crate) fn refused(&self, budget: &Budget, reason: Reason, mode: Mode) {
+        #[cfg(feature = "metrics")]
+        self.figures.refused(reason, mode);
         #[cfg(feature = "tracing")]
         self.shedding.refused(budget);
     }

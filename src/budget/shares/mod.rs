@@ -76,6 +76,8 @@ const PERIOD: Duration = Duration::from_millis(50);
 /// Over which time the average is taken: long enough that one request more or less of a small tenant does not count for
 /// much, and short enough that what a tenant had while nobody else wanted it is soon forgotten.
 const MEMORY: f32 = 1.0;
+/// The same for what was refused: shorter, as those who come while all is lent out have nothing yet to be known by.
+const MISSED_MEMORY: f32 = 0.25;
 
 /// What all tenants of a budget have.
 ///
@@ -231,11 +233,12 @@ impl Shares {
             .saturating_duration_since(looked)
             .as_secs_f32()
             .max(1e-3);
-        let gain = 1.0 - (-elapsed / MEMORY).exp();
-        follow(&mut watch.in_flight, seen.in_flight as f32, gain);
-        follow(&mut watch.rate, admitted / elapsed, gain);
+        let gain = |memory: f32| 1.0 - (-elapsed / memory).exp();
+        let gains = [MEMORY, MISSED_MEMORY].map(gain);
+        follow(&mut watch.in_flight, seen.in_flight as f32, gains[0]);
+        follow(&mut watch.rate, admitted / elapsed, gains[0]);
         for cell in &self.cells {
-            cell.look(elapsed, gain);
+            cell.look(elapsed, gains);
         }
         // By Little's law, a unit stays for so long; so a unit refused a second would be so much in flight.
         let stay = watch.in_flight / watch.rate.max(1e-3);
@@ -249,7 +252,7 @@ impl Shares {
 }
 
 impl Cell {
-    fn look(&self, elapsed: f32, gain: f32) {
+    fn look(&self, elapsed: f32, [gain, missed_gain]: [f32; 2]) {
         let held = self.held.load(Ordering::Relaxed) as f32;
         let [mut average, mut missed] = [&self.average, &self.missed].map(load);
         // Nearly all cells are empty, and stay as they are.
@@ -258,7 +261,7 @@ impl Cell {
         }
         let refused = self.refused.swap(0, Ordering::Relaxed) as f32;
         follow(&mut average, held, gain);
-        follow(&mut missed, refused / elapsed, gain);
+        follow(&mut missed, refused / elapsed, missed_gain);
         store(&self.average, average);
         store(&self.missed, missed);
     }
@@ -274,8 +277,8 @@ fn share(used: f32, part: f32) -> f32 {
 
 fn follow(average: &mut f32, now: f32, gain: f32) {
     *average += (now - *average) * gain;
-    // Else it would get smaller for ever, and never be 0.
-    if *average < 1e-6 {
+    // Less than a hundredth of a place is nobody. Else who has left would count as one of several for long.
+    if *average < 0.01 {
         *average = 0.0;
     }
 }

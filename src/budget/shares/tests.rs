@@ -1,8 +1,11 @@
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use proptest::prelude::*;
+use tower_layer::Layer;
 
 use super::*;
+use crate::{Budget, LoadShed, Threshold};
 
 /// So many units for this tenant, and how far the last one may go.
 fn enter(shares: &Shares, tenant: Tenant, units: u32) -> f32 {
@@ -180,5 +183,73 @@ proptest! {
         prop_assume!(part >= 0.0);
         let share = share(used, part);
         prop_assert!((0.0..=1.0).contains(&share), "{} of {}: {}", used, part, share);
+    }
+}
+
+/// Two layers of one budget, by which a request passes under several tenants and costs.
+#[test]
+fn p03_whatever_becomes_of_a_request_its_tenants_share_gets_it_back() {
+    use http::{Request, Response};
+    use http_body_util::Empty;
+    use tower_service::Service;
+
+    type Empties = Empty<bytes::Bytes>;
+    let budget = Budget::fixed(40);
+    budget.make_shares();
+    let is_empty = || budget.count.shares().is_some_and(Shares::is_empty);
+    let by = |name: &'static str| {
+        move |head: &Request<()>| {
+            let value = head.headers().get(name)?.to_str().ok()?;
+            value.parse::<usize>().ok()
+        }
+    };
+    let layer = |shed: LoadShed, tenant, cost| {
+        let cost = by(cost);
+        shed.budget(&budget)
+            .fair_by(by(tenant))
+            .cost(move |head| cost(head).unwrap_or(1))
+    };
+    let inner = tower::service_fn(async |request: Request<Empties>| {
+        match request.headers().get("panics") {
+            Some(_) => panic!("on purpose"),
+            None => Ok::<_, std::convert::Infallible>(Response::new(Empties::new())),
+        }
+    });
+    let shed = layer(LoadShed::ratio(0.5), "inner-tenant", "inner-cost");
+    let dry_run = shed.clone().dry_run(true);
+    for shed in [shed, dry_run] {
+        let stack = layer(LoadShed::observe(), "tenant", "cost").layer(shed.layer(inner.clone()));
+        for headers in [
+            &["tenant: 1"][..],
+            &["inner-tenant: 1"],
+            &["tenant: 1", "inner-tenant: 2"],
+            &["tenant: 1", "cost: 5", "inner-cost: 9"],
+            &["tenant: 1", "cost: 9", "inner-cost: 5"],
+            &["inner-tenant: 1", "cost: 9", "inner-cost: 30"],
+            &["tenant: 1", "inner-tenant: 2", "cost: 30"],
+        ] {
+            let request = |panics| {
+                let mut request = Request::builder();
+                for header in headers.iter().copied().chain(panics) {
+                    let (name, value) = header.split_once(": ").unwrap();
+                    request = request.header(name, value);
+                }
+                request.body(Empties::new()).unwrap()
+            };
+            // With room and without.
+            for held in [0, 10, 40] {
+                let held = budget.try_acquire_many(held.max(1), Threshold::NEVER);
+                let mut service = stack.clone();
+                drop(service.call(request(None)));
+                drop(service.call(request(None)).now_or_never());
+                let panicking = std::panic::AssertUnwindSafe(|| {
+                    drop(service.call(request(Some("panics: 1"))).now_or_never());
+                });
+                drop(std::panic::catch_unwind(panicking));
+                drop(held);
+                assert!(is_empty(), "{headers:?}");
+                assert_eq!(budget.in_flight(), 0);
+            }
+        }
     }
 }
