@@ -13,11 +13,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::{
-    body::ResponseBody,
-    budget::{Place, Refused},
-    control::Outcome,
-    measure::Measurement,
-    wait::Turn,
+    body::ResponseBody, budget::Place, control::Outcome, measure::Measurement, wait::Turn,
 };
 
 pin_project! {
@@ -201,9 +197,9 @@ impl<S, B: Body + Send + 'static> Waiting<S, B> {
                 let measurement = Measurement::begin(settings, &place, threshold);
                 Ok((place, measurement))
             }
-            Err(Refused) => {
+            Err(refused) => {
                 let request = self.request.take().expect(POLLED_AGAIN);
-                Err(settings.refuse(request, decided))
+                Err(settings.refuse(request, decided, refused))
             }
         };
         self.turn = None;

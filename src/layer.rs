@@ -340,6 +340,9 @@ impl Settings {
         if self.decide.is_none() && self.name.is_none() {
             return;
         }
+        if self.decide.iter().any(|decide| decide.fair_by.is_some()) {
+            self.budget.make_shares();
+        }
         let tables = self.decide.iter().filter_map(|it| it.routes.as_ref());
         let routes = tables.flat_map(Routes::labels);
         let own = self.name.as_deref().unwrap_or(UNNAMED);
@@ -357,7 +360,7 @@ impl Settings {
             Ok(_) if decided.claim.threshold.is_exempt() => Decision::Exempt,
             Ok(_) => Decision::Admitted,
             // It may wait: see `refuse` and `has_waited`.
-            Err(Refused) => return admitted,
+            Err(_) => return admitted,
         };
         self.decisions.add(decided, decision);
         admitted
@@ -388,11 +391,15 @@ impl Settings {
         &self,
         mut request: Request<B>,
         decided: Decided,
+        refused: Refused,
     ) -> Response<Bytes> {
         let Decided { claim, class, .. } = decided;
-        self.budget.refused(claim);
-        self.decisions.add(decided, Decision::Refused);
-        let shed = |unit| self.budget.shed(self.retry_after, unit, class, claim.units);
+        self.budget.refused(claim, refused);
+        self.decisions.add(decided, Decision::Refused(refused.0));
+        let shed = |unit| {
+            let shed = self.budget.shed(self.retry_after, unit, class, claim.units);
+            shed.because(refused.0)
+        };
         let response = self.answers.answer(&mut request, shed);
         // A client that asked whether to send its body is told not to. To read it would be to ask for it.
         if !request.headers().contains_key(EXPECT) {

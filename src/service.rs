@@ -60,7 +60,7 @@ where
         };
         let mut place = match self.settings.admit(decided) {
             Ok(place) => place,
-            Err(Refused) => return self.wait_or_refuse(request, decided),
+            Err(refused) => return self.wait_or_refuse(request, decided, refused),
         };
         let mut measurement = Measurement::begin(&self.settings, &place, decided.claim.threshold);
         let scope = measurement.enter(&mut place);
@@ -110,6 +110,7 @@ impl<S> LoadShedService<S> {
         &self,
         mut request: Request<B>,
         decided: Decided,
+        refused: Refused,
     ) -> ResponseFuture<S, B>
     where
         S: Service<Request<B>, Response = Response<R>> + Clone,
@@ -117,7 +118,7 @@ impl<S> LoadShedService<S> {
     {
         match Turn::of(&self.settings, &mut request, decided) {
             Some(turn) => ResponseFuture::in_line(turn, self.inner.clone(), request),
-            None => ResponseFuture::refused(self.settings.refuse(request, decided)),
+            None => ResponseFuture::refused(self.settings.refuse(request, decided, refused)),
         }
     }
 }

@@ -28,6 +28,13 @@ pub struct Shed {
 pub enum Reason {
     /// With it, more of the budget would have been in flight than its threshold allows.
     Utilization,
+    /// There was room left, but not for a tenant that has more than its [fair share](crate::LoadShed::fair_by).
+    Share,
+}
+
+#[cfg(feature = "metrics")]
+impl Reason {
+    pub(crate) const ALL: [Self; 2] = [Self::Utilization, Self::Share];
 }
 
 impl Shed {
@@ -37,6 +44,10 @@ impl Shed {
             criticality,
             hint,
         }
+    }
+
+    pub(crate) fn because(self, reason: Reason) -> Self {
+        Self { reason, ..self }
     }
 
     /// What left no room.
@@ -75,6 +86,7 @@ impl fmt::Display for Shed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.reason {
             Reason::Utilization => write!(f, "shed: no room in the budget")?,
+            Reason::Share => write!(f, "shed: no room in this tenant's share of the budget")?,
         }
         write!(f, ", retry after {:?}", self.hint.wait)
     }

@@ -1,10 +1,10 @@
 //! The count: how much is in flight, against which limit.
 
-use std::sync::PoisonError;
+use std::sync::{OnceLock, PoisonError};
 
 use tokio::time::Instant;
 
-use super::Claim;
+use super::{Claim, shares::Shares};
 use crate::{
     sync::{AtomicU64, Mutex, Ordering, fence},
     wait::Line,
@@ -46,6 +46,8 @@ pub(crate) struct Count {
     word: AtomicU64,
     /// Those who wait for room. Nobody does once the budget's last handle is gone, as each holds one.
     pub(super) line: Line,
+    /// Here, as it is found by the count, too, and needed for as long. Empty where nobody asks for fair shares.
+    shares: OnceLock<Shares>,
 }
 
 const LIMIT_SHIFT: u32 = 32;
@@ -63,7 +65,7 @@ impl Level {
     /// Whether a request that holds `held` units may hold `units`, under `cap`. One that is dearer than all the budget is
     /// served when it is alone.
     #[inline]
-    fn has_room(self, held: u32, units: u32, cap: u32) -> bool {
+    pub(super) fn has_room(self, held: u32, units: u32, cap: u32) -> bool {
         let others = self.in_flight - held;
         let all = u64::from(others) + u64::from(units);
         all <= u64::from(cap) || others == 0
@@ -96,8 +98,12 @@ impl Count {
             Box::leak(Box::new(Self {
                 word: AtomicU64::new(0),
                 line: Line::default(),
+                shares: OnceLock::new(),
             }))
         });
+        if let Some(shares) = count.shares() {
+            shares.forget();
+        }
         let word = u64::from(limit) << LIMIT_SHIFT;
         // Relaxed: nobody else has it, and the handle that is about to be made is published by other means.
         count.word.store(word, Ordering::Relaxed);
@@ -200,11 +206,10 @@ impl Count {
     /// Admits those who wait, for as long as there is room for the first of them.
     #[cold]
     fn serve(&self) {
-        self.line
-            .serve(Instant::now(), |Claim { threshold, units }| {
-                let admitted = self.acquire(units, |limit| threshold.cap(limit));
-                admitted.ok().map(|level| level.in_flight)
-            });
+        self.line.serve(Instant::now(), |claim: Claim| {
+            let admitted = self.acquire(claim.units, |limit| claim.cap(limit, 1.0));
+            admitted.ok().map(|level| level.in_flight)
+        });
     }
 
     /// Somebody has joined the line, or left it: there may be room for the first one.
@@ -212,6 +217,16 @@ impl Count {
         // Changes nothing, and comes before or after each release: see `Line`.
         self.word.fetch_add(0, Ordering::AcqRel);
         self.made_room();
+    }
+
+    #[inline]
+    pub(super) fn shares(&self) -> Option<&Shares> {
+        self.shares.get()
+    }
+
+    /// From now on there are some.
+    pub(super) fn make_shares(&self) {
+        self.shares.get_or_init(Shares::new);
     }
 
     pub(crate) fn set_limit(&self, limit: u32) -> Level {

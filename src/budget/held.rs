@@ -10,7 +10,7 @@
 
 use std::cell::Cell;
 
-use super::Count;
+use super::{Claim, Count, shares::Tenant};
 
 /// One request's place in a count, given back on drop; or nothing, if it is exempt or an outer layer holds its place.
 ///
@@ -23,8 +23,10 @@ pub(crate) struct Place(Option<Taken>);
 pub(super) struct Taken {
     pub(super) count: &'static Count,
     pub(super) units: u32,
-    /// That of the lowest threshold under which it was decided upon.
+    /// That of the lowest claim by which it was decided upon.
     pub(super) rank: u32,
+    /// In whose share they are.
+    pub(super) tenant: Option<Tenant>,
 }
 
 impl Place {
@@ -44,9 +46,34 @@ impl Place {
 }
 
 impl Taken {
+    /// What `claim` takes.
+    #[inline]
+    pub(super) fn of(count: &'static Count, claim: Claim) -> Self {
+        Self {
+            count,
+            units: claim.units,
+            rank: claim.rank(),
+            tenant: claim.tenant(),
+        }
+    }
+
     #[inline]
     pub(super) fn is_of(self, count: &'static Count) -> bool {
         std::ptr::eq(self.count, count)
+    }
+
+    #[inline]
+    fn give_back(self) {
+        // First: once the count is empty, it may be another budget's.
+        self.leave_shares();
+        self.count.release(self.units);
+    }
+
+    #[inline]
+    pub(super) fn leave_shares(self) {
+        if let (Some(tenant), Some(shares)) = (self.tenant, self.count.shares()) {
+            shares.leave(tenant, self.units);
+        }
     }
 }
 
@@ -60,8 +87,8 @@ impl From<Taken> for Place {
 impl Drop for Place {
     #[inline]
     fn drop(&mut self) {
-        if let Some(Taken { count, units, .. }) = self.0 {
-            count.release(units);
+        if let Some(taken) = self.0 {
+            taken.give_back();
         }
     }
 }

@@ -6,6 +6,7 @@ mod held;
 mod lanes;
 mod permit;
 mod sampler;
+mod shares;
 mod snapshot;
 mod tally;
 mod waiting;
@@ -30,6 +31,7 @@ use self::{
 pub(crate) use self::{
     held::{Place, Scope, show},
     sampler::{AsBudget, Probe, Watch},
+    shares::Tenant,
 };
 use crate::{
     control::{Adaptive, Controller, MAX_LIMIT},
@@ -37,7 +39,7 @@ use crate::{
     observe::{Decision, Observed},
     retry_after::{Counts, Line, Refusal, RetryAfter, Unit},
     shed::{Reason, Shed},
-    threshold::{Criticality, Threshold},
+    threshold::{Criticality, Stretch, Threshold},
 };
 
 /// What one process can carry at once: a limit, and the requests in flight under it.
@@ -84,6 +86,16 @@ pub(crate) struct Claim {
     pub(crate) threshold: Threshold,
     /// What it costs, at least 1.
     pub(crate) units: u32,
+    /// `None` where it does not matter who asks.
+    pub(crate) caller: Option<Caller>,
+}
+
+/// Whom a claim is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller {
+    pub(crate) stretch: Stretch,
+    /// In whose share it is.
+    pub(crate) tenant: Option<Tenant>,
 }
 
 impl Claim {
@@ -91,7 +103,34 @@ impl Claim {
     /// that is all the same.
     pub(crate) fn of(threshold: Threshold, units: usize) -> Self {
         let units = units.clamp(1, MAX_LIMIT) as u32;
-        Self { threshold, units }
+        Self {
+            units,
+            ..threshold.into()
+        }
+    }
+
+    /// How many may be in flight at most under `limit`, where its tenant's share lets it go so far along its stretch.
+    #[inline]
+    fn cap(self, limit: u32, share: f32) -> u32 {
+        let stop = self.threshold.cap(limit);
+        match self.caller {
+            Some(caller) if !self.threshold.is_never() => caller.stretch.cap(stop, limit, share),
+            _ => stop,
+        }
+    }
+
+    /// Claims in the order of what they may use of a budget, to nine digits.
+    #[inline]
+    pub(crate) fn rank(self) -> u32 {
+        match self.caller {
+            None => self.threshold.rank(),
+            Some(_) => self.cap(Threshold::HIGHEST_RANK, 1.0),
+        }
+    }
+
+    #[inline]
+    fn tenant(self) -> Option<Tenant> {
+        self.caller.and_then(|caller| caller.tenant)
     }
 }
 
@@ -101,6 +140,7 @@ impl From<Threshold> for Claim {
         Self {
             threshold,
             units: 1,
+            caller: None,
         }
     }
 }
@@ -113,9 +153,9 @@ pub(crate) enum Mode<'a> {
     DryRun(&'a Cell<Option<Decision>>),
 }
 
-/// There was no room.
-#[derive(Debug)]
-pub(crate) struct Refused;
+/// There was no room, for this reason.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refused(pub(crate) Reason);
 
 impl Budget {
     /// A budget of `limit` requests at once; of units, where they [cost](crate::LoadShed::cost) more than one each.
@@ -332,15 +372,13 @@ impl Budget {
             self.inner.tally.exempt.add(claim.units);
             return Ok(Permit::new(Place::default()));
         }
-        let Ok(place) = self.acquire(claim) else {
-            self.refused(claim);
-            let class = Criticality::default();
-            return Err(self.shed(
-                RetryAfter::adaptive(),
-                Unit::Milliseconds,
-                class,
-                claim.units,
-            ));
+        let place = match self.acquire(claim) {
+            Ok(place) => place,
+            Err(refused) => {
+                self.refused(claim, refused);
+                let (hint, unit) = (RetryAfter::adaptive(), Unit::Milliseconds);
+                return Err(self.shed(hint, unit, Criticality::default(), claim.units));
+            }
         };
         if !self.measures(&place) {
             return Ok(Permit::new(place));
@@ -360,8 +398,8 @@ impl Budget {
         if let Some(decided) = held::find(|shown| self.decide_again(shown, claim, mode)) {
             return decided.map(|()| Place::default());
         }
-        self.acquire(claim).or_else(|Refused| {
-            let ghost = self.refuse(claim, mode)?;
+        self.acquire(claim).or_else(|refused| {
+            let ghost = self.refuse(claim, refused, mode)?;
             Ok(ghost.map(Place::from).unwrap_or_default())
         })
     }
@@ -392,7 +430,7 @@ impl Budget {
     fn decide_again(
         &self,
         shown: &Shown,
-        Claim { threshold, units }: Claim,
+        claim: Claim,
         mode: Mode<'_>,
     ) -> Option<Result<(), Refused>> {
         let held = shown.place.get()?;
@@ -406,93 +444,111 @@ impl Budget {
         }
         held.is_of(self.count).then(|| {
             // Of what the layers say that it costs, the most.
-            let units = units.max(held.units);
-            let claim = Claim { threshold, units };
-            if let Some(level) = self.keep(held, claim) {
-                let rank = held.rank.min(threshold.rank());
-                self.inner.tally.charge(units - held.units);
-                let kept = Taken {
-                    units,
-                    rank,
-                    ..held
-                };
-                shown.place.set(Some(kept));
-                // Only a law asks for it.
-                if self.sampler().is_some() {
-                    let cap = threshold.cap(level.limit);
-                    shown.cap.set(shown.cap.get().min(cap));
+            let units = claim.units.max(held.units);
+            let claim = Claim { units, ..claim };
+            let entry = self.enter_again(held, claim);
+            match self.keep(held, claim, entry.share) {
+                Ok(level) => {
+                    self.inner.tally.charge(units - held.units);
+                    let rank = held.rank.min(claim.rank());
+                    shown.place.set(Some(Taken {
+                        rank,
+                        ..entry.taken
+                    }));
+                    // Only a law asks for it.
+                    if self.sampler().is_some() {
+                        let cap = claim.threshold.cap(level.limit);
+                        shown.cap.set(shown.cap.get().min(cap));
+                    }
+                    Ok(())
                 }
-                return Ok(());
+                Err(level) => {
+                    // It has left the count: the outer layer must find nothing to give back.
+                    self.inner.tally.withdraw(held.units);
+                    shown.place.set(None);
+                    let refused = self.leave_shares(entry, claim, level, held.units);
+                    let ghost = self.refuse(claim, refused, mode)?;
+                    shown.place.set(ghost);
+                    Ok(())
+                }
             }
-            // It has left the count: the outer layer must find nothing to give back.
-            self.inner.tally.withdraw(held.units);
-            shown.place.set(None);
-            self.refuse(claim, mode).map(|ghost| shown.place.set(ghost))
         })
     }
 
-    /// `None` if there is no room for it, or somebody waits for that: it has not stood in line for what it asks for here,
-    /// where an outer layer has let it in for the asking of more.
-    fn keep(&self, held: Taken, Claim { threshold, units }: Claim) -> Option<Level> {
-        if held.rank > threshold.rank() && self.count.line.goes_before(threshold) {
+    /// As [`Count::keep`]; but not where somebody waits for room: it has not stood in line for what it asks for here, where
+    /// an outer layer has let it in for the asking of more.
+    fn keep(&self, held: Taken, claim: Claim, share: f32) -> Result<Level, Level> {
+        if held.rank > claim.rank() && self.count.line.goes_before(claim) {
+            let level = self.level();
             self.count.release(held.units);
-            return None;
+            return Err(level);
         }
-        let kept = self
-            .count
-            .keep(held.units, units, |limit| threshold.cap(limit));
-        kept.ok()
+        let cap = |limit| claim.cap(limit, share);
+        self.count.keep(held.units, claim.units, cap)
     }
 
     #[inline]
-    fn acquire(&self, Claim { threshold, units }: Claim) -> Result<Place, Refused> {
-        let count = self.count;
-        if count.line.goes_before(threshold) {
-            return Err(Refused);
+    fn acquire(&self, claim: Claim) -> Result<Place, Refused> {
+        if self.count.line.goes_before(claim) {
+            return Err(Refused(Reason::Utilization));
         }
-        match count.acquire(units, |limit| threshold.cap(limit)) {
+        let entry = self.enter(claim);
+        let cap = |limit| claim.cap(limit, entry.share);
+        match self.count.acquire(claim.units, cap) {
             Ok(level) => {
-                self.inner.tally.admit(level.in_flight, units);
+                self.inner.tally.admit(level.in_flight, claim.units);
                 self.inner.observed.admitted(self);
-                let rank = threshold.rank();
-                Ok(Taken { count, units, rank }.into())
+                Ok(entry.taken.into())
             }
-            // 2³² are in flight, and this one is never to be refused: it runs uncounted.
-            Err(_) if threshold.is_never() => Ok(Place::default()),
-            Err(_) => Err(Refused),
+            Err(level) => {
+                let refused = self.leave_shares(entry, claim, level, 0);
+                if claim.threshold.is_never() {
+                    // 2³² are in flight, and this one is never to be refused: it runs uncounted.
+                    return Ok(Place::default());
+                }
+                Err(refused)
+            }
         }
     }
 
     /// Counts a refusal.
-    pub(crate) fn refused(&self, claim: Claim) {
+    pub(crate) fn refused(&self, claim: Claim, refused: Refused) {
         self.inner.tally.refused.add(claim.units);
-        self.tell_refused();
+        self.tell_refused(Decision::Refused(refused.0));
     }
 
     /// That of a dry run is counted, and a place among the ghosts.
     #[cold]
-    fn refuse(&self, claim: Claim, mode: Mode<'_>) -> Result<Option<Taken>, Refused> {
+    fn refuse(
+        &self,
+        claim: Claim,
+        refused: Refused,
+        mode: Mode<'_>,
+    ) -> Result<Option<Taken>, Refused> {
         match mode {
-            Mode::Enforce => Err(Refused),
+            Mode::Enforce => Err(refused),
             Mode::DryRun(told) => {
-                told.set(Some(Decision::WouldRefuse));
+                let decision = Decision::WouldRefuse(refused.0);
+                told.set(Some(decision));
                 self.inner.tally.would_refuse.add(claim.units);
-                self.tell_refused();
-                let count = self.inner.ghosts;
-                let is_counted = count.acquire(1, |_| u32::MAX).is_ok();
-                Ok(is_counted.then_some(Taken {
+                self.tell_refused(decision);
+                let (count, units) = (self.inner.ghosts, 1);
+                let is_counted = count.acquire(units, |_| u32::MAX).is_ok();
+                let taken = Taken {
                     count,
-                    units: 1,
+                    units,
                     rank: u32::MAX,
-                }))
+                    tenant: None,
+                };
+                Ok(is_counted.then_some(taken))
             }
         }
     }
 
     /// Where everything hangs, refusals are all that a law hears of. A fixed budget has none, and reads no clock (but
     /// with the feature `tracing`).
-    fn tell_refused(&self) {
-        self.inner.observed.refused(self);
+    fn tell_refused(&self, decision: Decision) {
+        self.inner.observed.refused(self, decision);
         if let Some(sampler) = self.sampler() {
             sampler.refused(self);
         }

@@ -5,20 +5,27 @@ use tokio::time::Instant;
 use super::{Budget, Place, Refused, Taken};
 use crate::{
     budget::Claim,
+    shed::Reason,
     wait::{Joining, Ticket, Verdict},
 };
 
 impl Budget {
     /// Whether one that was refused finds no place in the line of those who wait. Takes no lock.
     pub(crate) fn line_is_full(&self, joining: &Joining) -> bool {
-        self.count
-            .line
-            .is_full(joining.claim.threshold, joining.most)
+        self.count.line.is_full(joining.claim, joining.most)
     }
 
-    /// One that was refused waits for room, if there is a place in the line.
+    /// One that was refused waits for room, if there is a place in the line. It does so in its tenant's share, so that none
+    /// fills the line; one that has more than its part does not wait.
     pub(crate) fn join(&self, joining: Joining) -> Option<Ticket> {
-        let ticket = self.count.line.join(joining, Instant::now())?;
+        let entry = self.enter(joining.claim);
+        let ticket = (entry.share >= 1.0)
+            .then(|| self.count.line.join(joining, Instant::now()))
+            .flatten();
+        let Some(ticket) = ticket else {
+            entry.taken.leave_shares();
+            return None;
+        };
         self.inner.tally.waited.add(1);
         self.count.line_has_changed();
         Some(ticket)
@@ -45,19 +52,15 @@ impl Budget {
     }
 
     fn told(&self, verdict: Verdict, claim: Claim) -> Result<Place, Refused> {
+        let taken = Taken::of(self.count, claim);
         let Verdict::Admitted { in_flight } = verdict else {
-            return Err(Refused);
+            taken.leave_shares();
+            return Err(Refused(Reason::Utilization));
         };
-        let Claim { threshold, units } = claim;
         // Not before: whoever has made room knows the count alone.
-        self.inner.tally.admit(in_flight, units);
+        self.inner.tally.admit(in_flight, claim.units);
         self.inner.observed.admitted(self);
-        Ok(Taken {
-            count: self.count,
-            units,
-            rank: threshold.rank(),
-        }
-        .into())
+        Ok(taken.into())
     }
 }
 

@@ -1,5 +1,7 @@
 //! What applies to one request, where that depends on the request.
 
+mod callers;
+mod cohort;
 mod settings;
 
 use std::{fmt, sync::Arc};
@@ -7,9 +9,9 @@ use std::{fmt, sync::Arc};
 use http::Request;
 
 use crate::{
-    budget::Claim,
+    budget::{Caller, Claim, Tenant},
     head::lend,
-    threshold::{Criticality, Found, LiveLadder, Routes, Threshold},
+    threshold::{Criticality, Found, LiveLadder, Routes, Stretch, Threshold},
 };
 
 /// How it is found: the routes first, then the closure for thresholds, then the class on its ladder.
@@ -19,6 +21,9 @@ pub(crate) struct Decide {
     pub(crate) threshold: Option<ByHead<Threshold>>,
     pub(crate) classify: Option<ByHead<Criticality>>,
     pub(crate) cost: Option<ByHead<usize>>,
+    /// A caller's place in the order of its class.
+    pub(crate) key: Option<ByHead<f32>>,
+    pub(crate) fair_by: Option<ByHead<Tenant>>,
     pub(crate) expose_class: bool,
 }
 
@@ -90,28 +95,53 @@ impl Decide {
         let threshold = self.threshold.as_ref().filter(|_| routed.is_none());
         let (classify, cost) = (self.classify.as_ref(), self.cost.as_ref());
         let is_exempt = routed.is_some_and(Threshold::is_exempt);
-        let asks_nothing = threshold.is_none() && classify.is_none() && cost.is_none();
+        let has_callers = self.key.is_some() || self.fair_by.is_some();
+        let asks_nothing =
+            threshold.is_none() && classify.is_none() && cost.is_none() && !has_callers;
         if is_exempt || asks_nothing {
             return routed
                 .unwrap_or_else(|| base(Criticality::default()))
                 .into();
         }
         let asked = lend(request, |head| {
-            let threshold = routed.or_else(|| threshold.map(|ask| ask.0(head)));
-            if threshold == Some(Threshold::EXEMPT) {
+            let for_all = routed.or_else(|| threshold.map(|ask| ask.0(head)));
+            if for_all == Some(Threshold::EXEMPT) {
                 return Threshold::EXEMPT.into();
             }
             let class = classify.map(|ask| ask.0(head)).unwrap_or_default();
-            let threshold = threshold.unwrap_or_else(|| base(class));
+            let stop = |class| for_all.unwrap_or_else(|| base(class));
             let units = cost.map_or(1, |ask| ask.0(head));
             Decided {
-                claim: Claim::of(threshold, units),
+                claim: Claim {
+                    caller: self.caller(head, stop, class),
+                    ..Claim::of(stop(class), units)
+                },
                 class,
                 route: None,
             }
         });
         // A bug in a closure is no reason to refuse.
         asked.unwrap_or(Threshold::NEVER.into())
+    }
+
+    /// Who asks, in a class that stops at `stop`, as the others do.
+    fn caller(
+        &self,
+        head: &Request<()>,
+        stop: impl Fn(Criticality) -> Threshold,
+        class: Criticality,
+    ) -> Option<Caller> {
+        if self.key.is_none() && self.fair_by.is_none() {
+            return None;
+        }
+        let part = self.key.as_ref().map_or(1.0, |ask| ask.0(head));
+        let tenant = self.fair_by.as_ref().map(|ask| ask.0(head));
+        // Where nobody tells classes apart, there is one.
+        let stretch = match self.classify {
+            Some(_) => Stretch::of(&Criticality::ALL.map(stop), class as usize, part),
+            None => Stretch::of(&[stop(class)], 0, part),
+        };
+        Some(Caller { stretch, tenant })
     }
 }
 

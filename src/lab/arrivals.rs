@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     random::{Chance, Draw, Now, nanos},
-    scenario::{Phase, Scenario},
+    scenario::{Mix, Phase, Scenario},
     station::Nanos,
 };
 
@@ -20,6 +20,8 @@ pub(super) struct Arrival {
 pub(super) struct Arrivals<'a> {
     scenario: &'a Scenario,
     chance: Chance,
+    /// Apart, so that the mix changes nothing else.
+    mix: Chance,
     phase: usize,
     began: Nanos,
     at: Nanos,
@@ -30,6 +32,7 @@ impl<'a> Arrivals<'a> {
         Self {
             scenario,
             chance: Chance::new(seed),
+            mix: Chance::new(seed.rotate_left(32)),
             phase: 0,
             began: 0,
             at: 0,
@@ -48,7 +51,10 @@ impl<'a> Arrivals<'a> {
         };
         let kept = self.chance.uniform() * (peak + phase.critical) < load + phase.critical;
         let (server, callers) = (&self.scenario.server, &self.scenario.callers);
-        let draw = self.chance.draw(server, callers, phase, now);
+        let mut draw = self.chance.draw(server, callers, phase, now);
+        if self.scenario.mix != Mix::default() {
+            self.mix.mix(&self.scenario.mix, &mut draw);
+        }
         kept.then_some(draw)
     }
 }

@@ -6,6 +6,7 @@ mod arrivals;
 mod bars;
 mod catalogue;
 mod controls;
+mod crowd;
 mod judge;
 mod oracle;
 mod random;
@@ -20,12 +21,13 @@ pub use self::{
     bars::Bar,
     catalogue::{Length, Size, scenarios},
     controls::controls,
+    crowd::{Crowd, Got},
     judge::{Judge, Law},
     oracle::{Oracle, Par},
     report::{PhaseReport, Report, Tick},
     row::{Figures, Row},
-    run::Lab,
-    scenario::{Callers, Load, Phase, Scenario, Server, Station, Times, Waits},
+    run::{By, Lab},
+    scenario::{Callers, Load, Mix, Phase, Scenario, Server, Station, Times, Waits},
     storm::{Storm, Wave},
 };
 

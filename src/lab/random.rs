@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    scenario::{Callers, Phase, Server, Station, Times},
+    scenario::{Callers, Mix, Phase, Server, Station, Times},
     station::Nanos,
 };
 
@@ -15,6 +15,8 @@ pub(super) struct Draw {
     pub(super) service: Nanos,
     pub(super) patience: Nanos,
     pub(super) critical: bool,
+    pub(super) tenant: u32,
+    pub(super) units: u32,
 }
 
 /// What changes within a phase.
@@ -76,6 +78,19 @@ impl Chance {
             service: times(server.service, service),
             patience: nanos(patience),
             critical: critical * (now.load + phase.critical) < phase.critical,
+            tenant: 0,
+            units: 1,
+        }
+    }
+
+    /// Whose a call is, and what it costs.
+    pub(super) fn mix(&mut self, mix: &Mix, draw: &mut Draw) {
+        let [first, other, large] = [self.uniform(), self.uniform(), self.uniform()];
+        if first >= mix.first {
+            draw.tenant = 1 + (other * f64::from(mix.tenants - 1)) as u32;
+        }
+        if large < mix.large {
+            draw.units = mix.units;
         }
     }
 

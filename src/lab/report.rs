@@ -44,6 +44,10 @@ pub struct PhaseReport {
     pub good: usize,
     /// CRITICAL calls that arrived in it, and that were answered.
     pub critical: (usize, usize),
+    /// The same for each tenant.
+    pub tenants: Vec<(usize, usize)>,
+    /// The most units that calls cost that were inside at once.
+    pub peak_units: usize,
     /// Calls that arrived in it, and that would have been answered in time had they been alone.
     pub servable: usize,
     /// What was seen each 100 ms, from the first 100 ms on.
@@ -51,6 +55,7 @@ pub struct PhaseReport {
     /// Of all that arrived and do not hang, in nanoseconds of a worker.
     work: f64,
     latencies: Histogram<u32>,
+    critical_latencies: Histogram<u32>,
     offered_before: usize,
     calls_before: usize,
     admitted_before: usize,
@@ -89,10 +94,13 @@ impl Report {
             lost: 0,
             good: 0,
             critical: (0, 0),
+            tenants: vec![(0, 0); scenario.mix.tenants as usize],
+            peak_units: 0,
             servable: 0,
             ticks: Vec::new(),
             work: 0.0,
-            latencies: Histogram::new(2).expect("two digits are within its range"),
+            latencies: histogram(),
+            critical_latencies: histogram(),
             offered_before: 0,
             calls_before: 0,
             admitted_before: 0,
@@ -143,6 +151,12 @@ impl PhaseReport {
         Duration::from_micros(self.latencies.value_at_quantile(quantile))
     }
 
+    /// The same of the CRITICAL ones.
+    #[must_use]
+    pub fn critical_latency(&self, quantile: f64) -> Duration {
+        Duration::from_micros(self.critical_latencies.value_at_quantile(quantile))
+    }
+
     /// How long it took until a second's goodput came to 90 % of `goodput` for the first time.
     #[must_use]
     pub fn recovers_to(&self, goodput: f64) -> Option<Duration> {
@@ -170,6 +184,7 @@ impl PhaseReport {
             self.work += draw.service as f64;
         }
         self.critical.0 += usize::from(draw.critical);
+        self.tenants[draw.tenant as usize].0 += 1;
     }
 
     pub(super) fn refuse(&mut self, into: Nanos) {
@@ -180,11 +195,18 @@ impl PhaseReport {
     pub(super) fn answer(&mut self, draw: &Draw) {
         self.good += 1;
         self.critical.1 += usize::from(draw.critical);
+        self.tenants[draw.tenant as usize].1 += 1;
     }
 
-    pub(super) fn wait(&mut self, nanos: Nanos) {
-        let fits = self.latencies.record(nanos / 1_000);
-        debug_assert!(fits.is_ok(), "it grows as needed");
+    pub(super) fn wait(&mut self, draw: &Draw, nanos: Nanos) {
+        let record = |latencies: &mut Histogram<u32>| {
+            let fits = latencies.record(nanos / 1_000);
+            debug_assert!(fits.is_ok(), "it grows as needed");
+        };
+        record(&mut self.latencies);
+        if draw.critical {
+            record(&mut self.critical_latencies);
+        }
     }
 
     pub(super) fn look(&mut self, limit: usize, in_flight: usize) {
@@ -201,4 +223,8 @@ impl PhaseReport {
         self.admitted_before = self.admitted;
         self.good_before = self.good;
     }
+}
+
+fn histogram() -> Histogram<u32> {
+    Histogram::new(2).expect("two digits are within its range")
 }

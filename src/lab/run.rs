@@ -40,6 +40,19 @@ pub struct Lab {
     seed: u64,
     ratio: f64,
     through: Through,
+    by: By,
+}
+
+/// What the layer is told of callers, beside their class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct By {
+    /// `LoadShed::cost`, as many units as a call costs.
+    pub cost: bool,
+    /// `LoadShed::fair_by`, by tenant.
+    pub share: bool,
+    /// `LoadShed::key`, by tenant.
+    pub key: bool,
 }
 
 /// Which way calls take into the server. Both decide alike; tests compare them.
@@ -59,7 +72,13 @@ impl Lab {
             seed,
             ratio: 0.85,
             through: Through::Layer,
+            by: By::default(),
         }
+    }
+
+    /// What the layer goes by. By default, neither costs nor tenants.
+    pub fn by(self, by: By) -> Self {
+        Self { by, ..self }
     }
 
     /// The ratio of the layer. By default 0.85.
@@ -144,6 +163,8 @@ struct World<'a> {
     patience: Chance,
     phase: usize,
     began: Nanos,
+    /// What the calls cost that are inside.
+    units: usize,
     /// Whether anybody looks at the clock.
     has_clock: bool,
     agenda: Agenda,
@@ -173,6 +194,7 @@ struct Instance {
 
 struct Door {
     through: Through,
+    by: By,
     /// In which unit hints are heeded, if they are.
     unit: Option<Unit>,
     retry_after: RetryAfter,
@@ -266,6 +288,7 @@ impl<'a> World<'a> {
             patience: Chance::new(!lab.seed),
             phase: 0,
             began: 0,
+            units: 0,
             has_clock: lab.through == Through::Layer || scenario.callers.waits.unit().is_some(),
             agenda: Agenda {
                 tick: 0,
@@ -417,7 +440,10 @@ impl<'a> World<'a> {
             Ok(inside) => inside,
             Err(hint) => return self.refused(try_, hint),
         };
-        self.report.phases[try_.phase].admitted += 1;
+        self.units += try_.draw.units as usize;
+        let phase = &mut self.report.phases[try_.phase];
+        phase.admitted += 1;
+        phase.peak_units = phase.peak_units.max(self.units);
         let since = self.now;
         let caller = Caller {
             inside,
@@ -491,21 +517,25 @@ impl<'a> World<'a> {
         let Some(mut caller) = self.callers.remove(&call) else {
             return;
         };
+        let draw = caller.try_.draw;
+        self.units -= draw.units as usize;
         self.wire.answered.set(call);
         if let Inside::Reply(reply) = &mut caller.inside {
             let polled = reply.as_mut().poll(&mut context());
             assert!(polled.is_ready(), "a handler that is done answers");
         }
         let arrived_in = &mut self.report.phases[caller.try_.phase];
-        arrived_in.wait(self.now - caller.since);
+        arrived_in.wait(&draw, self.now - caller.since);
         if caller.try_.phase == self.phase {
-            arrived_in.answer(&caller.try_.draw);
+            arrived_in.answer(&draw);
         }
     }
 
     fn give_up(&mut self, call: Call) {
         if let Some(caller) = self.callers.remove(&call) {
-            self.report.phases[caller.try_.phase].wait(self.now - caller.since);
+            let draw = caller.try_.draw;
+            self.units -= draw.units as usize;
+            self.report.phases[caller.try_.phase].wait(&draw, self.now - caller.since);
         }
     }
 
@@ -526,6 +556,21 @@ impl Instance {
         let mut layer = LoadShed::ratio(ratio)
             .budget(&budget)
             .retry_after(scenario.retry_after);
+        let By { cost, share, key } = lab.by;
+        let tenant = |head: &Request<()>| head.extensions().get().map(|draw: &Draw| draw.tenant);
+        if cost {
+            layer = layer.cost(|head| {
+                head.extensions()
+                    .get()
+                    .map_or(1, |draw: &Draw| draw.units as usize)
+            });
+        }
+        if share {
+            layer = layer.fair_by(tenant);
+        }
+        if key {
+            layer = layer.key(tenant);
+        }
         if has_classes {
             layer = layer.threshold(move |head| match *head.method() {
                 Method::GET => critical,
@@ -541,6 +586,7 @@ impl Instance {
         Self {
             door: Door {
                 through: lab.through,
+                by: lab.by,
                 unit: scenario.callers.waits.unit(),
                 retry_after: scenario.retry_after,
                 service: layer.layer(Handler(Rc::clone(wire))),
@@ -570,7 +616,11 @@ impl Instance {
             });
         }
         let unit = door.unit.unwrap_or(Unit::Seconds);
-        let mut reply = Box::pin(door.service.call(request(draw, unit)));
+        let mut request = request(draw, unit);
+        if door.by != By::default() {
+            request.extensions_mut().insert(*draw);
+        }
+        let mut reply = Box::pin(door.service.call(request));
         match reply.as_mut().poll(&mut context()) {
             Poll::Pending => Ok(Inside::Reply(reply)),
             Poll::Ready(response) => {

@@ -15,6 +15,8 @@ pub struct Scenario {
     pub callers: Callers,
     /// What those are told that it refuses.
     pub retry_after: RetryAfter,
+    /// Who of them calls, and what their calls cost.
+    pub mix: Mix,
     /// How many servers share the load, round robin. Each has a budget of its own.
     pub instances: usize,
     /// Where a law's limit begins, with a run for each; `usize::MAX` is its largest. None: where the law likes.
@@ -82,6 +84,20 @@ pub struct Callers {
     pub retries: u32,
     /// How long it waits until then.
     pub waits: Waits,
+}
+
+/// Who calls, and what one call costs, where not all are alike. What a call costs is what it takes of the budget, and not how
+/// long a worker is busy with it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mix {
+    /// How many tenants there are.
+    pub tenants: u32,
+    /// Which share of the calls is the first one's. The others have as many each.
+    pub first: f64,
+    /// Which share of the calls is large. Without them, each costs one unit.
+    pub large: f64,
+    /// How many units a large call costs.
+    pub units: u32,
 }
 
 /// How long a refused caller waits until it tries again.
@@ -159,6 +175,7 @@ impl Scenario {
             server,
             callers: Callers::default(),
             retry_after: RetryAfter::default(),
+            mix: Mix::default(),
             instances: 1,
             initial_limits: Vec::new(),
             phases: Vec::new(),
@@ -208,6 +225,18 @@ impl Default for Callers {
             impatient: None,
             retries: 0,
             waits: Waits::Briefly,
+        }
+    }
+}
+
+impl Default for Mix {
+    /// One tenant, and all calls alike.
+    fn default() -> Self {
+        Self {
+            tenants: 1,
+            first: 1.0,
+            large: 0.0,
+            units: 1,
         }
     }
 }

@@ -13,7 +13,7 @@ use std::{
 use metrics::{Label, SharedString, Unit, counter, gauge, histogram};
 
 use super::{
-    Budget, OTHER, Sample, Snapshot, Text,
+    Budget, Decision, OTHER, Sample, Snapshot, Text,
     histogram::Latencies,
     routes::{self, Counts, Routes},
 };
@@ -23,6 +23,8 @@ use crate::{refuse::drains, shed::Reason};
 #[derive(Debug, Default)]
 pub(super) struct Figures {
     hints: Hints,
+    /// Requests refused because of a share, and those that a dry run would have.
+    by_share: [AtomicU64; 2],
     changes: Mutex<Changes>,
     pub(super) routes: Routes,
     /// Under which it was first published. A name that it is given later comes too late.
@@ -57,6 +59,16 @@ impl Figures {
         let millis = u64::try_from(hint.as_millis()).unwrap_or(u64::MAX);
         // Relaxed: a sum that orders nothing.
         self.hints.0.fetch_add(millis, Ordering::Relaxed);
+    }
+
+    pub(super) fn refused(&self, decision: Decision) {
+        let by_share = match decision {
+            Decision::Refused(Reason::Share) => &self.by_share[0],
+            Decision::WouldRefuse(Reason::Share) => &self.by_share[1],
+            _ => return,
+        };
+        // Relaxed, likewise.
+        by_share.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn changed(&self, reason: &'static str) {
@@ -104,6 +116,7 @@ struct Entry {
 #[derive(Clone, Debug, Default)]
 struct Totals {
     admitted: u64,
+    by_share: [u64; 2],
     refused: u64,
     would_refuse: u64,
     exempt: u64,
@@ -126,10 +139,14 @@ pub(super) struct Line {
 
 impl Totals {
     fn of(figures: &Figures, snapshot: &Snapshot) -> Self {
+        let by_share = [0, 1].map(|mode| figures.by_share[mode].load(Ordering::Relaxed));
+        // What is counted meanwhile may be among these already, and not yet among all.
+        let others = |all: usize, by_share| (all as u64).saturating_sub(by_share);
         Self {
             admitted: snapshot.admitted as u64,
-            refused: snapshot.refused as u64,
-            would_refuse: snapshot.would_refuse as u64,
+            by_share,
+            refused: others(snapshot.refused, by_share[0]),
+            would_refuse: others(snapshot.would_refuse, by_share[1]),
             exempt: snapshot.exempt as u64,
             waited: snapshot.waited as u64,
             hints: figures.hints.0.load(Ordering::Relaxed),
@@ -142,6 +159,9 @@ impl Totals {
         self.admitted += more.admitted;
         self.refused += more.refused;
         self.would_refuse += more.would_refuse;
+        for (all, more) in self.by_share.iter_mut().zip(more.by_share) {
+            *all += more;
+        }
         self.exempt += more.exempt;
         self.waited += more.waited;
         self.hints += more.hints;
@@ -157,6 +177,9 @@ impl Totals {
         self.admitted = self.admitted.max(now.admitted);
         self.refused = self.refused.max(now.refused);
         self.would_refuse = self.would_refuse.max(now.would_refuse);
+        for (shown, now) in self.by_share.iter_mut().zip(now.by_share) {
+            *shown = now.max(*shown);
+        }
         self.exempt = self.exempt.max(now.exempt);
         self.waited = self.waited.max(now.waited);
         self.hints = self.hints.max(now.hints);
@@ -288,6 +311,7 @@ impl Line {
 
         let Totals {
             admitted,
+            by_share,
             refused,
             would_refuse,
             exempt,
@@ -300,15 +324,20 @@ impl Line {
         counter!("loadshed_exempt_total", labels()).absolute(exempt);
         counter!("loadshed_waited_total", labels()).absolute(waited);
         counter!("loadshed_hint_seconds_total", labels()).absolute(hints / 1_000);
-        // The one reason that there is.
-        let reason = reason(Reason::Utilization);
-        let why = || with("reason", reason);
-        counter!("loadshed_refused_total", why()).absolute(refused);
-        counter!("loadshed_would_refuse_total", why()).absolute(would_refuse);
+        let write = |why, [refused, would_refuse]: [u64; 2]| {
+            let why = || with("reason", reason(why));
+            counter!("loadshed_refused_total", why()).absolute(refused);
+            counter!("loadshed_would_refuse_total", why()).absolute(would_refuse);
+        };
+        write(Reason::Utilization, [refused, would_refuse]);
+        // Where there are no shares, nor is there a series for them.
+        if by_share != [0; 2] {
+            write(Reason::Share, by_share);
+        }
         for (reason, count) in changes {
             counter!("loadshed_limit_changes_total", with("reason", reason)).absolute(count);
         }
-        routes::write(&budget, &routes, reason);
+        routes::write(&budget, &routes);
     }
 }
 
@@ -326,9 +355,10 @@ impl Figures {
     }
 }
 
-fn reason(reason: Reason) -> &'static str {
+pub(super) fn reason(reason: Reason) -> &'static str {
     match reason {
         Reason::Utilization => "utilization",
+        Reason::Share => "share",
     }
 }
 

@@ -101,6 +101,7 @@ use crate::{
     budget::{Budget, LimitChange, Snapshot, WeakBudget},
     control::Sample,
     decide::Decided,
+    shed::Reason,
 };
 
 /// A label's text.
@@ -190,7 +191,9 @@ impl Observed {
     }
 
     /// A request was refused, or would have been in a dry run.
-    pub(crate) fn refused(&self, budget: &Budget) {
+    pub(crate) fn refused(&self, budget: &Budget, decision: Decision) {
+        #[cfg(feature = "metrics")]
+        self.figures.refused(decision);
         #[cfg(feature = "tracing")]
         self.shedding.refused(budget);
     }
@@ -219,19 +222,25 @@ impl Observed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
     Admitted,
-    Refused,
-    WouldRefuse,
     Exempt,
+    Refused(Reason),
+    WouldRefuse(Reason),
 }
 
 #[cfg(feature = "metrics")]
 impl Decision {
-    const ALL: [Self; 4] = [
-        Self::Admitted,
-        Self::Refused,
-        Self::WouldRefuse,
-        Self::Exempt,
-    ];
+    /// How many there are.
+    const COUNT: usize = 2 + 2 * Reason::ALL.len();
+
+    #[inline]
+    fn index(self) -> usize {
+        match self {
+            Self::Admitted => 0,
+            Self::Exempt => 1,
+            Self::Refused(reason) => 2 + reason as usize,
+            Self::WouldRefuse(reason) => 2 + Reason::ALL.len() + reason as usize,
+        }
+    }
 }
 
 /// What a layer keeps to be seen by: its routes, in the order of its table. Empty without the feature `metrics`.

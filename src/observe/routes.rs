@@ -10,15 +10,15 @@ use std::{
 
 use metrics::{Label, SharedString, counter};
 
-use super::{Decision, OTHER, Text};
-use crate::{budget::Lanes, threshold::Criticality};
+use super::{Decision, OTHER, Text, metrics::reason};
+use crate::{budget::Lanes, shed::Reason, threshold::Criticality};
 
-/// How often each was decided upon requests of one route: 16 counters, which fill a thread's lane.
+/// How often each was decided upon requests of one route.
 #[derive(Debug)]
 pub(super) struct Route(Lanes<Table<AtomicUsize>>);
 
 /// By decision, and by class.
-pub(super) type Table<T> = [[T; Criticality::ALL.len()]; Decision::ALL.len()];
+pub(super) type Table<T> = [[T; Criticality::ALL.len()]; Decision::COUNT];
 
 /// The routes of a budget, by label. Layers that are made anew, for each connection perhaps, find theirs again.
 #[derive(Debug, Default)]
@@ -37,7 +37,7 @@ impl Route {
     #[inline]
     pub(super) fn add(&self, decision: Decision, class: Criticality) {
         let (table, writers) = self.0.own();
-        writers.add(&table[decision as usize][class as usize], 1);
+        writers.add(&table[decision.index()][class as usize], 1);
     }
 
     fn sum(&self) -> Table<u64> {
@@ -89,7 +89,7 @@ pub(super) fn rise_to(shown: &mut Counts, now: Counts) {
 }
 
 /// A route and class of which anything is known is written as a whole: a rate needs to have seen its counter at 0.
-pub(super) fn write(budget: &SharedString, routes: &Counts, reason: &'static str) {
+pub(super) fn write(budget: &SharedString, routes: &Counts) {
     for (route, table) in routes {
         let labels = |more: &[(&'static str, &'static str)]| {
             let mut labels = vec![
@@ -99,19 +99,27 @@ pub(super) fn write(budget: &SharedString, routes: &Counts, reason: &'static str
             labels.extend(more.iter().map(Label::from));
             labels
         };
-        let [admitted, refused, would_refuse, exempt] = table;
         for class in Criticality::ALL {
-            let of = |decision: &[u64; Criticality::ALL.len()]| decision[class as usize];
-            if of(admitted) + of(refused) + of(would_refuse) == 0 {
+            let of = |decision: Decision| table[decision.index()][class as usize];
+            let refusals = |why| [Decision::Refused(why), Decision::WouldRefuse(why)].map(of);
+            let admitted = of(Decision::Admitted);
+            let all = Reason::ALL.map(|why| (why, refusals(why)));
+            if admitted + all.iter().flat_map(|(_, refusals)| refusals).sum::<u64>() == 0 {
                 continue;
             }
             let class = ("class", class.name());
-            let why = || labels(&[class, ("reason", reason)]);
-            counter!("loadshed_route_admitted_total", labels(&[class])).absolute(of(admitted));
-            counter!("loadshed_route_refused_total", why()).absolute(of(refused));
-            counter!("loadshed_route_would_refuse_total", why()).absolute(of(would_refuse));
+            counter!("loadshed_route_admitted_total", labels(&[class])).absolute(admitted);
+            for (why, [refused, would_refuse]) in all {
+                // Where there are no shares, nor is there a series for them.
+                if why == Reason::Share && refused + would_refuse == 0 {
+                    continue;
+                }
+                let why = || labels(&[class, ("reason", reason(why))]);
+                counter!("loadshed_route_refused_total", why()).absolute(refused);
+                counter!("loadshed_route_would_refuse_total", why()).absolute(would_refuse);
+            }
         }
-        let exempt = exempt.iter().sum::<u64>();
+        let exempt = table[Decision::Exempt.index()].iter().sum::<u64>();
         if exempt > 0 {
             counter!("loadshed_route_exempt_total", labels(&[])).absolute(exempt);
         }
@@ -139,7 +147,7 @@ mod tests {
         let mut twice = Counts::new();
         for nth in 0..MOST_ROUTES + 7 {
             let route = routes.get(&format!("/{nth}"));
-            route.add(Decision::Refused, Criticality::Critical);
+            route.add(Decision::Refused(Reason::Share), Criticality::Critical);
             let other = Counts::from([(format!("/another/{nth}").into(), route.sum())]);
             add(&mut twice, &other);
         }
@@ -147,8 +155,9 @@ mod tests {
         for counts in [&counts, &twice] {
             assert_eq!(counts.len(), MOST_ROUTES + 1);
         }
-        assert_eq!(counts["/0"], [[0; 4], [0, 0, 1, 0], [0; 4], [0; 4]]);
-        assert_eq!(counts[OTHER][Decision::Refused as usize], [0, 0, 7, 0]);
+        let refused = Decision::Refused(Reason::Share).index();
+        assert_eq!(counts["/0"][refused], [0, 0, 1, 0]);
+        assert_eq!(counts[OTHER][refused], [0, 0, 7, 0]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod criticality;
 mod ladder;
 mod ratio;
 mod routes;
+mod stretch;
 
 use std::fmt;
 
@@ -12,6 +13,7 @@ use self::ratio::Ratio;
 pub(crate) use self::{
     ladder::LiveLadder,
     routes::{Found, Meaning, Routes},
+    stretch::Stretch,
 };
 use crate::invalid::{InvalidSetting, expect_valid};
 
@@ -84,6 +86,9 @@ impl Threshold {
             Kind::Never | Kind::Exempt => u32::MAX,
         }
     }
+
+    /// A limit of which the [`cap`](Self::cap) is the [`rank`](Self::rank).
+    pub(crate) const HIGHEST_RANK: u32 = Ratio::HIGHEST_RANK;
 
     /// Thresholds by how much of a budget they allow: the same for two that differ by less than 2⁻³¹.
     #[inline]

@@ -12,14 +12,13 @@ use super::delay::Delay;
 use crate::{
     budget::Claim,
     sync::{AtomicU32, Mutex, MutexGuard, Ordering},
-    threshold::Threshold,
 };
 
 /// Those who wait for room under one count.
 ///
 /// # Order
 ///
-/// Who may use more of the budget goes first (its [rank](Threshold::rank)), then the one who came first, or last where the
+/// Who may use more of the budget goes first (its [rank](Claim::rank)), then the one who came first, or last where the
 /// line stands. Nobody passes the first one: what is dearer than the room that there is would otherwise wait for as long
 /// as cheaper ones come.
 ///
@@ -116,13 +115,13 @@ impl Line {
 
     /// Whether somebody waits who goes before a newcomer.
     #[inline]
-    pub(crate) fn goes_before(&self, threshold: Threshold) -> bool {
-        !self.is_empty() && self.is_not_below(threshold)
+    pub(crate) fn goes_before(&self, claim: Claim) -> bool {
+        !self.is_empty() && self.is_not_below(claim)
     }
 
     #[cold]
-    fn is_not_below(&self, threshold: Threshold) -> bool {
-        self.first.load(Ordering::Relaxed) > threshold.rank()
+    fn is_not_below(&self, claim: Claim) -> bool {
+        self.first.load(Ordering::Relaxed) > claim.rank()
     }
 
     pub(crate) fn waiting(&self) -> u32 {
@@ -130,8 +129,8 @@ impl Line {
     }
 
     /// Whether a newcomer finds no place in it, as far as that can be told without the lock.
-    pub(crate) fn is_full(&self, threshold: Threshold, most: u32) -> bool {
-        self.waiting() >= most && self.last.load(Ordering::Relaxed) > threshold.rank()
+    pub(crate) fn is_full(&self, claim: Claim, most: u32) -> bool {
+        self.waiting() >= most && self.last.load(Ordering::Relaxed) > claim.rank()
     }
 
     /// Joins, unless the line is full or the caller has given up. If it is full, one of a lower rank has to go.
@@ -142,7 +141,7 @@ impl Line {
             return None;
         }
         let mut queue = self.lock();
-        let rank = joining.claim.threshold.rank();
+        let rank = joining.claim.rank();
         let evicted = if queue.waiting.len() >= joining.most as usize {
             Some(queue.evict_below(rank, now)?)
         } else {

@@ -5,6 +5,7 @@ mod failures;
 mod layers;
 mod model;
 mod order;
+mod shares;
 mod shows;
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,0 +1,81 @@
+use super::{Seen, Shares};
+use crate::{
+    budget::{Budget, Claim, Refused, count::Level, held::Taken},
+    shed::Reason,
+};
+
+/// A request that is about to be decided upon.
+pub(in crate::budget) struct Entry {
+    /// What it takes if it is admitted.
+    pub(in crate::budget) taken: Taken,
+    /// How far along its stretch its tenant's share lets it go.
+    pub(in crate::budget) share: f32,
+}
+
+impl Budget {
+    /// From now on it has shares.
+    pub(crate) fn make_shares(&self) {
+        self.count.make_shares();
+    }
+
+    #[inline]
+    pub(in crate::budget) fn enter(&self, claim: Claim) -> Entry {
+        let taken = Taken::of(self.count, claim);
+        let units = claim.units;
+        let share = match (taken.tenant, self.count.shares()) {
+            (Some(tenant), Some(shares)) => self.looked(shares).enter(tenant, units, units),
+            _ => 1.0,
+        };
+        Entry { taken, share }
+    }
+
+    /// [`enter`](Self::enter) for one that has a place already, by an outer layer. It is in one share only, that of the
+    /// tenant that the outermost layer names.
+    pub(in crate::budget) fn enter_again(&self, held: Taken, claim: Claim) -> Entry {
+        let units = claim.units;
+        let tenant = held.tenant.or(claim.tenant());
+        let taken = Taken {
+            units,
+            tenant,
+            ..held
+        };
+        let mut share = 1.0;
+        if let (Some(tenant), Some(shares)) = (tenant, self.count.shares()) {
+            let more = units - held.tenant.map_or(0, |_| held.units);
+            let allowed = self.looked(shares).enter(tenant, more, units);
+            if claim.tenant().is_some() {
+                share = allowed;
+            }
+        }
+        Entry { taken, share }
+    }
+
+    /// It has not been admitted at this level, that has `held` units of its own in it.
+    #[cold]
+    pub(in crate::budget) fn leave_shares(
+        &self,
+        Entry { taken, share }: Entry,
+        claim: Claim,
+        level: Level,
+        held: u32,
+    ) -> Refused {
+        taken.leave_shares();
+        if let (Some(tenant), Some(shares)) = (taken.tenant, self.count.shares()) {
+            shares.refused(tenant, taken.units);
+        }
+        let by_share =
+            share < 1.0 && level.has_room(held, claim.units, claim.cap(level.limit, 1.0));
+        Refused(match by_share {
+            true => Reason::Share,
+            false => Reason::Utilization,
+        })
+    }
+
+    fn looked<'a>(&self, shares: &'a Shares) -> &'a Shares {
+        shares.look_if_due(|| Seen {
+            in_flight: self.level().in_flight,
+            admitted: self.inner.tally.admitted_units(),
+        });
+        shares
+    }
+}

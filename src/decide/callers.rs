@@ -1,0 +1,92 @@
+use std::hash::Hash;
+
+use http::Request;
+
+use super::{
+    ByHead,
+    cohort::{self, Hours},
+};
+use crate::{budget::Tenant, layer::LoadShed};
+
+/// # Which callers
+///
+/// Within a class, and by who calls, where a [`key`](Self::key) says it. Nothing of it applies while there is room.
+impl LoadShed {
+    /// Lets a stable hash of the caller decide who goes first, where a class has to be refused in part.
+    ///
+    /// Without it, that is left to chance, which is bad where one task of a user calls several services, or one service many
+    /// times: if each refuses every second call, of four in a row one in sixteen gets through, and the other fifteen were
+    /// in vain. With it, all that have the same settings here refuse the same callers, and the others get through. An
+    /// hour of the wall clock later the order is another one, so nobody is refused for ever.
+    ///
+    /// The callers of a class then stop not all at one point but one after the other, by their hash, over a stretch: from
+    /// where the next lower class stops up to where their own does, and for the lowest class, at a route and by a closure
+    /// for thresholds over the last eighth. (Where several classes stop at one point, they divide it among them.) So no
+    /// class is ever refused because of a lower one, and nobody is while there is room below the stretch. Of a budget of
+    /// 1,000 and a ratio of 0.85 the last eighth is 107 places, and most callers are served nearly always or nearly never.
+    /// Fewer places divide callers less sharply, as chance moves the number in flight by some of them: of a stretch of ten,
+    /// half of the callers are somewhere in between; of one, nothing is left of the order. In overload, that number also
+    /// settles within the stretch, and not at its end.
+    ///
+    /// The key is best a name in bytes or a number: the user's, not that of a connection. The hash is a fixed one, FNV-1a,
+    /// as it has to be the same everywhere, with that of text as Rust's standard library has it. So a caller that can
+    /// choose its key finds one that goes last. Where that matters, take a key that it cannot choose, or hash a secret of
+    /// the services with it: `(SECRET, user)`. The hour is that of the wall clock when this was called, and the time since.
+    ///
+    /// A panic in the closure counts as [`Threshold::NEVER`](crate::Threshold::NEVER).
+    ///
+    /// ```
+    /// use loadshed::LoadShed;
+    ///
+    /// let shed = LoadShed::ratio(0.85).key(|head| head.headers().get("x-user").cloned());
+    /// ```
+    pub fn key<K: Hash>(self, key: impl Fn(&Request<()>) -> K + Send + Sync + 'static) -> Self {
+        let hours = Hours::now();
+        let place = move |head: &Request<()>| cohort::place(&key(head), hours.hour());
+        self.with(|settings| settings.decide_mut().key = Some(ByHead::new(place)))
+    }
+
+    /// Divides the budget fairly among tenants, as soon as there is not enough for all.
+    ///
+    /// Fair is that whoever wants little has all of it, and that those who want more have the same (max-min fairness). Until
+    /// places run out, everything is lent to whoever comes. Then a tenant with more than its part is refused earlier than
+    /// one with less, as early as where the next lower class stops, or an eighth below the stop of its own where there is
+    /// none: over the same stretch as with a [`key`](Self::key), and so with the same care for classes. Those with less
+    /// find the room that is left there. What was lent comes back as its requests end: two tenths of a second after others
+    /// are first refused, no tenant with much more than its part gets new places, unless nobody else needs them.
+    ///
+    /// What a tenant has is what its requests hold at once, in units of their [`cost`](Self::cost), on average over the last
+    /// second; so shares are fair, too, where there are more tenants than places. A burst of twice its part is its own
+    /// affair; a larger one counts at once. One that is alone has the whole budget. Of several that want it all, each
+    /// gets its part, and a sixteenth of the budget stays free for the next one who comes. What is never shed counts for
+    /// its tenant's part, and stays what it is. A refusal because of a share says [`Reason::Share`](crate::Reason::Share).
+    ///
+    /// It takes 96 KiB for the budget, however many tenants there are or are made up, no lock and no allocation for a
+    /// request, and reads the clock once for each. Tenants are told apart by a hash that is another one in each process;
+    /// up to some hundred that are busy within one second do not get in each other's way. Of some thousand, a few are taken
+    /// for one and have one part. A budget keeps one account, whichever of its layers are told of tenants; of several that
+    /// a request passes, the outermost one names its tenant.
+    ///
+    /// A caller that can make up tenants has a part for each. So take what it cannot choose: the account by its token, as
+    /// an outer layer has found it, and not a header that anyone can send.
+    ///
+    /// A panic in the closure counts as [`Threshold::NEVER`](crate::Threshold::NEVER).
+    ///
+    /// ```
+    /// use loadshed::LoadShed;
+    ///
+    /// /// Put there by the layer that checks tokens.
+    /// #[derive(Clone)]
+    /// struct Account(u64);
+    ///
+    /// let shed = LoadShed::ratio(0.85)
+    ///     .fair_by(|head| head.extensions().get().map(|Account(number)| *number));
+    /// ```
+    pub fn fair_by<K: Hash>(
+        self,
+        tenant: impl Fn(&Request<()>) -> K + Send + Sync + 'static,
+    ) -> Self {
+        let tenant = move |head: &Request<()>| Tenant::of(&tenant(head));
+        self.with(|settings| settings.decide_mut().fair_by = Some(ByHead::new(tenant)))
+    }
+}

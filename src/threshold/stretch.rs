@@ -1,0 +1,118 @@
+use super::Threshold;
+
+/// Where one caller of a class stops: not all of them at one point, but one after the other, over the last stretch below
+/// the stop of their class.
+///
+/// The stretch begins where the next lower class stops, so that none of these is ever refused while one of a lower class is
+/// admitted. As places run out, the level climbs along it, and whom it has passed is refused: it is the cursor that
+/// DAGOR's admission level is, and nothing has to keep it.
+///
+/// Source: H. Zhou et al., *Overload Control for Scaling WeChat Microservices*, SoCC 2018, section 4.2.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stretch {
+    /// `None`: an eighth below the stop.
+    from: Option<Threshold>,
+    /// Several classes may stop at one point, and then divide the stretch, the lower ones first: how many are lower than
+    /// this one, and how many there are.
+    rank: u8,
+    of: u8,
+    /// How far into the part of its class the caller gets, more than 0 and at most 1.
+    part: f32,
+}
+
+impl Stretch {
+    /// For the class at this place among those that stop at `stops`, lowest first.
+    pub(crate) fn of(stops: &[Threshold], class: usize, part: f32) -> Self {
+        let own = stops[class];
+        let lower = stops[..class].iter().rposition(|stop| *stop != own);
+        let first = lower.map_or(0, |lower| lower + 1);
+        let alike = stops[first..].iter().take_while(|stop| **stop == own);
+        Self {
+            from: lower.map(|lower| stops[lower]),
+            rank: (class - first) as u8,
+            of: alike.count() as u8,
+            part,
+        }
+    }
+
+    /// How many may be in flight at most under `limit`, where the class stops at `stop`. With a `share` below 1, the caller
+    /// gets only so far.
+    pub(crate) fn cap(self, stop: u32, limit: u32, share: f32) -> u32 {
+        let eighth = || (stop - stop.div_ceil(8)).max(1);
+        let from = self.from.map_or_else(eighth, |lower| lower.cap(limit));
+        let width = stop.saturating_sub(from);
+        let along = f64::from(self.rank) + f64::from(self.part) * f64::from(share);
+        // Rounded up: where there are few places, the last of them is not kept for nobody.
+        let places = (f64::from(width) * along / f64::from(self.of)).ceil();
+        stop - width + places as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::threshold::{Criticality, ladder::Ladder};
+
+    fn caps(stops: &[Threshold], class: usize, limit: u32) -> Vec<u32> {
+        let stop = stops[class].cap(limit);
+        let parts = (1..=100).map(|part| (part as f32 - 0.5) / 100.0);
+        parts
+            .map(|part| Stretch::of(stops, class, part).cap(stop, limit, 1.0))
+            .collect()
+    }
+
+    #[test]
+    fn callers_spread_evenly_over_the_places_between_the_next_lower_class_and_their_own_stop() {
+        let ladder =
+            Criticality::ALL.map(|class| Ladder::default().of(Threshold::ratio(0.8), class));
+        let ends = |class| {
+            let caps = caps(&ladder, class, 300);
+            assert!(caps.is_sorted());
+            (caps[0], caps[99])
+        };
+        assert_eq!(
+            [0, 1, 2, 3].map(ends),
+            [(211, 240), (241, 260), (261, 280), (281, 300)]
+        );
+        for cap in 241..=260 {
+            let there = caps(&ladder, 1, 300).into_iter().filter(|&it| it == cap);
+            assert_eq!(there.count(), 5, "at {cap}");
+        }
+    }
+
+    #[test]
+    fn classes_that_stop_at_one_point_divide_the_stretch() {
+        let stops = [
+            Threshold::ratio(0.5),
+            Threshold::ratio(1.0),
+            Threshold::ratio(1.0),
+        ];
+        let ends = |class| {
+            let caps = caps(&stops, class, 100);
+            (caps[0], caps[99])
+        };
+        assert_eq!([0, 1, 2].map(ends), [(44, 50), (51, 75), (76, 100)]);
+        assert_eq!(caps(&[Threshold::ratio(1.0); 4], 0, 800)[99], 725);
+    }
+
+    #[test]
+    fn where_there_are_hardly_any_places_all_stop_at_the_same_one() {
+        for (limit, lowest) in [(1, 1), (2, 2), (8, 8), (9, 8), (16, 15)] {
+            let caps = caps(&[Threshold::ratio(1.0)], 0, limit);
+            assert_eq!((caps[0], caps[99]), (lowest, limit));
+        }
+    }
+
+    #[test]
+    fn without_a_share_a_caller_stops_where_the_stretch_begins() {
+        let stops = [Threshold::ratio(0.8), Threshold::ratio(0.9)];
+        let cap = |class: usize, limit| {
+            let stretch = Stretch::of(&stops, class, 1.0);
+            stretch.cap(stops[class].cap(limit), limit, 0.0)
+        };
+        assert_eq!((cap(0, 100), cap(1, 100)), (70, 80));
+        assert_eq!((cap(0, 1), cap(1, 1)), (1, 1));
+        let never = Stretch::of(&[Threshold::NEVER; 4], 2, 0.5);
+        assert!(never.cap(u32::MAX, 10, 0.0) > u32::MAX / 2);
+    }
+}

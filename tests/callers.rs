@@ -1,0 +1,329 @@
+//! Which callers go first, within a class.
+
+mod support;
+
+use std::{convert::Infallible, time::Duration};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::Response;
+use http_body_util::Full;
+use loadshed::{
+    Budget,
+    Criticality::{self, Critical, CriticalPlus, Sheddable, SheddablePlus},
+    LoadShed, Threshold,
+};
+use proptest::prelude::*;
+use tower::{Layer, Service, service_fn};
+
+use support::{Req, all, answer, get, holding, is_refused, panic_on_purpose, quiet};
+
+const ALL: [Criticality; 4] = [Sheddable, SheddablePlus, Critical, CriticalPlus];
+
+/// By the second part of the path, `/class/user`.
+fn user(head: &http::Request<()>) -> u64 {
+    part(head, 2)
+}
+
+fn part<T: std::str::FromStr<Err: std::fmt::Debug>>(head: &http::Request<()>, nth: usize) -> T {
+    let part = head.uri().path().split('/').nth(nth);
+    part.unwrap().parse().unwrap()
+}
+
+fn of(class: Criticality, user: u64) -> Req {
+    get(&format!("/{class}/{user}"))
+}
+
+fn keyed(shed: LoadShed) -> LoadShed {
+    shed.key(user)
+}
+
+fn by_class(shed: LoadShed) -> LoadShed {
+    shed.classify(|head| part(head, 1))
+}
+
+/// Repeatable chance (Steele and others, SplitMix64).
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^ bits >> 31
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        ((u128::from(self.next()) * n as u128) >> 64) as usize
+    }
+}
+
+/// A service under a steady load: requests come at random and leave at random, and `load` times as many come as could be
+/// carried. Gives for each user which share of its requests was served.
+fn served(shed: &LoadShed, users: usize, load: f64, chance: &mut Chance) -> Vec<f64> {
+    const EACH: usize = 100;
+    let mut service = shed.layer(holding());
+    let mut running = Vec::new();
+    let mut counts = vec![(0, 0); users];
+    let limit = shed.handle().budget().limit();
+    let arrivals = (load * 0.85 * limit as f64) as usize;
+    let mut arrived = 0;
+    while arrived < (EACH + 10) * users {
+        if chance.below(arrivals + running.len()) < running.len() {
+            let leaves = chance.below(running.len());
+            drop(running.swap_remove(leaves));
+            continue;
+        }
+        arrived += 1;
+        let user = chance.below(users);
+        let response = answer(&mut service, of(Sheddable, user as u64));
+        let is_served = !is_refused(&response);
+        // Until it is full, all are served.
+        if arrived > 10 * users {
+            counts[user].0 += usize::from(is_served);
+            counts[user].1 += 1;
+        }
+        if is_served {
+            running.push(response);
+        }
+    }
+    let share = |(served, of): (usize, usize)| served as f64 / of as f64;
+    counts.into_iter().map(share).collect()
+}
+
+fn share(users: &[f64], is: impl Fn(f64) -> bool) -> f64 {
+    users.iter().filter(|&&user| is(user)).count() as f64 / users.len() as f64
+}
+
+fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let count = values.len() as f64;
+    values.sum::<f64>() / count
+}
+
+#[test]
+fn in_overload_the_same_callers_are_served_by_every_service_and_the_others_by_none() {
+    let mut chance = Chance(1);
+    let mut run =
+        |shed: LoadShed| served(&shed.budget(Budget::fixed(1_000)), 1_000, 2.0, &mut chance);
+    let [plain, one, other] = [
+        run(LoadShed::ratio(0.85)),
+        run(keyed(LoadShed::ratio(0.85))),
+        run(keyed(LoadShed::ratio(0.85))),
+    ];
+    let clear = |user: f64| !(0.05..0.95).contains(&user);
+    assert_eq!(share(&plain, clear), 0.0);
+    let is_clear = share(&one, clear);
+    assert!(is_clear > 0.7, "{is_clear} of them have a clear answer");
+    // A task that calls both, by chance and with the same order.
+    let both = |one: &[f64], other: &[f64]| mean(one.iter().zip(other).map(|(a, b)| a * b));
+    let [by_chance, by_key] = [both(&plain, &plain), both(&one, &other)];
+    assert!((0.23..0.27).contains(&by_chance), "{by_chance}");
+    assert!(
+        by_key > 0.42,
+        "{by_key} of the tasks are done, of 0.47 that could be"
+    );
+}
+
+#[test]
+fn nobody_is_refused_below_the_stretch() {
+    let mut chance = Chance(2);
+    let shed = keyed(LoadShed::ratio(0.85)).budget(Budget::fixed(1_000));
+    let users = served(&shed, 100, 0.75, &mut chance);
+    assert_eq!(share(&users, |user| user == 1.0), 1.0);
+}
+
+/// Who is refused of these, when so much is in flight.
+fn refused(shed: &LoadShed, held: usize) -> Vec<u64> {
+    let budget = Budget::fixed(1_000);
+    let _held: Vec<_> = (0..held)
+        .map(|_| budget.try_acquire(all()).unwrap())
+        .collect();
+    let mut service = shed.clone().budget(&budget).layer(holding());
+    let mut refused = |user: &u64| is_refused(&answer(&mut service, of(Sheddable, *user)));
+    (0..200).filter(|user| refused(user)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_hour_later_others_are_refused() {
+    let shed = keyed(LoadShed::ratio(0.8));
+    let mut often = [0; 200];
+    let first = refused(&shed, 750);
+    assert!((70..130).contains(&first.len()), "{}", first.len());
+    for _ in 0..24 {
+        for user in refused(&shed, 750) {
+            often[user as usize] += 1;
+        }
+        tokio::time::advance(Duration::from_secs(3_600)).await;
+    }
+    assert!(
+        often.iter().all(|&hours| (1..24).contains(&hours)),
+        "{often:?}"
+    );
+    // In the same hour, those and no others.
+    let shed = keyed(LoadShed::ratio(0.8));
+    assert_eq!(refused(&shed, 750), refused(&shed, 750));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_more_is_in_flight_the_more_callers_are_refused_and_none_of_them_is_let_in_again() {
+    let shed = keyed(LoadShed::ratio(0.8));
+    assert_eq!(refused(&shed, 700), []);
+    let mut before = Vec::new();
+    for held in (705..=800).step_by(5) {
+        let now = refused(&shed, held);
+        assert!(before.iter().all(|user| now.contains(user)), "at {held}");
+        before = now;
+    }
+    assert_eq!(before.len(), 200);
+}
+
+#[test]
+fn p09_a_panic_in_a_key_counts_as_never() {
+    quiet();
+    let budget = Budget::fixed(1);
+    let shed = LoadShed::ratio(0.5)
+        .budget(&budget)
+        .key(|_| -> u8 { panic_on_purpose() });
+    let mut service = shed.layer(holding());
+    let running: Vec<_> = (0..3).map(|_| answer(&mut service, get("/"))).collect();
+    assert!(!running.iter().any(is_refused));
+    assert_eq!(budget.in_flight(), 3);
+}
+
+#[test]
+fn p09_what_is_never_shed_is_not_shed_by_its_key() {
+    let budget = Budget::fixed(1);
+    for shed in [
+        LoadShed::observe(),
+        LoadShed::ratio(0.5).threshold(|_| Threshold::NEVER),
+    ] {
+        let mut service = keyed(shed).budget(&budget).layer(holding());
+        let running: Vec<_> = (0..40)
+            .map(|user| answer(&mut service, of(Critical, user)))
+            .collect();
+        assert!(!running.iter().any(is_refused));
+    }
+}
+
+fn allocations(shed: LoadShed) -> u64 {
+    let mut service = shed.layer(service_fn(|_: Req| {
+        std::future::ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())))
+    }));
+    let mut request = Some(of(Sheddable, 7));
+    let mut call = || drop(service.call(request.take().unwrap()).now_or_never());
+    allocation_counter::measure(&mut call).count_total
+}
+
+#[test]
+fn p17_a_key_costs_no_allocation() {
+    let shed = LoadShed::ratio(0.85).budget(Budget::fixed(4));
+    assert_eq!(allocations(keyed(shed)), 0);
+}
+
+fn classes() -> impl Strategy<Value = Criticality> {
+    proptest::sample::select(ALL.to_vec())
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum By {
+    Key,
+    Share,
+    Both,
+}
+
+impl By {
+    fn callers(self, mut shed: LoadShed) -> LoadShed {
+        if self != Self::Share {
+            shed = shed.key(user);
+        }
+        if self != Self::Key {
+            // Two users to a tenant.
+            shed = shed.fair_by(|head| user(head) / 2);
+        }
+        shed
+    }
+}
+
+/// Its clock moves by hand.
+fn paused() -> tokio::runtime::Runtime {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_time().start_paused(true).build().unwrap()
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Comes(Criticality, u64),
+    /// The nth of those that run.
+    Goes(usize),
+    Limit(usize),
+    Ratio(u32),
+    Waits(u64),
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let event = prop_oneof![
+        10 => (classes(), 0_u64..8).prop_map(|(class, user)| Event::Comes(class, user)),
+        5 => (0_usize..100).prop_map(Event::Goes),
+        1 => (1_usize..60).prop_map(Event::Limit),
+        1 => (1_u32..=100).prop_map(Event::Ratio),
+        5 => (1_u64..100).prop_map(Event::Waits),
+    ];
+    proptest::collection::vec(event, 1..200)
+}
+
+proptest! {
+    /// After each event, one of each class and of each of the users is asked about at the same moment: tried, and given
+    /// back. The best that happens to a class is never better than the worst that happens to the next.
+    #[test]
+    fn p10_no_caller_of_a_class_is_refused_at_a_moment_at_which_one_of_a_lower_class_is_admitted(
+        ratio in (1_u32..=1_000).prop_map(|n| f64::from(n) / 1_000.0),
+        set in proptest::collection::btree_map(classes(), (1_u32..=100).prop_map(|n| f64::from(n) / 100.0), 0..3),
+        at in proptest::option::of((1_u32..=10).prop_map(|n| f64::from(n) / 10.0)),
+        by in proptest::sample::select(vec![By::Key, By::Share, By::Both]),
+        limit in 1_usize..60,
+        events in events(),
+    ) {
+        let runtime = paused();
+        let _guard = runtime.enter();
+        let budget = Budget::fixed(limit);
+        let shed = by.callers(by_class(LoadShed::ratio(ratio))).budget(&budget);
+        // One that is out of order is refused, and the even ladder stays.
+        let shed = shed.clone().try_class_ratios(set).unwrap_or(shed);
+        let shed = match at {
+            Some(ratio) => shed.at("/{class}/{user}", ratio),
+            None => shed,
+        };
+        let handle = shed.handle();
+        let mut service = shed.layer(holding());
+        let mut running = Vec::new();
+        for event in events {
+            match event {
+                Event::Comes(class, user) => {
+                    let response = answer(&mut service, of(class, user));
+                    if !is_refused(&response) {
+                        running.push(response);
+                    }
+                }
+                Event::Goes(nth) if !running.is_empty() => drop(running.swap_remove(nth % running.len())),
+                Event::Goes(_) => {}
+                Event::Limit(limit) => budget.set_limit(limit).unwrap(),
+                // It may be above a class that was set.
+                Event::Ratio(percent) => { let _ = handle.set_ratio(f64::from(percent) / 100.0); }
+                Event::Waits(millis) => runtime.block_on(tokio::time::advance(Duration::from_millis(millis))),
+            }
+            let before = budget.in_flight();
+            let verdicts = ALL.map(|class| {
+                let users = (0..8).map(|user| !is_refused(&answer(&mut service, of(class, user))));
+                let users: Vec<_> = users.collect();
+                (users.contains(&false), users.contains(&true))
+            });
+            prop_assert_eq!(budget.in_flight(), before);
+            for [(_, lower_is_admitted), (is_refused, _)] in verdicts.windows(2).map(|pair| [pair[0], pair[1]]) {
+                prop_assert!(!(lower_is_admitted && is_refused), "{:?} with {} of {}", verdicts, before, budget.limit());
+            }
+        }
+        drop(running);
+        prop_assert_eq!(budget.in_flight(), 0);
+    }
+}

@@ -1,0 +1,53 @@
+//! Tenants in one line.
+
+use std::collections::VecDeque;
+
+use loadshed::{Budget, LoadShed};
+
+use super::{Answer, Call, Now, Server, ms, pass};
+
+/// Ten places, which each request keeps for 50 ms. One tenant wants 800 a second of the 200 that there are, another 40, for
+/// five seconds. Returns how many of the second one's were refused in the last four.
+async fn refused_of_the_small_one(shed: LoadShed) -> usize {
+    let mut server = Server::new(shed);
+    let mut waiting: Vec<(bool, Call)> = Vec::new();
+    let mut running: VecDeque<(usize, Answer)> = VecDeque::new();
+    let mut refused = 0;
+    for step in 0..1_000 {
+        pass(5).await;
+        while running.front().is_some_and(|(ends, _)| *ends <= step) {
+            running.pop_front();
+        }
+        for nth in 0..4 {
+            waiting.push((false, server.call(&format!("/large?{nth}"))));
+        }
+        if step % 5 == 0 {
+            waiting.push((true, server.call("/small")));
+        }
+        waiting.retain_mut(|(is_small, call)| match call.now() {
+            Now::Waits => true,
+            Now::Served(answer) => {
+                running.push_back((step + 10, answer));
+                false
+            }
+            Now::Refused(_) => {
+                refused += usize::from(*is_small && step >= 200);
+                false
+            }
+        });
+    }
+    refused
+}
+
+#[tokio::test(start_paused = true)]
+async fn none_fills_the_line_so_that_others_find_no_place_in_it() {
+    let shed = || {
+        LoadShed::ratio(1.0)
+            .budget(Budget::fixed(10))
+            .wait(8, ms(100))
+    };
+    let without = refused_of_the_small_one(shed()).await;
+    let with = refused_of_the_small_one(shed().fair_by(|head| head.uri().path().to_owned())).await;
+    assert!(without > 40, "{without} of 160");
+    assert!(with <= 8, "{with} of 160, {without} without shares");
+}
