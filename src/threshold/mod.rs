@@ -85,7 +85,7 @@ impl Threshold {
         }
     }
 
-    /// Thresholds by how much of a budget they allow: the same for two that differ by less than 2⁻³¹.
+    /// Thresholds in the order of what they allow, to nine digits.
     #[inline]
     pub(crate) fn rank(self) -> u32 {
         match self.0 {
