@@ -386,7 +386,8 @@ impl Settings {
     }
 
     /// Counts a refusal, and answers it at once. What is left of the request is read after.
-    #[cold]
+    // Inlined, as a request that is handed on by value is copied.
+    #[inline]
     pub(crate) fn refuse<B: Body + Send + 'static>(
         &self,
         mut request: Request<B>,

@@ -53,6 +53,11 @@
 //!
 //! Not all requests weigh the same: [`LoadShed::cost`] says how many units of the budget one takes.
 //!
+//! # A short wait
+//!
+//! A burst may be over sooner than its callers could come back. [`LoadShed::wait`] has what finds no room wait for some
+//! milliseconds, in a line that is bounded in number and time. It is off by default, and no remedy for too much load.
+//!
 //! # Where in the stack
 //!
 //! Outside of all that waits or costs, so that a refusal is cheap; inside of what must see refusals, such as access
@@ -107,7 +112,8 @@
 //! refuses, and puts each measured one into a list of its thread's. Fifty times a second, one of those that come or go runs
 //! the control law; no other one waits for it. One that is [measured to the end of its body](Measure::Body) keeps what it
 //! needs for that in one allocation. `cargo bench --bench admit` measures it beside a bare service and tower's own layers.
-//! A request that finds the inner service not ready is kept in one allocation until it is.
+//! A request that finds the inner service not ready is kept in one allocation until it is. One that waits for room needs a few
+//! more, and a lock that those share who wait and, while they do, those who make room.
 //!
 //! # Features
 //!

@@ -107,7 +107,9 @@ impl Measurement {
     /// The request ends here.
     #[inline]
     pub(crate) fn end(&mut self, outcome: Outcome) {
-        if let Some(Measured { probe, watch }) = self.0.take() {
+        if let Some(Measured { probe, mut watch }) = self.0.take() {
+            // First, as a window may be closed that shows who waits.
+            watch.answer();
             probe.finish(watch.budget(), outcome);
         }
     }

@@ -26,7 +26,8 @@ pub struct Shed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
-    /// With it, more of the budget would have been in flight than its threshold allows.
+    /// With it, more of the budget would have been in flight than its threshold allows; or what is free is for those who
+    /// [wait](crate::LoadShed::wait) for it.
     Utilization,
     /// There was room left, but not for a tenant that has more than its [fair share](crate::LoadShed::fair_by).
     Share,

@@ -245,3 +245,30 @@ async fn p23_a_limit_that_was_set_by_hand_is_told_as_such() {
     assert_eq!(told.collect::<Vec<_>>(), [(1 << 16, 100, "set")]);
     assert_eq!(Budget::fixed(3).changes(), []);
 }
+
+#[tokio::test(start_paused = true)]
+async fn p11_a_burst_long_after_the_first_request_is_served() {
+    let inner = tower::service_fn(async |_: Request<Empty<Bytes>>| {
+        sleep(Duration::from_millis(20)).await;
+        Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+    });
+    let budget = Budget::adaptive();
+    let service = LoadShed::ratio(0.85).budget(&budget).layer(inner);
+    let call = async |mut service: loadshed::LoadShedService<_>| {
+        let answer = service.call(Request::new(Empty::<Bytes>::new())).await;
+        assert!(answer.is_ok());
+    };
+    call(service.clone()).await;
+    sleep(Duration::from_secs(3)).await;
+    let mut callers = JoinSet::new();
+    for _ in 0..300 {
+        let service = service.clone();
+        callers.spawn(async move {
+            for _ in 0..7 {
+                call(service.clone()).await;
+            }
+        });
+    }
+    callers.join_all().await;
+    assert_eq!(budget.snapshot().refused, 0, "{:?}", budget.changes());
+}

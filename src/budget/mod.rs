@@ -355,7 +355,7 @@ impl Budget {
     ///
     /// # Errors
     ///
-    /// If there is no room under `threshold`.
+    /// If there is no room under `threshold`, or what there is is for requests that [wait](crate::LoadShed::wait).
     pub fn try_acquire(&self, threshold: Threshold) -> Result<Permit, Shed> {
         self.try_acquire_many(1, threshold)
     }

@@ -67,3 +67,43 @@ impl Budget {
 #[cfg(all(test, loadshed_loom))]
 #[path = "waiting_model.rs"]
 mod model;
+
+#[cfg(all(test, not(loadshed_loom)))]
+mod tests {
+    use std::{convert::Infallible, future::ready, sync::mpsc, thread, time::Duration};
+
+    use bytes::Bytes;
+    use futures_util::FutureExt;
+    use http::{Request, Response, StatusCode};
+    use http_body_util::{Empty, Full};
+    use tower::{Layer, Service, service_fn};
+
+    use super::*;
+    use crate::{LoadShed, Threshold};
+
+    #[tokio::test]
+    async fn p17_neither_a_refusal_for_a_full_line_nor_an_admission_past_it_takes_its_lock() {
+        let budget = Budget::fixed(1);
+        let shed = LoadShed::ratio(1.0).budget(&budget);
+        let shed = shed.wait(1, Duration::from_secs(60)).except(["/login"]);
+        let mut service = shed.layer(service_fn(|_| {
+            ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(
+                "text",
+            ))))
+        }));
+        let request = |path| Request::get(path).body(Empty::<Bytes>::new()).unwrap();
+        let _held = budget.try_acquire(Threshold::NEVER).unwrap();
+        let _waiting = service.call(request("/"));
+        let (done, is_done) = mpsc::channel();
+        let answered = budget.count.line.while_locked(|| {
+            thread::spawn(move || {
+                let answer = |path| service.call(request(path)).now_or_never();
+                done.send(["/", "/login"].map(answer)).unwrap();
+            });
+            // Far more than it takes: a lock would hang the test.
+            is_done.recv_timeout(Duration::from_secs(10)).unwrap()
+        });
+        let status = answered.map(|answer| answer.expect("it is there at once").unwrap().status());
+        assert_eq!(status, [StatusCode::TOO_MANY_REQUESTS, StatusCode::OK]);
+    }
+}

@@ -90,7 +90,7 @@ impl Threshold {
     /// A limit of which the [`cap`](Self::cap) is the [`rank`](Self::rank).
     pub(crate) const HIGHEST_RANK: u32 = Ratio::HIGHEST_RANK;
 
-    /// Thresholds by how much of a budget they allow: the same for two that differ by less than 2⁻³¹.
+    /// Thresholds in the order of what they allow, to nine digits.
     #[inline]
     pub(crate) fn rank(self) -> u32 {
         match self.0 {

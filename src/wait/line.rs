@@ -195,6 +195,12 @@ impl Line {
         None
     }
 
+    #[cfg(all(test, not(loadshed_loom)))]
+    pub(crate) fn while_locked<T>(&self, run: impl FnOnce() -> T) -> T {
+        let _guard = self.lock();
+        run()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

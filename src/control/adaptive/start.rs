@@ -12,7 +12,10 @@ use crate::control::{Outcome, Sample, Window};
 /// still has room, or callers leave.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Start {
-    first: Option<Instant>,
+    /// Since when somebody has been waiting for an answer, if anybody was when the last window was closed.
+    busy: Option<Instant>,
+    /// For how long somebody was, in seconds.
+    elapsed: f64,
     latencies: Vec<f64>,
     /// Whether the initial limit was too low for what came.
     pub(super) refused: bool,
@@ -39,7 +42,6 @@ impl Start {
         self.refused |= window.refused > 0;
         let mut left = false;
         for sample in window.samples {
-            self.first.get_or_insert(sample.admitted_at);
             match sample.outcome {
                 Outcome::Success if self.latencies.len() < KEPT => {
                     self.latencies.push(latency(sample));
@@ -48,11 +50,10 @@ impl Start {
                 _ => {}
             }
         }
-        let elapsed = window
-            .now
-            .saturating_duration_since(self.first?)
-            .as_secs_f64();
-        let is_flooded = self.is_flooded(window, elapsed) || left;
+        let busy = self.busy_in(window);
+        self.elapsed += busy;
+        let is_flooded = self.is_flooded(window, busy) || left;
+        let elapsed = self.elapsed;
         if self.latencies.len() < ENOUGH || elapsed == 0.0 {
             return None;
         }
@@ -66,17 +67,21 @@ impl Start {
         })
     }
 
-    fn is_flooded(&mut self, window: &Window<'_>, elapsed: f64) -> bool {
+    /// For how much of the window somebody has been waiting, in seconds. While nobody does, nothing says how much the server
+    /// can do: a first request, and a burst long after it, are no slow server.
+    fn busy_in(&mut self, window: &Window<'_>) -> f64 {
+        let admitted = window.samples.iter().map(|sample| sample.admitted_at);
+        let since = self.busy.or_else(|| admitted.min()).unwrap_or(window.now);
+        self.busy = (window.waiting() > 0).then_some(window.now);
+        window.now.saturating_duration_since(since).as_secs_f64()
+    }
+
+    fn is_flooded(&mut self, window: &Window<'_>, busy: f64) -> bool {
         let is_success = |sample: &&Sample| sample.outcome == Outcome::Success;
         let successes = window.samples.iter().filter(is_success).count() as f64;
         let measured = window.samples.len().max(1) as f64;
         self.answers += window.completed as f64 * successes / measured;
-        if self.compared.is_none() {
-            // Since the first was admitted, and not since it was answered.
-            self.seconds = elapsed;
-        } else {
-            self.seconds += window.elapsed.as_secs_f64();
-        }
+        self.seconds += busy;
         if self.answers < COUNTED || self.seconds == 0.0 {
             return false;
         }
