@@ -3,8 +3,9 @@
 //! A request's latency is taken from the moment at which it was due, so that a generator that falls behind does not hide
 //! the wait (coordinated omission); how late each one left is recorded.
 //!
-//! Each waits for a second, then leaves. If it retries, then at once, twice at most; where it was told to come back later,
-//! then later. These are the same callers for both services.
+//! Each waits for a second from when it was sent, then leaves. Were it from when it was due, a machine that stalls for a
+//! second would have all of them retry, and bring down a server that had done nothing wrong. Who retries does so at once,
+//! twice at most; where they were told to come back later, later. These are the same callers for both services.
 //!
 //! They use HTTP/2, where to leave is to reset a stream, as gRPC clients and proxies do. Over HTTP/1 it closes the
 //! connection, and this would be a demo of connection setup.
@@ -142,13 +143,13 @@ impl Callers {
     }
 
     async fn call(self, http: Http, server: SocketAddr, call: Call) {
-        let lateness = call.due.elapsed();
-        let answer = timeout_at(call.due + PATIENCE, answer(http, server, call.class)).await;
-        let latency = call.due.elapsed().min(PATIENCE);
+        let sent = Instant::now();
+        let answer = timeout_at(sent + PATIENCE, answer(http, server, call.class)).await;
+        let latency = call.due.elapsed();
 
         let mut state = self.locked();
         let tally = &mut state.tally;
-        tally.lateness.record(lateness);
+        tally.lateness.record(sent - call.due);
         let counts = tally.class(call.class);
         match answer {
             Ok(Answer::Good) => counts.good += 1,

@@ -34,8 +34,8 @@ use std::{env, io, process::ExitCode, time::Duration};
 
 use tokio::net::TcpListener;
 
-use self::args::{Args, HELP};
-pub(crate) use self::{stage::Stage, story::tell};
+use self::args::HELP;
+pub(crate) use self::{args::Args, stage::Stage, story::tell};
 
 #[tokio::main(worker_threads = 1)]
 async fn main() -> ExitCode {
@@ -72,8 +72,9 @@ async fn page(port: u16) -> Result<(), String> {
 
 async fn headless(lasts: Duration) -> Result<(), String> {
     let stage = Stage::start().map_err(text)?;
-    tokio::spawn(stage.clone().watch(terminal::print));
+    let lines = tokio::spawn(stage.clone().watch(terminal::print));
     let summary = tell(&stage, lasts).await?;
+    lines.abort();
     println!("\n{summary}");
     Ok(())
 }

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Far from too much, and yet too much if each caller asks three times, or half of the workers are gone.
+pub(crate) const CALM: f64 = 0.6;
+
 /// The load that is allowed, in multiples of the capacity.
 pub(crate) const LOADS: std::ops::RangeInclusive<f64> = 0.2..=20.0;
 
@@ -20,7 +23,7 @@ pub(crate) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            load: 0.7,
+            load: CALM,
             slow: false,
             drop: false,
             retry: true,

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    io,
+    io, mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -47,6 +47,8 @@ pub(crate) struct Actor {
 struct State {
     settings: Settings,
     beats: u64,
+    /// Of each side since the last beat.
+    beat: [Tally; 2],
     /// The latest of each side.
     windows: [VecDeque<Tally>; 2],
     /// Of each side since they were taken.
@@ -82,7 +84,9 @@ impl Stage {
     }
 
     pub(crate) fn change(&self, change: Change) -> Result<Settings, String> {
-        let settings = change.of(self.settings())?;
+        let mut state = self.locked();
+        let settings = change.of(state.settings)?;
+        state.settings = settings;
         self.apply(settings);
         Ok(settings)
     }
@@ -97,7 +101,9 @@ impl Stage {
 
     /// What the callers of each side saw since the last time.
     pub(crate) fn take_phase(&self) -> [Tally; 2] {
-        std::mem::take(&mut self.locked().phases)
+        let mut state = self.locked();
+        self.collect(&mut state);
+        mem::take(&mut state.phases)
     }
 
     /// How long the unprotected side's work takes that waits.
@@ -107,7 +113,6 @@ impl Stage {
     }
 
     fn apply(&self, settings: Settings) {
-        self.locked().settings = settings;
         for Actor { service, callers } in &self.0.actors {
             service.pool.set_slow(settings.slow);
             let left = if settings.drop { WORKERS / 2 } else { WORKERS };
@@ -119,12 +124,19 @@ impl Stage {
         }
     }
 
+    fn collect(&self, state: &mut State) {
+        for (side, actor) in self.0.actors.iter().enumerate() {
+            let tally = actor.callers.take();
+            state.beat[side].add(&tally);
+            state.phases[side].add(&tally);
+        }
+    }
+
     fn beat(&self, lasted: Duration) -> Frame {
         let mut state = self.locked();
-        let tallies = self.0.actors.each_ref().map(|actor| actor.callers.take());
-        for (side, tally) in tallies.into_iter().enumerate() {
-            state.phases[side].add(&tally);
-            let window = &mut state.windows[side];
+        self.collect(&mut state);
+        let beat = mem::take(&mut state.beat);
+        for (window, tally) in state.windows.iter_mut().zip(beat) {
             window.truncate(WINDOW - 1);
             window.push_front(tally);
         }

@@ -6,13 +6,13 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     service::{Side, WORKERS, capacity},
-    settings::Change,
+    settings::{CALM, Change},
     stage::Stage,
     tally::Tally,
     terminal::{hints, millis, percent},
 };
 
-const PHASES: [(&str, f64); 3] = [("calm", 0.7), ("overload", 10.0), ("calm again", 0.7)];
+const PHASES: [(&str, f64); 3] = [("calm", CALM), ("overload", 10.0), ("calm again", CALM)];
 
 /// Later than this, the generator was a part of what it measured.
 const TOO_LATE: Duration = Duration::from_millis(10);

@@ -63,9 +63,19 @@ impl Counts {
         self.failed += other.failed;
     }
 
-    /// The refused, of those that were sent.
+    /// The refused, of those whose end is known.
     pub(crate) fn refused_share(&self) -> Option<f64> {
-        (self.sent > 0).then(|| (self.refused as f64 / self.sent as f64).min(1.0))
+        self.share(self.refused)
+    }
+
+    /// Those who got nothing, of those whose end is known.
+    pub(crate) fn failed_share(&self) -> Option<f64> {
+        self.share(self.late + self.failed)
+    }
+
+    fn share(&self, part: usize) -> Option<f64> {
+        let ended = self.good + self.late + self.refused + self.failed;
+        (ended > 0).then(|| part as f64 / ended as f64)
     }
 }
 

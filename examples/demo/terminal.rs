@@ -28,7 +28,7 @@ fn line(frame: &Frame) -> String {
         frame.settings.load,
         side(bare),
         side(shed),
-        percent(Some(shed.refused / shed.offered.max(1.0))),
+        percent(shed.refused),
         hints(shed.hint_p50, shed.hint_max),
     )
 }
@@ -61,6 +61,7 @@ pub(crate) fn millis(millis: Option<f64>) -> String {
 /// The median and the longest, in seconds.
 pub(crate) fn hints(median: Option<f64>, longest: Option<f64>) -> String {
     match (median, longest) {
+        (Some(median), Some(longest)) if longest - median < 1.0 => format!("{longest:.0} s"),
         (Some(median), Some(longest)) => format!("{median:.0}–{longest:.0} s"),
         _ => "–".into(),
     }

@@ -3,6 +3,7 @@
 // All is judged by the figures that stand on the page. Pictures of calm, overload and recovery go into FOLDER.
 
 import { strict as assert } from 'node:assert';
+import { writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { chromium } from 'playwright-core';
 
@@ -60,8 +61,7 @@ async function watch(seconds) {
     }
     const of = (side) => readings.map((reading) => reading[side]);
     const [bare, shed] = [of('bare'), of('shed')];
-    const seen = { bare: [Math.min(...bare), Math.max(...bare)], shed: [Math.min(...shed), Math.max(...shed)] };
-    return seen;
+    return { bare: [Math.min(...bare), Math.max(...bare)], shed: [Math.min(...shed), Math.max(...shed)] };
 }
 
 function tell(phase, { bare, shed }) {
@@ -70,15 +70,24 @@ function tell(phase, { bare, shed }) {
 
 async function pictures(phase) {
     for (const { name, page } of [laptop, phone]) {
-        await page.screenshot({ path: `${folder}/${phase}-${name}.png`, fullPage: name === 'phone' });
+        await page.screenshot({ path: `${folder}/${phase}-${name}.png` });
     }
+}
+
+// The one that stands in the README: `cp target/demo/demo.webp docs`.
+async function readmePicture() {
+    const session = await page.context().newCDPSession(page);
+    const { bottom } = await page.locator('#charts').evaluate((charts) => charts.getBoundingClientRect());
+    const clip = { x: 0, y: 0, width: 1280, height: Math.ceil(bottom) + 12, scale: 1 };
+    const { data } = await session.send('Page.captureScreenshot', { format: 'webp', quality: 85, clip });
+    await writeFile(`${folder}/demo.webp`, data, 'base64');
 }
 
 // The window of the figures, and the start.
 await sleep(3_000);
 const calm = await watch(6);
 tell('calm', calm);
-assert(calm.bare[0] > 50 && calm.shed[0] > 50, 'calm: 70 % is asked, and both serve it');
+assert(calm.bare[0] > 45 && calm.shed[0] > 45, 'calm: 60 % is asked, and both serve it');
 await pictures('calm');
 
 await page.getByRole('button', { name: '10 ×' }).click();
@@ -96,8 +105,19 @@ await sleep(4_000);
 const after = await watch(12);
 tell('recovery', after);
 await pictures('recovery');
+await readmePicture();
 assert(after.bare[1] < 20, 'recovery: the unprotected side stays down');
-assert(after.shed[0] > 60, 'recovery: the protected side serves what is asked');
+assert(after.shed[0] > 50, 'recovery: the protected side serves what is asked');
+
+// What is not allowed changes nothing.
+const settings = () => fetch(`${address}/settings`).then((answer) => answer.json());
+const before = await settings();
+for (const bad of [{ load: 21, slow: true }, { load: '2' }, { lode: 2 }]) {
+    const headers = { 'content-type': 'application/json' };
+    const answer = await fetch(`${address}/settings`, { method: 'POST', headers, body: JSON.stringify(bad) });
+    assert([400, 422].includes(answer.status), `${JSON.stringify(bad)} is answered ${answer.status}`);
+}
+assert.deepEqual(await settings(), before);
 
 // Each switch arrives, also on a page that did not touch it.
 for (const name of ['Slow dependency', 'Capacity drop', 'Callers retry', 'Dry run']) {
@@ -115,6 +135,8 @@ await page.locator('#load').press('End');
 await sleep(2_000);
 assert.equal(await phone.page.locator('#load-value').textContent(), '20 ×');
 
+await phone.page.locator('#charts').scrollIntoViewIfNeeded();
+await phone.page.screenshot({ path: `${folder}/charts-phone.png` });
 const wide = await phone.page.evaluate(() => document.documentElement.scrollWidth);
 assert.equal(wide, 390, 'nothing sticks out on a phone');
 assert.deepEqual(complaints, []);

@@ -12,7 +12,6 @@ const frames = [];
 
 const percent = (share) => (share == null ? NONE : `${Math.round(share * 100)} %`);
 const number = (value) => (value == null ? NONE : Math.round(value).toLocaleString('en-GB'));
-const perSecond = (rate) => (rate == null ? NONE : `${number(rate)}/s`);
 const seconds = (value) => (value == null ? NONE : `${value > 0 && value < 1 ? value.toFixed(1) : Math.round(value)} s`);
 const times = (load) => `${load < 10 ? Number(load.toFixed(1)) : Math.round(load)} ×`;
 const millis = (value) => {
@@ -43,7 +42,7 @@ const CHARTS = [
     ],
   },
   {
-    title: 'Offered', unit: 'retries included', log: true, range: [20, 50000], splits: [100, 1000, 10000], text: perSecond,
+    title: 'Offered', unit: 'a second, retries included', log: true, range: [20, 50000], splits: [100, 1000, 10000], text: number,
     lines: [
       ['fresh', '--fresh', (frame) => positive(frame.bare.fresh), dashed],
       ['without', '--bare', (frame) => positive(frame.bare.offered)],
@@ -190,7 +189,7 @@ function state(side, frame) {
   const served = figures.goodput / Math.max(asked, 1);
   if (served < 0.5) return asked < capacity && figures.backlog > 2 ? '✕ down, though the load has gone' : '✕ down: works for callers who left';
   if (served < 0.9) return '△ struggles';
-  if (figures.refused === 0) return '✓ serves everyone';
+  if (!figures.refused) return '✓ serves everyone';
   return asked < capacity ? '✓ holds while the refused come back' : '✓ holds';
 }
 
@@ -201,10 +200,9 @@ function show(side, frame) {
   set('state', state(side, frame));
   set('p50', millis(figures.p50));
   set('p99', millis(figures.p99));
-  const share = (rate) => percent(Math.min(rate / Math.max(figures.offered, 1), 1));
   set('flight', figures.limit ? `${number(figures.in_flight)} of ${number(figures.limit)}` : number(figures.in_flight));
-  set('failed', share(figures.late + figures.failed));
-  set('refused', share(figures.refused));
+  set('failed', percent(figures.failed));
+  set('refused', percent(figures.refused));
   set('backlog', seconds(figures.backlog));
   byId(`${side}-meter`).value = Math.min(figures.goodput_share, 1);
 }
