@@ -72,6 +72,8 @@ struct State {
     /// Fresh requests a second.
     rate: f64,
     retry: bool,
+    /// Callers of an earlier run do not come back.
+    run: usize,
     /// Those who come back later.
     waiting: BinaryHeap<Reverse<Call>>,
     tally: Tally,
@@ -80,6 +82,7 @@ struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Call {
     due: Instant,
+    run: usize,
     class: Class,
     nth: u8,
 }
@@ -103,6 +106,13 @@ impl Callers {
         if !retry {
             state.waiting.clear();
         }
+    }
+
+    /// All of them leave for good, and others come.
+    pub(crate) fn restart(&self) {
+        let mut state = self.locked();
+        state.run += 1;
+        state.waiting.clear();
     }
 
     /// What they saw since it was taken last.
@@ -129,7 +139,7 @@ impl Callers {
     fn due(&self, arrivals: &mut Arrivals) -> Vec<Call> {
         let now = Instant::now();
         let mut state = self.locked();
-        let mut calls = arrivals.until(now, state.rate);
+        let mut calls = arrivals.until(now, state.rate, state.run);
         state.tally.fresh += calls.len();
         while let Some(Reverse(call)) = state.waiting.peek().filter(|Reverse(call)| call.due <= now)
         {
@@ -177,7 +187,7 @@ impl Callers {
 
 impl State {
     fn retry(&mut self, call: Call, after: Duration) {
-        if self.retry && call.nth < TRIES {
+        if self.retry && call.run == self.run && call.nth < TRIES {
             self.waiting.push(Reverse(Call {
                 due: Instant::now() + after,
                 nth: call.nth + 1,
@@ -203,7 +213,7 @@ impl Arrivals {
         }
     }
 
-    fn until(&mut self, now: Instant, rate: f64) -> Vec<Call> {
+    fn until(&mut self, now: Instant, rate: f64, run: usize) -> Vec<Call> {
         let mut calls = Vec::new();
         while self.next <= now {
             self.count += 1;
@@ -213,6 +223,7 @@ impl Arrivals {
             };
             calls.push(Call {
                 due: self.next,
+                run,
                 class,
                 nth: 1,
             });

@@ -10,7 +10,7 @@ use axum::{
         header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE},
     },
     response::IntoResponse,
-    routing::get,
+    routing::{get, post},
 };
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -45,6 +45,7 @@ pub(crate) async fn serve(listener: TcpListener, stage: Stage) -> io::Result<()>
         .route("/facts", get(facts))
         .route("/frames", get(frames))
         .route("/settings", get(settings).post(change))
+        .route("/restart", post(restart))
         .with_state(stage);
     axum::serve(listener, page).await
 }
@@ -96,6 +97,10 @@ async fn frames(
 
 async fn settings(State(stage): State<Stage>) -> Json<Settings> {
     Json(stage.settings())
+}
+
+async fn restart(State(stage): State<Stage>) -> Json<Settings> {
+    Json(stage.restart())
 }
 
 async fn change(

@@ -132,11 +132,14 @@ pub(crate) struct Pool {
     slow: AtomicBool,
     /// Who waits for a worker or has one.
     inside: AtomicUsize,
+    /// What was queued in an earlier run is not worked off.
+    run: AtomicUsize,
     random: Mutex<Random>,
 }
 
 #[derive(Debug)]
 struct Job {
+    run: usize,
     queued: Instant,
     takes: Duration,
     done: oneshot::Sender<()>,
@@ -152,6 +155,7 @@ impl Pool {
             workers: watch::Sender::new(WORKERS),
             slow: AtomicBool::new(false),
             inside: AtomicUsize::new(0),
+            run: AtomicUsize::new(0),
             random: Mutex::new(Random::new(SEED)),
         };
         (Arc::new(pool), Arc::new(tokio::sync::Mutex::new(jobs)))
@@ -171,6 +175,11 @@ impl Pool {
         capacity(*self.workers.borrow())
     }
 
+    /// Empties the queue, as switching it off and on would.
+    pub(crate) fn restart(&self) {
+        self.run.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Who waits for a worker or has one.
     pub(crate) fn inside(&self) -> usize {
         self.inside.load(Ordering::Relaxed)
@@ -180,6 +189,7 @@ impl Pool {
     fn queue(&self) -> Option<oneshot::Receiver<()>> {
         let (done, is_done) = oneshot::channel();
         let job = Job {
+            run: self.run.load(Ordering::Relaxed),
             queued: Instant::now(),
             takes: self.draw(),
             done,
@@ -205,6 +215,10 @@ impl Pool {
             let Some(job) = jobs.lock().await.recv().await else {
                 break;
             };
+            if job.run != self.run.load(Ordering::Relaxed) {
+                self.inside.fetch_sub(1, Ordering::Relaxed);
+                continue;
+            }
             // Counted from when the work before should have ended, or its lateness would add up.
             free = free.max(job.queued).max(Instant::now() - LATE) + job.takes;
             sleep_until(free).await;

@@ -91,6 +91,18 @@ impl Stage {
         Ok(settings)
     }
 
+    /// As it was at the start, but for what the layer has learned.
+    pub(crate) fn restart(&self) -> Settings {
+        let mut state = self.locked();
+        state.settings = Settings::default();
+        self.apply(state.settings);
+        for Actor { service, callers } in &self.0.actors {
+            callers.restart();
+            service.pool.restart();
+        }
+        state.settings
+    }
+
     /// The frames after that one; all of them if there is none such yet, as it is another run's.
     pub(crate) fn frames(&self, after: u64) -> Vec<Frame> {
         let state = self.locked();

@@ -204,7 +204,7 @@ function show(side, frame) {
   set('failed', percent(figures.failed));
   set('refused', percent(figures.refused));
   set('backlog', seconds(figures.backlog));
-  byId(`${side}-meter`).value = Math.min(figures.goodput_share, 1);
+  byId(`${side}-bar`).style.width = `${Math.min(100 * figures.goodput_share, 100)}%`;
 }
 
 // The controls.
@@ -252,6 +252,10 @@ byId('controls').addEventListener('click', ({ target }) => {
   showLoad(load);
   change({ load });
 });
+byId('restart').addEventListener('click', async () => {
+  touched = 0;
+  await fetch('restart', { method: 'POST' }).catch(lost);
+});
 byId('controls').addEventListener('change', ({ target }) => {
   if (target.role === 'switch') change({ [target.name]: target.checked });
 });
@@ -279,7 +283,8 @@ function take(news) {
   byId('live').textContent = `● live, ${Math.round(last.at)} s`;
   byId('live').className = '';
   const lateness = Math.max(last.bare.lateness ?? 0, last.shed.lateness ?? 0);
-  byId('lateness').textContent = `99 of 100 now leave within ${lateness.toFixed(1)} ms of it${lateness > 20 ? ': this machine is too busy for this load' : ''}.`;
+  byId('lateness').textContent = `${lateness.toFixed(1)} ms`;
+  byId('busy').hidden = lateness < 20;
   if (Date.now() - touched > 1500) showSettings(last.settings);
 }
 
