@@ -15,6 +15,11 @@
 //! worked off, also after its caller has left; that is why the copy without the layer works for nobody once its queue is
 //! longer than a second, and goes on so after the load has gone: until the queue is worked off, and, with callers who
 //! retry, for good, as each of them then asks three times.
+//!
+//! What is to be seen at 10 ×, on two cores: without the layer, goodput is nil from the fourth second on, and stays so. With
+//! it, it is at 60 to 80 % for four seconds, in which the layer learns what the server carries, and at 95 to 105 % from then
+//! on. After the load has gone, those who were refused come back when they were told to, within a minute and twice at most;
+//! until they are through, it goes on refusing, and serving as much as it can.
 
 mod args;
 mod callers;

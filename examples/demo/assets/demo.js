@@ -155,7 +155,8 @@ class Chart {
   }
 
   data() {
-    return [frames.map((frame) => frame.at), ...this.settings.lines.map(([, , value]) => frames.map((frame) => value(frame) ?? null))];
+    const lines = this.settings.lines.map(([, , value]) => frames.map((frame) => value(frame) ?? null));
+    return [frames.map((frame) => frame.at), ...lines];
   }
 
   // Where more is asked than the workers can do.
@@ -184,10 +185,13 @@ class Chart {
 function state(side, frame) {
   const { bare, capacity, settings } = frame;
   const figures = frame[side];
-  if (side === 'shed' && settings.dry_run) return `◌ dry run: ${number(figures.would_refuse)} would have been refused`;
+  if (side === 'shed' && settings.dry_run) return '◌ dry run: refuses nobody';
   const asked = Math.min(bare.fresh, capacity);
   const served = figures.goodput / Math.max(asked, 1);
-  if (served < 0.5) return asked < capacity && figures.backlog > 2 ? '✕ down, though the load has gone' : '✕ down: works for callers who left';
+  if (served < 0.5) {
+    const gone = asked < capacity && figures.backlog > 2;
+    return gone ? '✕ down, though the load has gone' : '✕ down: works for callers who left';
+  }
   if (served < 0.9) return '△ struggles';
   if (!figures.refused) return '✓ serves everyone';
   return asked < capacity ? '✓ holds while the refused come back' : '✓ holds';
@@ -195,14 +199,18 @@ function state(side, frame) {
 
 function show(side, frame) {
   const figures = frame[side];
-  const set = (name, text) => { byId(`${side}-${name}`).textContent = text; };
+  const set = (name, text) => {
+    const place = byId(`${side}-${name}`);
+    // A screen reader tells every change, also to the same.
+    if (place.textContent !== text) place.textContent = text;
+  };
   set('goodput', percent(figures.goodput_share));
   set('state', state(side, frame));
   set('p50', millis(figures.p50));
   set('p99', millis(figures.p99));
   set('flight', figures.limit ? `${number(figures.in_flight)} of ${number(figures.limit)}` : number(figures.in_flight));
   set('failed', percent(figures.failed));
-  set('refused', percent(figures.refused));
+  set('refused', frame.settings.dry_run && figures.would_refuse ? `would: ${number(figures.would_refuse)}` : percent(figures.refused));
   set('backlog', seconds(figures.backlog));
   byId(`${side}-bar`).style.width = `${Math.min(100 * figures.goodput_share, 100)}%`;
 }
@@ -301,9 +309,13 @@ async function follow() {
 
 async function begin() {
   const facts = await (await fetch('facts')).json();
-  byId('facts').textContent = `Each copy has ${facts.workers} workers, which carry ${facts.capacity} requests a second, and a queue for `
-    + `${number(facts.queue)}. What is queued is worked off, also after its caller has left. Callers wait ${facts.patience} s and then leave; those who retry try `
-    + `${facts.tries} times: at once if nobody answers, after Retry-After where they are refused. One in ${facts.pays} pays (CRITICAL), the others browse (SHEDDABLE).`;
+  byId('facts').textContent = [
+    `Each copy has ${facts.workers} workers, which carry ${facts.capacity} requests a second, and a queue for ${number(facts.queue)}.`,
+    'What is queued is worked off, also after its caller has left.',
+    `Callers wait ${facts.patience} s and then leave; those who retry try ${facts.tries} times:`,
+    'at once if nobody answers, after Retry-After where they are refused.',
+    `One in ${facts.pays} pays (CRITICAL), the others browse (SHEDDABLE).`,
+  ].join(' ');
   charts.forEach((chart) => chart.draw());
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => charts.forEach((chart) => chart.draw()));
   follow();
