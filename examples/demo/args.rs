@@ -1,0 +1,69 @@
+//! The command line.
+
+use std::{ops::RangeInclusive, str::FromStr, time::Duration};
+
+pub(crate) const HELP: &str = "\
+Two copies of one service side by side, one with LoadShed, one without, and the load that brings them down.
+
+usage: demo [--port <port>]
+       demo --headless [--seconds <seconds>]
+
+  --port <port>        where the page is (default: 3000; 0 is any free one)
+  --headless           no page: calm, ten times the capacity, calm; then a summary
+  --seconds <seconds>  how long that takes, 6 to 3600 (default: 30)
+  --help               this text";
+
+const SECONDS: RangeInclusive<u64> = 6..=3_600;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Args {
+    Page { port: u16 },
+    Headless { lasts: Duration },
+    Help,
+}
+
+impl Args {
+    pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Self, String> {
+        let (mut port, mut headless, mut seconds) = (None, false, None);
+        let mut args = args;
+        while let Some(arg) = args.next() {
+            let (flag, value) = match arg.split_once('=') {
+                Some((flag, value)) => (flag, Some(value.to_owned())),
+                None => (arg.as_str(), None),
+            };
+            let mut value = || value.clone().or_else(|| args.next());
+            match flag {
+                "--help" | "-h" => return Ok(Self::Help),
+                "--headless" => headless = true,
+                "--port" => port = Some(number(flag, value(), 0..=u16::MAX)?),
+                "--seconds" => seconds = Some(number(flag, value(), SECONDS)?),
+                _ => return Err(format!("{arg} is not a flag\n\n{HELP}")),
+            }
+        }
+        match (headless, port, seconds) {
+            (true, Some(_), _) => Err("--headless has no page, so --port makes no sense".into()),
+            (false, _, Some(_)) => Err("--seconds is for --headless alone".into()),
+            (true, None, seconds) => Ok(Self::Headless {
+                lasts: Duration::from_secs(seconds.unwrap_or(30)),
+            }),
+            (false, port, None) => Ok(Self::Page {
+                port: port.unwrap_or(3000),
+            }),
+        }
+    }
+}
+
+fn number<T>(flag: &str, value: Option<String>, allowed: RangeInclusive<T>) -> Result<T, String>
+where
+    T: FromStr + PartialOrd + std::fmt::Display,
+{
+    let (least, most) = (allowed.start(), allowed.end());
+    let allowed_text = format!("{flag} takes a whole number from {least} to {most}");
+    let Some(value) = value else {
+        return Err(allowed_text);
+    };
+    match value.parse() {
+        Ok(number) if allowed.contains(&number) => Ok(number),
+        _ => Err(format!("{allowed_text}, and not {value}")),
+    }
+}

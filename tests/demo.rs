@@ -1,0 +1,51 @@
+//! The demo in this process. What its page shows is for `tests/demo/run`, which has a browser.
+
+#[allow(dead_code, reason = "its main and its page are left out")]
+#[path = "../examples/demo/main.rs"]
+mod demo;
+
+use std::time::Duration;
+
+use self::demo::Args;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_demo_tells_its_story_to_the_end() {
+    let stage = demo::Stage::start().unwrap();
+
+    let summary = demo::tell(&stage, Duration::from_secs(6)).await;
+
+    // How well each side did depends on the machine, not what was asked of it.
+    let summary = summary.unwrap().to_string();
+    for side in ["without", "LoadShed"] {
+        let offered = |phase| {
+            let told = |line: &&str| line.starts_with(phase) && line.contains(side);
+            let (figures, _) = summary.lines().find(told)?.split_once("/s")?;
+            figures.split_whitespace().last()?.parse::<f64>().ok()
+        };
+        let [calm, overload, again] = ["calm  ", "overload  ", "calm again  "].map(offered);
+        assert!(again.is_some() && calm < overload, "{side}:\n{summary}");
+        assert!(calm > Some(20.0), "{side}:\n{summary}");
+    }
+}
+
+#[test]
+fn the_demo_says_what_its_flags_allow() {
+    let parse = |line: &str| Args::parse(line.split_whitespace().map(String::from));
+
+    assert_eq!(parse(""), Ok(Args::Page { port: 3000 }));
+    let lasts = Duration::from_secs(9);
+    let short = Args::Headless { lasts };
+    assert_eq!(parse("--headless --seconds=9"), Ok(short));
+
+    for (line, told) in [
+        ("--port 99999", "from 0 to 65535, and not 99999"),
+        ("--port", "from 0 to 65535"),
+        ("--headless --seconds 5", "from 6 to 3600, and not 5"),
+        ("--seconds 9", "--headless alone"),
+        ("--headless --port 3000", "--headless has no page"),
+        ("--loud", "--loud is not a flag"),
+    ] {
+        let error = parse(line).unwrap_err();
+        assert!(error.contains(told), "{line}: {error}");
+    }
+}

@@ -1,0 +1,159 @@
+// The page, as somebody uses it who wants to see the one side fall and the other hold: page.mjs ADDRESS CHROMIUM FOLDER.
+//
+// All is judged by the figures that stand on the page. Pictures of calm, overload and recovery go into FOLDER.
+
+import { strict as assert } from 'node:assert';
+import { writeFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { chromium } from 'playwright-core';
+
+const [address, executablePath, folder] = process.argv.slice(2);
+const browser = await chromium.launch({
+    executablePath,
+    args: [
+        '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+        '--disable-component-update', '--disable-sync',
+    ],
+});
+
+const complaints = [];
+const elsewhere = [];
+
+async function open(name, options) {
+    const page = await (await browser.newContext(options)).newPage();
+    page.on('console', (message) => {
+        if (['error', 'warning'].includes(message.type())) complaints.push(`${name}: ${message.text()}`);
+    });
+    page.on('pageerror', (error) => complaints.push(`${name}: ${error}`));
+    page.on('requestfailed', (request) => complaints.push(`${name}: ${request.url()} failed`));
+    page.on('response', (response) => {
+        if (!response.ok()) complaints.push(`${name}: ${response.url()} is a ${response.status()}`);
+    });
+    page.on('request', (request) => {
+        const url = new URL(request.url());
+        if (url.hostname !== '127.0.0.1' && url.protocol !== 'data:') elsewhere.push(request.url());
+    });
+    await page.goto(address);
+    return { name, page };
+}
+
+const laptop = await open('laptop', { viewport: { width: 1280, height: 860 }, colorScheme: 'light' });
+const phone = await open('phone', {
+    viewport: { width: 390, height: 844 }, colorScheme: 'dark', deviceScaleFactor: 2, isMobile: true, hasTouch: true,
+});
+const { page } = laptop;
+
+async function figure(id) {
+    const text = await page.locator(`#${id}`).textContent();
+    const value = Number(text.replace(/[^\d.]/g, ''));
+    assert(/\d/.test(text) && Number.isFinite(value), `#${id} is ${text}`);
+    return value;
+}
+
+// Later than this, in milliseconds, the callers were held up by this machine and not by what they call. It is as long as the
+// work takes.
+const HELD_UP = 50;
+
+// What the page says, twice a second, until so many seconds can be judged: those in which, and in the six before which,
+// the callers left at their times.
+async function watch(seconds) {
+    const readings = [];
+    const judged = [];
+    for (let n = 0; n < 2 * (seconds + 30) && judged.length < 2 * seconds; n += 1) {
+        await sleep(500);
+        readings.push({ bare: await figure('bare-goodput'), shed: await figure('shed-goodput'), late: await figure('lateness') });
+        if (readings.slice(-12).every(({ late }) => late <= HELD_UP)) judged.push(readings.at(-1));
+    }
+    const all = readings.map(({ bare, shed, late }) => `${bare} % ${shed} % ${late} ms`).join(', ');
+    assert(judged.length >= seconds, `this machine is too busy: ${all}`);
+    const least = (side) => Math.min(...judged.map((reading) => reading[side]));
+    const most = (side) => Math.max(...judged.map((reading) => reading[side]));
+    return { bare: [least('bare'), most('bare')], shed: [least('shed'), most('shed')], of: [judged.length, readings.length], all };
+}
+
+function tell(phase, { bare, shed, of: [judged, all] }) {
+    const sides = `goodput without ${bare.join('–')} %, with LoadShed ${shed.join('–')} %`;
+    console.log(`${phase.padEnd(10)} ${sides} (${judged} of ${all} readings)`);
+}
+
+async function pictures(phase) {
+    for (const { name, page } of [laptop, phone]) {
+        await page.screenshot({ path: `${folder}/${phase}-${name}.png` });
+    }
+}
+
+// The one that stands in the README: `cp target/demo/demo.webp docs`.
+async function readmePicture() {
+    const session = await page.context().newCDPSession(page);
+    const { bottom } = await page.locator('#charts').evaluate((charts) => charts.getBoundingClientRect());
+    const clip = { x: 0, y: 0, width: 1280, height: Math.ceil(bottom) + 12, scale: 1 };
+    const { data } = await session.send('Page.captureScreenshot', { format: 'webp', quality: 85, clip });
+    await writeFile(`${folder}/demo.webp`, data, 'base64');
+}
+
+// The window of the figures, and the start.
+await sleep(3_000);
+const calm = await watch(6);
+tell('calm', calm);
+assert(calm.bare[0] > 45 && calm.shed[0] > 45, `calm: 60 % is asked, and both serve it: ${calm.all}`);
+await pictures('calm');
+
+await page.getByRole('button', { name: '10 ×' }).click();
+// To learn what the server carries takes a while: the first seconds are not judged, only shown.
+tell('onset', await watch(6));
+const overload = await watch(12);
+tell('overload', overload);
+await pictures('overload');
+assert(overload.bare[1] < 20, `overload: the unprotected side is down: ${overload.all}`);
+assert(overload.shed[0] > 90, `overload: the protected side holds: ${overload.all}`);
+assert.equal(await page.locator('#load-value').textContent(), '10 ×');
+
+await page.getByRole('button', { name: 'Calm' }).click();
+await sleep(4_000);
+const after = await watch(12);
+tell('recovery', after);
+await pictures('recovery');
+await readmePicture();
+assert(after.bare[1] < 20, `recovery: the unprotected side stays down: ${after.all}`);
+assert(after.shed[0] > 50, `recovery: the protected side serves what is asked: ${after.all}`);
+
+await page.getByRole('button', { name: 'Start over' }).click();
+await sleep(5_000);
+const again = await watch(3);
+tell('start over', again);
+assert(again.bare[0] > 45 && again.shed[0] > 45, `start over: both serve what is asked: ${again.all}`);
+
+// What is not allowed changes nothing.
+const settings = () => fetch(`${address}/settings`).then((answer) => answer.json());
+const before = await settings();
+for (const bad of [{ load: 21, slow: true }, { load: '2' }, { lode: 2 }]) {
+    const headers = { 'content-type': 'application/json' };
+    const answer = await fetch(`${address}/settings`, { method: 'POST', headers, body: JSON.stringify(bad) });
+    assert([400, 422].includes(answer.status), `${JSON.stringify(bad)} is answered ${answer.status}`);
+}
+assert.deepEqual(await settings(), before);
+
+// Each switch arrives, also on a page that did not touch it.
+for (const name of ['Slow dependency', 'Capacity drop', 'Callers retry', 'Dry run']) {
+    const [here, there] = [page, phone.page].map((page) => page.getByRole('switch', { name }));
+    const was = await here.isChecked();
+    await page.locator('label', { has: here }).click();
+    await sleep(2_000);
+    assert.equal(await here.isChecked(), !was, name);
+    assert.equal(await there.isChecked(), !was, `${name}, on the other page`);
+}
+assert.match(await page.locator('#shed-state').textContent(), /dry run/);
+
+// By the keyboard, too.
+await page.locator('#load').press('End');
+await sleep(2_000);
+assert.equal(await phone.page.locator('#load-value').textContent(), '20 ×');
+
+await phone.page.locator('#charts').scrollIntoViewIfNeeded();
+await phone.page.screenshot({ path: `${folder}/charts-phone.png` });
+const wide = await phone.page.evaluate(() => document.documentElement.scrollWidth);
+assert.equal(wide, 390, 'nothing sticks out on a phone');
+assert.deepEqual(complaints, []);
+assert.deepEqual(elsewhere, [], 'no request leaves this machine');
+await browser.close();
+console.log(`pictures are in ${folder}`);
