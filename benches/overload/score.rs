@@ -2,7 +2,7 @@
 
 use std::{ops::Range, time::Duration};
 
-use crate::load::{Outcome, Seen};
+use crate::load::{DEADLINE, Outcome, Seen};
 
 /// Later than this, the generator was a part of what it measured.
 const TOO_LATE: Duration = Duration::from_millis(5);
@@ -60,6 +60,11 @@ impl Score {
             lateness: Percentiles::of(lateness).p99,
             processor: processor.div_f64(offered),
         }
+    }
+
+    /// The callers were so late that hardly any answer could have come in time: this says nothing about the server.
+    pub(crate) fn is_void(&self) -> bool {
+        self.lateness > DEADLINE / 2
     }
 
     /// The latencies, the shares that were refused and lost, and a mark if the generator was too late.
