@@ -89,8 +89,9 @@ impl Score {
     pub(crate) fn processor_a_refusal(&self, admitted: Duration) -> Option<f64> {
         let all = self.processor.as_secs_f64();
         let on_admitted = admitted.as_secs_f64() * (1.0 - self.refused);
-        // Of fewer, what is left over is mostly chance.
-        let many = self.refused > 0.5 && !self.processor.is_zero();
+        // Of fewer, what is left over is mostly chance; and who left had less than all of an admitted one's.
+        let many = self.refused > 0.5 && self.late + self.lost < 0.01;
+        let many = many && !self.processor.is_zero();
         many.then(|| (all - on_admitted) / self.refused * 1e6)
     }
 

@@ -172,7 +172,7 @@ fn goals(loads: &[f64], rows: &Rows, capacity: f64, output: &mut Output) {
         let over = loads.iter().zip(scores).filter(|(load, _)| **load >= 2.0);
         over.filter(|(_, score)| !score.is_void())
     };
-    let Some((last, _)) = over().last() else {
+    let Some((last, _)) = over().next_back() else {
         return;
     };
     let shares = over().map(|(_, score)| score.goodput / capacity);
