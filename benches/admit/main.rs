@@ -8,9 +8,9 @@
 //! With `--features metrics`, `--features tracing` there are rows for what those add, in the same run. What they add to
 //! the other rows shows beside a run without: over bare, in raw.
 //!
-//! Two things are against this crate and the peers that allocate: allocations are counted, which costs each some
-//! nanoseconds, and tokio's clock is one that a test could pause (its `test-util`, on which the tests depend), which
-//! costs each reading some. Peers read std's clock.
+//! Two things are against this crate, and the first against all that allocate: allocations are counted, which costs each
+//! some nanoseconds, and tokio's clock is one that a test could pause (its `test-util`, on which the tests depend). How
+//! much slower that is than std's, which peers read, shows in two rows.
 
 #[path = "../support/every.rs"]
 mod every;

@@ -9,8 +9,9 @@ use crate::{
     variants::Variant,
 };
 
-/// Charts that are in the repository.
-const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benchmarks");
+/// Charts that are shown in `BENCHMARKS.md`, and where.
+const SHOWN: [&str; 2] = ["steady", "step"];
+const SHOWN_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benchmarks");
 
 #[derive(Debug)]
 pub(crate) struct Output {
@@ -76,9 +77,12 @@ impl Output {
     pub(crate) fn draw(&self, chart: &Chart<'_>, name: &str) -> Result<(), Box<dyn Error>> {
         let path = self.report.path(&format!("-{name}.svg"));
         chart.draw(&path)?;
-        if self.write {
-            fs::create_dir_all(KEPT)?;
-            fs::copy(&path, Path::new(KEPT).join(format!("overload-{name}.svg")))?;
+        if self.write && SHOWN.contains(&name) {
+            fs::create_dir_all(SHOWN_IN)?;
+            fs::copy(
+                &path,
+                Path::new(SHOWN_IN).join(format!("overload-{name}.svg")),
+            )?;
         }
         Ok(())
     }

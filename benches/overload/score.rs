@@ -2,7 +2,7 @@
 
 use std::{ops::Range, time::Duration};
 
-use crate::load::{Outcome, Seen};
+use crate::load::{DEADLINE, Outcome, Seen};
 
 /// Later than this, the generator was a part of what it measured.
 const TOO_LATE: Duration = Duration::from_millis(5);
@@ -62,6 +62,11 @@ impl Score {
         }
     }
 
+    /// The callers were so late that hardly any answer could have come in time: this says nothing about the server.
+    pub(crate) fn is_void(&self) -> bool {
+        self.lateness > DEADLINE / 2
+    }
+
     /// The latencies, the shares that were refused and lost, and a mark if the generator was too late.
     pub(crate) fn details(&self) -> String {
         let latencies = match self.goodput {
@@ -84,8 +89,9 @@ impl Score {
     pub(crate) fn processor_a_refusal(&self, admitted: Duration) -> Option<f64> {
         let all = self.processor.as_secs_f64();
         let on_admitted = admitted.as_secs_f64() * (1.0 - self.refused);
-        // Of fewer, what is left over is mostly chance.
-        let many = self.refused > 0.5 && !self.processor.is_zero();
+        // Of fewer, what is left over is mostly chance; and who left had less than all of an admitted one's.
+        let many = self.refused > 0.5 && self.late + self.lost < 0.01;
+        let many = many && !self.processor.is_zero();
         many.then(|| (all - on_admitted) / self.refused * 1e6)
     }
 

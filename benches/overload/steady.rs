@@ -60,6 +60,9 @@ impl Steady {
         let columns: Vec<_> = loads.iter().map(|load| format!("{load} ×")).collect();
         let cells = rows.iter().map(|(variant, scores)| {
             let cell = |score: &Score| {
+                if score.is_void() {
+                    return format!("callers {:.0} ms late", millis(score.lateness));
+                }
                 let share = score.goodput / capacity;
                 format!("{share:.2} ({})", score.details())
             };
@@ -165,10 +168,16 @@ fn goals(loads: &[f64], rows: &Rows, capacity: f64, output: &mut Output) {
     let Some((_, scores)) = rows.iter().find(|(row, _)| row.name == NO_SETTINGS) else {
         return;
     };
-    let over = || loads.iter().zip(scores).filter(|(load, _)| **load >= 2.0);
+    let over = || {
+        let over = loads.iter().zip(scores).filter(|(load, _)| **load >= 2.0);
+        over.filter(|(_, score)| !score.is_void())
+    };
+    let Some((last, _)) = over().next_back() else {
+        return;
+    };
     let shares = over().map(|(_, score)| score.goodput / capacity);
     output.at_least(
-        "goodput ÷ capacity, no settings, 2 × to 20 ×",
+        &format!("goodput ÷ capacity, no settings, 2 × to {last} ×"),
         0.97,
         shares.fold(1.0, f64::min),
     );

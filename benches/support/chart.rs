@@ -10,7 +10,7 @@ use plotters::{
     },
     prelude::{
         ChartBuilder, ChartContext, Circle, Color, IntoDrawingArea, IntoLogRange, LineSeries,
-        PathElement, RGBColor, SVGBackend, SeriesLabelPosition, WHITE,
+        PathElement, RGBColor, SVGBackend, Text, WHITE,
     },
 };
 
@@ -33,8 +33,11 @@ pub(crate) struct Line {
 
 const SIZE: (u32, u32) = (960, 480);
 
-/// Okabe and Ito's, which nearly everyone can tell apart.
-const COLORS: [RGBColor; 8] = [
+/// Of that, the names of the lines.
+const NAMES: u32 = 240;
+
+/// Okabe and Ito's, which nearly everyone can tell apart, and four of Tol's.
+const COLORS: [RGBColor; 12] = [
     RGBColor(213, 94, 0),
     RGBColor(0, 114, 178),
     RGBColor(0, 158, 115),
@@ -43,6 +46,10 @@ const COLORS: [RGBColor; 8] = [
     RGBColor(86, 180, 233),
     RGBColor(110, 110, 110),
     RGBColor(0, 0, 0),
+    RGBColor(136, 34, 85),
+    RGBColor(51, 34, 136),
+    RGBColor(153, 153, 51),
+    RGBColor(102, 17, 0),
 ];
 
 impl Chart<'_> {
@@ -57,7 +64,15 @@ impl Chart<'_> {
 
         let root = SVGBackend::new(path, SIZE).into_drawing_area();
         root.fill(&WHITE)?;
-        let mut builder = ChartBuilder::on(&root);
+        let (left_side, names) = root.split_horizontally(SIZE.0 - NAMES);
+        for (nth, (line, color)) in self.lines.iter().zip(COLORS.iter().cycle()).enumerate() {
+            let y = 60 + 20 * nth as i32;
+            let stroke = color.stroke_width(line.width());
+            names.draw(&PathElement::new([(8, y), (28, y)], stroke))?;
+            let name = line.name.replace('`', "");
+            names.draw(&Text::new(name, (36, y - 6), ("sans-serif", 13)))?;
+        }
+        let mut builder = ChartBuilder::on(&left_side);
         builder
             .margin(10)
             .x_label_area_size(40)
@@ -88,23 +103,25 @@ impl Chart<'_> {
             .draw()?;
         for (line, color) in self.lines.iter().zip(COLORS.iter().cycle()) {
             let points = || line.points.iter().copied();
-            chart
-                .draw_series(LineSeries::new(points(), color.stroke_width(2)))?
-                .label(&line.name)
-                .legend(move |(x, y)| {
-                    PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2))
-                });
+            let stroke = color.stroke_width(line.width());
+            chart.draw_series(LineSeries::new(points(), stroke))?;
             // Where it was measured; over time, everywhere.
             if self.logarithmic {
                 let circle = |at| Circle::new(at, 3, color.filled());
                 chart.draw_series(points().map(circle))?;
             }
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE.mix(0.8))
-            .draw()?;
         Ok(())
+    }
+}
+
+impl Line {
+    /// This crate's can be told from the others'.
+    fn width(&self) -> u32 {
+        if self.name.starts_with("loadshed") {
+            3
+        } else {
+            1
+        }
     }
 }
