@@ -394,6 +394,9 @@ fn variants() -> Vec<Variant> {
             None => Criticality::Critical,
         });
     let exposed = classify.clone().expose_class(true);
+    let callers = || LoadShed::ratio(0.85).budget(Budget::fixed(200));
+    let path = |head: &Request<()>| head.uri().path().len();
+    let [keyed, shared] = [callers().key(path), callers().fair_by(path)];
     let refuse = LoadShed::ratio(0.85).budget(full());
     let refuse_fixed = LoadShed::ratio(0.85)
         .budget(full())
@@ -468,6 +471,8 @@ fn variants() -> Vec<Variant> {
             "admit, with classify and its class exposed",
             exposed.layer(Bare::<19>),
         ),
+        reused("admit, with a key", keyed.layer(Bare::<20>)),
+        reused("admit, with fair shares", shared.layer(Bare::<21>)),
         reused("admit, tower limit + shed", tower::<12>(200)),
         cloned("admit, tower limit + shed, cloned", tower::<13>(200)),
         reused("429 without a header", Always429 { retry_after: false }),

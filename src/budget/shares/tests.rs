@@ -218,7 +218,7 @@ fn p03_whatever_becomes_of_a_request_its_tenants_share_gets_it_back() {
     let shed = layer(LoadShed::ratio(0.5), "inner-tenant", "inner-cost");
     let dry_run = shed.clone().dry_run(true);
     for shed in [shed, dry_run] {
-        let stack = layer(LoadShed::observe(), "tenant", "cost").layer(shed.layer(inner.clone()));
+        let stack = layer(LoadShed::observe(), "tenant", "cost").layer(shed.layer(inner));
         for headers in [
             &["tenant: 1"][..],
             &["inner-tenant: 1"],
