@@ -51,7 +51,9 @@
 //! claim in a header is believed as far as [`LoadShed::classify_by_header`] is told to. What goes before what, and which path
 //! is compared, is told [there](LoadShed#which-requests).
 //!
-//! Not all requests weigh the same: [`LoadShed::cost`] says how many units of the budget one takes.
+//! Not all requests weigh the same: [`LoadShed::cost`] says how many units of the budget one takes. And within a class, who
+//! calls can matter: with [`LoadShed::fair_by`] no tenant takes the part of another, and with [`LoadShed::key`] the same
+//! callers are refused all along a chain of services, so that the others get through.
 //!
 //! # A short wait
 //!

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use http::Request;
 use loadshed::{Budget, Criticality, LoadShed, RetryAfter, Threshold};
 use tower::Layer;
 
@@ -102,6 +103,7 @@ fn features() -> Vec<Row> {
         None => Criticality::Critical,
     });
     let threshold = fixed().threshold(|_| Threshold::ratio(0.7));
+    let path = |head: &Request<()>| head.uri().path().len();
     vec![
         by_path("bare service, by a path", Bare::<10>),
         by_path("loadshed, by a path", fixed().layer(Bare::<11>)),
@@ -114,6 +116,16 @@ fn features() -> Vec<Row> {
         ),
         admit("loadshed, threshold", threshold.layer(Bare::<16>)),
         admit("loadshed, dry run", fixed().dry_run(true).layer(Bare::<17>)),
+        admit("loadshed, cost", fixed().cost(path).layer(Bare::<22>)),
+        admit("loadshed, key", fixed().key(path).layer(Bare::<23>)),
+        admit("loadshed, fair_by", fixed().fair_by(path).layer(Bare::<24>)),
+        admit(
+            "loadshed, wait, where nobody does",
+            fixed()
+                .wait(64, Duration::from_millis(50))
+                .layer(Bare::<25>),
+        ),
+        admit("loadshed, named", fixed().named("fixed").layer(Bare::<26>)),
     ]
 }
 

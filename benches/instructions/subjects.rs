@@ -39,6 +39,14 @@ const SUBJECTS: &[Subject] = &[
         let classify = fixed().classify(|_| Criticality::Critical);
         run_all(true, classify.layer(Bare::<6>));
     }),
+    ("admit, cost", || {
+        let cost = fixed().cost(|head| head.uri().path().len());
+        run_all(true, cost.layer(Bare::<9>));
+    }),
+    ("admit, fair_by", || {
+        let shares = fixed().fair_by(|head| head.uri().path().len());
+        run_all(true, shares.layer(Bare::<10>));
+    }),
     ("refuse", || {
         let budget = Budget::fixed(1);
         let _held = budget.try_acquire(Threshold::NEVER).unwrap();

@@ -16,10 +16,12 @@
 //! - `misses`: what is missed, as the tests list it.
 //! - `commit`: the charts drawn go to `docs/lab/` too.
 //! - `storm`: the second wave after a trigger, by what the refused are told, and nothing else.
+//! - `shares`: who gets what by class, by tenant, by key and by cost, and nothing else. Takes `seeds` and `sizes`.
 
 mod chart;
 mod laws;
 mod pars;
+mod shares;
 mod storm;
 
 use std::{
@@ -47,6 +49,7 @@ struct Options {
     misses: bool,
     commit: bool,
     storm: bool,
+    shares: bool,
 }
 
 /// Within the repository, so that committed charts are part of it.
@@ -57,6 +60,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     if options.storm {
         let seeds = options.first..options.first + options.seeds.unwrap_or(3);
         storm::print(&options.sizes, seeds);
+        return Ok(());
+    }
+    if options.shares {
+        let seeds = options.first..options.first + options.seeds.unwrap_or(3);
+        shares::print(&options.sizes, seeds);
         return Ok(());
     }
     // Beside cargo's own directory for what tests and benches write.
@@ -191,6 +199,7 @@ impl Options {
             misses: false,
             commit: false,
             storm: false,
+            shares: false,
         };
         for argument in arguments {
             let (name, value) = argument.split_once('=').unwrap_or((&argument, ""));
@@ -215,6 +224,7 @@ impl Options {
                 "misses" => options.misses = true,
                 "commit" => options.commit = true,
                 "storm" => options.storm = true,
+                "shares" => options.shares = true,
                 _ => {
                     return Err(format!(
                         "{argument:?} is none of the options in benches/lab/main.rs"

@@ -25,7 +25,13 @@ pub(crate) const LIMIT: usize = 1_000_000;
 
 pub(crate) fn all(plan: &Plan) -> Vec<Section> {
     // Tenants, up to a million: a section of its own, once there are fair shares.
-    vec![in_flight(plan), routes(plan), budgets(plan), threads()]
+    vec![
+        in_flight(plan),
+        routes(plan),
+        budgets(plan),
+        tenants(plan),
+        threads(),
+    ]
 }
 
 pub(crate) fn fixed() -> LoadShed {
@@ -143,6 +149,21 @@ fn budgets(plan: &Plan) -> Section {
                 TowerLoadShed::new(ConcurrencyLimit::new(Bare::<23>, LIMIT))
             }),
         ],
+    }
+}
+
+/// They take turns.
+fn tenants(plan: &Plan) -> Section {
+    Section {
+        name: "tenants",
+        title: "tenants, fair shares",
+        sizes: plan.sizes(1_000_000),
+        series: vec![Series::of("loadshed, fair_by", |tenants| {
+            let turn = AtomicUsize::new(0);
+            let tenant = move |_: &Request<()>| turn.fetch_add(1, Ordering::Relaxed) % tenants;
+            let mut service = fixed().fair_by(tenant).layer(Bare::<40>);
+            move || serve(&mut service)
+        })],
     }
 }
 

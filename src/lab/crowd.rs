@@ -1,11 +1,11 @@
-//! Who gets what, when one tenant of many floods.
+//! Who gets what, when there is not enough for all: by class, by tenant, by what a call costs.
 
 use std::time::Duration;
 
 use super::{
-    report::{PhaseReport, Report},
+    report::PhaseReport,
     run::{By, Lab},
-    scenario::{Mix, Phase, Scenario, Server},
+    scenario::{Mix, Phase, Scenario, Server, Station, Times},
 };
 use crate::Budget;
 
@@ -40,8 +40,10 @@ pub struct Got {
     pub worst: f64,
     /// All answers in time, in units of the capacity.
     pub goodput: f64,
-    /// How many of a hundred have a clear answer: at least 95 of 100 calls served, or at most 5.
+    /// The share of tenants that have a clear answer: at least 95 of 100 calls served, or at most 5.
     pub clear: f64,
+    /// Tasks of four calls of one tenant, one after the other at services like this one: the share that gets through all.
+    pub tasks: f64,
 }
 
 impl Crowd {
@@ -82,7 +84,7 @@ impl Crowd {
     /// Within a tokio runtime.
     #[must_use]
     pub fn run(&self, seed: u64, budget: impl FnMut() -> Budget) -> Got {
-        let report: Report = Lab::seed(seed).by(self.by).run(&self.scenario(), budget);
+        let report = Lab::seed(seed).by(self.by).run(&self.scenario(), budget);
         self.got(&report.phases[1])
     }
 
@@ -107,7 +109,53 @@ impl Crowd {
             others: sum / sent as f64,
             worst: others.iter().map(share).fold(1.0, f64::min),
             goodput: phase.good as f64 / all,
-            clear: 100.0 * clear as f64 / phase.tenants.len() as f64,
+            tasks: phase
+                .tenants
+                .iter()
+                .map(|tenant| share(tenant).powi(4))
+                .sum::<f64>()
+                / phase.tenants.len() as f64,
+            clear: clear as f64 / phase.tenants.len() as f64,
         }
     }
 }
+
+/// Half of the capacity of CRITICAL calls, and from then on 12 times the capacity of SHEDDABLE ones besides. The phases:
+/// CRITICAL calls `alone`, with few others to learn from; the `first` ten seconds of the flood; and what comes `then`.
+#[must_use]
+pub fn flood(server: Server, seconds: f64) -> Scenario {
+    let phase = |name, seconds, load| {
+        let mut phase = Phase::new(name, seconds, load);
+        phase.critical = 0.5;
+        phase
+    };
+    Scenario::new("flood", server)
+        .then(phase("alone", 30.0, 0.01))
+        .then(phase("first", 10.0, 12.0))
+        .then(phase("then", seconds, 12.0))
+}
+
+/// Uploads of 2 kB and 40 MB, three times as many as there is memory for, for a minute. A unit is a megabyte, a begun one
+/// counts, and each upload takes 200 ms: only memory is short. This share of them is large.
+#[must_use]
+pub fn uploads(large: f64) -> Scenario {
+    const TAKES: Duration = Duration::from_millis(200);
+    let server = Server {
+        dependency: Some(TAKES),
+        station: Station::None,
+        workers: UPLOADS,
+        service: TAKES,
+        times: Times::Exponential,
+    };
+    let mut scenario = Scenario::new("uploads", server).then(Phase::new("uploads", 60.0, 3.0));
+    scenario.mix = Mix {
+        large,
+        units: 41,
+        ..Mix::default()
+    };
+    scenario
+}
+
+/// So many uploads at once take 400 megabytes on average, if one in twenty is large: what somebody would set who counts
+/// requests.
+pub const UPLOADS: usize = 133;

@@ -21,7 +21,7 @@ pub use self::{
     bars::Bar,
     catalogue::{Length, Size, scenarios},
     controls::controls,
-    crowd::{Crowd, Got},
+    crowd::{Crowd, Got, UPLOADS, flood, uploads},
     judge::{Judge, Law},
     oracle::{Oracle, Par},
     report::{PhaseReport, Report, Tick},

@@ -44,6 +44,10 @@ pub struct PhaseReport {
     pub good: usize,
     /// CRITICAL calls that arrived in it, and that were answered.
     pub critical: (usize, usize),
+    /// CRITICAL calls that came in it and were refused for good, or were not answered in time.
+    pub critical_lost: usize,
+    /// Calls that cost more than one unit, which arrived in it, and which were answered.
+    pub large: (usize, usize),
     /// The same for each tenant.
     pub tenants: Vec<(usize, usize)>,
     /// The most units that calls cost that were inside at once.
@@ -94,6 +98,8 @@ impl Report {
             lost: 0,
             good: 0,
             critical: (0, 0),
+            critical_lost: 0,
+            large: (0, 0),
             tenants: vec![(0, 0); scenario.mix.tenants as usize],
             peak_units: 0,
             servable: 0,
@@ -157,6 +163,12 @@ impl PhaseReport {
         Duration::from_micros(self.critical_latencies.value_at_quantile(quantile))
     }
 
+    /// The share of the CRITICAL calls that were served in time.
+    #[must_use]
+    pub fn critical_served(&self) -> f64 {
+        1.0 - self.critical_lost as f64 / self.critical.0.max(1) as f64
+    }
+
     /// How long it took until a second's goodput came to 90 % of `goodput` for the first time.
     #[must_use]
     pub fn recovers_to(&self, goodput: f64) -> Option<Duration> {
@@ -185,6 +197,7 @@ impl PhaseReport {
         }
         self.critical.0 += usize::from(draw.critical);
         self.tenants[draw.tenant as usize].0 += 1;
+        self.large.0 += usize::from(draw.units > 1);
     }
 
     pub(super) fn refuse(&mut self, into: Nanos) {
@@ -196,6 +209,18 @@ impl PhaseReport {
         self.good += 1;
         self.critical.1 += usize::from(draw.critical);
         self.tenants[draw.tenant as usize].1 += 1;
+        self.large.1 += usize::from(draw.units > 1);
+    }
+
+    pub(super) fn lose(&mut self, draw: &Draw) {
+        self.lost += 1;
+        self.critical_lost += usize::from(draw.critical);
+    }
+
+    /// The caller has left.
+    pub(super) fn leave(&mut self, draw: &Draw, nanos: Nanos) {
+        self.critical_lost += usize::from(draw.critical);
+        self.wait(draw, nanos);
     }
 
     pub(super) fn wait(&mut self, draw: &Draw, nanos: Nanos) {

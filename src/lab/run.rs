@@ -471,7 +471,7 @@ impl<'a> World<'a> {
     fn refused(&mut self, try_: Try, hint: Duration) {
         self.report.phases[self.phase].refuse(self.now - self.began);
         let Some(left) = try_.left.checked_sub(1) else {
-            self.report.phases[self.phase].lost += 1;
+            self.report.phases[self.phase].lose(&try_.draw);
             return;
         };
         let callers = &self.scenario.callers;
@@ -535,7 +535,7 @@ impl<'a> World<'a> {
         if let Some(caller) = self.callers.remove(&call) {
             let draw = caller.try_.draw;
             self.units -= draw.units as usize;
-            self.report.phases[caller.try_.phase].wait(&draw, self.now - caller.since);
+            self.report.phases[caller.try_.phase].leave(&draw, self.now - caller.since);
         }
     }
 

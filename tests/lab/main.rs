@@ -8,6 +8,7 @@
 mod lab_example;
 mod misses;
 mod promises;
+mod shares;
 mod storm;
 
 use std::{fmt::Write, sync::OnceLock};

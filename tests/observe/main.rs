@@ -82,6 +82,44 @@ fn figures(recorder: &DebuggingRecorder, budget: &str) -> Figures {
 
 const WHY: &str = "reason=utilization";
 
+/// Two tenants that want all, and both more than half.
+#[tokio::test(start_paused = true)]
+async fn refusals_because_of_a_share_are_told_apart() {
+    let _alone = alone();
+    for (name, dry_run) in [("shares", false), ("shares, dry", true)] {
+        let budget = Budget::fixed(40).named(name);
+        let shed = LoadShed::ratio(1.0)
+            .budget(&budget)
+            .fair_by(|head| head.uri().path().to_owned())
+            .dry_run(dry_run);
+        let mut service = shed.layer(holding());
+        let mut running = std::collections::VecDeque::new();
+        let mut by_share = 0;
+        for step in 0..3_000 {
+            tokio::time::advance(Duration::from_millis(1)).await;
+            let path = if step % 4 == 0 { "/small" } else { "/large" };
+            let before = budget.snapshot();
+            let response = answer(&mut service, get(path));
+            let after = budget.snapshot();
+            let refused = after.refused + after.would_refuse;
+            let is_refused = refused > before.refused + before.would_refuse;
+            by_share += u32::from(is_refused && before.in_flight < 40);
+            running.push_back(response);
+            if running.len() > 50 {
+                running.pop_front();
+            }
+        }
+        let figures = figures(&DebuggingRecorder::new(), name);
+        let s = budget.snapshot();
+        let all = (s.refused + s.would_refuse) as f64;
+        let series = if dry_run { "would_refuse" } else { "refused" };
+        let of = |reason: &str| figures[&format!("loadshed_{series}_total reason={reason}")];
+        assert!(by_share > 0);
+        assert_eq!(of("share"), f64::from(by_share));
+        assert_eq!(of("utilization"), all - f64::from(by_share));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_published_is_what_the_snapshot_says() {
     let _alone = alone();
