@@ -1,3 +1,5 @@
+use std::num::NonZeroU8;
+
 use super::Threshold;
 
 /// Where one caller of a class stops: not all of them at one point, but one after the other, over the last stretch below
@@ -10,12 +12,12 @@ use super::Threshold;
 /// Source: H. Zhou et al., *Overload Control for Scaling WeChat Microservices*, SoCC 2018, section 4.2.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stretch {
-    /// `None`: an eighth below the stop.
-    from: Option<Threshold>,
+    /// The bits of a [`Threshold`], as it is kept small; or 0, which are none: an eighth below the stop.
+    from: u64,
     /// Several classes may stop at one point, and then divide the stretch, the lower ones first: how many are lower than
     /// this one, and how many there are.
     rank: u8,
-    of: u8,
+    of: NonZeroU8,
     /// How far into the part of its class the caller gets, more than 0 and at most 1.
     part: f32,
 }
@@ -28,9 +30,9 @@ impl Stretch {
         let first = lower.map_or(0, |lower| lower + 1);
         let alike = stops[first..].iter().take_while(|stop| **stop == own);
         Self {
-            from: lower.map(|lower| stops[lower]),
+            from: lower.map_or(0, |lower| stops[lower].to_bits()),
             rank: (class - first) as u8,
-            of: alike.count() as u8,
+            of: NonZeroU8::new(alike.count() as u8).unwrap_or(NonZeroU8::MIN),
             part,
         }
     }
@@ -38,12 +40,14 @@ impl Stretch {
     /// How many may be in flight at most under `limit`, where the class stops at `stop`. With a `share` below 1, the caller
     /// gets only so far.
     pub(crate) fn cap(self, stop: u32, limit: u32, share: f32) -> u32 {
-        let eighth = || (stop - stop.div_ceil(8)).max(1);
-        let from = self.from.map_or_else(eighth, |lower| lower.cap(limit));
+        let from = match self.from {
+            0 => (stop - stop.div_ceil(8)).max(1),
+            lower => Threshold::from_bits(lower).cap(limit),
+        };
         let width = stop.saturating_sub(from);
         let along = f64::from(self.rank) + f64::from(self.part) * f64::from(share);
         // Rounded up: where there are few places, the last of them is not kept for nobody.
-        let places = (f64::from(width) * along / f64::from(self.of)).ceil();
+        let places = (f64::from(width) * along / f64::from(self.of.get())).ceil();
         stop - width + places as u32
     }
 }
