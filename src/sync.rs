@@ -5,10 +5,10 @@
 #[cfg(all(test, loadshed_loom))]
 pub(crate) use loom::sync::{
     Mutex,
-    atomic::{AtomicU64, Ordering, fence},
+    atomic::{AtomicU32, AtomicU64, Ordering, fence},
 };
 #[cfg(not(all(test, loadshed_loom)))]
 pub(crate) use std::sync::{
     Mutex,
-    atomic::{AtomicU64, Ordering, fence},
+    atomic::{AtomicU32, AtomicU64, Ordering, fence},
 };

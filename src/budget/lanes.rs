@@ -26,13 +26,35 @@ pub(super) enum Writers {
     Many,
 }
 
+impl Writers {
+    /// Adds to a counter of the lane.
+    #[inline]
+    pub(super) fn add(self, counter: &AtomicUsize, delta: usize) {
+        match self {
+            // A load and a store: nobody else writes here, and an atomic addition costs as much as the admission.
+            Self::ThisThread => {
+                let before = counter.load(Ordering::Relaxed);
+                counter.store(before.wrapping_add(delta), Ordering::Relaxed);
+            }
+            Self::Many => {
+                counter.fetch_add(delta, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
 impl<T: Default> Lanes<T> {
     pub(super) fn new() -> Self {
-        static LANES: OnceLock<usize> = OnceLock::new();
-        let lanes =
-            *LANES.get_or_init(|| 2 + thread::available_parallelism().map_or(1, usize::from));
-        Self((0..lanes).map(|_| Lane::default()).collect())
+        Self((0..how_many()).map(|_| Lane::default()).collect())
     }
+}
+
+fn how_many() -> usize {
+    if cfg!(all(test, loadshed_loom)) {
+        return 2;
+    }
+    static LANES: OnceLock<usize> = OnceLock::new();
+    *LANES.get_or_init(|| 2 + thread::available_parallelism().map_or(1, usize::from))
 }
 
 impl<T> Lanes<T> {
@@ -48,12 +70,28 @@ impl<T> Lanes<T> {
         }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.0.iter().map(|lane| &lane.0)
     }
 }
 
+/// As the model says.
+#[cfg(all(test, loadshed_loom))]
+fn thread_number() -> usize {
+    MODELLED.with(Cell::get)
+}
+
+#[cfg(all(test, loadshed_loom))]
+loom::thread_local! {
+    pub(super) static MODELLED: Cell<usize> = Cell::new(0);
+}
+
 /// The smallest number that no other living thread has.
+#[cfg(not(all(test, loadshed_loom)))]
 #[inline]
 fn thread_number() -> usize {
     NUMBER.with(|number| {
@@ -132,22 +170,8 @@ impl LaneCounter {
 
     #[inline]
     pub(super) fn add(&self, delta: usize) {
-        match self.0.own() {
-            // A load and a store: nobody else writes here, and an atomic addition costs as much as the admission.
-            (counter, Writers::ThisThread) => {
-                let before = counter.load(Ordering::Relaxed);
-                counter.store(before.wrapping_add(delta), Ordering::Relaxed);
-            }
-            (counter, Writers::Many) => {
-                counter.fetch_add(delta, Ordering::Relaxed);
-            }
-        }
-    }
-
-    /// How many this thread's lane has counted.
-    #[inline]
-    pub(super) fn here(&self) -> usize {
-        self.0.own().0.load(Ordering::Relaxed)
+        let (counter, writers) = self.0.own();
+        writers.add(counter, delta);
     }
 
     pub(super) fn take_back(&self, delta: usize) {
