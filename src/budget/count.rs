@@ -183,7 +183,8 @@ impl Count {
         Ok(level)
     }
 
-    #[inline]
+    // Apart, as is what comes of it: most never come here.
+    #[inline(never)]
     fn acquire_from_word(&self, units: u32, cap: impl Fn(u32) -> u32) -> Result<Level, Level> {
         let mut seen = self.word.load(Ordering::Relaxed);
         loop {
@@ -290,18 +291,17 @@ impl Count {
     #[inline]
     pub(crate) fn release(&'static self, units: u32) {
         let (lane, _) = self.lanes.own();
-        let kept = match lane.put(units) {
-            Put::Kept => true,
-            Put::First => self.keep_first(lane, units),
-            Put::Shut => false,
-        };
-        if !kept {
-            self.release_to_word(units);
+        let put = lane.put(units);
+        if put != Put::Kept {
+            self.release_to_word(lane, put, units);
         }
     }
 
-    #[inline]
-    fn release_to_word(&'static self, units: u32) {
+    #[inline(never)]
+    fn release_to_word(&'static self, lane: &Lane, put: Put, units: u32) {
+        if put == Put::First && self.keep_first(lane, units) {
+            return;
+        }
         let units = u64::from(units);
         let before = self.word.fetch_sub(units, Ordering::Release);
         if before & (ABANDONED | TAKEN) == ABANDONED | units {
@@ -406,6 +406,9 @@ impl Count {
 mod kept_model;
 #[cfg(all(test, loadshed_loom))]
 mod model;
+
+#[cfg(all(test, not(loadshed_loom)))]
+mod stress;
 
 #[cfg(all(test, not(loadshed_loom)))]
 mod tests {

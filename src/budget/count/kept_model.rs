@@ -10,7 +10,7 @@ use loom::{
 };
 
 use super::{Count, KEEPING, Level, POOL};
-use crate::budget::lanes::MODELLED;
+use crate::budget::lanes::NUMBER;
 
 /// A count of 4 whose lanes may keep places, with `held` of 2 in flight and the others kept by the first lane. Both were
 /// in flight at once.
@@ -42,7 +42,7 @@ fn half(limit: u32) -> u32 {
 /// Runs on a thread with a lane of its own. The model's first thread has the first lane.
 fn on_the_second_lane<T: 'static>(run: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
     thread::spawn(|| {
-        MODELLED.with(|number| number.set(1));
+        NUMBER.with(|number| number.set(1));
         run()
     })
 }
@@ -238,7 +238,7 @@ fn loom_p05_a_place_that_comes_late_to_a_lane_is_kept_under_the_limit_of_now() {
         count.let_keep();
         late.join().unwrap();
         // Whether it is in that lane or not.
-        MODELLED.with(|number| number.set(1));
+        NUMBER.with(|number| number.set(1));
         assert_eq!(count.acquire(1, all).unwrap().limit, 8);
         assert_eq!(rest(count), 2);
     });
@@ -286,7 +286,7 @@ fn loom_a_kept_place_is_taken_over_with_all_that_was_done_in_it() {
             let next = {
                 let protected = Arc::clone(&protected);
                 thread::spawn(move || {
-                    MODELLED.with(|number| number.set(lane));
+                    NUMBER.with(|number| number.set(lane));
                     if count.acquire(1, half).is_ok() {
                         assert_eq!(protected.load(Ordering::Relaxed), 1);
                     }
@@ -297,6 +297,28 @@ fn loom_a_kept_place_is_taken_over_with_all_that_was_done_in_it() {
             next.join().unwrap();
         });
     }
+}
+
+#[test]
+fn loom_a_place_that_another_thread_has_called_in_goes_on_with_all_that_was_done_in_it() {
+    model_the_likely(|| {
+        let count = keeping(1);
+        assert!(count.acquire(1, all).is_ok());
+        let protected = Arc::new(AtomicUsize::new(0));
+        let calls_in = on_the_second_lane(move || count.call_in());
+        let next = {
+            let protected = Arc::clone(&protected);
+            on_the_second_lane(move || {
+                if count.acquire(1, half).is_ok() {
+                    assert_eq!(protected.load(Ordering::Relaxed), 1);
+                }
+            })
+        };
+        protected.store(1, Ordering::Relaxed);
+        count.release(1);
+        calls_in.join().unwrap();
+        next.join().unwrap();
+    });
 }
 
 #[test]
