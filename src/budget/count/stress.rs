@@ -9,7 +9,7 @@ use std::{
 use super::{Count, KEEPING};
 
 const THREADS: u64 = 4;
-const STEPS: usize = 100_000;
+const STEPS: usize = 500_000;
 
 /// In units, since the beginning: none of these ever goes down.
 #[derive(Default)]
