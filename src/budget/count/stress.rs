@@ -59,6 +59,17 @@ impl Oracle {
     }
 }
 
+/// A number below n, again and again: xorshift64 (Marsaglia, 2003).
+fn random(seed: u64) -> impl FnMut(u64) -> u64 {
+    let mut state = seed + 1;
+    move |n| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) % n
+    }
+}
+
 /// Now a thread holds a lot, and now next to nothing.
 fn most_held(step: usize) -> u64 {
     if step / 1_000 % 2 == 0 { 2 } else { 20 }
@@ -73,14 +84,7 @@ fn stress(limits: [u32; 2]) {
         for seed in 0..THREADS {
             let (oracle, keeping, exact) = (&oracle, &keeping, &exact);
             scope.spawn(move || {
-                let mut random = seed + 1;
-                let mut below = |n: u64| {
-                    // xorshift64 (Marsaglia, 2003).
-                    random ^= random << 13;
-                    random ^= random >> 7;
-                    random ^= random << 17;
-                    (random >> 32) % n
-                };
+                let mut below = random(seed);
                 let mut held = Vec::new();
                 for step in 0..STEPS {
                     let mode = if count.word.load(SeqCst) & KEEPING == 0 {
@@ -138,4 +142,56 @@ fn p02_whoever_is_admitted_had_room_and_whoever_is_refused_had_none_as_lanes_ope
 fn p05_the_same_while_the_limit_is_moved() {
     let lanes = Count::claim(1).lanes.len() as u32;
     stress([3, 4].map(|times| times * lanes.max(8)));
+}
+
+#[test]
+fn one_thread_sees_no_difference_between_a_count_that_keeps_places_and_a_plain_one() {
+    let lanes = Count::claim(1).lanes.len() as u32;
+    let limits = [2, 3, 4].map(|times| times * lanes.max(8));
+    let (mut limit, mut in_flight, mut peak) = (limits[0], 0, 0);
+    let count = Count::claim(limit);
+    let mut held = Vec::new();
+    let mut below = random(0);
+    let mut modes = [0; 2];
+    for step in 0..STEPS {
+        modes[usize::from(count.word.load(SeqCst) & KEEPING == 0)] += 1;
+        match below(64) {
+            0 => {
+                limit = limits[below(3) as usize];
+                count.set_limit(limit);
+            }
+            1 => count.let_keep(),
+            2 => {
+                count.call_in();
+            }
+            _ if held.len() as u64 > below(most_held(step)) => {
+                let units = held.swap_remove(below(held.len() as u64) as usize);
+                count.release(units);
+                in_flight -= units;
+            }
+            _ => {
+                // Now and then one that is dearer than all.
+                let dearest = if below(32) == 0 { 100 } else { 3 };
+                let units = 1 + below(dearest) as u32;
+                let share = 1 + below(3) as u32;
+                let has_room = in_flight == 0 || in_flight + units <= limit / share;
+                let admitted = count.acquire(units, |limit| limit / share).is_ok();
+                assert_eq!(
+                    admitted, has_room,
+                    "{units} beside {in_flight}, 1/{share} of {limit}"
+                );
+                if admitted {
+                    held.push(units);
+                    in_flight += units;
+                    peak = peak.max(in_flight);
+                }
+            }
+        }
+        let level = count.level();
+        assert_eq!(
+            (level.limit, level.in_flight, count.peak()),
+            (limit, in_flight, peak)
+        );
+    }
+    assert!(modes.iter().all(|&seen| seen > STEPS / 100), "{modes:?}");
 }
