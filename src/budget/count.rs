@@ -1,12 +1,19 @@
 //! The count: how much is in flight, against which limit.
 
+mod kept;
+mod lane;
+
 use std::sync::{OnceLock, PoisonError};
 
 use tokio::time::Instant;
 
-use super::{Claim, shares::Shares};
+use self::{
+    kept::{Patience, Visitors},
+    lane::{Lane, Put, ceiling},
+};
+use super::{Claim, lanes::Lanes, shares::Shares};
 use crate::{
-    sync::{AtomicU64, Mutex, Ordering, fence},
+    sync::{AtomicU32, AtomicU64, Mutex, Ordering, fence},
     wait::Line,
 };
 
@@ -20,9 +27,27 @@ use crate::{
 /// is the decision.
 ///
 /// ```text
-///  63        62 … 32     31 … 0
-///  abandoned limit       in flight
+///  63        62 … 32 31      30 … 0
+///  abandoned limit   keeping taken
 /// ```
+///
+/// # Why lanes
+///
+/// All threads fight for that one word, and wait for each other at every request. That is the price of a last place: who
+/// gets it must be decided somewhere. While there are plenty, it need not be paid. So each thread has a [`Lane`]. Where
+/// the word says `keeping`, a request that ends leaves its place in the lane of its thread and does not tell the word,
+/// and the next one on that thread takes it from there. Then what the word says is *taken*: what is in flight, and what
+/// is kept. It never becomes more than the [`ceiling`], nor than the peak.
+///
+/// - *Admitted* from a lane, a request finds room: with it, no more is in flight than is taken, which is less than
+///   where it stops. Admitted by the word, it finds room even beside all that is kept.
+/// - *Refused* is a request by the word alone, when nothing is kept. If there is no room beside what is kept, all is
+///   called in first: the lanes are shut, one after the other, and what they keep stands from then on; then one
+///   compare-and-swap takes it off the word. Until that, the word says too much and refuses nobody.
+/// - The *peak* is exact: what is in flight can rise above it only where nothing is kept.
+/// - The *limit* changes only where nothing is kept.
+///
+/// A budget near its limit is counted in the word alone, as is one too small to have places for all threads.
 ///
 /// # Why `&'static`
 ///
@@ -36,22 +61,38 @@ use crate::{
 /// # Memory ordering
 ///
 /// Like a semaphore's: a permit's return is a `Release`, admission an `Acquire`, so that what one request did to
-/// the thing that the budget protects is seen by the request that takes its place. The limit orders nothing else:
-/// it travels in the same word. Whatever makes room is an `Acquire` as well, and looks whether somebody waits for it: see
-/// [`Line`].
+/// the thing that the budget protects is seen by the request that takes its place. That goes for a place in a lane, too,
+/// and for one that is called in from there. The limit orders nothing else: it travels in the same word. Whatever makes
+/// room in the word is an `Acquire` as well, and looks whether somebody waits for it: see [`Line`].
 #[derive(Debug)]
-// Two lines of 64 bytes: x86 fetches them in pairs, and some ARM cores have lines of 128.
-#[repr(align(128))]
 pub(crate) struct Count {
-    word: AtomicU64,
+    word: Padded<AtomicU64>,
+    lanes: Lanes<Lane>,
+    visitors: Visitors,
+    patience: Patience,
+    peak: AtomicU32,
     /// Those who wait for room. Nobody does once the budget's last handle is gone, as each holds one.
     pub(super) line: Line,
     /// Here, as it is found by the count, too, and needed for as long. Empty where nobody asks for fair shares.
     shares: OnceLock<Shares>,
 }
 
+/// Two lines of 64 bytes: x86 fetches them in pairs, and some ARM cores have lines of 128.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Padded<T>(T);
+
+impl<T> std::ops::Deref for Padded<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
 const LIMIT_SHIFT: u32 = 32;
-const IN_FLIGHT: u64 = u32::MAX as u64;
+const KEEPING: u64 = 1 << 31;
+const TAKEN: u64 = KEEPING - 1;
 const ABANDONED: u64 = 1 << 63;
 
 /// What the word said at one moment.
@@ -66,9 +107,13 @@ impl Level {
     /// served when it is alone.
     #[inline]
     pub(super) fn has_room(self, held: u32, units: u32, cap: u32) -> bool {
-        let others = self.in_flight - held;
-        let all = u64::from(others) + u64::from(units);
-        all <= u64::from(cap) || others == 0
+        self.in_flight == held || self.fits(held, units, cap)
+    }
+
+    #[inline]
+    fn fits(self, held: u32, units: u32, cap: u32) -> bool {
+        let all = u64::from(self.in_flight - held) + u64::from(units);
+        all <= u64::from(cap).min(TAKEN)
     }
 }
 
@@ -76,7 +121,7 @@ impl From<u64> for Level {
     fn from(word: u64) -> Self {
         Self {
             limit: ((word & !ABANDONED) >> LIMIT_SHIFT) as u32,
-            in_flight: (word & IN_FLIGHT) as u32,
+            in_flight: (word & TAKEN) as u32,
         }
     }
 }
@@ -96,7 +141,11 @@ impl Count {
         let pooled = POOL.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let count = pooled.unwrap_or_else(|| {
             Box::leak(Box::new(Self {
-                word: AtomicU64::new(0),
+                word: Padded(AtomicU64::new(0)),
+                lanes: Lanes::new(),
+                visitors: Visitors::default(),
+                patience: Patience::default(),
+                peak: AtomicU32::new(0),
                 line: Line::default(),
                 shares: OnceLock::new(),
             }))
@@ -104,6 +153,9 @@ impl Count {
         if let Some(shares) = count.shares() {
             shares.forget();
         }
+        count.lanes.iter().for_each(Lane::reset);
+        count.patience.reset();
+        count.peak.store(0, Ordering::Relaxed);
         let word = u64::from(limit) << LIMIT_SHIFT;
         // Relaxed: nobody else has it, and the handle that is about to be made is published by other means.
         count.word.store(word, Ordering::Relaxed);
@@ -113,35 +165,92 @@ impl Count {
 
     /// The budget's last handle is gone: nothing will be admitted any more.
     pub(crate) fn abandon(&'static self) {
+        // For good: only admissions let places be kept.
+        self.call_in();
         // AcqRel: of this and the release of the last permit, the later one must see all that was done before.
         let before = self.word.fetch_or(ABANDONED, Ordering::AcqRel);
-        if before & IN_FLIGHT == 0 {
+        if before & TAKEN == 0 {
             self.recycle();
         }
     }
 
-    /// Counts `units` more, if at most `cap(limit)` are then in flight, or none were. A refusal only reads.
+    /// Counts `units` more, if at most `cap(limit)` are then in flight, or none were. A refusal only reads, once nothing
+    /// is kept.
+    ///
+    /// Returns the level then: never less than was in flight, and no more where the word says nothing is kept.
     ///
     /// # Errors
     ///
     /// The level that left no room.
     #[inline]
     pub(crate) fn acquire(&self, units: u32, cap: impl Fn(u32) -> u32) -> Result<Level, Level> {
+        let (lane, writers) = self.lanes.own();
+        let level = match lane.take(units, &cap) {
+            Some(limit) => Level {
+                limit,
+                in_flight: ceiling(limit),
+            },
+            None => self.acquire_from_word(units, cap)?,
+        };
+        writers.add(&lane.admitted, 1);
+        if units > 1 {
+            writers.add(&lane.surcharge, units as usize - 1);
+        }
+        Ok(level)
+    }
+
+    // Apart, as is what comes of it: most never come here.
+    #[inline(never)]
+    fn acquire_from_word(&self, units: u32, cap: impl Fn(u32) -> u32) -> Result<Level, Level> {
         let mut seen = self.word.load(Ordering::Relaxed);
         loop {
             let level = Level::from(seen);
-            if !level.has_room(0, units, cap(level.limit)) {
+            let cap = cap(level.limit);
+            if seen & KEEPING != 0 {
+                if !self.has_spare(level, 0, units, cap) {
+                    seen = self.call_in();
+                    continue;
+                }
+            } else if !level.has_room(0, units, cap) {
                 return Err(level);
             }
-            // What is in flight then fits into 32 bits: the sum never carries into the limit.
+            // What is taken then fits into its bits: the sum never carries into the next.
             let next = seen + u64::from(units);
             match self
                 .word
                 .compare_exchange_weak(seen, next, Ordering::Acquire, Ordering::Relaxed)
             {
-                Ok(_) => return Ok(Level::from(next)),
+                Ok(_) => {
+                    if seen & KEEPING == 0 {
+                        self.admitted_exactly(Level::from(next));
+                    }
+                    return Ok(Level::from(next));
+                }
                 Err(now) => seen = now,
             }
+        }
+    }
+
+    /// Whether there is room even beside what is kept, below the ceiling and the peak.
+    fn has_spare(&self, level: Level, held: u32, units: u32, cap: u32) -> bool {
+        let peak = self.peak.load(Ordering::Relaxed);
+        level.fits(held, units, cap.min(ceiling(level.limit)).min(peak))
+    }
+
+    #[inline]
+    fn admitted_exactly(&self, level: Level) {
+        self.note_peak(level);
+        if self.patience.ends(self.admitted_here()) {
+            self.let_keep();
+        }
+    }
+
+    /// Relaxed: it stands for itself. One that is read too early is too low, and only the more careful.
+    #[inline]
+    fn note_peak(&self, level: Level) {
+        // Reads before it writes: in a steady state the peak stands.
+        if level.in_flight > self.peak.load(Ordering::Relaxed) {
+            self.peak.fetch_max(level.in_flight, Ordering::Relaxed);
         }
     }
 
@@ -160,7 +269,15 @@ impl Count {
         let mut seen = self.word.load(Ordering::Relaxed);
         loop {
             let level = Level::from(seen);
-            let has_room = level.has_room(held, units, cap(level.limit));
+            let cap = cap(level.limit);
+            let has_room = if seen & KEEPING == 0 {
+                level.has_room(held, units, cap)
+            } else if self.has_spare(level, held, units, cap) {
+                true
+            } else {
+                seen = self.call_in();
+                continue;
+            };
             if has_room && units == held {
                 // As `acquire` does: room may have been made by a request that has just ended.
                 fence(Ordering::Acquire);
@@ -174,7 +291,12 @@ impl Count {
                 .word
                 .compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Relaxed)
             {
-                Ok(_) if has_room => return Ok(Level::from(next)),
+                Ok(_) if has_room => {
+                    if seen & KEEPING == 0 {
+                        self.note_peak(Level::from(next));
+                    }
+                    return Ok(Level::from(next));
+                }
                 Ok(_) => {
                     self.made_room();
                     return Err(level);
@@ -187,9 +309,21 @@ impl Count {
     /// Gives `units` back.
     #[inline]
     pub(crate) fn release(&'static self, units: u32) {
+        let (lane, _) = self.lanes.own();
+        let put = lane.put(units);
+        if put != Put::Kept {
+            self.release_to_word(lane, put, units);
+        }
+    }
+
+    #[inline(never)]
+    fn release_to_word(&'static self, lane: &Lane, put: Put, units: u32) {
+        if put == Put::First && self.keep_first(lane, units) {
+            return;
+        }
         let units = u64::from(units);
         let before = self.word.fetch_sub(units, Ordering::AcqRel);
-        if before & (ABANDONED | IN_FLIGHT) == ABANDONED | units {
+        if before & (ABANDONED | TAKEN) == ABANDONED | units {
             self.recycle();
         }
         // It may be another budget's by now: to look once more does no harm.
@@ -207,14 +341,15 @@ impl Count {
     #[cold]
     fn serve(&self) {
         self.line.serve(Instant::now(), |claim: Claim| {
-            let admitted = self.acquire(claim.units, |limit| claim.cap(limit, 1.0));
-            admitted.ok().map(|level| level.in_flight)
+            self.acquire(claim.units, |limit| claim.cap(limit, 1.0))
+                .is_ok()
         });
     }
 
     /// Somebody has joined the line, or left it: there may be room for the first one.
     pub(super) fn line_has_changed(&self) {
-        // Changes nothing, and comes before or after each release: see `Line`.
+        // Changes nothing, and comes before or after each release: see `Line`. Lanes do not tell of what they keep; but
+        // whoever finds no room calls that in, and lanes are not opened while somebody waits.
         self.word.fetch_add(0, Ordering::AcqRel);
         self.made_room();
     }
@@ -246,7 +381,11 @@ impl Count {
             if !holds(Level::from(seen).limit) {
                 return Level::from(seen);
             }
-            let word = seen & (ABANDONED | IN_FLIGHT) | bits;
+            if seen & KEEPING != 0 {
+                seen = self.call_in();
+                continue;
+            }
+            let word = seen & (ABANDONED | TAKEN) | bits;
             match self
                 .word
                 .compare_exchange_weak(seen, word, Ordering::AcqRel, Ordering::Relaxed)
@@ -260,9 +399,56 @@ impl Count {
         }
     }
 
+    /// A reading of one moment; with the moves of that moment where places are kept. Whoever decides by it decides again
+    /// in a compare-and-swap.
     pub(crate) fn level(&self) -> Level {
-        // Relaxed: a reading of one moment. Whoever decides by it decides again in a compare-and-swap.
-        Level::from(self.word.load(Ordering::Relaxed))
+        // Acquire: what is read of the lanes is no older than the word.
+        let mut seen = self.word.load(Ordering::Acquire);
+        while seen & KEEPING != 0 {
+            let kept = self.kept();
+            let now = self.word.load(Ordering::Acquire);
+            if now == seen {
+                let Level { limit, in_flight } = Level::from(seen);
+                // What ends on one thread and begins on another meanwhile may be seen as kept twice.
+                let in_flight = in_flight.saturating_sub(kept);
+                return Level { limit, in_flight };
+            }
+            seen = now;
+        }
+        Level::from(seen)
+    }
+
+    pub(super) fn peak(&self) -> u32 {
+        self.peak.load(Ordering::Relaxed)
+    }
+
+    /// How many this thread has admitted.
+    #[inline]
+    pub(super) fn admitted_here(&self) -> usize {
+        let (lane, _) = self.lanes.own();
+        lane.admitted.load(Ordering::Relaxed)
+    }
+
+    /// How many all threads have admitted.
+    pub(super) fn admitted(&self) -> usize {
+        let all = self.lanes.iter();
+        // One thread may have taken back what another counted.
+        all.map(|lane| lane.admitted.load(Ordering::Relaxed))
+            .fold(0, usize::wrapping_add)
+    }
+
+    /// By how many units those cost more than one each.
+    pub(super) fn surcharge(&self) -> usize {
+        let all = self.lanes.iter();
+        all.map(|lane| lane.surcharge.load(Ordering::Relaxed))
+            .fold(0, usize::wrapping_add)
+    }
+
+    /// Changes what counts as admitted, by numbers that may wrap.
+    pub(super) fn correct(&self, admitted: usize, surcharge: usize) {
+        let (lane, writers) = self.lanes.own();
+        writers.add(&lane.admitted, admitted);
+        writers.add(&lane.surcharge, surcharge);
     }
 
     fn recycle(&'static self) {
@@ -273,8 +459,12 @@ impl Count {
 }
 
 #[cfg(all(test, loadshed_loom))]
-#[path = "count_model.rs"]
+mod kept_model;
+#[cfg(all(test, loadshed_loom))]
 mod model;
+
+#[cfg(all(test, not(loadshed_loom)))]
+mod stress;
 
 #[cfg(all(test, not(loadshed_loom)))]
 mod tests {
@@ -284,13 +474,13 @@ mod tests {
     fn limit_and_count_fill_their_bits_without_touching_each_other() {
         let count = Count::claim(u32::MAX >> 1);
         assert_eq!(count.level().limit, u32::MAX >> 1);
-        count.word.fetch_add(IN_FLIGHT - 1, Ordering::Relaxed);
+        count.word.fetch_add(TAKEN - 1, Ordering::Relaxed);
         assert!(count.acquire(1, |_| u32::MAX).is_ok());
         let full = count.acquire(1, |_| u32::MAX).unwrap_err();
-        assert_eq!((full.limit, full.in_flight), (u32::MAX >> 1, u32::MAX));
+        assert_eq!((full.limit, full.in_flight), (u32::MAX >> 1, TAKEN as u32));
         count.set_limit(1);
         let lowered = count.level();
-        assert_eq!((lowered.limit, lowered.in_flight), (1, u32::MAX));
+        assert_eq!((lowered.limit, lowered.in_flight), (1, TAKEN as u32));
     }
 
     #[test]

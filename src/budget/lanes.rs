@@ -13,7 +13,10 @@ use std::{
 
 /// A value for each of as many threads as the machine runs at once and one more, and a last one that any others share.
 #[derive(Debug)]
-pub(crate) struct Lanes<T>(Box<[Lane<T>]>);
+pub(crate) struct Lanes<T> {
+    own: Box<[Lane<T>]>,
+    shared: Lane<T>,
+}
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -45,33 +48,51 @@ impl Writers {
 
 impl<T: Default> Lanes<T> {
     pub(crate) fn new() -> Self {
-        static LANES: OnceLock<usize> = OnceLock::new();
-        let lanes =
-            *LANES.get_or_init(|| 2 + thread::available_parallelism().map_or(1, usize::from));
-        Self((0..lanes).map(|_| Lane::default()).collect())
+        Self {
+            own: (0..own_lanes()).map(|_| Lane::default()).collect(),
+            shared: Lane::default(),
+        }
     }
+}
+
+fn own_lanes() -> usize {
+    if cfg!(all(test, loadshed_loom)) {
+        return 1;
+    }
+    static LANES: OnceLock<usize> = OnceLock::new();
+    *LANES.get_or_init(|| 1 + thread::available_parallelism().map_or(1, usize::from))
 }
 
 impl<T> Lanes<T> {
     /// This thread's lane.
     #[inline]
     pub(crate) fn own(&self) -> (&T, Writers) {
-        let last = self.0.len() - 1;
-        let thread = thread_number();
-        if thread < last {
-            (&self.0[thread].0, Writers::ThisThread)
-        } else {
-            (&self.0[last].0, Writers::Many)
+        // No lane has the number of a thread that has none yet: usually, this is one comparison.
+        match self.own.get(NUMBER.with(Cell::get)) {
+            Some(lane) => (&lane.0, Writers::ThisThread),
+            None => self.claimed(),
         }
     }
 
+    #[cold]
+    fn claimed(&self) -> (&T, Writers) {
+        match self.own.get(thread_number()) {
+            Some(lane) => (&lane.0, Writers::ThisThread),
+            None => (&self.shared.0, Writers::Many),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.own.len() + 1
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.0.iter().map(|lane| &lane.0)
+        let all = self.own.iter().chain([&self.shared]);
+        all.map(|lane| &lane.0)
     }
 }
 
 /// The smallest number that no other living thread has.
-#[inline]
 fn thread_number() -> usize {
     NUMBER.with(|number| {
         if number.get() == UNKNOWN {
@@ -85,8 +106,18 @@ const UNKNOWN: usize = usize::MAX;
 /// Past all lanes: for a thread that is being torn down.
 const NONE: usize = usize::MAX - 1;
 
+#[cfg(not(all(test, loadshed_loom)))]
 thread_local! {
     static NUMBER: Cell<usize> = const { Cell::new(UNKNOWN) };
+}
+
+// Set by the model.
+#[cfg(all(test, loadshed_loom))]
+loom::thread_local! {
+    pub(super) static NUMBER: Cell<usize> = Cell::new(0);
+}
+
+thread_local! {
     // Apart, as a thread-local with a destructor is dearer to read.
     static RETURNED: Returned = const { Returned(Cell::new(NONE)) };
 }
@@ -125,7 +156,7 @@ impl Returned {
 
 impl Drop for Returned {
     fn drop(&mut self) {
-        NUMBER.set(NONE);
+        NUMBER.with(|number| number.set(NONE));
         let number = self.0.get();
         if number != NONE {
             let mut numbers = NUMBERS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -151,12 +182,6 @@ impl LaneCounter {
     pub(super) fn add(&self, delta: usize) {
         let (counter, writers) = self.0.own();
         writers.add(counter, delta);
-    }
-
-    /// How many this thread's lane has counted.
-    #[inline]
-    pub(super) fn here(&self) -> usize {
-        self.0.own().0.load(Ordering::Relaxed)
     }
 
     pub(super) fn take_back(&self, delta: usize) {

@@ -220,7 +220,7 @@ impl Budget {
         let inner = Inner {
             count,
             ghosts: Count::claim(limit),
-            tally: Tally::new(),
+            tally: Tally::new(count),
             line: Line::new(),
             sampler,
             name: OnceLock::new(),
@@ -372,7 +372,7 @@ impl Budget {
             self.inner.tally.exempt.add(claim.units);
             return Ok(Permit::new(Place::default()));
         }
-        let place = match self.acquire(claim) {
+        let place = match self.acquire(&claim) {
             Ok(place) => place,
             Err(refused) => {
                 self.refused(claim, refused);
@@ -398,7 +398,7 @@ impl Budget {
         if let Some(decided) = held::find(|shown| self.decide_again(shown, claim, mode)) {
             return decided.map(|()| Place::default());
         }
-        self.acquire(claim).or_else(|refused| {
+        self.acquire(&claim).or_else(|refused| {
             let ghost = self.refuse(claim, refused, mode)?;
             Ok(ghost.map(Place::from).unwrap_or_default())
         })
@@ -426,7 +426,7 @@ impl Budget {
 
     /// Decides upon a request for which an outer layer of this budget has decided before. `None` if what is shown is not
     /// of this budget.
-    #[inline]
+    #[inline(never)]
     fn decide_again(
         &self,
         shown: &Shown,
@@ -478,7 +478,7 @@ impl Budget {
     /// As [`Count::keep`]; but not where somebody waits for room: it has not stood in line for what it asks for here, where
     /// an outer layer has let it in for the asking of more.
     fn keep(&self, held: Taken, claim: Claim, share: f32) -> Result<Level, Level> {
-        if held.rank > claim.rank() && self.count.line.goes_before(claim) {
+        if held.rank > claim.rank() && self.count.line.goes_before(&claim) {
             let level = self.level();
             self.count.release(held.units);
             return Err(level);
@@ -487,21 +487,19 @@ impl Budget {
         self.count.keep(held.units, claim.units, cap)
     }
 
+    // By reference: a claim that has just been put together field by field is read the same way. To copy it whole is to
+    // wait until all of its fields are in the cache, which costs as much as an atomic operation.
     #[inline]
-    fn acquire(&self, claim: Claim) -> Result<Place, Refused> {
+    fn acquire(&self, claim: &Claim) -> Result<Place, Refused> {
         if self.count.line.goes_before(claim) {
             return Err(Refused(Reason::Utilization));
         }
         if claim.caller.is_some() {
-            return self.acquire_for(claim);
+            return self.acquire_for(*claim);
         }
-        let Claim {
-            threshold, units, ..
-        } = claim;
-        let count = self.count;
+        let (count, units, threshold) = (self.count, claim.units, claim.threshold);
         match count.acquire(units, |limit| threshold.cap(limit)) {
-            Ok(level) => {
-                self.inner.tally.admit(level.in_flight, units);
+            Ok(_) => {
                 self.inner.observed.admitted(self);
                 let taken = Taken {
                     count,
@@ -511,7 +509,7 @@ impl Budget {
                 };
                 Ok(taken.into())
             }
-            // 2³² are in flight, and this one is never to be refused: it runs uncounted.
+            // 2³¹ are in flight, and this one is never to be refused: it runs uncounted.
             Err(_) if threshold.is_never() => Ok(Place::default()),
             Err(_) => Err(Refused(Reason::Utilization)),
         }
@@ -523,8 +521,7 @@ impl Budget {
         let entry = self.enter(claim);
         let cap = |limit| claim.cap(limit, entry.share);
         match self.count.acquire(claim.units, cap) {
-            Ok(level) => {
-                self.inner.tally.admit(level.in_flight, claim.units);
+            Ok(_) => {
                 self.inner.observed.admitted(self);
                 Ok(entry.taken.into())
             }

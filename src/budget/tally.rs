@@ -1,14 +1,12 @@
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::lanes::LaneCounter;
+use super::Count;
 
 /// What has happened under a budget since it was made.
 #[derive(Debug)]
 pub(super) struct Tally {
-    admitted: LaneCounter,
-    /// By how many units those cost more than one each.
-    surcharge: LaneCounter,
-    peak_in_flight: AtomicU32,
+    /// It counts what it admits: that is the same line.
+    count: &'static Count,
     pub(super) refused: Counter,
     pub(super) would_refuse: Counter,
     pub(super) exempt: Counter,
@@ -48,11 +46,9 @@ impl Counter {
 }
 
 impl Tally {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(count: &'static Count) -> Self {
         Self {
-            admitted: LaneCounter::new(),
-            surcharge: LaneCounter::new(),
-            peak_in_flight: AtomicU32::new(0),
+            count,
             refused: Counter::default(),
             would_refuse: Counter::default(),
             exempt: Counter::default(),
@@ -60,66 +56,53 @@ impl Tally {
         }
     }
 
-    #[inline]
-    pub(super) fn admit(&self, in_flight: u32, units: u32) {
-        // Reads before it writes: in a steady state the peak stands.
-        if in_flight > self.peak_in_flight.load(Ordering::Relaxed) {
-            self.peak_in_flight.fetch_max(in_flight, Ordering::Relaxed);
-        }
-        self.admitted.add(1);
-        self.charge(units - 1);
-    }
-
     /// One that is admitted costs more than was counted.
-    #[inline]
     pub(super) fn charge(&self, surcharge: u32) {
-        if surcharge > 0 {
-            self.surcharge.add(surcharge as usize);
-        }
+        self.count.correct(0, surcharge as usize);
     }
 
     /// How many this thread has admitted.
     #[inline]
     pub(super) fn admitted_here(&self) -> usize {
-        self.admitted.here()
+        self.count.admitted_here()
     }
 
     /// One that an outer layer had admitted was refused by an inner one.
     pub(super) fn withdraw(&self, units: u32) {
-        self.admitted.take_back(1);
-        if units > 1 {
-            self.surcharge.take_back(units as usize - 1);
-        }
+        let surcharge = units as usize - 1;
+        self.count
+            .correct(1_usize.wrapping_neg(), surcharge.wrapping_neg());
     }
 
     /// One that was taken back while the lanes are read may be seen before it was counted: less than 0 is 0.
     pub(super) fn admitted(&self) -> usize {
-        let admitted = self.admitted.sum() as isize;
+        let admitted = self.count.admitted() as isize;
         admitted.max(0) as usize
     }
 
     /// What those cost.
     pub(super) fn admitted_units(&self) -> usize {
-        let surcharge = self.surcharge.sum() as isize;
+        let surcharge = self.count.surcharge() as isize;
         self.admitted().wrapping_add(surcharge.max(0) as usize)
     }
 
     pub(super) fn peak_in_flight(&self) -> usize {
-        self.peak_in_flight.load(Ordering::Relaxed) as usize
+        self.count.peak() as usize
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loadshed_loom)))]
 mod tests {
     use super::*;
 
     #[test]
     fn what_is_taken_back_before_it_is_seen_counted_is_0_and_not_the_largest_number() {
-        let tally = Tally::new();
+        let count = Count::claim(2);
+        let tally = Tally::new(count);
         tally.withdraw(1);
         assert_eq!(tally.admitted(), 0);
-        tally.admit(1, 1);
-        tally.admit(1, 1);
+        assert!(count.acquire(1, |limit| limit).is_ok());
+        assert!(count.acquire(1, |limit| limit).is_ok());
         assert_eq!(tally.admitted(), 1);
     }
 }

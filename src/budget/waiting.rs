@@ -53,12 +53,11 @@ impl Budget {
 
     fn told(&self, verdict: Verdict, claim: Claim) -> Result<Place, Refused> {
         let taken = Taken::of(self.count, claim);
-        let Verdict::Admitted { in_flight } = verdict else {
+        let Verdict::Admitted = verdict else {
             taken.leave_shares();
             return Err(Refused(Reason::Utilization));
         };
         // Not before: whoever has made room knows the count alone.
-        self.inner.tally.admit(in_flight, claim.units);
         self.inner.observed.admitted(self);
         Ok(taken.into())
     }

@@ -76,10 +76,8 @@ struct Waiter {
 /// What has become of one who waited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Counted, as one of so many in flight.
-    Admitted {
-        in_flight: u32,
-    },
+    /// Counted.
+    Admitted,
     Refused,
 }
 
@@ -115,12 +113,12 @@ impl Line {
 
     /// Whether somebody waits who goes before a newcomer.
     #[inline]
-    pub(crate) fn goes_before(&self, claim: Claim) -> bool {
+    pub(crate) fn goes_before(&self, claim: &Claim) -> bool {
         !self.is_empty() && self.is_not_below(claim)
     }
 
     #[cold]
-    fn is_not_below(&self, claim: Claim) -> bool {
+    fn is_not_below(&self, claim: &Claim) -> bool {
         self.first.load(Ordering::Relaxed) > claim.rank()
     }
 
@@ -155,7 +153,7 @@ impl Line {
     }
 
     /// Gives the room that there is to those who wait. `take` counts one in.
-    pub(crate) fn serve(&self, now: Instant, take: impl Fn(Claim) -> Option<u32>) {
+    pub(crate) fn serve(&self, now: Instant, take: impl Fn(Claim) -> bool) {
         while !self.is_empty() {
             let mut queue = self.lock();
             let Some(waker) = queue.call_first(now, &take) else {
@@ -252,23 +250,21 @@ impl Queue {
     }
 
     /// Calls the first one, if there is room for it or it has waited for too long.
-    fn call_first(
-        &mut self,
-        now: Instant,
-        take: impl Fn(Claim) -> Option<u32>,
-    ) -> Option<Option<Waker>> {
+    fn call_first(&mut self, now: Instant, take: impl Fn(Claim) -> bool) -> Option<Option<Waker>> {
         let key = self.first(now)?;
         let waiter = self.waiting.get(&key)?;
         // Its timer tells it as well, but only where it is polled.
         if waiter.until <= now {
             return Some(self.refuse(key, now));
         }
-        let in_flight = take(waiter.claim)?;
+        if !take(waiter.claim) {
+            return None;
+        }
         let waiter = self.waiting.remove(&key);
         if self.waiting.is_empty() {
             self.delay.served();
         }
-        self.called.insert(key, Verdict::Admitted { in_flight });
+        self.called.insert(key, Verdict::Admitted);
         waiter.map(|waiter| waiter.waker)
     }
 

@@ -1,0 +1,391 @@
+//! The interleavings in which lanes keep places: see [`model`](super::model).
+
+use std::{
+    task::{Poll, Waker},
+    time::Duration,
+};
+
+use loom::{
+    model::Builder,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use tokio::time::Instant;
+
+use super::{Count, KEEPING, Level, POOL};
+use crate::{
+    budget::{Claim, lanes::NUMBER},
+    threshold::Threshold,
+    wait::{Joining, Ticket, Verdict},
+};
+
+/// A count of 4 whose lanes may keep places, with `held` of 2 in flight and the others kept by the first lane. Both were
+/// in flight at once.
+fn keeping(held: u32) -> &'static Count {
+    let count = Count::claim(4);
+    assert!(count.acquire(1, all).is_ok() && count.acquire(1, all).is_ok());
+    count.release(2);
+    open(count);
+    assert!(count.acquire(1, all).is_ok() && count.acquire(1, all).is_ok());
+    (held..2).for_each(|_| count.release(1));
+    let taken = Level::from(count.word.load(Ordering::Relaxed)).in_flight;
+    assert_eq!((taken, count.kept()), (2, 2 - held));
+    count
+}
+
+fn open(count: &Count) {
+    count.let_keep();
+    assert_ne!(count.word.load(Ordering::Relaxed) & KEEPING, 0);
+}
+
+fn all(limit: u32) -> u32 {
+    limit
+}
+
+fn half(limit: u32) -> u32 {
+    limit / 2
+}
+
+/// Runs on a thread with a lane of its own. The model's first thread has the first lane.
+fn on_the_second_lane<T: 'static>(run: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
+    thread::spawn(|| {
+        NUMBER.with(|number| number.set(1));
+        run()
+    })
+}
+
+/// Some have too many interleavings to go through all. Nearly all mistakes show with two switches that no thread asked
+/// for (Musuvathi and Qadeer, 2007).
+fn model_the_likely(run: impl Fn() + Sync + Send + 'static) {
+    let mut builder = Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.check(run);
+}
+
+/// What is in flight, once nothing moves and nothing is kept.
+fn rest(count: &Count) -> u32 {
+    let level = count.level();
+    assert_eq!(level, Level::from(count.call_in()), "right at rest");
+    level.in_flight
+}
+
+#[test]
+fn loom_p02_a_kept_place_is_found_by_who_needs_it_and_given_away_once() {
+    loom::model(|| {
+        let count = keeping(1);
+        // There is room for one of these, and not for both at once.
+        let request = move || match count.acquire(1, half) {
+            Ok(_) => {
+                count.release(1);
+                true
+            }
+            Err(level) => {
+                assert_eq!(level.in_flight, 2, "refused where there was room");
+                false
+            }
+        };
+        let other = on_the_second_lane(request);
+        let own = request();
+        assert!(own | other.join().unwrap(), "both refused");
+        assert_eq!(rest(count), 1);
+    });
+}
+
+#[test]
+fn loom_p02_no_more_are_in_flight_at_once_than_fit() {
+    model_the_likely(|| {
+        let count = keeping(1);
+        let inside = Arc::new(AtomicUsize::new(1));
+        let request = {
+            let inside = Arc::clone(&inside);
+            move || {
+                if count.acquire(1, half).is_ok() {
+                    assert!(inside.fetch_add(1, Ordering::Relaxed) < 2, "one too many");
+                    inside.fetch_sub(1, Ordering::Relaxed);
+                    count.release(1);
+                }
+            }
+        };
+        let second = on_the_second_lane(request.clone());
+        let third = on_the_second_lane(request.clone());
+        request();
+        second.join().unwrap();
+        third.join().unwrap();
+        assert_eq!(rest(count), 1);
+    });
+}
+
+#[test]
+fn loom_p02_one_that_stops_below_what_is_kept_takes_no_kept_place() {
+    loom::model(|| {
+        let count = keeping(1);
+        let low = |_| 1;
+        let other = on_the_second_lane(move || count.acquire(1, all).is_ok());
+        assert_eq!(count.acquire(1, low).unwrap_err().limit, 4);
+        assert!(other.join().unwrap());
+        assert_eq!(rest(count), 2);
+    });
+}
+
+#[test]
+fn loom_p02_of_two_nested_requests_at_one_too_many_exactly_one_is_refused_where_places_are_kept() {
+    loom::model(|| {
+        let count = keeping(2);
+        let one = |limit: u32| limit / 4;
+        let other = on_the_second_lane(move || count.keep(1, 1, one).is_ok());
+        let own = count.keep(1, 1, one).is_ok();
+        assert_ne!(own, other.join().unwrap());
+        assert_eq!(rest(count), 1);
+    });
+}
+
+#[test]
+fn loom_p02_nothing_is_lost_or_doubled_when_lanes_open_while_requests_come_and_go() {
+    loom::model(|| {
+        let count = Count::claim(4);
+        assert!(count.acquire(1, all).is_ok());
+        let other = on_the_second_lane(move || {
+            count.let_keep();
+            count.release(1);
+        });
+        assert!(count.acquire(1, half).is_ok());
+        count.release(1);
+        assert!(count.acquire(1, half).is_ok());
+        other.join().unwrap();
+        assert_eq!(rest(count), 1);
+    });
+}
+
+#[test]
+fn loom_p02_one_who_calls_in_late_does_not_take_another_opening_for_the_one_it_has_seen() {
+    loom::model(|| {
+        let count = keeping(1);
+        let late = on_the_second_lane(move || count.call_in());
+        count.call_in();
+        count.let_keep();
+        // The word is as it was. What is kept is not.
+        assert!(count.acquire(1, all).is_ok());
+        late.join().unwrap();
+        assert_eq!(rest(count), 2);
+    });
+}
+
+#[test]
+fn loom_p02_a_place_that_comes_late_to_a_lane_is_not_kept_behind_the_back_of_the_word() {
+    loom::model(|| {
+        let count = keeping(2);
+        let late = on_the_second_lane(move || count.release(1));
+        count.call_in();
+        count.let_keep();
+        count.call_in();
+        // The lanes are shut, and some of them are open again but for the word.
+        let told = count.level().in_flight;
+        late.join().unwrap();
+        assert!(told >= 1);
+        assert_eq!(rest(count), 1);
+    });
+}
+
+#[test]
+fn loom_p02_three_at_the_same_lanes_one_of_which_opens_them() {
+    model_the_likely(|| {
+        let count = keeping(2);
+        let second = on_the_second_lane(move || count.release(1));
+        let third = on_the_second_lane(move || count.call_in());
+        count.call_in();
+        count.let_keep();
+        second.join().unwrap();
+        third.join().unwrap();
+        assert_eq!(rest(count), 1);
+    });
+}
+
+#[test]
+fn loom_p02_of_two_who_open_the_lanes_at_once_one_does() {
+    model_the_likely(|| {
+        let count = Count::claim(4);
+        assert!(count.acquire(1, all).is_ok());
+        let second = on_the_second_lane(move || count.let_keep());
+        let third = on_the_second_lane(move || count.release(1));
+        count.let_keep();
+        second.join().unwrap();
+        third.join().unwrap();
+        assert_eq!(rest(count), 0);
+    });
+}
+
+#[test]
+fn loom_p05_a_lowered_limit_holds_for_kept_places_at_once() {
+    loom::model(|| {
+        let count = keeping(1);
+        let is_lowered = Arc::new(AtomicBool::new(false));
+        let lowers = {
+            let is_lowered = Arc::clone(&is_lowered);
+            on_the_second_lane(move || {
+                let before = count.set_limit(1);
+                is_lowered.store(true, Ordering::Release);
+                before
+            })
+        };
+        let is_late = is_lowered.load(Ordering::Acquire);
+        // It has a kept place before it, and takes it only before the change.
+        let admitted = count.acquire(1, all).is_ok();
+        assert!(!(admitted && is_late));
+        assert_eq!(admitted, lowers.join().unwrap().in_flight == 2);
+        assert_eq!(count.level().limit, 1);
+    });
+}
+
+#[test]
+fn loom_p05_a_place_that_comes_late_to_a_lane_is_kept_under_the_limit_of_now() {
+    loom::model(|| {
+        let count = keeping(2);
+        let late = on_the_second_lane(move || count.release(1));
+        count.set_limit(8);
+        count.let_keep();
+        late.join().unwrap();
+        // Whether it is in that lane or not.
+        NUMBER.with(|number| number.set(1));
+        assert_eq!(count.acquire(1, all).unwrap().limit, 8);
+        assert_eq!(rest(count), 2);
+    });
+}
+
+#[test]
+fn loom_the_peak_is_the_most_that_were_in_flight_at_once() {
+    model_the_likely(|| {
+        let count = Count::claim(4);
+        assert!(count.acquire(1, all).is_ok());
+        open(count);
+        count.release(1);
+        assert_eq!((count.kept(), count.peak()), (1, 1));
+        let inside = Arc::new(AtomicUsize::new(0));
+        let request = {
+            let inside = Arc::clone(&inside);
+            move || {
+                assert!(count.acquire(1, all).is_ok());
+                let now = 1 + inside.fetch_add(1, Ordering::Relaxed);
+                inside.fetch_sub(1, Ordering::Relaxed);
+                count.release(1);
+                now
+            }
+        };
+        let other = on_the_second_lane(request.clone());
+        let most = request().max(other.join().unwrap());
+        assert!(count.peak() as usize >= most);
+        assert_eq!(rest(count), 0);
+    });
+}
+
+#[test]
+fn loom_a_kept_place_is_taken_over_with_all_that_was_done_in_it() {
+    // By one who finds it in the same lane, and by one who calls it in from there. It is the first there, or is not.
+    for (lane, is_first) in [(0, true), (0, false), (1, true), (1, false)] {
+        loom::model(move || {
+            let count = if is_first {
+                keeping(2)
+            } else {
+                let count = keeping(1);
+                assert!(count.acquire(1, all).is_ok());
+                count
+            };
+            let protected = Arc::new(AtomicUsize::new(0));
+            let next = {
+                let protected = Arc::clone(&protected);
+                thread::spawn(move || {
+                    NUMBER.with(|number| number.set(lane));
+                    if count.acquire(1, half).is_ok() {
+                        assert_eq!(protected.load(Ordering::Relaxed), 1);
+                    }
+                })
+            };
+            protected.store(1, Ordering::Relaxed);
+            count.release(1);
+            next.join().unwrap();
+        });
+    }
+}
+
+#[test]
+fn loom_a_place_that_another_thread_has_called_in_goes_on_with_all_that_was_done_in_it() {
+    model_the_likely(|| {
+        let count = keeping(1);
+        assert!(count.acquire(1, all).is_ok());
+        let protected = Arc::new(AtomicUsize::new(0));
+        let calls_in = on_the_second_lane(move || count.call_in());
+        let next = {
+            let protected = Arc::clone(&protected);
+            on_the_second_lane(move || {
+                if count.acquire(1, half).is_ok() {
+                    assert_eq!(protected.load(Ordering::Relaxed), 1);
+                }
+            })
+        };
+        protected.store(1, Ordering::Relaxed);
+        count.release(1);
+        calls_in.join().unwrap();
+        next.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_p03_a_count_that_keeps_places_goes_back_to_the_pool_exactly_once() {
+    model_the_likely(|| {
+        let count = keeping(2);
+        let first = thread::spawn(move || count.release(1));
+        let second = on_the_second_lane(move || count.release(1));
+        count.abandon();
+        first.join().unwrap();
+        second.join().unwrap();
+        let pooled = POOL.lock().unwrap();
+        assert_eq!(pooled.len(), 1);
+        assert!(std::ptr::eq(pooled[0], count));
+    });
+}
+
+/// One that needs all of the budget, and so every place that is kept.
+fn join(count: &'static Count) -> Ticket {
+    let joining = Joining {
+        claim: Claim::of(Threshold::ratio(1.0), 4),
+        most: 2,
+        longest: Duration::from_secs(3_600),
+        deadline: None,
+    };
+    let ticket = count.line.join(joining, Instant::now());
+    count.line_has_changed();
+    ticket.expect("there is a place in the line")
+}
+
+fn is_admitted(count: &'static Count, ticket: &Ticket) -> bool {
+    count.line.poll(ticket, Waker::noop()) == Poll::Ready(Verdict::Admitted)
+}
+
+#[test]
+fn loom_one_who_joins_misses_no_place_that_a_lane_keeps() {
+    model_the_likely(|| {
+        let count = keeping(1);
+        let release = on_the_second_lane(move || count.release(1));
+        let ticket = join(count);
+        release.join().unwrap();
+        assert!(is_admitted(count, &ticket));
+    });
+}
+
+#[test]
+fn loom_one_who_joins_and_one_who_opens_the_lanes_do_not_miss_each_other() {
+    model_the_likely(|| {
+        let count = keeping(1);
+        count.call_in();
+        let second = on_the_second_lane(move || {
+            count.let_keep();
+            count.release(1);
+        });
+        let ticket = join(count);
+        second.join().unwrap();
+        assert!(is_admitted(count, &ticket));
+    });
+}

@@ -1,0 +1,137 @@
+use std::sync::atomic::AtomicUsize;
+
+use crate::sync::{AtomicU64, Ordering};
+
+/// What one thread has of a [`Count`](super::Count) for itself, on a line of its own.
+///
+/// Its word says which places it keeps, and all that is needed to give one away: who takes it decides by this word
+/// alone, in one compare-and-swap. So nothing that happens to the count between a look and the decision can make it
+/// wrong: if the word is as it was, whatever it went through, the decision holds.
+///
+/// ```text
+///  63   62 … 31 30 … 0
+///  shut limit   kept, in units
+/// ```
+///
+/// All zeros is a lane that may keep places and has never kept one.
+#[derive(Debug)]
+pub(super) struct Lane {
+    word: AtomicU64,
+    /// How many this thread has admitted, and by how many units those cost more than one each. Relaxed: each stands for
+    /// itself.
+    pub(super) admitted: AtomicUsize,
+    pub(super) surcharge: AtomicUsize,
+}
+
+const SHUT: u64 = 1 << 63;
+const LIMIT_SHIFT: u32 = 31;
+const KEPT: u64 = (1 << LIMIT_SHIFT) - 1;
+
+/// While places are kept, at most this much of the limit is taken: those in flight and those kept.
+///
+/// Half, as most ratios are above. What stops below never takes a place that is kept.
+#[inline]
+pub(super) fn ceiling(limit: u32) -> u32 {
+    limit / 2
+}
+
+/// What became of units that were to be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Put {
+    Kept,
+    /// The first that this lane would keep.
+    First,
+    Shut,
+}
+
+impl Default for Lane {
+    fn default() -> Self {
+        Self {
+            word: AtomicU64::new(SHUT),
+            admitted: AtomicUsize::new(0),
+            surcharge: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Lane {
+    /// Takes `units` of what is kept here, for one that stops at `cap(limit)`. Returns the limit, or `None` if that cannot
+    /// be.
+    ///
+    /// Where it can, there is room: what is in flight and what is kept come to no more than the ceiling, and before this
+    /// what it takes was not in flight.
+    #[inline]
+    pub(super) fn take(&self, units: u32, cap: impl Fn(u32) -> u32) -> Option<u32> {
+        let mut seen = self.word.load(Ordering::Relaxed);
+        loop {
+            let limit = ((seen & !SHUT) >> LIMIT_SHIFT) as u32;
+            let can = seen & SHUT == 0 && seen & KEPT >= u64::from(units);
+            if !can || cap(limit) < ceiling(limit) {
+                return None;
+            }
+            let next = seen - u64::from(units);
+            match self
+                .word
+                .compare_exchange_weak(seen, next, Ordering::Acquire, Ordering::Relaxed)
+            {
+                Ok(_) => return Some(limit),
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Keeps `units` that are no longer in flight.
+    #[inline]
+    pub(super) fn put(&self, units: u32) -> Put {
+        let mut seen = self.word.load(Ordering::Relaxed);
+        loop {
+            if seen & SHUT != 0 {
+                return Put::Shut;
+            }
+            if seen == 0 {
+                return Put::First;
+            }
+            // It fits: all that is kept, in all lanes, is less than the limit.
+            let next = seen + u64::from(units);
+            match self
+                .word
+                .compare_exchange_weak(seen, next, Ordering::Release, Ordering::Relaxed)
+            {
+                Ok(_) => return Put::Kept,
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Keeps `units`, the first, under `limit`. Whether it may.
+    pub(super) fn put_first(&self, units: u32, limit: u32) -> bool {
+        let word = u64::from(limit) << LIMIT_SHIFT | u64::from(units);
+        let first = self
+            .word
+            .compare_exchange(0, word, Ordering::Release, Ordering::Relaxed);
+        first.is_ok()
+    }
+
+    /// Nothing is put or taken here any more. Returns what is kept, which stands from now on.
+    pub(super) fn shut(&self) -> u32 {
+        // Acquire: who calls the places in gives them away, with all that was done in them.
+        (self.word.fetch_or(SHUT, Ordering::Acquire) & KEPT) as u32
+    }
+
+    /// May keep places from now on. Only of a lane that is shut, and that nobody else shuts now.
+    pub(super) fn reopen(&self) {
+        self.word.store(0, Ordering::Relaxed);
+    }
+
+    /// Only before anybody knows the count.
+    pub(super) fn reset(&self) {
+        self.word.store(SHUT, Ordering::Relaxed);
+        self.admitted.store(0, std::sync::atomic::Ordering::Relaxed);
+        self.surcharge
+            .store(0, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    pub(super) fn kept(&self) -> u32 {
+        (self.word.load(Ordering::Acquire) & KEPT) as u32
+    }
+}

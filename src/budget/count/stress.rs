@@ -1,0 +1,197 @@
+//! Real threads, while lanes open and places are called in all the time, against an oracle that is exact: what it says of
+//! a moment is bounded by what had happened before the call and what had begun after it.
+
+use std::{
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
+    thread,
+};
+
+use super::{Count, KEEPING};
+
+const THREADS: u64 = 4;
+const STEPS: usize = 500_000;
+
+/// In units, since the beginning: none of these ever goes down.
+#[derive(Default)]
+struct Oracle {
+    /// Who has asked, and who is gone or was refused.
+    asked: AtomicU64,
+    gone: AtomicU64,
+    /// Who is certainly in, and who may be on its way out.
+    admitted: AtomicU64,
+    leaving: AtomicU64,
+    most: AtomicU64,
+}
+
+impl Oracle {
+    /// Asks for `units` below one of `caps`, the lowest and the highest that may apply.
+    fn acquire(&self, count: &Count, units: u32, share: u32, limits: [u32; 2]) -> bool {
+        let cap = |limit: u32| limit / share;
+        let units_64 = u64::from(units);
+        let (gone, admitted) = (self.gone.load(SeqCst), self.admitted.load(SeqCst));
+        self.asked.fetch_add(units_64, SeqCst);
+        let result = count.acquire(units, cap);
+        let (asked, leaving) = (self.asked.load(SeqCst), self.leaving.load(SeqCst));
+        let [lowest, highest] = limits.map(|limit| u64::from(cap(limit)));
+        let (least, most) = (admitted.saturating_sub(leaving), asked - gone);
+        match result {
+            Ok(_) => {
+                assert!(
+                    least + units_64 <= highest,
+                    "{least} were in, stop at {highest}"
+                );
+                self.admitted.fetch_add(units_64, SeqCst);
+                self.most.fetch_max(least + units_64, SeqCst);
+            }
+            Err(level) => {
+                assert!(most > lowest, "{most} at most, and refused below {lowest}");
+                assert!(u64::from(level.in_flight) + units_64 > lowest);
+                self.gone.fetch_add(units_64, SeqCst);
+            }
+        }
+        result.is_ok()
+    }
+
+    fn release(&self, count: &'static Count, units: u32) {
+        self.leaving.fetch_add(units.into(), SeqCst);
+        count.release(units);
+        self.gone.fetch_add(units.into(), SeqCst);
+    }
+}
+
+/// A number below n, again and again: xorshift64 (Marsaglia, 2003).
+fn random(seed: u64) -> impl FnMut(u64) -> u64 {
+    let mut state = seed + 1;
+    move |n| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) % n
+    }
+}
+
+/// Now a thread holds a lot, and now next to nothing.
+fn most_held(step: usize) -> u64 {
+    if step / 1_000 % 2 == 0 { 2 } else { 20 }
+}
+
+/// One limit, or two between which it is moved.
+fn stress(limits: [u32; 2]) {
+    let count = Count::claim(limits[0]);
+    let oracle = Oracle::default();
+    let (keeping, exact) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for seed in 0..THREADS {
+            let (oracle, keeping, exact) = (&oracle, &keeping, &exact);
+            scope.spawn(move || {
+                let mut below = random(seed);
+                let mut held = Vec::new();
+                for step in 0..STEPS {
+                    let mode = if count.word.load(SeqCst) & KEEPING == 0 {
+                        exact
+                    } else {
+                        keeping
+                    };
+                    mode.fetch_add(1, SeqCst);
+                    match below(64) {
+                        0 if limits[0] != limits[1] => {
+                            count.set_limit(limits[below(2) as usize]);
+                        }
+                        1 => count.let_keep(),
+                        2 => assert!(u64::from(count.level().in_flight) <= u64::from(limits[1])),
+                        _ if held.len() as u64 > below(most_held(step)) => {
+                            let at = below(held.len() as u64) as usize;
+                            oracle.release(count, held.swap_remove(at));
+                        }
+                        _ => {
+                            let (units, share) = (1 + below(3) as u32, 1 + below(3) as u32);
+                            if oracle.acquire(count, units, share, limits) {
+                                held.push(units);
+                            }
+                        }
+                    }
+                }
+                for units in held {
+                    oracle.release(count, units);
+                }
+            });
+        }
+    });
+    assert_eq!(count.level().in_flight, 0);
+    count.call_in();
+    assert_eq!(
+        count.level().in_flight,
+        0,
+        "nothing was lost, in the word or in a lane"
+    );
+    let peak = u64::from(count.peak());
+    assert!((oracle.most.load(SeqCst)..=limits[1].into()).contains(&peak));
+    // It was about something.
+    let modes = [keeping, exact].map(AtomicUsize::into_inner);
+    assert!(modes.iter().all(|&seen| seen > STEPS / 100), "{modes:?}");
+    count.abandon();
+}
+
+#[test]
+fn p02_whoever_is_admitted_had_room_and_whoever_is_refused_had_none_as_lanes_open_and_shut() {
+    let lanes = Count::claim(1).lanes.len() as u32;
+    stress([4 * lanes.max(8); 2]);
+}
+
+#[test]
+fn p05_the_same_while_the_limit_is_moved() {
+    let lanes = Count::claim(1).lanes.len() as u32;
+    stress([3, 4].map(|times| times * lanes.max(8)));
+}
+
+#[test]
+fn one_thread_sees_no_difference_between_a_count_that_keeps_places_and_a_plain_one() {
+    let lanes = Count::claim(1).lanes.len() as u32;
+    let limits = [2, 3, 4].map(|times| times * lanes.max(8));
+    let (mut limit, mut in_flight, mut peak) = (limits[0], 0, 0);
+    let count = Count::claim(limit);
+    let mut held = Vec::new();
+    let mut below = random(0);
+    let mut modes = [0; 2];
+    for step in 0..STEPS {
+        modes[usize::from(count.word.load(SeqCst) & KEEPING == 0)] += 1;
+        match below(64) {
+            0 => {
+                limit = limits[below(3) as usize];
+                count.set_limit(limit);
+            }
+            1 => count.let_keep(),
+            2 => {
+                count.call_in();
+            }
+            _ if held.len() as u64 > below(most_held(step)) => {
+                let units = held.swap_remove(below(held.len() as u64) as usize);
+                count.release(units);
+                in_flight -= units;
+            }
+            _ => {
+                // Now and then one that is dearer than all.
+                let dearest = if below(32) == 0 { 100 } else { 3 };
+                let units = 1 + below(dearest) as u32;
+                let share = 1 + below(3) as u32;
+                let has_room = in_flight == 0 || in_flight + units <= limit / share;
+                let admitted = count.acquire(units, |limit| limit / share).is_ok();
+                assert_eq!(
+                    admitted, has_room,
+                    "{units} beside {in_flight}, 1/{share} of {limit}"
+                );
+                if admitted {
+                    held.push(units);
+                    in_flight += units;
+                    peak = peak.max(in_flight);
+                }
+            }
+        }
+        let level = count.level();
+        assert_eq!(
+            (level.limit, level.in_flight, count.peak()),
+            (limit, in_flight, peak)
+        );
+    }
+    assert!(modes.iter().all(|&seen| seen > STEPS / 100), "{modes:?}");
+}
