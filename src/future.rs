@@ -192,7 +192,7 @@ impl<S, B: Body + Send + 'static> Waiting<S, B> {
         let (settings, decided) = turn.of_layer();
         let result = match polled {
             Ok(place) => {
-                settings.has_waited(decided);
+                settings.has_waited(&decided);
                 let threshold = decided.claim.threshold;
                 let measurement = Measurement::begin(settings, &place, threshold);
                 Ok((place, measurement))

@@ -307,13 +307,20 @@ impl<S> Layer<S> for LoadShed {
 }
 
 impl Settings {
-    /// What applies to each request; `None` if that depends on the request.
+    /// Whether what applies depends on the request.
     #[inline]
-    pub(crate) fn decided(&self) -> Option<Decided> {
-        self.decide.is_none().then(|| Decided {
+    pub(crate) fn asks(&self) -> bool {
+        self.decide.is_some()
+    }
+
+    /// What applies to each request, where that is the same.
+    #[inline]
+    pub(crate) fn decided(&self) -> Decided {
+        Decided {
+            claim: self.threshold().into(),
+            class: Criticality::default(),
             route: self.name.as_ref().map(|_| 0),
-            ..self.threshold().into()
-        })
+        }
     }
 
     /// What applies to one request.
@@ -351,11 +358,11 @@ impl Settings {
     }
 
     #[inline]
-    pub(crate) fn admit(&self, decided: Decided) -> Result<Place, Refused> {
+    pub(crate) fn admit(&self, decided: &Decided) -> Result<Place, Refused> {
         if self.dry_run() {
             return self.try_out(decided);
         }
-        let admitted = self.budget.admit(decided.claim, Mode::Enforce);
+        let admitted = self.budget.admit(&decided.claim, Mode::Enforce);
         let decision = match admitted {
             Ok(_) if decided.claim.threshold.is_exempt() => Decision::Exempt,
             Ok(_) => Decision::Admitted,
@@ -367,18 +374,18 @@ impl Settings {
     }
 
     /// One for which there was no room has waited for it, and is admitted.
-    pub(crate) fn has_waited(&self, decided: Decided) {
+    pub(crate) fn has_waited(&self, decided: &Decided) {
         self.decisions.add(decided, Decision::Admitted);
     }
 
     #[cold]
-    fn try_out(&self, decided: Decided) -> Result<Place, Refused> {
+    fn try_out(&self, decided: &Decided) -> Result<Place, Refused> {
         let passed = match decided.claim.threshold.is_exempt() {
             true => Decision::Exempt,
             false => Decision::Admitted,
         };
         let told = Cell::new(Some(passed));
-        let admitted = self.budget.admit(decided.claim, Mode::DryRun(&told));
+        let admitted = self.budget.admit(&decided.claim, Mode::DryRun(&told));
         if let Some(decision) = told.get() {
             self.decisions.add(decided, decision);
         }
@@ -396,7 +403,7 @@ impl Settings {
     ) -> Response<Bytes> {
         let Decided { claim, class, .. } = decided;
         self.budget.refused(claim, refused);
-        self.decisions.add(decided, Decision::Refused(refused.0));
+        self.decisions.add(&decided, Decision::Refused(refused.0));
         let shed = |unit| {
             let shed = self.budget.shed(self.retry_after, unit, class, claim.units);
             shed.because(refused.0)

@@ -107,9 +107,7 @@ impl Measurement {
     /// The request ends here.
     #[inline]
     pub(crate) fn end(&mut self, outcome: Outcome) {
-        if let Some(Measured { probe, mut watch }) = self.0.take() {
-            // First, as a window may be closed that shows who waits.
-            watch.answer();
+        if let Some(Measured { probe, watch }) = self.0.take() {
             probe.finish(watch.budget(), outcome);
         }
     }

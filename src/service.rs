@@ -55,10 +55,15 @@ where
 
     #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let Some(decided) = self.settings.decided().or_else(|| self.decided.take()) else {
+        // Put together in place, and read by reference: to move it takes as long as to decide.
+        let decided = if !self.settings.asks() {
+            self.settings.decided()
+        } else if let Some(decided) = self.decided.take() {
+            decided
+        } else {
             return self.decide_and_call(request);
         };
-        let mut place = match self.settings.admit(decided) {
+        let mut place = match self.settings.admit(&decided) {
             Ok(place) => place,
             Err(refused) => return self.wait_or_refuse(request, decided, refused),
         };

@@ -390,7 +390,7 @@ impl Budget {
     /// Decides upon one request that passes a layer. A refusal is counted once it is final: see
     /// [`refused`](Self::refused).
     #[inline]
-    pub(crate) fn admit(&self, claim: Claim, mode: Mode<'_>) -> Result<Place, Refused> {
+    pub(crate) fn admit(&self, claim: &Claim, mode: Mode<'_>) -> Result<Place, Refused> {
         if claim.threshold.is_exempt() {
             self.pass(claim, mode);
             return Ok(Place::default());
@@ -398,14 +398,14 @@ impl Budget {
         if let Some(decided) = held::find(|shown| self.decide_again(shown, claim, mode)) {
             return decided.map(|()| Place::default());
         }
-        self.acquire(&claim).or_else(|refused| {
+        self.acquire(claim).or_else(|refused| {
             let ghost = self.refuse(claim, refused, mode)?;
             Ok(ghost.map(Place::from).unwrap_or_default())
         })
     }
 
     /// Counts one that is exempt; but not in a dry run that has refused it further out, and would not have seen it here.
-    fn pass(&self, claim: Claim, mode: Mode<'_>) {
+    fn pass(&self, claim: &Claim, mode: Mode<'_>) {
         let is_ghost = |shown: &Shown| {
             let held = shown.place.get()?;
             held.is_of(self.inner.ghosts).then_some(())
@@ -430,7 +430,7 @@ impl Budget {
     fn decide_again(
         &self,
         shown: &Shown,
-        claim: Claim,
+        claim: &Claim,
         mode: Mode<'_>,
     ) -> Option<Result<(), Refused>> {
         let held = shown.place.get()?;
@@ -445,7 +445,7 @@ impl Budget {
         held.is_of(self.count).then(|| {
             // Of what the layers say that it costs, the most.
             let units = claim.units.max(held.units);
-            let claim = Claim { units, ..claim };
+            let claim = Claim { units, ..*claim };
             let entry = self.enter_again(held, claim);
             match self.keep(held, claim, entry.share) {
                 Ok(level) => {
@@ -467,7 +467,7 @@ impl Budget {
                     self.inner.tally.withdraw(held.units);
                     shown.place.set(None);
                     let refused = self.leave_shares(entry, claim, level, held.units);
-                    let ghost = self.refuse(claim, refused, mode)?;
+                    let ghost = self.refuse(&claim, refused, mode)?;
                     shown.place.set(ghost);
                     Ok(())
                 }
@@ -545,7 +545,7 @@ impl Budget {
     #[cold]
     fn refuse(
         &self,
-        claim: Claim,
+        claim: &Claim,
         refused: Refused,
         mode: Mode<'_>,
     ) -> Result<Option<Taken>, Refused> {

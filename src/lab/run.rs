@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     Budget, Criticality, LoadShed, LoadShedService, ResponseFuture, RetryAfter, Shed, Threshold,
-    budget::{Mode, Place},
+    budget::{Claim, Mode, Place},
     retry_after::Unit,
 };
 
@@ -607,13 +607,20 @@ impl Instance {
                 true => door.critical,
                 false => door.sheddable,
             };
-            let held = self.budget.admit(threshold.into(), Mode::Enforce);
-            return held.map(|held| Inside::Place { _held: held }).map_err(|_| {
-                // As the layer has it, whose closure tells thresholds and not classes.
-                let class = Criticality::default();
-                let shed = |unit| wait(&self.budget.shed(door.retry_after, unit, class, 1), unit);
-                door.unit.map_or(Duration::ZERO, shed)
-            });
+            let claim = Claim::from(threshold);
+            let held = self.budget.admit(&claim, Mode::Enforce);
+            return match held {
+                Ok(held) => Ok(Inside::Place { _held: held }),
+                Err(refused) => {
+                    self.budget.refused(claim, refused);
+                    // As the layer has it, whose closure tells thresholds and not classes.
+                    let class = Criticality::default();
+                    let shed = |unit| self.budget.shed(door.retry_after, unit, class, claim.units);
+                    Err(door
+                        .unit
+                        .map_or(Duration::ZERO, |unit| wait(&shed(unit), unit)))
+                }
+            };
         }
         let unit = door.unit.unwrap_or(Unit::Seconds);
         let mut request = request(draw, unit);

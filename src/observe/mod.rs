@@ -266,7 +266,7 @@ impl Decisions {
 
     /// One request was decided upon. A layer that tells none from another does not count them.
     #[inline]
-    pub(crate) fn add(&self, decided: Decided, decision: Decision) {
+    pub(crate) fn add(&self, decided: &Decided, decision: Decision) {
         #[cfg(feature = "metrics")]
         if let Some(nth) = decided.route {
             let route = self

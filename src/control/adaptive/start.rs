@@ -14,13 +14,14 @@ use crate::control::{Outcome, Sample, Window};
 pub(super) struct Start {
     /// Since when somebody has been waiting for an answer, if anybody was when the last window was closed.
     busy: Option<Instant>,
-    /// For how long somebody was, in seconds.
-    elapsed: f64,
+    /// For how long somebody was before that, in seconds.
+    before: f64,
     latencies: Vec<f64>,
     /// Whether the initial limit was too low for what came.
     pub(super) refused: bool,
     answers: f64,
-    seconds: f64,
+    /// The busy time by then, in seconds.
+    compared_at: f64,
     /// In flight, and answers a second, when they were last compared.
     compared: Option<(f64, f64)>,
 }
@@ -50,10 +51,8 @@ impl Start {
                 _ => {}
             }
         }
-        let busy = self.busy_in(window);
-        self.elapsed += busy;
-        let is_flooded = self.is_flooded(window, busy) || left;
-        let elapsed = self.elapsed;
+        let elapsed = self.busy_for(window);
+        let is_flooded = self.is_flooded(window, elapsed) || left;
         if self.latencies.len() < ENOUGH || elapsed == 0.0 {
             return None;
         }
@@ -67,13 +66,21 @@ impl Start {
         })
     }
 
-    /// For how much of the window somebody has been waiting, in seconds. While nobody does, nothing says how much the server
-    /// can do: a first request, and a burst long after it, are no slow server.
-    fn busy_in(&mut self, window: &Window<'_>) -> f64 {
+    /// For how long somebody has been waiting, in seconds. While nobody does, nothing says how much the server can do: a
+    /// first request, and a burst long after it, are no slow server.
+    fn busy_for(&mut self, window: &Window<'_>) -> f64 {
         let admitted = window.samples.iter().map(|sample| sample.admitted_at);
-        let since = self.busy.or_else(|| admitted.min()).unwrap_or(window.now);
-        self.busy = (window.waiting() > 0).then_some(window.now);
-        window.now.saturating_duration_since(since).as_secs_f64()
+        let since = admitted.chain(self.busy).min().unwrap_or(window.now);
+        let busy = self.before + window.now.saturating_duration_since(since).as_secs_f64();
+        // One that has just finished may be among them still.
+        let finished = usize::from(!window.samples.is_empty());
+        if window.waiting() > finished {
+            self.busy = Some(since);
+        } else {
+            self.busy = None;
+            self.before = busy;
+        }
+        busy
     }
 
     fn is_flooded(&mut self, window: &Window<'_>, busy: f64) -> bool {
@@ -81,12 +88,12 @@ impl Start {
         let successes = window.samples.iter().filter(is_success).count() as f64;
         let measured = window.samples.len().max(1) as f64;
         self.answers += window.completed as f64 * successes / measured;
-        self.seconds += busy;
-        if self.answers < COUNTED || self.seconds == 0.0 {
+        let seconds = busy - self.compared_at;
+        if self.answers < COUNTED || seconds == 0.0 {
             return false;
         }
-        let (in_flight, rate) = (window.waiting() as f64, self.answers / self.seconds);
-        (self.answers, self.seconds) = (0.0, 0.0);
+        let (in_flight, rate) = (window.waiting() as f64, self.answers / seconds);
+        (self.answers, self.compared_at) = (0.0, busy);
         let more = |&(before, _): &(f64, f64)| in_flight > 1.5 * before;
         let answered = |(_, before): (f64, f64)| rate < 1.2 * before;
         let is_flooded = self.compared.filter(more).is_some_and(answered);
