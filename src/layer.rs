@@ -1,31 +1,28 @@
-use std::{
-    cell::Cell,
-    fmt, iter,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+mod settings;
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, AtomicU64},
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header::EXPECT};
-use http_body::Body;
+use http::{Request, Response, StatusCode};
 use tower_layer::Layer;
 
+pub(crate) use self::settings::Settings;
 use crate::{
-    budget::{AsBudget, Budget, Mode, Place, Refused},
+    budget::Budget,
     control::Outcome,
-    decide::{Decide, Decided},
     handle::Handle,
     invalid::{InvalidSetting, expect_valid},
     measure::Measure,
-    observe::{Decision, Decisions},
-    outcome::{self, AskOutcome},
+    observe::Decisions,
+    outcome::AskOutcome,
     refuse::{Answers, Drain},
     retry_after::RetryAfter,
     service::LoadShedService,
     shed::Shed,
-    threshold::{Criticality, LiveLadder, Routes, Threshold},
+    threshold::{LiveLadder, Threshold},
     wait::Wait,
 };
 
@@ -50,31 +47,6 @@ use crate::{
 pub struct LoadShed {
     settings: Arc<Settings>,
 }
-
-/// What all services of one layer share.
-pub(crate) struct Settings {
-    budget: Budget,
-    /// The bits of a [`Threshold`].
-    threshold: AtomicU64,
-    /// For the classes above the lowest.
-    ladder: LiveLadder,
-    /// Held to change either: whether they go together is asked first.
-    changing: Mutex<()>,
-    /// `None` where the threshold is that of each request.
-    decide: Option<Box<Decide>>,
-    dry_run: AtomicBool,
-    retry_after: RetryAfter,
-    answers: Answers,
-    drain: Drain,
-    measure: Measure,
-    outcome: Option<AskOutcome>,
-    name: Option<Box<str>>,
-    decisions: Decisions,
-    wait: Wait,
-}
-
-/// The label of what is of no route, in a layer without a name.
-const UNNAMED: &str = "other";
 
 impl LoadShed {
     /// Refuses once more than `ratio` of the budget would be in flight. Without [`budget`](Self::budget) the budget is
@@ -303,233 +275,5 @@ impl<S> Layer<S> for LoadShed {
     fn layer(&self, inner: S) -> Self::Service {
         self.settings.begin();
         LoadShedService::new(inner, Arc::clone(&self.settings))
-    }
-}
-
-impl Settings {
-    /// Whether what applies depends on the request.
-    #[inline]
-    pub(crate) fn asks(&self) -> bool {
-        self.decide.is_some()
-    }
-
-    /// What applies to each request, where that is the same.
-    #[inline]
-    pub(crate) fn decided(&self) -> Decided {
-        Decided {
-            claim: self.threshold().into(),
-            class: Criticality::default(),
-            route: self.name.as_ref().map(|_| 0),
-        }
-    }
-
-    /// What applies to one request.
-    pub(crate) fn decide<B>(&self, request: &mut Request<B>) -> Decided {
-        let threshold = self.threshold();
-        match &self.decide {
-            Some(decide) => decide.decide(request, threshold, &self.ladder),
-            None => threshold.into(),
-        }
-    }
-
-    pub(crate) fn decide_mut(&mut self) -> &mut Decide {
-        self.decide.get_or_insert_default()
-    }
-
-    #[inline]
-    fn threshold(&self) -> Threshold {
-        // Relaxed, as all settings: each stands for itself.
-        Threshold::from_bits(self.threshold.load(Ordering::Relaxed))
-    }
-
-    /// From now on requests are decided upon.
-    fn begin(&self) {
-        if self.decide.is_none() && self.name.is_none() {
-            return;
-        }
-        if self.decide.iter().any(|decide| decide.fair_by.is_some()) {
-            self.budget.make_shares();
-        }
-        let tables = self.decide.iter().filter_map(|it| it.routes.as_ref());
-        let routes = tables.flat_map(Routes::labels);
-        let own = self.name.as_deref().unwrap_or(UNNAMED);
-        self.decisions
-            .begin(&self.budget, iter::once(own).chain(routes));
-    }
-
-    #[inline]
-    pub(crate) fn admit(&self, decided: &Decided) -> Result<Place, Refused> {
-        if self.dry_run() {
-            return self.try_out(decided);
-        }
-        let admitted = self.budget.admit(&decided.claim, Mode::Enforce);
-        let decision = match admitted {
-            Ok(_) if decided.claim.threshold.is_exempt() => Decision::Exempt,
-            Ok(_) => Decision::Admitted,
-            // It may wait: see `refuse` and `has_waited`.
-            Err(_) => return admitted,
-        };
-        self.decisions.add(decided, decision);
-        admitted
-    }
-
-    /// One for which there was no room has waited for it, and is admitted.
-    pub(crate) fn has_waited(&self, decided: &Decided) {
-        self.decisions.add(decided, Decision::Admitted);
-    }
-
-    #[cold]
-    fn try_out(&self, decided: &Decided) -> Result<Place, Refused> {
-        let passed = match decided.claim.threshold.is_exempt() {
-            true => Decision::Exempt,
-            false => Decision::Admitted,
-        };
-        let told = Cell::new(Some(passed));
-        let admitted = self.budget.admit(&decided.claim, Mode::DryRun(&told));
-        if let Some(decision) = told.get() {
-            self.decisions.add(decided, decision);
-        }
-        admitted
-    }
-
-    /// Counts a refusal, and answers it at once. What is left of the request is read after.
-    // Inlined, as a request that is handed on by value is copied.
-    #[inline]
-    pub(crate) fn refuse<B: Body + Send + 'static>(
-        &self,
-        mut request: Request<B>,
-        decided: Decided,
-        refused: Refused,
-    ) -> Response<Bytes> {
-        let Decided { claim, class, .. } = decided;
-        self.budget.refused(claim, refused);
-        self.decisions.add(&decided, Decision::Refused(refused.0));
-        let shed = |unit| {
-            let shed = self.budget.shed(self.retry_after, unit, class, claim.units);
-            shed.because(refused.0)
-        };
-        let response = self.answers.answer(&mut request, shed);
-        // A client that asked whether to send its body is told not to. To read it would be to ask for it.
-        if !request.headers().contains_key(EXPECT) {
-            self.drain.read(request.into_body());
-        }
-        response
-    }
-
-    /// How those that were refused may wait. In a dry run nobody is refused.
-    pub(crate) fn wait(&self) -> Option<&Wait> {
-        Some(&self.wait).filter(|_| !self.dry_run())
-    }
-
-    pub(crate) fn wait_mut(&mut self) -> &mut Wait {
-        &mut self.wait
-    }
-
-    /// How a measured request has ended that was answered with this head.
-    pub(crate) fn outcome<B>(&self, response: &mut Response<B>) -> Outcome {
-        let asked = self.outcome.as_ref();
-        let decided = asked.and_then(|ask| ask.outcome(response));
-        decided.unwrap_or_else(|| outcome::of_head(response))
-    }
-
-    pub(crate) fn measure(&self) -> Measure {
-        self.measure
-    }
-
-    #[inline]
-    pub(crate) fn dry_run(&self) -> bool {
-        self.dry_run.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn set_dry_run(&self, dry_run: bool) {
-        self.dry_run.store(dry_run, Ordering::Relaxed);
-    }
-
-    pub(crate) fn set_ratio(&self, ratio: f64) -> Result<(), InvalidSetting> {
-        let threshold = Threshold::try_ratio(ratio)?;
-        let _alone = self.change();
-        if let Some(allowed) = self.ladder.load().disorder(threshold) {
-            return Err(InvalidSetting::new("ratio", ratio, allowed));
-        }
-        self.threshold.store(threshold.to_bits(), Ordering::Relaxed);
-        Ok(())
-    }
-
-    pub(crate) fn set_class_ratios(
-        &self,
-        ratios: &[(Criticality, f64)],
-    ) -> Result<(), InvalidSetting> {
-        let _alone = self.change();
-        let mut ladder = self.ladder.load();
-        let threshold = ladder.set(self.threshold(), ratios)?;
-        self.ladder.store(ladder);
-        self.threshold.store(threshold.to_bits(), Ordering::Relaxed);
-        Ok(())
-    }
-
-    pub(crate) fn set_at(&self, route: &str, ratio: f64) -> Result<(), InvalidSetting> {
-        let threshold = Threshold::try_ratio(ratio)?;
-        let table = self.decide.as_ref().and_then(|it| it.routes.as_ref());
-        match table {
-            Some(table) => table.set_at(route, threshold),
-            None => Routes::default().set_at(route, threshold),
-        }
-    }
-
-    fn change(&self) -> MutexGuard<'_, ()> {
-        // It guards nothing that a panic could leave half done.
-        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    #[inline]
-    pub(crate) fn budget(&self) -> &Budget {
-        &self.budget
-    }
-}
-
-impl AsBudget for Arc<Settings> {
-    fn budget(&self) -> &Budget {
-        &self.budget
-    }
-}
-
-impl Clone for Settings {
-    fn clone(&self) -> Self {
-        Self {
-            budget: self.budget.clone(),
-            threshold: AtomicU64::new(self.threshold.load(Ordering::Relaxed)),
-            ladder: self.ladder.clone(),
-            changing: Mutex::default(),
-            decide: self.decide.clone(),
-            dry_run: AtomicBool::new(self.dry_run()),
-            retry_after: self.retry_after,
-            answers: self.answers.clone(),
-            drain: self.drain,
-            measure: self.measure,
-            outcome: self.outcome.clone(),
-            name: self.name.clone(),
-            // Its own.
-            decisions: Decisions::default(),
-            wait: self.wait.clone(),
-        }
-    }
-}
-
-impl fmt::Debug for Settings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings")
-            .field("name", &self.name)
-            .field("budget", &self.budget)
-            .field("threshold", &self.threshold())
-            .field("ladder", &self.ladder)
-            .field("decide", &self.decide)
-            .field("dry_run", &self.dry_run())
-            .field("retry_after", &self.retry_after)
-            .field("answers", &self.answers)
-            .field("drain", &self.drain)
-            .field("measure", &self.measure)
-            .field("outcome", &self.outcome.is_some())
-            .field("wait", &self.wait)
-            .finish()
     }
 }

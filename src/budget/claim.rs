@@ -1,0 +1,88 @@
+//! What a request asks of a budget, and how it may be told no.
+
+use std::cell::Cell;
+
+use super::shares::Tenant;
+use crate::{
+    control::MAX_LIMIT,
+    observe::Decision,
+    shed::Reason,
+    threshold::{Stretch, Threshold},
+};
+
+/// What one request asks of a budget.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim {
+    pub(crate) threshold: Threshold,
+    /// What it costs, at least 1.
+    pub(crate) units: u32,
+    /// `None` where it does not matter who asks.
+    pub(crate) caller: Option<Caller>,
+}
+
+/// Whom a claim is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller {
+    pub(crate) stretch: Stretch,
+    /// In whose share it is.
+    pub(crate) tenant: Option<Tenant>,
+}
+
+impl Claim {
+    /// One without a cost counts as one that costs 1, and none costs more than the largest limit: as it then runs alone,
+    /// that is all the same.
+    pub(crate) fn of(threshold: Threshold, units: usize) -> Self {
+        let units = units.clamp(1, MAX_LIMIT) as u32;
+        Self {
+            units,
+            ..threshold.into()
+        }
+    }
+
+    /// How many may be in flight at most under `limit`, where its tenant's share lets it go so far along its stretch.
+    #[inline]
+    pub(super) fn cap(self, limit: u32, share: f32) -> u32 {
+        let stop = self.threshold.cap(limit);
+        match self.caller {
+            Some(caller) if !self.threshold.is_never() => caller.stretch.cap(stop, limit, share),
+            _ => stop,
+        }
+    }
+
+    /// Claims in the order of what they may use of a budget, to nine digits.
+    #[inline]
+    pub(crate) fn rank(self) -> u32 {
+        match self.caller {
+            None => self.threshold.rank(),
+            Some(_) => self.cap(Threshold::HIGHEST_RANK, 1.0),
+        }
+    }
+
+    #[inline]
+    pub(super) fn tenant(self) -> Option<Tenant> {
+        self.caller.and_then(|caller| caller.tenant)
+    }
+}
+
+impl From<Threshold> for Claim {
+    #[inline]
+    fn from(threshold: Threshold) -> Self {
+        Self {
+            threshold,
+            units: 1,
+            caller: None,
+        }
+    }
+}
+
+/// Whether a refusal is one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Mode<'a> {
+    Enforce,
+    /// It is not, and what has become of the request is told here. `None`: it would never have come.
+    DryRun(&'a Cell<Option<Decision>>),
+}
+
+/// There was no room, for this reason.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refused(pub(crate) Reason);
