@@ -108,7 +108,8 @@
 //!
 //! # What it costs
 //!
-//! An admitted request costs one compare-and-swap, one subtraction and some moves; tens of nanoseconds more where its route or
+//! An admitted request costs two compare-and-swaps and some moves: on memory of its thread's own while the budget is far from full,
+//! on one word that all share near its limit; tens of nanoseconds more where its route or
 //! its class is asked for; no allocation and, with a fixed budget,
 //! no lock and no clock. A learned one reads the clock twice for the requests that it measures, once for each that it
 //! refuses, and puts each measured one into a list of its thread's. Fifty times a second, one of those that come or go runs

@@ -121,7 +121,8 @@ impl<S> LoadShedService<S> {
         S: Service<Request<B>, Response = Response<R>> + Clone,
         B: Body + Send + 'static,
     {
-        match Turn::of(&self.settings, &mut request, decided) {
+        let claim = decided.claim.refused(&refused);
+        match Turn::of(&self.settings, &mut request, Decided { claim, ..decided }) {
             Some(turn) => ResponseFuture::in_line(turn, self.inner.clone(), request),
             None => ResponseFuture::refused(self.settings.refuse(request, decided, refused)),
         }

@@ -281,3 +281,19 @@ async fn a_law_is_shown_all_in_units() {
     assert_eq!(*seen.lock().unwrap(), [([30, 40, 50], 70, 80)]);
     drop(held);
 }
+
+#[test]
+fn p09_one_that_is_never_refused_runs_whatever_it_is_said_to_cost() {
+    let budget = Budget::fixed(10);
+    let outer = LoadShed::observe().budget(&budget);
+    let inner = LoadShed::ratio(0.5)
+        .budget(&budget)
+        .except(["/"])
+        .cost(units);
+    let mut service = outer.layer(inner.layer(holding()));
+    let held = answer(&mut service, costing(usize::MAX));
+    let second = answer(&mut service, costing(usize::MAX));
+    assert!(!is_refused(&held) && !is_refused(&second));
+    drop((held, second));
+    assert_eq!(budget.in_flight(), 0);
+}

@@ -93,6 +93,10 @@ impl Budget {
                     self.inner.tally.withdraw(held.units);
                     shown.place.set(None);
                     let refused = self.leave_shares(entry, claim, level, held.units);
+                    if claim.threshold.is_never() {
+                        // It needs more than can be counted, and is never to be refused: it runs uncounted.
+                        return Ok(());
+                    }
                     let ghost = self.refuse(&claim, refused, mode)?;
                     shown.place.set(ghost);
                     Ok(())
@@ -118,7 +122,7 @@ impl Budget {
     #[inline]
     pub(super) fn acquire(&self, claim: &Claim) -> Result<Place, Refused> {
         if self.count.line.goes_before(claim) {
-            return Err(Refused(Reason::Utilization));
+            return Err(Refused::new(Reason::Utilization, claim, claim.tenant()));
         }
         if claim.caller.is_some() {
             return self.acquire_for(*claim);
@@ -137,7 +141,7 @@ impl Budget {
             }
             // 2³¹ are in flight, and this one is never to be refused: it runs uncounted.
             Err(_) if threshold.is_never() => Ok(Place::default()),
-            Err(_) => Err(Refused(Reason::Utilization)),
+            Err(_) => Err(Refused::new(Reason::Utilization, claim, None)),
         }
     }
 
@@ -164,7 +168,8 @@ impl Budget {
     /// Counts a refusal.
     pub(crate) fn refused(&self, claim: Claim, refused: Refused) {
         self.inner.tally.refused.add(claim.units);
-        self.tell_refused(Decision::Refused(refused.0));
+        self.missed(&claim);
+        self.tell_refused(Decision::Refused(refused.reason));
     }
 
     /// That of a dry run is counted, and a place among the ghosts.
@@ -178,9 +183,11 @@ impl Budget {
         match mode {
             Mode::Enforce => Err(refused),
             Mode::DryRun(told) => {
-                let decision = Decision::WouldRefuse(refused.0);
+                let decision = Decision::WouldRefuse(refused.reason);
                 told.set(Some(decision));
+                let claim = claim.refused(&refused);
                 self.inner.tally.would_refuse.add(claim.units);
+                self.missed(&claim);
                 self.tell_refused(decision);
                 let (count, units) = (self.inner.ghosts, 1);
                 let is_counted = count.acquire(units, |_| u32::MAX).is_ok();

@@ -49,6 +49,19 @@ impl Claim {
         }
     }
 
+    /// The same as it was refused: for all that it costs, in the share that it is in.
+    pub(crate) fn refused(self, refused: &Refused) -> Self {
+        let Refused { units, tenant, .. } = *refused;
+        let whole = Stretch::of(&[self.threshold], 0, 1.0);
+        let stretch = self.caller.map_or(whole, |caller| caller.stretch);
+        let caller = tenant.map(|_| Caller { stretch, tenant }).or(self.caller);
+        Self {
+            units,
+            caller,
+            ..self
+        }
+    }
+
     /// Claims in the order of what they may use of a budget, to nine digits.
     #[inline]
     pub(crate) fn rank(self) -> u32 {
@@ -83,6 +96,22 @@ pub(crate) enum Mode<'a> {
     DryRun(&'a Cell<Option<Decision>>),
 }
 
-/// There was no room, for this reason.
+/// There was no room.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Refused(pub(crate) Reason);
+pub(crate) struct Refused {
+    pub(crate) reason: Reason,
+    /// What it has asked for in all: an outer layer may have said that it costs more than the one that refuses it knows of,
+    units: u32,
+    /// and in whose share it is.
+    tenant: Option<Tenant>,
+}
+
+impl Refused {
+    pub(super) fn new(reason: Reason, claim: &Claim, tenant: Option<Tenant>) -> Self {
+        Self {
+            reason,
+            units: claim.units,
+            tenant,
+        }
+    }
+}

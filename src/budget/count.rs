@@ -112,7 +112,9 @@ impl Level {
 
     #[inline]
     fn fits(self, held: u32, units: u32, cap: u32) -> bool {
-        let all = u64::from(self.in_flight - held) + u64::from(units);
+        // Where places are kept, what is in flight may be seen as less than it is, for a moment.
+        let others = self.in_flight.saturating_sub(held);
+        let all = u64::from(others) + u64::from(units);
         all <= u64::from(cap).min(TAKEN)
     }
 }

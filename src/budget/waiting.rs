@@ -16,10 +16,11 @@ impl Budget {
     }
 
     /// One that was refused waits for room, if there is a place in the line. It does so in its tenant's share, so that none
-    /// fills the line; one that has more than its part does not wait.
+    /// fills the line; one that has its part does not wait.
     pub(crate) fn join(&self, joining: Joining) -> Option<Ticket> {
         let entry = self.enter(joining.claim);
-        let ticket = (entry.share >= 1.0)
+        // Half of its stretch is left to one that has just its part.
+        let ticket = (entry.share > 0.5)
             .then(|| self.count.line.join(joining, Instant::now()))
             .flatten();
         let Some(ticket) = ticket else {
@@ -55,7 +56,7 @@ impl Budget {
         let taken = Taken::of(self.count, claim);
         let Verdict::Admitted = verdict else {
             taken.leave_shares();
-            return Err(Refused(Reason::Utilization));
+            return Err(Refused::new(Reason::Utilization, &claim, claim.tenant()));
         };
         // Not before: whoever has made room knows the count alone.
         self.inner.observed.admitted(self);

@@ -86,7 +86,14 @@ impl LoadShed {
         self,
         tenant: impl Fn(&Request<()>) -> K + Send + Sync + 'static,
     ) -> Self {
-        let tenant = move |head: &Request<()>| Tenant::of(&tenant(head));
+        self.fair_by_tenant(move |head| Tenant::of(&tenant(head)))
+    }
+
+    /// [`fair_by`](Self::fair_by) with a hash of its own.
+    pub(crate) fn fair_by_tenant(
+        self,
+        tenant: impl Fn(&Request<()>) -> Tenant + Send + Sync + 'static,
+    ) -> Self {
         self.with(|settings| settings.decide_mut().fair_by = Some(ByHead::new(tenant)))
     }
 }

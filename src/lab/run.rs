@@ -6,7 +6,7 @@ use std::{
     collections::{BinaryHeap, HashMap, VecDeque},
     convert::Infallible,
     future::Future,
-    hash::{BuildHasherDefault, Hasher},
+    hash::{BuildHasherDefault, DefaultHasher, Hasher},
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, Waker},
@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     Budget, Criticality, LoadShed, LoadShedService, ResponseFuture, RetryAfter, Shed, Threshold,
-    budget::{Claim, Mode, Place},
+    budget::{Claim, Mode, Place, Tenant},
     retry_after::Unit,
 };
 
@@ -566,7 +566,9 @@ impl Instance {
             });
         }
         if share {
-            layer = layer.fair_by(tenant);
+            // The same one in each process, so that runs are repeatable.
+            let hasher = BuildHasherDefault::<DefaultHasher>::default();
+            layer = layer.fair_by_tenant(move |head| Tenant::by(&hasher, &tenant(head)));
         }
         if key {
             layer = layer.key(tenant);

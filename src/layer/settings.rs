@@ -148,11 +148,13 @@ impl Settings {
         refused: Refused,
     ) -> Response<Bytes> {
         let Decided { claim, class, .. } = decided;
+        let claim = claim.refused(&refused);
         self.budget.refused(claim, refused);
-        self.decisions.add(&decided, Decision::Refused(refused.0));
+        self.decisions
+            .add(&decided, Decision::Refused(refused.reason));
         let shed = |unit| {
             let shed = self.budget.shed(self.retry_after, unit, class, claim.units);
-            shed.because(refused.0)
+            shed.because(refused.reason)
         };
         let response = self.answers.answer(&mut request, shed);
         // A client that asked whether to send its body is told not to. To read it would be to ask for it.

@@ -55,7 +55,7 @@ const LONGEST: Duration = Duration::from_secs(3_600);
 /// # Waiting
 impl LoadShed {
     /// Has a request for which there is no room wait for some, in place of being refused at once: for `max_wait` at most, and
-    /// while no more than `max_waiting` others wait. By default none does.
+    /// while fewer than `max_waiting` others wait. By default none does.
     ///
     /// ```
     /// use std::time::Duration;

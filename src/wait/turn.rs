@@ -16,7 +16,6 @@ use crate::{
     budget::{Place, Refused},
     decide::Decided,
     layer::Settings,
-    shed::Reason,
 };
 
 /// One request that waits for room. Dropped, it leaves the line, and gives back what it was given.
@@ -60,7 +59,7 @@ impl Turn {
     /// Whether it was admitted, or has waited for too long.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Place, Refused>> {
         let Some(ticket) = &self.ticket else {
-            return Poll::Ready(Err(Refused(Reason::Utilization)));
+            return Poll::Pending;
         };
         let (budget, claim) = (self.settings.budget(), self.decided.claim);
         let mut polled = budget.poll_turn(ticket, claim, cx.waker());

@@ -134,3 +134,24 @@ async fn a_budget_lives_for_as_long_as_somebody_waits_under_it() {
     drop(permit);
     drop(waiting.served());
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_that_waits_inside_still_costs_what_the_outer_layer_says() {
+    let budget = Budget::fixed(10);
+    let inner = LoadShed::ratio(1.0).budget(&budget).wait(3, ms(100));
+    let outer = LoadShed::observe().budget(&budget).cost(|_| 8);
+    let mut service = outer.layer(inner.layer(holding()));
+    let held = answer(&mut service, get("/"));
+    let mut waiting = spawn(service.call(get("/")));
+    assert!(waiting.poll().is_pending());
+    assert_eq!(budget.in_flight(), 8);
+    let small = budget.try_acquire(all());
+    assert!(small.is_err(), "what is free is for the one that waits");
+    drop(held);
+    let Poll::Ready(Ok(served)) = waiting.poll() else {
+        panic!("its turn has come");
+    };
+    assert_eq!(budget.in_flight(), 8);
+    drop(served);
+    assert_eq!(budget.in_flight(), 0);
+}

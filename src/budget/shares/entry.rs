@@ -60,15 +60,20 @@ impl Budget {
         held: u32,
     ) -> Refused {
         taken.leave_shares();
-        if let (Some(tenant), Some(shares)) = (taken.tenant, self.count.shares()) {
-            shares.refused(tenant, taken.units);
-        }
         let by_share =
             share < 1.0 && level.has_room(held, claim.units, claim.cap(level.limit, 1.0));
-        Refused(match by_share {
+        let reason = match by_share {
             true => Reason::Share,
             false => Reason::Utilization,
-        })
+        };
+        Refused::new(reason, &claim, taken.tenant)
+    }
+
+    /// One was refused for good, or would have been: its tenant would have had that, too.
+    pub(in crate::budget) fn missed(&self, claim: &Claim) {
+        if let (Some(tenant), Some(shares)) = (claim.tenant(), self.count.shares()) {
+            shares.refused(tenant, claim.units);
+        }
     }
 
     fn looked<'a>(&self, shares: &'a Shares) -> &'a Shares {

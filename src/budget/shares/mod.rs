@@ -133,7 +133,11 @@ impl Tenant {
     /// By a hash that is another one in each process, so that nobody can aim at another one's cells.
     pub(crate) fn of(tenant: &impl Hash) -> Self {
         static SECRET: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-        let hash = SECRET.hash_one(tenant) as u32;
+        Self::by(&*SECRET, tenant)
+    }
+
+    pub(crate) fn by(hasher: &impl BuildHasher, tenant: &impl Hash) -> Self {
+        let hash = hasher.hash_one(tenant) as u32;
         Self(NonZeroU32::new(hash | 1 << 31).unwrap_or(NonZeroU32::MIN))
     }
 }

@@ -16,6 +16,8 @@ pub(super) struct Start {
     busy: Option<Instant>,
     /// For how long somebody was before that, in seconds.
     before: f64,
+    /// Until when that was.
+    counted: Option<Instant>,
     latencies: Vec<f64>,
     /// Whether the initial limit was too low for what came.
     pub(super) refused: bool,
@@ -71,6 +73,7 @@ impl Start {
     fn busy_for(&mut self, window: &Window<'_>) -> f64 {
         let admitted = window.samples.iter().map(|sample| sample.admitted_at);
         let since = admitted.chain(self.busy).min().unwrap_or(window.now);
+        let since = self.counted.map_or(since, |counted| since.max(counted));
         let busy = self.before + window.now.saturating_duration_since(since).as_secs_f64();
         // One that has just finished may be among them still.
         let finished = usize::from(!window.samples.is_empty());
@@ -79,6 +82,7 @@ impl Start {
         } else {
             self.busy = None;
             self.before = busy;
+            self.counted = Some(window.now);
         }
         busy
     }
