@@ -50,8 +50,8 @@
 //!   when it is dropped. Past 1,000 names, the others are summed under `other`; past 32 reasons for changes, likewise.
 //! - **Routes** are the patterns of a layer's own table, as it has them (`POST /mail/receive`, `/export/{*path}`), and
 //!   never a path that somebody has asked for. What none of them fits goes by the [name](crate::LoadShed::named) of the
-//!   layer, or as `other`. A layer without routes, classes or a name tells no request from another: it has the budget's
-//!   figures alone, and pays nothing for these; the others pay 1 to 2 ns a request (`cargo bench --bench admit`). axum's own route
+//!   layer, or as `other`. A layer that has no name and decides the same for all requests tells none from another: it has the
+//!   budget's figures alone, and pays nothing for these; the others pay 1 to 2 ns a request (`cargo bench --bench admit`). axum's own route
 //!   (`MatchedPath`) cannot be read without axum: name the layer at a route as the route, or have a table in the one
 //!   around all. Past 200 routes a budget, the others are summed as `other`.
 //! - **Each layer for itself**: `route` figures are what a layer has decided. A request that passes two layers with

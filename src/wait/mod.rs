@@ -82,6 +82,10 @@ impl LoadShed {
     /// - **Layers of one budget** share one line; each brings its own bounds. A request that an outer layer has counted
     ///   leaves the count while it waits at an inner one.
     /// - **In a dry run** nobody waits: who would have, counts as refused.
+    /// - **With [`fair_by`](Self::fair_by)** a request that waits is in its tenant's share, and one whose tenant has its part
+    ///   already does not wait.
+    /// - **While somebody waits**, whatever makes room gives it to those who wait, under the line's lock: a request that ends,
+    ///   and one that an inner layer refuses of what an outer one has counted.
     ///
     /// Nothing waits outside of a tokio runtime, or in one without a timer (`Builder::enable_time`): it is refused at once.
     ///
