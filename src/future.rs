@@ -42,7 +42,7 @@ pin_project! {
         // In a box, as a request is large and few ever wait: the future of each request would be larger by it.
         Waiting { waiting: Box<Waiting<S, B>> },
         Refused { response: Option<Box<Response<Bytes>>> },
-        // The inner service failed before it could be called.
+        // The inner service has failed, in place of an answer or of getting ready for one.
         Failed { error: Option<S::Error> },
     }
 }
@@ -66,6 +66,10 @@ where
             place,
             measurement,
         }
+    }
+
+    fn without_place(state: State<S, B>) -> Self {
+        Self::new(state, Place::default(), Measurement::default())
     }
 
     #[inline]
@@ -93,25 +97,17 @@ where
             service,
             request: Some(request),
         });
-        Self::new(
-            State::Waiting { waiting },
-            Place::default(),
-            Measurement::NONE,
-        )
+        Self::without_place(State::Waiting { waiting })
     }
 
     pub(crate) fn failed(error: S::Error) -> Self {
         let error = Some(error);
-        Self::new(State::Failed { error }, Place::default(), Measurement::NONE)
+        Self::without_place(State::Failed { error })
     }
 
     pub(crate) fn refused(response: Response<Bytes>) -> Self {
         let response = Some(Box::new(response));
-        Self::new(
-            State::Refused { response },
-            Place::default(),
-            Measurement::NONE,
-        )
+        Self::without_place(State::Refused { response })
     }
 }
 
@@ -129,14 +125,19 @@ where
             let next = match this.state.as_mut().project() {
                 StateProj::Called { future } => {
                     let scope = this.measurement.enter(this.place);
-                    let polled = future.poll(cx);
+                    let mut polled = future.poll(cx);
                     this.measurement.leave(scope);
-                    let mut result = ready!(polled);
-                    let rest = this.measurement.head(&mut result);
-                    let place = mem::take(this.place);
-                    return Poll::Ready(
-                        result.map(|head| head.map(|body| ResponseBody::served(body, place, rest))),
-                    );
+                    let rest = this.measurement.head(&mut polled);
+                    match ready!(polled) {
+                        Ok(response) => {
+                            let place = mem::take(this.place);
+                            // Not by `map`, which copies the head once more.
+                            let (head, body) = response.into_parts();
+                            let body = ResponseBody::served(body, place, rest);
+                            return Poll::Ready(Ok(Response::from_parts(head, body)));
+                        }
+                        Err(error) => State::Failed { error: Some(error) },
+                    }
                 }
                 StateProj::Waiting { waiting } if waiting.turn.is_some() => {
                     match ready!(waiting.poll_turn(cx)) {
@@ -154,22 +155,24 @@ where
                     let scope = this.measurement.enter(this.place);
                     let polled = waiting.service.poll_ready(cx);
                     this.measurement.leave(scope);
-                    if let Err(error) = ready!(polled) {
-                        this.measurement.end(Outcome::Ignored);
-                        *this.place = Place::default();
-                        return Poll::Ready(Err(error));
+                    match ready!(polled) {
+                        Ok(()) => {
+                            let request = waiting.request.take().expect(POLLED_AGAIN);
+                            let scope = this.measurement.enter(this.place);
+                            let future = waiting.service.call(request);
+                            this.measurement.leave(scope);
+                            State::Called { future }
+                        }
+                        Err(error) => State::Failed { error: Some(error) },
                     }
-                    let request = waiting.request.take().expect(POLLED_AGAIN);
-                    let scope = this.measurement.enter(this.place);
-                    let future = waiting.service.call(request);
-                    this.measurement.leave(scope);
-                    State::Called { future }
                 }
                 StateProj::Refused { response } => {
                     let response = response.take().expect(POLLED_AGAIN);
                     return Poll::Ready(Ok(response.map(ResponseBody::refused)));
                 }
                 StateProj::Failed { error } => {
+                    this.measurement.end(Outcome::Ignored);
+                    *this.place = Place::default();
                     return Poll::Ready(Err(error.take().expect(POLLED_AGAIN)));
                 }
             };

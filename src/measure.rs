@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, task::Poll};
 
 use bytes::Bytes;
 use http::{Response, header::CONTENT_LENGTH};
@@ -32,6 +32,7 @@ pub enum Measure {
 /// One request that is measured, or none.
 ///
 /// It is dropped as a cancellation, unless what is inside panics.
+#[derive(Default)]
 pub(crate) struct Measurement(Option<Measured>);
 
 struct Measured {
@@ -41,15 +42,13 @@ struct Measured {
 }
 
 impl Measurement {
-    pub(crate) const NONE: Self = Self(None);
-
     /// Begins with the admission under `threshold`.
     #[inline]
     pub(crate) fn begin(settings: &Arc<Settings>, place: &Place, threshold: Threshold) -> Self {
         if settings.budget().measures(place) {
             Self::begin_measured(settings, place, threshold)
         } else {
-            Self::NONE
+            Self::default()
         }
     }
 
@@ -116,7 +115,7 @@ impl Measurement {
     #[cold]
     fn answered(&mut self, outcome: Outcome) -> BodyMeasurement {
         let Some(Measured { probe, mut watch }) = self.0.take() else {
-            return BodyMeasurement::NONE;
+            return BodyMeasurement::default();
         };
         watch.answer();
         probe.finish(watch.budget(), outcome);
@@ -129,30 +128,29 @@ impl Measurement {
     #[inline]
     pub(crate) fn head<B: Body, E>(
         &mut self,
-        result: &mut Result<Response<B>, E>,
+        polled: &mut Poll<Result<Response<B>, E>>,
     ) -> BodyMeasurement {
-        if self.0.is_none() {
-            return BodyMeasurement::NONE;
+        match polled {
+            Poll::Ready(Ok(response)) if self.0.is_some() => self.judge(response),
+            _ => BodyMeasurement::default(),
         }
-        self.judge(result)
     }
 
     #[cold]
-    fn judge<B: Body, E>(&mut self, result: &mut Result<Response<B>, E>) -> BodyMeasurement {
-        let (Some(measured), Ok(response)) = (&self.0, result) else {
-            self.end(Outcome::Ignored);
-            return BodyMeasurement::NONE;
+    fn judge<B: Body>(&mut self, response: &mut Response<B>) -> BodyMeasurement {
+        let Some(measured) = &self.0 else {
+            return BodyMeasurement::default();
         };
         if response.extensions().get::<Shed>().is_some() {
             // Refused further in, by whatever budget: that says nothing about how long requests take.
             self.0 = None;
-            return BodyMeasurement::NONE;
+            return BodyMeasurement::default();
         }
         let settings = measured.watch.owner();
         let outcome = settings.outcome(response);
         if response.body().is_end_stream() {
             self.end(outcome);
-            return BodyMeasurement::NONE;
+            return BodyMeasurement::default();
         }
         if settings.measure() == Measure::Body && outcome == Outcome::Success {
             let bytes = bytes_to_come(response);
@@ -176,6 +174,7 @@ impl Drop for Measurement {
 }
 
 /// What is left of a measurement behind the head of a response.
+#[derive(Default)]
 pub(crate) struct BodyMeasurement(Option<Measuring>);
 
 enum Measuring {
@@ -210,8 +209,6 @@ fn bytes_to_come<B: Body>(response: &Response<B>) -> u64 {
 }
 
 impl BodyMeasurement {
-    pub(crate) const NONE: Self = Self(None);
-
     /// The inner body is asked for a frame until [`leave`](Self::leave). If it panics, there is no sample.
     #[inline]
     pub(crate) fn enter(&mut self) {
@@ -244,23 +241,6 @@ impl BodyMeasurement {
             Some(Measuring::Answered { .. }) if end == End::Now => self.0 = None,
             _ => {}
         }
-    }
-}
-
-impl Drop for BodyMeasurement {
-    #[inline]
-    fn drop(&mut self) {
-        if let Some(measuring) = self.0.take() {
-            measuring.cancel();
-        }
-    }
-}
-
-impl Measuring {
-    // Apart, so that a response without it pays for one comparison.
-    #[cold]
-    fn cancel(self) {
-        drop(self);
     }
 }
 

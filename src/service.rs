@@ -121,7 +121,7 @@ impl<S> LoadShedService<S> {
         S: Service<Request<B>, Response = Response<R>> + Clone,
         B: Body + Send + 'static,
     {
-        let claim = decided.claim.refused(&refused);
+        let claim = decided.claim.again(&refused);
         match Turn::of(&self.settings, &mut request, Decided { claim, ..decided }) {
             Some(turn) => ResponseFuture::in_line(turn, self.inner.clone(), request),
             None => ResponseFuture::refused(self.settings.refuse(request, decided, refused)),

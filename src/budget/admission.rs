@@ -1,15 +1,15 @@
-//! The way of a request through a budget: in, once more where layers are nested, or not at all.
+//! The way of a request through a budget: in, or not.
 
 use super::{
     Budget, Claim, Mode, Place, Refused,
     count::Level,
-    held::{self, Shown, Taken},
+    held::{self, Taken},
 };
 use crate::{
     observe::Decision,
     retry_after::{Counts, Refusal, RetryAfter, Unit},
     shed::{Reason, Shed},
-    threshold::Criticality,
+    threshold::{Criticality, Threshold},
 };
 
 impl Budget {
@@ -25,19 +25,16 @@ impl Budget {
             return decided.map(|()| Place::default());
         }
         self.acquire(claim).or_else(|refused| {
-            let ghost = self.refuse(claim, refused, mode)?;
+            let ghost = self.refuse(refused, mode)?;
             Ok(ghost.map(Place::from).unwrap_or_default())
         })
     }
 
     /// Counts one that is exempt; but not in a dry run that has refused it further out, and would not have seen it here.
     fn pass(&self, claim: &Claim, mode: Mode<'_>) {
-        let is_ghost = |shown: &Shown| {
-            let held = shown.place.get()?;
-            held.is_of(self.inner.ghosts).then_some(())
-        };
+        let find_ghost = || held::find(|shown| shown.of(self.inner.ghosts));
         match mode {
-            Mode::DryRun(told) if held::find(is_ghost).is_some() => told.set(None),
+            Mode::DryRun(told) if find_ghost().is_some() => told.set(None),
             _ => self.inner.tally.exempt.add(claim.units),
         }
     }
@@ -50,73 +47,6 @@ impl Budget {
         })
     }
 
-    /// Decides upon a request for which an outer layer of this budget has decided before. `None` if what is shown is not
-    /// of this budget.
-    #[inline(never)]
-    fn decide_again(
-        &self,
-        shown: &Shown,
-        claim: &Claim,
-        mode: Mode<'_>,
-    ) -> Option<Result<(), Refused>> {
-        let held = shown.place.get()?;
-        if held.is_of(self.inner.ghosts) {
-            // In the real run it would never have come here. A layer that enforces protects all the same.
-            let Mode::DryRun(told) = mode else {
-                return None;
-            };
-            told.set(None);
-            return Some(Ok(()));
-        }
-        held.is_of(self.count).then(|| {
-            // Of what the layers say that it costs, the most.
-            let units = claim.units.max(held.units);
-            let claim = Claim { units, ..*claim };
-            let entry = self.enter_again(held, claim);
-            match self.keep(held, claim, entry.share) {
-                Ok(level) => {
-                    self.inner.tally.charge(units - held.units);
-                    let rank = held.rank.min(claim.rank());
-                    shown.place.set(Some(Taken {
-                        rank,
-                        ..entry.taken
-                    }));
-                    // Only a law asks for it.
-                    if self.sampler().is_some() {
-                        let cap = claim.threshold.cap(level.limit);
-                        shown.cap.set(shown.cap.get().min(cap));
-                    }
-                    Ok(())
-                }
-                Err(level) => {
-                    // It has left the count: the outer layer must find nothing to give back.
-                    self.inner.tally.withdraw(held.units);
-                    shown.place.set(None);
-                    let refused = self.leave_shares(entry, claim, level, held.units);
-                    if claim.threshold.is_never() {
-                        // It needs more than can be counted, and is never to be refused: it runs uncounted.
-                        return Ok(());
-                    }
-                    let ghost = self.refuse(&claim, refused, mode)?;
-                    shown.place.set(ghost);
-                    Ok(())
-                }
-            }
-        })
-    }
-
-    /// As [`Count::keep`](super::count::Count::keep); but not where somebody waits for room: it has not stood in line for what it asks for here, where
-    /// an outer layer has let it in for the asking of more.
-    fn keep(&self, held: Taken, claim: Claim, share: f32) -> Result<Level, Level> {
-        if held.rank > claim.rank() && self.count.line.goes_before(&claim) {
-            let level = self.level();
-            self.count.release(held.units);
-            return Err(level);
-        }
-        let cap = |limit| claim.cap(limit, share);
-        self.count.keep(held.units, claim.units, cap)
-    }
-
     // By reference: a claim that has just been put together field by field is read the same way. To copy it whole is to
     // wait until all of its fields are in the cache, which costs as much as an atomic operation.
     #[inline]
@@ -124,59 +54,44 @@ impl Budget {
         if self.count.line.goes_before(claim) {
             return Err(Refused::new(Reason::Utilization, claim, claim.tenant()));
         }
-        if claim.caller.is_some() {
-            return self.acquire_for(*claim);
-        }
-        let (count, units, threshold) = (self.count, claim.units, claim.threshold);
-        match count.acquire(units, |limit| threshold.cap(limit)) {
+        let acquired = match claim.caller {
+            None => {
+                let acquired = self.count.acquire(claim.units, claim.threshold);
+                acquired.map_err(|_| Refused::new(Reason::Utilization, claim, None))
+            }
+            Some(_) => self.acquire_along_stretch(*claim),
+        };
+        match acquired {
             Ok(_) => {
                 self.inner.observed.admitted(self);
-                let taken = Taken {
-                    count,
-                    units,
-                    rank: threshold.rank(),
-                    tenant: None,
-                };
-                Ok(taken.into())
+                Ok(Taken::of(self.count, claim).into())
             }
             // 2³¹ are in flight, and this one is never to be refused: it runs uncounted.
-            Err(_) if threshold.is_never() => Ok(Place::default()),
-            Err(_) => Err(Refused::new(Reason::Utilization, claim, None)),
+            Err(_) if claim.threshold.is_never() => Ok(Place::default()),
+            Err(refused) => Err(refused),
         }
     }
 
-    /// Where it matters who asks. Apart, as it would be in the way of all others.
+    // Apart, as it would be in the way of all others.
     #[inline(never)]
-    fn acquire_for(&self, claim: Claim) -> Result<Place, Refused> {
+    fn acquire_along_stretch(&self, claim: Claim) -> Result<Level, Refused> {
         let entry = self.enter(claim);
         let cap = |limit| claim.cap(limit, entry.share);
-        match self.count.acquire(claim.units, cap) {
-            Ok(_) => {
-                self.inner.observed.admitted(self);
-                Ok(entry.taken.into())
-            }
-            Err(level) => {
-                let refused = self.leave_shares(entry, claim, level, 0);
-                match claim.threshold.is_never() {
-                    true => Ok(Place::default()),
-                    false => Err(refused),
-                }
-            }
-        }
+        let acquired = self.count.acquire(claim.units, cap);
+        acquired.map_err(|level| self.leave_shares(entry, claim, level, 0))
     }
 
     /// Counts a refusal.
-    pub(crate) fn refused(&self, claim: Claim, refused: Refused) {
-        self.inner.tally.refused.add(claim.units);
-        self.missed(&claim);
+    pub(crate) fn refused(&self, refused: &Refused) {
+        self.inner.tally.refused.add(refused.units);
+        self.missed(refused);
         self.tell_refused(Decision::Refused(refused.reason));
     }
 
     /// That of a dry run is counted, and a place among the ghosts.
     #[cold]
-    fn refuse(
+    pub(super) fn refuse(
         &self,
-        claim: &Claim,
         refused: Refused,
         mode: Mode<'_>,
     ) -> Result<Option<Taken>, Refused> {
@@ -185,19 +100,12 @@ impl Budget {
             Mode::DryRun(told) => {
                 let decision = Decision::WouldRefuse(refused.reason);
                 told.set(Some(decision));
-                let claim = claim.refused(&refused);
-                self.inner.tally.would_refuse.add(claim.units);
-                self.missed(&claim);
+                self.inner.tally.would_refuse.add(refused.units);
+                self.missed(&refused);
                 self.tell_refused(decision);
-                let (count, units) = (self.inner.ghosts, 1);
-                let is_counted = count.acquire(units, |_| u32::MAX).is_ok();
-                let taken = Taken {
-                    count,
-                    units,
-                    rank: u32::MAX,
-                    tenant: None,
-                };
-                Ok(is_counted.then_some(taken))
+                let (ghosts, never) = (self.inner.ghosts, Threshold::NEVER);
+                let is_counted = ghosts.acquire(1, never).is_ok();
+                Ok(is_counted.then(|| Taken::of(ghosts, &never.into())))
             }
         }
     }

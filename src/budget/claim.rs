@@ -49,8 +49,8 @@ impl Claim {
         }
     }
 
-    /// The same as it was refused: for all that it costs, in the share that it is in.
-    pub(crate) fn refused(self, refused: &Refused) -> Self {
+    /// The same as it was refused, to be asked again: for all that it costs, in the share that it is in.
+    pub(crate) fn again(self, refused: &Refused) -> Self {
         let Refused { units, tenant, .. } = *refused;
         let whole = Stretch::of(&[self.threshold], 0, 1.0);
         let stretch = self.caller.map_or(whole, |caller| caller.stretch);
@@ -64,15 +64,21 @@ impl Claim {
 
     /// Claims in the order of what they may use of a budget, to nine digits.
     #[inline]
-    pub(crate) fn rank(self) -> u32 {
+    pub(crate) fn rank(&self) -> u32 {
         match self.caller {
             None => self.threshold.rank(),
-            Some(_) => self.cap(Threshold::HIGHEST_RANK, 1.0),
+            Some(_) => self.rank_of_caller(),
         }
     }
 
+    // Apart, so that this is inlined for all others.
+    #[cold]
+    fn rank_of_caller(&self) -> u32 {
+        self.cap(Threshold::HIGHEST_RANK, 1.0)
+    }
+
     #[inline]
-    pub(super) fn tenant(self) -> Option<Tenant> {
+    pub(super) fn tenant(&self) -> Option<Tenant> {
         self.caller.and_then(|caller| caller.tenant)
     }
 }
@@ -101,9 +107,9 @@ pub(crate) enum Mode<'a> {
 pub(crate) struct Refused {
     pub(crate) reason: Reason,
     /// What it has asked for in all: an outer layer may have said that it costs more than the one that refuses it knows of,
-    units: u32,
+    pub(crate) units: u32,
     /// and in whose share it is.
-    tenant: Option<Tenant>,
+    pub(super) tenant: Option<Tenant>,
 }
 
 impl Refused {

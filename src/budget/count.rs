@@ -1,5 +1,6 @@
 //! The count: how much is in flight, against which limit.
 
+mod cap;
 mod kept;
 mod lane;
 
@@ -8,6 +9,7 @@ use std::sync::{OnceLock, PoisonError};
 use tokio::time::Instant;
 
 use self::{
+    cap::Cap,
     kept::{Patience, Visitors},
     lane::{Lane, Put, ceiling},
 };
@@ -176,7 +178,7 @@ impl Count {
         }
     }
 
-    /// Counts `units` more, if at most `cap(limit)` are then in flight, or none were. A refusal only reads, once nothing
+    /// Counts `units` more, if no more than the cap are then in flight, or none were. A refusal only reads, once nothing
     /// is kept.
     ///
     /// Returns the level then: never less than was in flight, and no more where the word says nothing is kept.
@@ -185,7 +187,7 @@ impl Count {
     ///
     /// The level that left no room.
     #[inline]
-    pub(crate) fn acquire(&self, units: u32, cap: impl Fn(u32) -> u32) -> Result<Level, Level> {
+    pub(crate) fn acquire(&self, units: u32, cap: impl Cap) -> Result<Level, Level> {
         let (lane, writers) = self.lanes.own();
         let level = match lane.take(units, &cap) {
             Some(limit) => Level {
@@ -203,11 +205,11 @@ impl Count {
 
     // Apart, as is what comes of it: most never come here.
     #[inline(never)]
-    fn acquire_from_word(&self, units: u32, cap: impl Fn(u32) -> u32) -> Result<Level, Level> {
+    fn acquire_from_word(&self, units: u32, cap: impl Cap) -> Result<Level, Level> {
         let mut seen = self.word.load(Ordering::Relaxed);
         loop {
             let level = Level::from(seen);
-            let cap = cap(level.limit);
+            let cap = cap.of(level.limit);
             if seen & KEEPING != 0 {
                 if !self.has_spare(level, 0, units, cap) {
                     seen = self.call_in();
@@ -257,21 +259,16 @@ impl Count {
     }
 
     /// Decides upon a request that is counted already with `held` units, and needs `units`, which are no fewer: counts
-    /// it with as many if at most `cap(limit)` are then in flight, or only its own, and takes it out otherwise.
+    /// it with as many if no more than the cap are then in flight, or only its own, and takes it out otherwise.
     ///
     /// # Errors
     ///
     /// The level that left no room; the request is then no longer counted.
-    pub(crate) fn keep(
-        &self,
-        held: u32,
-        units: u32,
-        cap: impl Fn(u32) -> u32,
-    ) -> Result<Level, Level> {
+    pub(crate) fn keep(&self, held: u32, units: u32, cap: impl Cap) -> Result<Level, Level> {
         let mut seen = self.word.load(Ordering::Relaxed);
         loop {
             let level = Level::from(seen);
-            let cap = cap(level.limit);
+            let cap = cap.of(level.limit);
             let has_room = if seen & KEEPING == 0 {
                 level.has_room(held, units, cap)
             } else if self.has_spare(level, held, units, cap) {

@@ -48,7 +48,7 @@ impl Place {
 impl Taken {
     /// What `claim` takes.
     #[inline]
-    pub(super) fn of(count: &'static Count, claim: Claim) -> Self {
+    pub(super) fn of(count: &'static Count, claim: &Claim) -> Self {
         Self {
             count,
             units: claim.units,
@@ -124,6 +124,11 @@ impl Shown {
             place: Cell::new(None),
             cap: Cell::new(u32::MAX),
         }
+    }
+
+    /// What it has of `count`.
+    pub(super) fn of(&self, count: &'static Count) -> Option<Taken> {
+        self.place.get().filter(|taken| taken.is_of(count))
     }
 }
 

@@ -6,6 +6,7 @@ mod claim;
 mod count;
 mod held;
 mod lanes;
+mod nested;
 mod permit;
 mod sampler;
 mod shares;
@@ -300,9 +301,9 @@ impl Budget {
         let place = match self.acquire(&claim) {
             Ok(place) => place,
             Err(refused) => {
-                self.refused(claim, refused);
+                self.refused(&refused);
                 let (hint, unit) = (RetryAfter::adaptive(), Unit::Milliseconds);
-                return Err(self.shed(hint, unit, Criticality::default(), claim.units));
+                return Err(self.shed(hint, unit, Criticality::default(), refused.units));
             }
         };
         if !self.measures(&place) {

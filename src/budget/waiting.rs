@@ -53,7 +53,7 @@ impl Budget {
     }
 
     fn told(&self, verdict: Verdict, claim: Claim) -> Result<Place, Refused> {
-        let taken = Taken::of(self.count, claim);
+        let taken = Taken::of(self.count, &claim);
         let Verdict::Admitted = verdict else {
             taken.leave_shares();
             return Err(Refused::new(Reason::Utilization, &claim, claim.tenant()));

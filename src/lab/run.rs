@@ -614,7 +614,7 @@ impl Instance {
             return match held {
                 Ok(held) => Ok(Inside::Place { _held: held }),
                 Err(refused) => {
-                    self.budget.refused(claim, refused);
+                    self.budget.refused(&refused);
                     // As the layer has it, whose closure tells thresholds and not classes.
                     let class = Criticality::default();
                     let shed = |unit| self.budget.shed(door.retry_after, unit, class, claim.units);

@@ -71,10 +71,9 @@ impl Settings {
 
     /// What applies to one request.
     pub(crate) fn decide<B>(&self, request: &mut Request<B>) -> Decided {
-        let threshold = self.threshold();
         match &self.decide {
-            Some(decide) => decide.decide(request, threshold, &self.ladder),
-            None => threshold.into(),
+            Some(decide) => decide.decide(request, self.threshold(), &self.ladder),
+            None => self.decided(),
         }
     }
 
@@ -147,13 +146,12 @@ impl Settings {
         decided: Decided,
         refused: Refused,
     ) -> Response<Bytes> {
-        let Decided { claim, class, .. } = decided;
-        let claim = claim.refused(&refused);
-        self.budget.refused(claim, refused);
+        self.budget.refused(&refused);
         self.decisions
             .add(&decided, Decision::Refused(refused.reason));
         let shed = |unit| {
-            let shed = self.budget.shed(self.retry_after, unit, class, claim.units);
+            let (class, units) = (decided.class, refused.units);
+            let shed = self.budget.shed(self.retry_after, unit, class, units);
             shed.because(refused.reason)
         };
         let response = self.answers.answer(&mut request, shed);

@@ -7,7 +7,7 @@ use crate::invalid::InvalidSetting;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Ladder {
     /// Of the classes above the lowest, those that were set. The others divide evenly what is left above the ratio.
-    set: [Option<Kind>; 3],
+    set: [Option<Threshold>; 3],
 }
 
 /// A [`Ladder`] that can be changed while requests go by it: a step a word, 0 for one that is not set.
@@ -29,9 +29,9 @@ impl LiveLadder {
         )
     }
 
-    fn set(&self, at: usize) -> Option<Kind> {
+    fn set(&self, at: usize) -> Option<Threshold> {
         let bits = self.0[at].load(Ordering::Relaxed);
-        (bits != 0).then(|| Threshold::from_bits(bits).0)
+        (bits != 0).then(|| Threshold::from_bits(bits))
     }
 
     pub(crate) fn load(&self) -> Ladder {
@@ -42,7 +42,7 @@ impl LiveLadder {
 
     pub(crate) fn store(&self, ladder: Ladder) {
         for (step, set) in self.0.iter().zip(ladder.set) {
-            let bits = set.map_or(0, |set| Threshold(set).to_bits());
+            let bits = set.map_or(0, Threshold::to_bits);
             step.store(bits, Ordering::Relaxed);
         }
     }
@@ -56,16 +56,16 @@ impl Clone for LiveLadder {
     }
 }
 
-fn step(base: Threshold, class: Criticality, set: Option<Kind>) -> Threshold {
-    let Kind::Ratio { ratio, .. } = base.0 else {
+fn step(base: Threshold, class: Criticality, set: Option<Threshold>) -> Threshold {
+    let Kind::Ratio { ratio, .. } = base.kind() else {
         return base;
     };
-    Threshold(set.unwrap_or(match class {
-        Criticality::Sheddable => return base,
-        Criticality::SheddablePlus => Kind::Ratio { ratio, thirds: 1 },
-        Criticality::Critical => Kind::Ratio { ratio, thirds: 2 },
-        Criticality::CriticalPlus => Kind::from(Ratio::ONE),
-    }))
+    set.unwrap_or_else(|| match class {
+        Criticality::Sheddable => base,
+        Criticality::SheddablePlus => Threshold::above(ratio, 1),
+        Criticality::Critical => Threshold::above(ratio, 2),
+        Criticality::CriticalPlus => Threshold::from(Ratio::ONE),
+    })
 }
 
 impl Ladder {
@@ -90,10 +90,10 @@ impl Ladder {
     ) -> Result<Threshold, InvalidSetting> {
         let mut ladder = *self;
         for &(class, ratio) in ratios {
-            let threshold = Kind::from(Ratio::new(ratio)?);
+            let threshold = Threshold::try_ratio(ratio)?;
             match class.above_lowest() {
                 Some(at) => ladder.set[at] = Some(threshold),
-                None => base = Threshold(threshold),
+                None => base = threshold,
             }
         }
         if let Some(found) = ladder.disorder(base) {
@@ -116,18 +116,19 @@ impl Ladder {
         let [(low, low_at), (high, high_at)] = [pair[0], pair[1]];
         Some(format!(
             "no class above a higher one, and {low} would be at {:?}, {high} at {:?}",
-            low_at.0, high_at.0
+            low_at.kind(),
+            high_at.kind()
         ))
     }
 }
 
 impl Threshold {
     fn is_above(self, other: Self) -> bool {
-        let height = |kind| match kind {
+        let height = |threshold: Self| match threshold.kind() {
             Kind::Ratio { ratio, thirds } => ratio.height(thirds),
             Kind::Never | Kind::Exempt => u128::MAX,
         };
-        height(self.0) > height(other.0)
+        height(self) > height(other)
     }
 }
 

@@ -26,11 +26,12 @@ use crate::invalid::{InvalidSetting, expect_valid};
 /// let always = Threshold::NEVER;      // counted, never shed
 /// let unseen = Threshold::EXEMPT;     // neither counted, nor sampled, nor shed
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[must_use]
-pub struct Threshold(Kind);
-
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[must_use]
+// The bits of a `Kind`: one word, so that a live setting can be an atomic, and a claim is small.
+pub struct Threshold(u64);
+
+#[derive(Clone, Copy)]
 enum Kind {
     /// A ratio, and `thirds` of what is left above it.
     Ratio {
@@ -41,12 +42,15 @@ enum Kind {
     Exempt,
 }
 
+// A ratio takes 62 bits, and there are at most two thirds, so the two top bits are never both set.
+const THIRDS_SHIFT: u32 = 62;
+
 impl Threshold {
     /// Counted as in flight, and never shed.
-    pub const NEVER: Self = Self(Kind::Never);
+    pub const NEVER: Self = Self(u64::MAX);
 
     /// Neither counted, nor sampled, nor shed: health checks, metrics.
-    pub const EXEMPT: Self = Self(Kind::Exempt);
+    pub const EXEMPT: Self = Self(u64::MAX - 1);
 
     /// Admitted while the requests in flight, this one included, stay within `ratio × limit`, rounded down and at
     /// least 1. The product is exact in decimal: 0.29 of 100 is 29.
@@ -65,22 +69,40 @@ impl Threshold {
     ///
     /// If `ratio` is not more than 0 and at most 1.
     pub fn try_ratio(ratio: f64) -> Result<Self, InvalidSetting> {
-        Ratio::new(ratio).map(|ratio| Self(Kind::from(ratio)))
+        Ratio::new(ratio).map(Self::from)
     }
 
     #[inline]
     pub(crate) fn is_exempt(self) -> bool {
-        self.0 == Kind::Exempt
+        self == Self::EXEMPT
     }
 
+    #[inline]
     pub(crate) fn is_never(self) -> bool {
-        self.0 == Kind::Never
+        self == Self::NEVER
+    }
+
+    /// A ratio, and `thirds` of what is left above it.
+    fn above(ratio: Ratio, thirds: u8) -> Self {
+        Self(u64::from(thirds) << THIRDS_SHIFT | ratio.to_bits())
+    }
+
+    #[inline]
+    fn kind(self) -> Kind {
+        match self {
+            Self::NEVER => Kind::Never,
+            Self::EXEMPT => Kind::Exempt,
+            Self(bits) => Kind::Ratio {
+                ratio: Ratio::from_bits(bits & !(u64::MAX << THIRDS_SHIFT)),
+                thirds: (bits >> THIRDS_SHIFT) as u8,
+            },
+        }
     }
 
     /// How many may be in flight at most under `limit`.
     #[inline]
     pub(crate) fn cap(self, limit: u32) -> u32 {
-        match self.0 {
+        match self.kind() {
             Kind::Ratio { ratio, thirds: 0 } => ratio.of(limit).max(1),
             Kind::Ratio { ratio, thirds } => ratio.above(thirds, limit).max(1),
             Kind::Never | Kind::Exempt => u32::MAX,
@@ -93,38 +115,31 @@ impl Threshold {
     /// Thresholds in the order of what they allow, to nine digits.
     #[inline]
     pub(crate) fn rank(self) -> u32 {
-        match self.0 {
+        match self.kind() {
             Kind::Ratio { ratio, thirds: 0 } => ratio.rank(),
             Kind::Ratio { ratio, thirds } => ratio.rank_above(thirds),
             Kind::Never | Kind::Exempt => u32::MAX,
         }
     }
 
-    /// One word, so that a live setting can be an atomic.
     pub(crate) fn to_bits(self) -> u64 {
-        match self.0 {
-            Kind::Ratio { ratio, thirds } => u64::from(thirds) << THIRDS_SHIFT | ratio.to_bits(),
-            Kind::Never => NEVER_BITS,
-            Kind::Exempt => EXEMPT_BITS,
-        }
+        self.0
     }
 
-    #[inline]
     pub(crate) fn from_bits(bits: u64) -> Self {
-        Self(match bits {
-            NEVER_BITS => Kind::Never,
-            EXEMPT_BITS => Kind::Exempt,
-            bits => Kind::Ratio {
-                ratio: Ratio::from_bits(bits & !(u64::MAX << THIRDS_SHIFT)),
-                thirds: (bits >> THIRDS_SHIFT) as u8,
-            },
-        })
+        Self(bits)
     }
 }
 
-impl From<Ratio> for Kind {
+impl From<Ratio> for Threshold {
     fn from(ratio: Ratio) -> Self {
-        Self::Ratio { ratio, thirds: 0 }
+        Self::above(ratio, 0)
+    }
+}
+
+impl fmt::Debug for Threshold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Threshold").field(&self.kind()).finish()
     }
 }
 
@@ -139,27 +154,20 @@ impl fmt::Debug for Kind {
     }
 }
 
-// A ratio takes 62 bits, and there are at most two thirds, so the two top bits are never both set.
-const THIRDS_SHIFT: u32 = 62;
-const NEVER_BITS: u64 = u64::MAX;
-const EXEMPT_BITS: u64 = u64::MAX - 1;
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_threshold_survives_the_way_through_one_word() {
-        for threshold in [
-            Threshold::NEVER,
-            Threshold::EXEMPT,
-            Threshold::ratio(1.0),
-            Threshold::ratio(0.85),
-            Threshold::ratio(1.0 / 3.0),
-            Threshold::ratio(f64::MIN_POSITIVE),
-            LiveLadder::default().of(Threshold::ratio(1.0 / 3.0), Criticality::Critical),
-        ] {
-            assert_eq!(Threshold::from_bits(threshold.to_bits()), threshold);
+    fn a_threshold_is_one_word_that_tells_what_it_was_made_of() {
+        let told = |threshold| format!("{threshold:?}");
+        assert_eq!(told(Threshold::NEVER), "Threshold(NEVER)");
+        assert_eq!(told(Threshold::EXEMPT), "Threshold(EXEMPT)");
+        for ratio in [1.0, 0.85, 1.0 / 3.0, 1e-20] {
+            let threshold = Threshold::ratio(ratio);
+            assert_eq!(told(threshold), format!("Threshold({ratio})"));
+            let above = LiveLadder::default().of(threshold, Criticality::Critical);
+            assert_eq!(told(above), format!("Threshold({ratio} + 2/3 of the rest)"));
         }
     }
 

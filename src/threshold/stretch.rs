@@ -12,8 +12,8 @@ use super::Threshold;
 /// Source: H. Zhou et al., *Overload Control for Scaling WeChat Microservices*, SoCC 2018, section 4.2.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stretch {
-    /// The bits of a [`Threshold`], as it is kept small; or 0, which are none: an eighth below the stop.
-    from: u64,
+    /// `None`: an eighth below the stop.
+    from: Option<Threshold>,
     /// Several classes may stop at one point, and then divide the stretch, the lower ones first: how many are lower than
     /// this one, and how many there are.
     rank: u8,
@@ -30,7 +30,7 @@ impl Stretch {
         let first = lower.map_or(0, |lower| lower + 1);
         let alike = stops[first..].iter().take_while(|stop| **stop == own);
         Self {
-            from: lower.map_or(0, |lower| stops[lower].to_bits()),
+            from: lower.map(|lower| stops[lower]),
             rank: (class - first) as u8,
             of: NonZeroU8::new(alike.count() as u8).unwrap_or(NonZeroU8::MIN),
             part,
@@ -41,8 +41,8 @@ impl Stretch {
     /// gets only so far.
     pub(crate) fn cap(self, stop: u32, limit: u32, share: f32) -> u32 {
         let from = match self.from {
-            0 => (stop - stop.div_ceil(8)).max(1),
-            lower => Threshold::from_bits(lower).cap(limit),
+            None => (stop - stop.div_ceil(8)).max(1),
+            Some(lower) => lower.cap(limit),
         };
         let width = stop.saturating_sub(from);
         let along = f64::from(self.rank) + f64::from(self.part) * f64::from(share);

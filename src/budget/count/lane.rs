@@ -1,5 +1,6 @@
 use std::sync::atomic::AtomicUsize;
 
+use super::cap::Cap;
 use crate::sync::{AtomicU64, Ordering};
 
 /// What one thread has of a [`Count`](super::Count) for itself, on a line of its own.
@@ -55,18 +56,17 @@ impl Default for Lane {
 }
 
 impl Lane {
-    /// Takes `units` of what is kept here, for one that stops at `cap(limit)`. Returns the limit, or `None` if that cannot
-    /// be.
+    /// Takes `units` of what is kept here, for one that stops at `cap`. Returns the limit, or `None` if that cannot be.
     ///
     /// Where it can, there is room: what is in flight and what is kept come to no more than the ceiling, and before this
     /// what it takes was not in flight.
     #[inline]
-    pub(super) fn take(&self, units: u32, cap: impl Fn(u32) -> u32) -> Option<u32> {
+    pub(super) fn take(&self, units: u32, cap: &impl Cap) -> Option<u32> {
         let mut seen = self.word.load(Ordering::Relaxed);
         loop {
             let limit = ((seen & !SHUT) >> LIMIT_SHIFT) as u32;
             let can = seen & SHUT == 0 && seen & KEPT >= u64::from(units);
-            if !can || cap(limit) < ceiling(limit) {
+            if !can || !cap.is_half(limit) {
                 return None;
             }
             let next = seen - u64::from(units);
@@ -126,9 +126,8 @@ impl Lane {
     /// Only before anybody knows the count.
     pub(super) fn reset(&self) {
         self.word.store(SHUT, Ordering::Relaxed);
-        self.admitted.store(0, std::sync::atomic::Ordering::Relaxed);
-        self.surcharge
-            .store(0, std::sync::atomic::Ordering::Relaxed);
+        self.admitted.store(0, Ordering::Relaxed);
+        self.surcharge.store(0, Ordering::Relaxed);
     }
 
     pub(super) fn kept(&self) -> u32 {

@@ -20,7 +20,7 @@ impl Budget {
 
     #[inline]
     pub(in crate::budget) fn enter(&self, claim: Claim) -> Entry {
-        let taken = Taken::of(self.count, claim);
+        let taken = Taken::of(self.count, &claim);
         let units = claim.units;
         let share = match (taken.tenant, self.count.shares()) {
             (Some(tenant), Some(shares)) => self.looked(shares).enter(tenant, units, units),
@@ -36,6 +36,7 @@ impl Budget {
         let tenant = held.tenant.or(claim.tenant());
         let taken = Taken {
             units,
+            rank: held.rank.min(claim.rank()),
             tenant,
             ..held
         };
@@ -70,9 +71,9 @@ impl Budget {
     }
 
     /// One was refused for good, or would have been: its tenant would have had that, too.
-    pub(in crate::budget) fn missed(&self, claim: &Claim) {
-        if let (Some(tenant), Some(shares)) = (claim.tenant(), self.count.shares()) {
-            shares.refused(tenant, claim.units);
+    pub(in crate::budget) fn missed(&self, refused: &Refused) {
+        if let (Some(tenant), Some(shares)) = (refused.tenant, self.count.shares()) {
+            shares.refused(tenant, refused.units);
         }
     }
 

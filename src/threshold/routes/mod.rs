@@ -228,7 +228,7 @@ impl fmt::Display for Meaning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exempt => f.write_str("exempt"),
-            Self::At(threshold) => write!(f, "at {:?}", threshold.0),
+            Self::At(threshold) => write!(f, "at {:?}", threshold.kind()),
             Self::Only => f.write_str("opted in"),
             Self::Except => f.write_str("opted out"),
         }

@@ -1,0 +1,79 @@
+//! Layers of one budget, one inside of the other: the inner one decides once more upon what the outer one has counted.
+
+use super::{
+    Budget, Claim, Mode, Refused,
+    count::Level,
+    held::{Shown, Taken},
+};
+
+impl Budget {
+    /// Decides upon a request for which an outer layer of this budget has decided before. `None` if what is shown is not
+    /// of this budget.
+    #[inline(never)]
+    pub(super) fn decide_again(
+        &self,
+        shown: &Shown,
+        claim: &Claim,
+        mode: Mode<'_>,
+    ) -> Option<Result<(), Refused>> {
+        if let Some(held) = shown.of(self.count) {
+            return Some(self.decide_upon_held(held, shown, claim, mode));
+        }
+        shown.of(self.inner.ghosts)?;
+        // In the real run it would never have come here. A layer that enforces protects all the same.
+        let Mode::DryRun(told) = mode else {
+            return None;
+        };
+        told.set(None);
+        Some(Ok(()))
+    }
+
+    fn decide_upon_held(
+        &self,
+        held: Taken,
+        shown: &Shown,
+        claim: &Claim,
+        mode: Mode<'_>,
+    ) -> Result<(), Refused> {
+        // Of what the layers say that it costs, the most.
+        let units = claim.units.max(held.units);
+        let claim = Claim { units, ..*claim };
+        let entry = self.enter_again(held, claim);
+        match self.keep(held, claim, entry.share) {
+            Ok(level) => {
+                self.inner.tally.charge(units - held.units);
+                shown.place.set(Some(entry.taken));
+                // Only a law asks for it.
+                if self.sampler().is_some() {
+                    let cap = claim.threshold.cap(level.limit);
+                    shown.cap.set(shown.cap.get().min(cap));
+                }
+                Ok(())
+            }
+            Err(level) => {
+                // It has left the count: the outer layer must find nothing to give back.
+                self.inner.tally.withdraw(held.units);
+                shown.place.set(None);
+                let refused = self.leave_shares(entry, claim, level, held.units);
+                if claim.threshold.is_never() {
+                    // It needs more than can be counted, and is never to be refused: it runs uncounted.
+                    return Ok(());
+                }
+                self.refuse(refused, mode)
+                    .map(|ghost| shown.place.set(ghost))
+            }
+        }
+    }
+
+    /// As [`Count::keep`](super::count::Count::keep); but not where somebody waits for room: it has not stood in line for
+    /// what it asks for here, where an outer layer has let it in for the asking of more.
+    fn keep(&self, held: Taken, claim: Claim, share: f32) -> Result<Level, Level> {
+        if held.rank > claim.rank() && self.count.line.goes_before(&claim) {
+            let level = self.level();
+            self.count.release(held.units);
+            return Err(level);
+        }
+        let cap = |limit| claim.cap(limit, share);
+        self.count.keep(held.units, claim.units, cap)
+    }
+}
