@@ -1,0 +1,270 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, atomic::Ordering},
+};
+
+use metrics::SharedString;
+
+use super::{Changes, Figures, Shown, add};
+use crate::{
+    budget::{Budget, Snapshot},
+    observe::{
+        OTHER, Text,
+        routes::{self, Counts},
+    },
+};
+
+/// All that has been published, by label.
+pub(in crate::observe) struct Series {
+    by_label: BTreeMap<Text, Entry>,
+    /// Those that living budgets without a name have.
+    numbers: BTreeSet<usize>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Entry {
+    /// What budgets have counted that are gone.
+    gone: Totals,
+    /// What was published last: a counter never goes down.
+    shown: Totals,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Totals {
+    pub(super) admitted: u64,
+    pub(super) by_share: [u64; 2],
+    pub(super) refused: u64,
+    pub(super) would_refuse: u64,
+    pub(super) exempt: u64,
+    pub(super) waited: u64,
+    pub(super) hints: u64,
+    pub(super) changes: Changes,
+    pub(super) routes: Counts,
+}
+
+/// What is written of one label.
+#[derive(Clone, Debug, Default)]
+pub(in crate::observe) struct Line {
+    pub(super) budget: SharedString,
+    pub(super) limit: usize,
+    pub(super) in_flight: usize,
+    pub(super) peak_in_flight: usize,
+    pub(super) waiting: usize,
+    pub(super) totals: Totals,
+}
+
+/// A budget for each tenant is a series for each tenant; a recorder keeps them all for good.
+const MOST_LABELS: usize = 1_000;
+
+impl Totals {
+    fn of(figures: &Figures, snapshot: &Snapshot) -> Self {
+        let by_share = [0, 1].map(|mode| figures.by_share[mode].load(Ordering::Relaxed));
+        // What is counted meanwhile may be among these already, and not yet among all.
+        let others = |all: usize, by_share| (all as u64).saturating_sub(by_share);
+        Self {
+            admitted: snapshot.admitted as u64,
+            by_share,
+            refused: others(snapshot.refused, by_share[0]),
+            would_refuse: others(snapshot.would_refuse, by_share[1]),
+            exempt: snapshot.exempt as u64,
+            waited: snapshot.waited as u64,
+            hints: figures.hints.0.load(Ordering::Relaxed),
+            changes: figures.changes().clone(),
+            routes: figures.routes.counts(),
+        }
+    }
+
+    fn add(&mut self, more: &Self) {
+        self.admitted += more.admitted;
+        self.refused += more.refused;
+        self.would_refuse += more.would_refuse;
+        for (all, more) in self.by_share.iter_mut().zip(more.by_share) {
+            *all += more;
+        }
+        self.exempt += more.exempt;
+        self.waited += more.waited;
+        self.hints += more.hints;
+        for (reason, count) in &more.changes {
+            add(&mut self.changes, reason, *count);
+        }
+        routes::add(&mut self.routes, &more.routes);
+    }
+
+    /// An inner layer that refuses takes back what an outer one has counted; and a budget that is about to be dropped is
+    /// for a moment neither alive nor gone.
+    fn rise_to(&mut self, now: Self) {
+        self.admitted = self.admitted.max(now.admitted);
+        self.refused = self.refused.max(now.refused);
+        self.would_refuse = self.would_refuse.max(now.would_refuse);
+        for (shown, now) in self.by_share.iter_mut().zip(now.by_share) {
+            *shown = now.max(*shown);
+        }
+        self.exempt = self.exempt.max(now.exempt);
+        self.waited = self.waited.max(now.waited);
+        self.hints = self.hints.max(now.hints);
+        for (reason, count) in now.changes {
+            let shown = self.changes.entry(reason).or_default();
+            *shown = count.max(*shown);
+        }
+        routes::rise_to(&mut self.routes, now.routes);
+    }
+}
+
+impl Series {
+    pub(in crate::observe) const fn new() -> Self {
+        Self {
+            by_label: BTreeMap::new(),
+            numbers: BTreeSet::new(),
+        }
+    }
+
+    /// What there is to be written, also of labels whose budgets are all gone.
+    pub(in crate::observe) fn of(&mut self, live: &[Budget]) -> Vec<Line> {
+        let mut lines: BTreeMap<Text, Line> = BTreeMap::new();
+        for budget in live {
+            let figures = &budget.observed().figures;
+            let snapshot = budget.snapshot();
+            // It may be about to be named, or replaced by another one: a layer makes one before it is given one.
+            let is_new = budget.name().is_none() && is_unused(&snapshot);
+            if is_new && figures.label.get().is_none() {
+                continue;
+            }
+            let shown = figures.label.get_or_init(|| self.label(budget.name()));
+            let label = &shown.label;
+            let line = lines.entry(Arc::clone(label)).or_default();
+            line.limit += snapshot.limit;
+            line.in_flight += snapshot.in_flight;
+            line.peak_in_flight += snapshot.peak_in_flight;
+            line.waiting += snapshot.waiting;
+            line.totals.add(&Totals::of(figures, &snapshot));
+            self.by_label.entry(Arc::clone(label)).or_default();
+        }
+        let lines = self.by_label.iter_mut().map(|(label, entry)| {
+            let mut line = lines.remove(label).unwrap_or_default();
+            line.budget = Arc::clone(label).into();
+            line.totals.add(&entry.gone);
+            entry.shown.rise_to(line.totals);
+            line.totals = entry.shown.clone();
+            line
+        });
+        lines.collect()
+    }
+
+    pub(in crate::observe) fn retire(
+        &mut self,
+        figures: &Figures,
+        name: Option<&str>,
+        last: &Snapshot,
+    ) {
+        let totals = Totals::of(figures, last);
+        let label = match (figures.label.get(), name) {
+            (Some(shown), _) => {
+                shown.number.map(|number| self.numbers.remove(&number));
+                Arc::clone(&shown.label)
+            }
+            // Never published: what it has counted counts all the same.
+            (None, Some(name)) => self.known(name),
+            (None, None) => return,
+        };
+        self.by_label.entry(label).or_default().gone.add(&totals);
+    }
+
+    fn label(&mut self, name: Option<&str>) -> Shown {
+        let number = match name {
+            Some(_) => None,
+            None => (1..).find(|&number| self.numbers.insert(number)),
+        };
+        let label = match (name, number) {
+            (Some(name), _) => self.known(name),
+            (None, number) => self.known(&format!("budget-{}", number.unwrap_or_default())),
+        };
+        Shown { label, number }
+    }
+
+    fn known(&self, name: &str) -> Text {
+        let is_one_too_many =
+            self.by_label.len() >= MOST_LABELS && !self.by_label.contains_key(name);
+        if is_one_too_many { OTHER } else { name }.into()
+    }
+}
+
+fn is_unused(snapshot: &Snapshot) -> bool {
+    let Snapshot {
+        admitted,
+        refused,
+        would_refuse,
+        exempt,
+        ..
+    } = *snapshot;
+    [admitted, refused, would_refuse, exempt] == [0; 4]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::MOST_REASONS, *};
+
+    fn labels(lines: &[Line]) -> Vec<&str> {
+        lines.iter().map(|line| &*line.budget).collect()
+    }
+
+    fn unnamed() -> Budget {
+        let budget = Budget::fixed(1);
+        drop(budget.try_acquire(crate::Threshold::NEVER));
+        budget
+    }
+
+    fn retire(series: &mut Series, budget: &Budget) {
+        series.retire(
+            &budget.observed().figures,
+            budget.name(),
+            &budget.snapshot(),
+        );
+    }
+
+    #[test]
+    fn budgets_without_a_name_have_a_number_each_while_they_live() {
+        let mut series = Series::new();
+        let mut live = vec![unnamed(), unnamed()];
+        assert_eq!(labels(&series.of(&live)), ["budget-1", "budget-2"]);
+        // A name that comes too late.
+        live[1] = live[1].clone().named("late");
+        retire(&mut series, &live.remove(0));
+        live.push(unnamed());
+        live.push(unnamed());
+        let lines = series.of(&live);
+        assert_eq!(labels(&lines), ["budget-1", "budget-2", "budget-3"]);
+        let admitted = lines.iter().map(|line| line.totals.admitted);
+        assert_eq!(
+            Vec::from_iter(admitted),
+            [2, 1, 1],
+            "the first goes on in its series"
+        );
+    }
+
+    #[test]
+    fn labels_and_reasons_are_bounded_and_nothing_that_is_over_is_lost() {
+        let mut series = Series::new();
+        for name in 0..MOST_LABELS + 50 {
+            let budget = unnamed().named(format!("tenant {name}"));
+            series.of(std::slice::from_ref(&budget));
+            retire(&mut series, &budget);
+        }
+        for _ in 0..50 {
+            let budget = unnamed();
+            series.of(std::slice::from_ref(&budget));
+            retire(&mut series, &budget);
+        }
+        let lines = series.of(&[]);
+        assert_eq!(lines.len(), MOST_LABELS + 1);
+        let other = lines.iter().find(|line| &*line.budget == OTHER).unwrap();
+        assert_eq!((other.totals.admitted, other.limit), (100, 0));
+        assert!(series.numbers.is_empty());
+
+        let figures = Figures::default();
+        for reason in 0..MOST_REASONS + 7 {
+            figures.changed(Box::leak(format!("reason {reason}").into()));
+        }
+        let changes = figures.changes();
+        assert_eq!((changes.len(), changes[OTHER]), (MOST_REASONS + 1, 7));
+    }
+}

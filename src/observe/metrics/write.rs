@@ -1,0 +1,170 @@
+use std::{iter, sync::Arc};
+
+use metrics::{Label, Unit, counter, gauge, histogram};
+
+use super::{
+    Figures, Shown,
+    series::{Line, Totals},
+};
+use crate::{budget::Budget, observe::routes, refuse::drains, shed::Reason};
+
+/// Hands everything over to the recorder, which is asked for each anew: it may be another one than last time.
+pub(in crate::observe) fn write(lines: Vec<Line>, live: &[Budget]) {
+    describe();
+    for line in lines {
+        line.write();
+    }
+    for budget in live {
+        budget.observed().figures.write_latencies();
+    }
+    gauge!("loadshed_drains").set(drains() as f64);
+}
+
+impl Line {
+    fn write(self) {
+        let Self {
+            budget,
+            limit,
+            in_flight,
+            peak_in_flight,
+            waiting,
+            totals,
+        } = self;
+        let labels = || vec![Label::new("budget", budget.clone())];
+        let with = |name: &'static str, value: &'static str| {
+            let more = iter::once(Label::from_static_parts(name, value));
+            labels().into_iter().chain(more).collect::<Vec<_>>()
+        };
+        gauge!("loadshed_limit", labels()).set(limit as f64);
+        gauge!("loadshed_in_flight", labels()).set(in_flight as f64);
+        gauge!("loadshed_peak_in_flight", labels()).set(peak_in_flight as f64);
+        gauge!("loadshed_waiting", labels()).set(waiting as f64);
+        let utilization = in_flight as f64 / limit.max(1) as f64;
+        gauge!("loadshed_utilization_ratio", labels()).set(utilization);
+
+        let Totals {
+            admitted,
+            by_share,
+            refused,
+            would_refuse,
+            exempt,
+            waited,
+            hints,
+            changes,
+            routes,
+        } = totals;
+        counter!("loadshed_admitted_total", labels()).absolute(admitted);
+        counter!("loadshed_exempt_total", labels()).absolute(exempt);
+        counter!("loadshed_waited_total", labels()).absolute(waited);
+        counter!("loadshed_hint_seconds_total", labels()).absolute(hints / 1_000);
+        let write = |why, [refused, would_refuse]: [u64; 2]| {
+            let why = || with("reason", reason(why));
+            counter!("loadshed_refused_total", why()).absolute(refused);
+            counter!("loadshed_would_refuse_total", why()).absolute(would_refuse);
+        };
+        write(Reason::Utilization, [refused, would_refuse]);
+        // Where there are no shares, nor is there a series for them.
+        if by_share != [0; 2] {
+            write(Reason::Share, by_share);
+        }
+        for (reason, count) in changes {
+            counter!("loadshed_limit_changes_total", with("reason", reason)).absolute(count);
+        }
+        routes::write(&budget, &routes);
+    }
+}
+
+impl Figures {
+    fn write_latencies(&self) {
+        let (Some(latencies), Some(Shown { label, .. })) = (self.latencies.get(), self.label.get())
+        else {
+            return;
+        };
+        for (outcome, seconds, count) in latencies.take() {
+            let budget = Label::new("budget", Arc::clone(label));
+            let labels = vec![budget, Label::from_static_parts("outcome", outcome)];
+            histogram!("loadshed_latency_seconds", labels).record_many(seconds, count);
+        }
+    }
+}
+
+pub(in crate::observe) fn reason(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Utilization => "utilization",
+        Reason::Share => "share",
+    }
+}
+
+/// Each time, as nobody tells when there is another recorder.
+fn describe() {
+    use metrics::{describe_counter, describe_gauge, describe_histogram};
+
+    for (name, text) in [
+        (
+            "loadshed_limit",
+            "How many requests the budget carries at once.",
+        ),
+        ("loadshed_in_flight", "How many requests are in flight."),
+        (
+            "loadshed_peak_in_flight",
+            "The most requests that ever were in flight at once.",
+        ),
+        ("loadshed_waiting", "How many requests wait for room."),
+        (
+            "loadshed_drains",
+            "How many refused uploads are being read, in the whole process.",
+        ),
+        (
+            "loadshed_utilization_ratio",
+            "Requests in flight, of the limit.",
+        ),
+    ] {
+        // Without a unit: a count is 1 to OpenTelemetry, and Prometheus makes of a gauge's 1 a name that ends in _ratio.
+        describe_gauge!(name, text);
+    }
+    for (name, text) in [
+        ("loadshed_admitted_total", "Requests admitted."),
+        ("loadshed_refused_total", "Requests refused."),
+        (
+            "loadshed_would_refuse_total",
+            "Requests that a dry run would have refused.",
+        ),
+        (
+            "loadshed_exempt_total",
+            "Requests neither counted nor shed.",
+        ),
+        (
+            "loadshed_waited_total",
+            "Requests that have waited for room.",
+        ),
+        ("loadshed_limit_changes_total", "Changes of the limit."),
+        (
+            "loadshed_route_admitted_total",
+            "Requests that a layer has admitted, by route and class.",
+        ),
+        (
+            "loadshed_route_refused_total",
+            "Requests that a layer has refused, by route and class.",
+        ),
+        (
+            "loadshed_route_would_refuse_total",
+            "Requests that a dry run would have refused, by route and class.",
+        ),
+        (
+            "loadshed_route_exempt_total",
+            "Requests neither counted nor shed, by route.",
+        ),
+    ] {
+        describe_counter!(name, Unit::Count, text);
+    }
+    describe_counter!(
+        "loadshed_hint_seconds_total",
+        Unit::Seconds,
+        "Sum of the hints given to refused callers, in seconds."
+    );
+    describe_histogram!(
+        "loadshed_latency_seconds",
+        Unit::Seconds,
+        "Latency of the requests that a learned budget has measured, in seconds."
+    );
+}
