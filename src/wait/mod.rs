@@ -87,7 +87,8 @@ impl LoadShed {
     /// - **While somebody waits**, whatever makes room gives it to those who wait, under the line's lock: a request that ends,
     ///   and one that an inner layer refuses of what an outer one has counted.
     ///
-    /// Nothing waits outside of a tokio runtime, or in one without a timer (`Builder::enable_time`): it is refused at once.
+    /// Nothing waits outside of a tokio runtime, or in one without a timer (`Builder::enable_time`): it is refused at once, and
+    /// on each thread, one message of a panic tells what is missing.
     ///
     /// # Panics
     ///

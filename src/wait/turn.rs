@@ -1,4 +1,5 @@
 use std::{
+    cell::Cell,
     panic::catch_unwind,
     pin::Pin,
     sync::Arc,
@@ -7,7 +8,7 @@ use std::{
 
 use http::Request;
 use tokio::{
-    runtime::Handle,
+    runtime::{Handle, Id},
     time::{Instant, Sleep, sleep_until},
 };
 
@@ -76,15 +77,30 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
-            // With a place, that is given back here.
-            drop(self.settings.budget().leave(&ticket, self.decided.claim));
+            let left = self.settings.budget().leave(&ticket, self.decided.claim);
+            // It has been admitted, and gives its place back here.
+            if left.is_ok() {
+                self.settings.has_waited(&self.decided);
+            }
         }
     }
 }
 
+thread_local! {
+    /// The latest runtime in which there was none.
+    static WITHOUT_TIMER: Cell<Option<Id>> = const { Cell::new(None) };
+}
+
 /// `None` where there is none to be had: outside of a runtime, or in one without a timer.
 fn timer() -> Option<Pin<Box<Sleep>>> {
-    Handle::try_current().ok()?;
-    // There is no way to ask.
-    catch_unwind(|| Box::pin(sleep_until(Instant::now()))).ok()
+    let runtime = Handle::try_current().ok()?.id();
+    if WITHOUT_TIMER.get() == Some(runtime) {
+        return None;
+    }
+    // There is no way to ask. To be told writes the message of a panic: once, and not for each request.
+    let timer = catch_unwind(|| Box::pin(sleep_until(Instant::now()))).ok();
+    if timer.is_none() {
+        WITHOUT_TIMER.set(Some(runtime));
+    }
+    timer
 }

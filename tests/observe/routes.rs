@@ -1,11 +1,12 @@
 //! Figures by route and class.
 
-use std::thread;
+use std::{thread, time::Duration};
 
+use futures_util::FutureExt;
 use http::Method;
 use loadshed::{Budget, Criticality, LoadShed};
 use metrics_util::debugging::DebuggingRecorder;
-use tower::Layer;
+use tower::{Layer, Service};
 
 use crate::{
     Figures, WHY, figures,
@@ -130,6 +131,23 @@ fn a_layer_goes_by_its_name_and_one_that_tells_nothing_apart_has_no_routes() {
 }
 
 /// Two layers of one budget: what the inner one sees is what the outer one would have let through.
+#[tokio::test(start_paused = true)]
+async fn one_that_is_dropped_when_its_turn_has_come_is_admitted_by_its_route_as_by_its_budget() {
+    let _alone = alone();
+    let budget = Budget::fixed(1).named("dropped");
+    let shed = LoadShed::ratio(1.0).budget(&budget).named("/slow");
+    let shed = shed.wait(1, Duration::from_secs(1));
+    let mut service = shed.layer(holding());
+    let held = answer(&mut service, get("/"));
+    let mut waiting = Box::pin(service.call(get("/")));
+    assert!(waiting.as_mut().now_or_never().is_none());
+    drop(held);
+    drop(waiting);
+    assert_eq!((budget.in_flight(), budget.snapshot().admitted), (0, 2));
+    let admitted = route("admitted", "/slow", &[SHEDDABLE]);
+    assert_eq!(routes("dropped"), Figures::from([(admitted, 2.0)]));
+}
+
 #[test]
 fn p22_a_dry_run_writes_the_same_figures_for_each_route() {
     let _alone = alone();

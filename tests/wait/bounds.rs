@@ -1,6 +1,9 @@
 //! In number, in time, by the caller's deadline; and what is counted.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use loadshed::{Budget, LoadShed, RetryAfter, Threshold};
 
@@ -213,7 +216,7 @@ async fn what_is_never_shed_does_not_wait_and_what_is_exempt_neither() {
 }
 
 #[test]
-fn where_there_is_no_timer_nothing_waits() {
+fn where_there_is_no_timer_nothing_waits_and_one_message_says_so() {
     let (budget, shed) = three_wait(1);
     let refuses = |shed: &loadshed::LoadShed| {
         let mut service = shed.layer(holding());
@@ -225,10 +228,17 @@ fn where_there_is_no_timer_nothing_waits() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
+    // Other tests run at the same time, and may have panics of their own.
+    static MESSAGES: AtomicUsize = AtomicUsize::new(0);
+    let here = std::thread::current().id();
     let usual = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    runtime.block_on(async { refuses(&shed) });
+    std::panic::set_hook(Box::new(move |told| match std::thread::current().id() {
+        id if id == here => _ = MESSAGES.fetch_add(1, Ordering::Relaxed),
+        _ => eprintln!("{told}"),
+    }));
+    runtime.block_on(async { (0..3).for_each(|_| refuses(&shed)) });
     std::panic::set_hook(usual);
+    assert_eq!(MESSAGES.load(Ordering::Relaxed), 1);
     assert_eq!((budget.snapshot().waited, budget.in_flight()), (0, 0));
 }
 
