@@ -2,7 +2,6 @@
 
 use super::{
     Budget, Claim, Mode, Place, Refused,
-    count::Level,
     held::{self, Taken},
 };
 use crate::{
@@ -55,16 +54,16 @@ impl Budget {
             return Err(Refused::new(Reason::Utilization, claim, claim.tenant()));
         }
         let acquired = match claim.caller {
-            None => {
-                let acquired = self.count.acquire(claim.units, claim.threshold);
-                acquired.map_err(|_| Refused::new(Reason::Utilization, claim, None))
-            }
+            None => match self.count.acquire(claim.units, claim.threshold) {
+                Ok(_) => Ok(Taken::of(self.count, claim)),
+                Err(_) => Err(Refused::new(Reason::Utilization, claim, None)),
+            },
             Some(_) => self.acquire_along_stretch(*claim),
         };
         match acquired {
-            Ok(_) => {
+            Ok(taken) => {
                 self.inner.observed.admitted(self);
-                Ok(Taken::of(self.count, claim).into())
+                Ok(taken.into())
             }
             // 2³¹ are in flight, and this one is never to be refused: it runs uncounted.
             Err(_) if claim.threshold.is_never() => Ok(Place::default()),
@@ -74,11 +73,13 @@ impl Budget {
 
     // Apart, as it would be in the way of all others.
     #[inline(never)]
-    fn acquire_along_stretch(&self, claim: Claim) -> Result<Level, Refused> {
+    fn acquire_along_stretch(&self, claim: Claim) -> Result<Taken, Refused> {
         let entry = self.enter(claim);
         let cap = |limit| claim.cap(limit, entry.share);
-        let acquired = self.count.acquire(claim.units, cap);
-        acquired.map_err(|level| self.leave_shares(entry, claim, level, 0))
+        match self.count.acquire(claim.units, cap) {
+            Ok(_) => Ok(entry.taken),
+            Err(level) => Err(self.leave_shares(entry, claim, level, 0)),
+        }
     }
 
     /// Counts a refusal.

@@ -105,7 +105,7 @@ impl Sampler {
 
     /// A request was refused.
     pub(super) fn refused(&self, budget: &Budget) {
-        self.close_if_due(budget, Instant::now());
+        self.close_if_due(budget, self.now());
     }
 
     pub(super) fn note(&self, change: LimitChange) {
@@ -118,7 +118,7 @@ impl Sampler {
         changes.to_vec()
     }
 
-    fn record(&self, budget: &Budget, sample: Sample, now: Instant) {
+    fn record(&self, budget: &Budget, sample: Sample, now: u64) {
         if let Ok(mut samples) = self.finished.own().0.try_lock() {
             if samples.len() < LANE_SAMPLES {
                 samples.push(sample);
@@ -127,25 +127,29 @@ impl Sampler {
         self.close_if_due(budget, now);
     }
 
-    fn close_if_due(&self, budget: &Budget, now: Instant) {
+    fn close_if_due(&self, budget: &Budget, now: u64) {
         // Relaxed: the lock on the law decides who closes the window, this only saves most from trying.
-        let since_epoch = self.since_epoch(now);
-        let is_due = || since_epoch >= self.due.load(Ordering::Relaxed);
+        let is_due = || now >= self.due.load(Ordering::Relaxed);
         if !is_due() {
             return;
         }
         if let Ok(mut law) = self.law.try_lock() {
             if is_due() {
                 // First, so that nobody else tries while the law thinks.
-                let next = since_epoch.saturating_add(nanos(self.window));
+                let next = now.saturating_add(nanos(self.window));
                 self.due.store(next, Ordering::Relaxed);
-                self.close_window(budget, &mut law, now);
+                self.close_window(budget, &mut law, self.at(now));
             }
         }
     }
 
-    fn since_epoch(&self, now: Instant) -> u64 {
-        nanos(now.saturating_duration_since(self.epoch))
+    /// In nanoseconds since its epoch, as all times here that a request pays for.
+    fn now(&self) -> u64 {
+        nanos(Instant::now().saturating_duration_since(self.epoch))
+    }
+
+    fn at(&self, since_epoch: u64) -> Instant {
+        self.epoch + Duration::from_nanos(since_epoch)
     }
 
     fn close_window(&self, budget: &Budget, law: &mut Law, now: Instant) {
@@ -234,12 +238,12 @@ impl Probe {
     /// Of a request that `budget` has just admitted under `threshold`.
     #[cold]
     pub(crate) fn new(budget: &Budget, threshold: Threshold) -> Self {
-        let now = Instant::now();
         // Before a window is closed: that may move the limit.
         let level = budget.level();
         let admitted_at = budget.sampler().map_or(0, |sampler| {
+            let now = sampler.now();
             sampler.close_if_due(budget, now);
-            sampler.since_epoch(now)
+            now
         });
         Self {
             admitted_at,
@@ -261,9 +265,9 @@ impl Probe {
         let Some(sampler) = budget.sampler() else {
             return;
         };
-        let now = Instant::now();
-        let mut sample = Sample::new(sampler.epoch + Duration::from_nanos(self.admitted_at));
-        sample.latency = now.saturating_duration_since(sample.admitted_at);
+        let now = sampler.now();
+        let mut sample = Sample::new(sampler.at(self.admitted_at));
+        sample.latency = Duration::from_nanos(now.saturating_sub(self.admitted_at));
         sample.in_flight = self.in_flight as usize;
         sample.limit = self.limit as usize;
         sample.cap = self.cap as usize;
