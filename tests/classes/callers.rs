@@ -1,45 +1,30 @@
 //! Which callers go first, within a class.
 
-mod support;
+use std::time::Duration;
 
-use std::{convert::Infallible, time::Duration};
-
-use bytes::Bytes;
-use futures_util::FutureExt;
-use http::Response;
-use http_body_util::Full;
 use loadshed::{
     Budget,
-    Criticality::{self, Critical, CriticalPlus, Sheddable, SheddablePlus},
+    Criticality::{self, Critical, Sheddable},
     LoadShed, Threshold,
 };
-use proptest::prelude::*;
-use tower::{Layer, Service, service_fn};
+use tower::Layer;
 
-use support::{Req, all, answer, get, holding, is_refused, panic_on_purpose, quiet};
+use crate::{
+    allocations, part,
+    support::{Req, all, answer, get, holding, is_refused, panic_on_purpose, quiet},
+};
 
-const ALL: [Criticality; 4] = [Sheddable, SheddablePlus, Critical, CriticalPlus];
-
-/// By the second part of the path, `/class/user`.
-fn user(head: &http::Request<()>) -> u64 {
+/// By the second part of the path.
+pub(crate) fn user(head: &http::Request<()>) -> u64 {
     part(head, 2)
 }
 
-fn part<T: std::str::FromStr<Err: std::fmt::Debug>>(head: &http::Request<()>, nth: usize) -> T {
-    let part = head.uri().path().split('/').nth(nth);
-    part.unwrap().parse().unwrap()
-}
-
-fn of(class: Criticality, user: u64) -> Req {
+pub(crate) fn from(class: Criticality, user: u64) -> Req {
     get(&format!("/{class}/{user}"))
 }
 
 fn keyed(shed: LoadShed) -> LoadShed {
     shed.key(user)
-}
-
-fn by_class(shed: LoadShed) -> LoadShed {
-    shed.classify(|head| part(head, 1))
 }
 
 /// Repeatable chance (Steele and others, SplitMix64).
@@ -77,7 +62,7 @@ fn served(shed: &LoadShed, users: usize, load: f64, chance: &mut Chance) -> Vec<
         }
         arrived += 1;
         let user = chance.below(users);
-        let response = answer(&mut service, of(Sheddable, user as u64));
+        let response = answer(&mut service, from(Sheddable, user as u64));
         let is_served = !is_refused(&response);
         // Until it is full, all are served.
         if arrived > 10 * users {
@@ -140,7 +125,7 @@ fn refused(shed: &LoadShed, held: usize) -> Vec<u64> {
         .map(|_| budget.try_acquire(all()).unwrap())
         .collect();
     let mut service = shed.clone().budget(&budget).layer(holding());
-    let mut refused = |user: &u64| is_refused(&answer(&mut service, of(Sheddable, *user)));
+    let mut refused = |user: &u64| is_refused(&answer(&mut service, from(Sheddable, *user)));
     (0..200).filter(|user| refused(user)).collect()
 }
 
@@ -200,130 +185,14 @@ fn p09_what_is_never_shed_is_not_shed_by_its_key() {
     ] {
         let mut service = keyed(shed).budget(&budget).layer(holding());
         let running: Vec<_> = (0..40)
-            .map(|user| answer(&mut service, of(Critical, user)))
+            .map(|user| answer(&mut service, from(Critical, user)))
             .collect();
         assert!(!running.iter().any(is_refused));
     }
 }
 
-fn allocations(shed: LoadShed) -> u64 {
-    let mut service = shed.layer(service_fn(|_: Req| {
-        std::future::ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())))
-    }));
-    let mut request = Some(of(Sheddable, 7));
-    let mut call = || drop(service.call(request.take().unwrap()).now_or_never());
-    allocation_counter::measure(&mut call).count_total
-}
-
 #[test]
 fn p17_a_key_costs_no_allocation() {
-    let shed = LoadShed::ratio(0.85).budget(Budget::fixed(4));
-    assert_eq!(allocations(keyed(shed)), 0);
-}
-
-fn classes() -> impl Strategy<Value = Criticality> {
-    proptest::sample::select(ALL.to_vec())
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum By {
-    Key,
-    Share,
-    Both,
-}
-
-impl By {
-    fn callers(self, mut shed: LoadShed) -> LoadShed {
-        if self != Self::Share {
-            shed = shed.key(user);
-        }
-        if self != Self::Key {
-            // Two users to a tenant.
-            shed = shed.fair_by(|head| user(head) / 2);
-        }
-        shed
-    }
-}
-
-/// Its clock moves by hand.
-fn paused() -> tokio::runtime::Runtime {
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    runtime.enable_time().start_paused(true).build().unwrap()
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Event {
-    Comes(Criticality, u64),
-    /// The nth of those that run.
-    Goes(usize),
-    Limit(usize),
-    Ratio(u32),
-    Waits(u64),
-}
-
-fn events() -> impl Strategy<Value = Vec<Event>> {
-    let event = prop_oneof![
-        10 => (classes(), 0_u64..8).prop_map(|(class, user)| Event::Comes(class, user)),
-        5 => (0_usize..100).prop_map(Event::Goes),
-        1 => (1_usize..60).prop_map(Event::Limit),
-        1 => (1_u32..=100).prop_map(Event::Ratio),
-        5 => (1_u64..100).prop_map(Event::Waits),
-    ];
-    proptest::collection::vec(event, 1..200)
-}
-
-proptest! {
-    /// After each event, one of each class and of each of the users is asked about at the same moment: tried, and given
-    /// back. The best that happens to a class is never better than the worst that happens to the next.
-    #[test]
-    fn p10_no_caller_of_a_class_is_refused_at_a_moment_at_which_one_of_a_lower_class_is_admitted(
-        ratio in (1_u32..=1_000).prop_map(|n| f64::from(n) / 1_000.0),
-        set in proptest::collection::btree_map(classes(), (1_u32..=100).prop_map(|n| f64::from(n) / 100.0), 0..3),
-        at in proptest::option::of((1_u32..=10).prop_map(|n| f64::from(n) / 10.0)),
-        by in proptest::sample::select(vec![By::Key, By::Share, By::Both]),
-        limit in 1_usize..60,
-        events in events(),
-    ) {
-        let runtime = paused();
-        let _guard = runtime.enter();
-        let budget = Budget::fixed(limit);
-        let shed = by.callers(by_class(LoadShed::ratio(ratio))).budget(&budget);
-        // One that is out of order is refused, and the even ladder stays.
-        let shed = shed.clone().try_class_ratios(set).unwrap_or(shed);
-        let shed = match at {
-            Some(ratio) => shed.at("/{class}/{user}", ratio),
-            None => shed,
-        };
-        let handle = shed.handle();
-        let mut service = shed.layer(holding());
-        let mut running = Vec::new();
-        for event in events {
-            match event {
-                Event::Comes(class, user) => {
-                    let response = answer(&mut service, of(class, user));
-                    if !is_refused(&response) {
-                        running.push(response);
-                    }
-                }
-                Event::Goes(nth) if !running.is_empty() => drop(running.swap_remove(nth % running.len())),
-                Event::Goes(_) => {}
-                Event::Limit(limit) => budget.set_limit(limit).unwrap(),
-                // It may be above a class that was set.
-                Event::Ratio(percent) => { let _ = handle.set_ratio(f64::from(percent) / 100.0); }
-                Event::Waits(millis) => runtime.block_on(tokio::time::advance(Duration::from_millis(millis))),
-            }
-            let before = budget.in_flight();
-            let verdicts = ALL.map(|class| {
-                let users = (0..8).map(|user| !is_refused(&answer(&mut service, of(class, user))));
-                let users: Vec<_> = users.collect();
-                (users.contains(&false), users.contains(&true))
-            });
-            prop_assert_eq!(budget.in_flight(), before);
-            for [(_, lower_is_admitted), (is_refused, _)] in verdicts.windows(2).map(|pair| [pair[0], pair[1]]) {
-                prop_assert!(!(lower_is_admitted && is_refused), "{:?} with {} of {}", verdicts, before, budget.limit());
-            }
-        }
-        drop(running);
-        prop_assert_eq!(budget.in_flight(), 0);
-    }
+    let shed = keyed(LoadShed::ratio(0.85));
+    assert_eq!(allocations(shed, from(Sheddable, 7)), 0);
 }
