@@ -7,13 +7,15 @@ use futures_util::FutureExt;
 use http::Response;
 use http_body_util::Full;
 use loadshed::{
+    Budget,
     Criticality::{self, Critical, Sheddable, SheddablePlus},
     LoadShed, Threshold,
 };
 use tower::{Layer, Service, service_fn};
 
 use crate::{
-    allocations, by_class,
+    allocations::allocations,
+    by_class,
     headers::HEADER,
     of,
     support::{Req, get},
@@ -55,7 +57,8 @@ fn a_handler_reads_the_class_where_it_is_asked_for() {
 
 #[test]
 fn to_classify_costs_no_allocation_and_to_expose_the_class_a_few() {
-    let cost = |shed: LoadShed| allocations(shed, get("/"));
+    let cost_of = |shed: LoadShed, request| allocations(&shed.budget(Budget::fixed(9)), request);
+    let cost = |shed| cost_of(shed, get("/"));
     let classify = || LoadShed::ratio(0.85).classify(|_| Critical);
     let by_header = || LoadShed::ratio(0.85).classify_by_header(HEADER, |_| Critical);
     assert_eq!(cost(classify()), 0);
@@ -64,10 +67,7 @@ fn to_classify_costs_no_allocation_and_to_expose_the_class_a_few() {
     assert_eq!(cost(classify().expose_class(true)), 3);
     let mut with_extensions = get("/");
     with_extensions.extensions_mut().insert(7_u8);
-    assert_eq!(
-        allocations(classify().expose_class(true), with_extensions),
-        1
-    );
+    assert_eq!(cost_of(classify().expose_class(true), with_extensions), 1);
 }
 
 /// The class comes in by a header, is read by the handler, and goes out by a header to the next server.

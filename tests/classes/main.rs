@@ -1,5 +1,7 @@
 //! Which requests go first: told by their class, and by their callers within it.
 
+#[path = "../support/allocations.rs"]
+mod allocations;
 mod callers;
 mod exposed;
 mod headers;
@@ -8,18 +10,15 @@ mod overtaking;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::{convert::Infallible, fmt::Debug, str::FromStr};
+use std::{fmt::Debug, str::FromStr};
 
-use bytes::Bytes;
-use futures_util::FutureExt;
 use http::Response;
-use http_body_util::Full;
 use loadshed::{
     Budget,
     Criticality::{self, Critical, CriticalPlus, Sheddable, SheddablePlus},
     LoadShed, Shed,
 };
-use tower::{Layer, Service, service_fn};
+use tower::Layer;
 
 use support::{Req, answer, get, holding, is_refused};
 
@@ -60,13 +59,4 @@ fn room(shed: &LoadShed, limit: usize, class: Criticality) -> usize {
 
 fn rooms(shed: &LoadShed, limit: usize) -> [usize; 4] {
     ALL.map(|class| room(shed, limit, class))
-}
-/// How often a request allocates that is served.
-fn allocations(shed: LoadShed, request: Req) -> u64 {
-    let mut service = shed.budget(Budget::fixed(9)).layer(service_fn(|_: Req| {
-        std::future::ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())))
-    }));
-    let mut request = Some(request);
-    let mut call = || drop(service.call(request.take().unwrap()).now_or_never());
-    allocation_counter::measure(&mut call).count_total
 }

@@ -22,7 +22,7 @@ use crate::{
     ALL, by_class,
     callers::{from, user},
     of, room,
-    support::{answer, holding, is_refused},
+    support::{answer, holding, is_refused, paused},
 };
 
 fn class() -> impl Strategy<Value = Criticality> {
@@ -65,12 +65,6 @@ fn by() -> impl Strategy<Value = By> {
         1 => Just(By::Share),
         1 => Just(By::Both),
     ]
-}
-
-/// Its clock moves by hand.
-fn paused() -> tokio::runtime::Runtime {
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    runtime.enable_time().start_paused(true).build().unwrap()
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -10,11 +10,14 @@ use http::{Request, StatusCode};
 use http_body_util::Empty;
 use loadshed::{Budget, LoadShed};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::{Notify, mpsc},
 };
 
-use crate::{Http1, Server, is_a_refusal, soon, until};
+use crate::{
+    Http1, Server, is_a_refusal,
+    support::sockets::{bind, soon, until},
+};
 
 #[tokio::test]
 async fn p03_a_client_that_goes_away_in_the_middle_of_a_response_gives_its_permit_back() {
@@ -103,8 +106,7 @@ async fn p06_of_four_requests_on_four_connections_to_two_routes_one_runs_under_a
         .route("/a", routing::get(handler.clone()))
         .route("/b", routing::get(handler))
         .layer(LoadShed::ratio(1.0).budget(&budget));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let (listener, address) = bind().await;
     tokio::spawn(axum::serve(listener, app).into_future());
 
     for _ in 0..5 {

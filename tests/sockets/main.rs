@@ -6,7 +6,7 @@ mod refusals;
 mod support;
 mod uploads;
 
-use std::{convert::Infallible, net::SocketAddr, time::Duration};
+use std::{convert::Infallible, net::SocketAddr};
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -24,28 +24,14 @@ use hyper_util::{
 use loadshed::{Budget, Drain, LoadShed, Permit};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    time::timeout,
+    net::TcpStream,
 };
 use tower::{Layer, Service, service_fn};
 
-use support::all;
-
-/// Far more than anything here takes: what does not come within it does not come.
-const LONG: Duration = Duration::from_secs(20);
-
-async fn soon<F: Future>(future: F) -> F::Output {
-    timeout(LONG, future).await.expect("it takes too long")
-}
-
-async fn until(happened: impl Fn() -> bool) {
-    soon(async {
-        while !happened() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    })
-    .await;
-}
+use support::{
+    all,
+    sockets::{bind, soon},
+};
 
 type Body = BoxBody<Bytes, Infallible>;
 
@@ -72,8 +58,7 @@ where
         + 'static,
     B: http_body::Body<Data = Bytes, Error = Infallible> + Send + 'static,
 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let (listener, address) = bind().await;
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let service = TowerToHyperService::new(service.clone());

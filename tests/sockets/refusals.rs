@@ -4,7 +4,13 @@ use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use tokio::io::AsyncWriteExt;
 
-use crate::{Server, content_length, is_a_refusal, soon, support::all, until};
+use crate::{
+    Server, content_length, is_a_refusal,
+    support::{
+        all,
+        sockets::{soon, until},
+    },
+};
 
 #[tokio::test]
 async fn p18_an_http_1_0_client_gets_its_429_and_the_end() {

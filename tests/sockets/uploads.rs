@@ -17,7 +17,13 @@ use hyper::body::Frame;
 use loadshed::Drain;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::{Server, is_a_refusal, soon, support::all, until};
+use crate::{
+    Server, is_a_refusal,
+    support::{
+        all,
+        sockets::{soon, until},
+    },
+};
 
 #[tokio::test]
 async fn p17_the_refusal_comes_before_the_body_does() {
