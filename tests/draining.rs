@@ -1,4 +1,7 @@
-//! The unread body of a refused request is read after the answer, within bounds.
+//! The unread body of a refused request is read after the answer, within bounds. How many are read at once is bounded in
+//! the process, so these tests do not run at once.
+
+mod support;
 
 use std::{
     convert::Infallible,
@@ -19,20 +22,15 @@ use http_body::{Body, Frame};
 use http_body_util::Empty;
 use loadshed::{Budget, Drain, LoadShed, Threshold};
 use tokio::{
-    sync::{Mutex, MutexGuard},
     task::yield_now,
     time::{Instant, Sleep, sleep},
 };
 use tower::{Layer, Service};
 
+use support::alone;
+
 const MIB: usize = 1 << 20;
 const SECOND: Duration = Duration::from_secs(1);
-
-/// The bound on drains at once is the process's, so these tests do not run at once.
-async fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::const_new(());
-    ALONE.lock().await
-}
 
 /// An upload: a piece after each pause, until there are no more.
 struct Upload {
@@ -205,7 +203,7 @@ fn assert_fate((bytes, took): (usize, u128), expected: usize, milliseconds: u128
 
 #[tokio::test(start_paused = true)]
 async fn p17_a_refused_upload_is_read_to_its_end_after_the_answer() {
-    let _alone = alone().await;
+    let _alone = alone();
     let forty = Upload::large(40, SECOND);
     assert_fate(fate(Drain::default(), forty).await, 40 * MIB, 41_000);
     let as_large_as_allowed = Upload::large(64, Duration::from_millis(1));
@@ -219,7 +217,7 @@ async fn p17_a_refused_upload_is_read_to_its_end_after_the_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn p17_an_upload_is_read_within_the_default_bounds() {
-    let _alone = alone().await;
+    let _alone = alone();
     let drain = Drain::default();
     // Endless, with pauses and without: until it is more than 64 MiB.
     for pause in [Duration::from_millis(1), Duration::ZERO] {
@@ -238,7 +236,7 @@ async fn p17_an_upload_is_read_within_the_default_bounds() {
 
 #[tokio::test(start_paused = true)]
 async fn p17_the_bounds_are_settings() {
-    let _alone = alone().await;
+    let _alone = alone();
     let endless = || Upload::new(usize::MAX, 100, SECOND);
     let bytes = Drain::default().bytes(1_000);
     assert_fate(fate(bytes, endless()).await, 1_100, 11_000);
@@ -253,7 +251,7 @@ async fn p17_the_bounds_are_settings() {
 
 #[tokio::test(start_paused = true)]
 async fn p17_of_many_uploads_256_are_read_at_once_and_the_rest_is_dropped() {
-    let _alone = alone().await;
+    let _alone = alone();
     let seen = Arc::default();
     for _ in 0..300 {
         refused(Drain::default(), Upload::large(3, SECOND).watched_by(&seen)).await;
@@ -273,7 +271,7 @@ async fn p17_of_many_uploads_256_are_read_at_once_and_the_rest_is_dropped() {
 
 #[tokio::test(start_paused = true)]
 async fn p17_how_many_are_read_at_once_is_counted_over_all_layers() {
-    let _alone = alone().await;
+    let _alone = alone();
     let seen = Arc::default();
     let upload = || Upload::large(3, SECOND).watched_by(&seen);
     let dropped = || seen.dropped.load(Ordering::Relaxed);
@@ -295,7 +293,7 @@ async fn p17_how_many_are_read_at_once_is_counted_over_all_layers() {
 
 #[tokio::test(start_paused = true)]
 async fn p17_an_upload_that_fails_or_panics_leaves_its_place_to_the_next() {
-    let _alone = alone().await;
+    let _alone = alone();
     let one = Drain::default().at_once(1);
     for end in [End::Failed, End::Panicked, End::Failed, End::Whole] {
         let upload = Upload::large(2, SECOND).that_ends(end);
@@ -305,7 +303,7 @@ async fn p17_an_upload_that_fails_or_panics_leaves_its_place_to_the_next() {
 
 #[tokio::test(start_paused = true)]
 async fn p17_an_upload_that_has_always_more_leaves_the_thread_to_others() {
-    let _alone = alone().await;
+    let _alone = alone();
     let seen = Arc::<Seen>::default();
     refused(
         Drain::default(),
@@ -325,7 +323,7 @@ async fn p17_an_upload_that_has_always_more_leaves_the_thread_to_others() {
 // In real time, as a clock that is paused stands still for those who never wait.
 #[tokio::test]
 async fn p17_an_upload_of_nothing_but_empty_pieces_is_read_for_no_longer_either() {
-    let _alone = alone().await;
+    let _alone = alone();
     let drain = Drain::default().time(Duration::from_millis(50));
     let (bytes, took) = fate(drain, Upload::new(usize::MAX, 0, Duration::ZERO)).await;
     assert_eq!(bytes, 0);
@@ -334,7 +332,7 @@ async fn p17_an_upload_of_nothing_but_empty_pieces_is_read_for_no_longer_either(
 
 #[tokio::test(start_paused = true)]
 async fn p17_a_body_that_waits_for_a_100_is_never_asked_for() {
-    let _alone = alone().await;
+    let _alone = alone();
     let seen = Arc::default();
     let mut request = Request::new(Upload::large(1, Duration::ZERO).watched_by(&seen));
     let expects = HeaderValue::from_static("100-continue");
@@ -346,7 +344,7 @@ async fn p17_a_body_that_waits_for_a_100_is_never_asked_for() {
 
 #[test]
 fn p17_a_server_without_a_timer_refuses_as_ever_and_keeps_no_place() {
-    let _alone = tokio_test::block_on(alone());
+    let _alone = alone();
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let runtime = runtime.unwrap();
     let upload = || Upload::large(1, Duration::ZERO);

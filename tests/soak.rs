@@ -18,26 +18,12 @@ use http_body::Body;
 use loadshed::{Budget, LoadShed, Measure, Permit, ResponseBody, Threshold};
 use tower::{Layer, Service};
 
-use support::{Broken, Law, Scripted, Step, body, get, next_frame, quiet};
+use support::{Broken, Law, Random, Scripted, Step, body, get, next_frame, quiet};
 
 const REQUESTS: usize = 1_000_000;
 const THREADS: usize = 2;
 
-/// SplitMix64 (Steele, Lea and Flood, 2014).
-struct Random(u64);
-
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-
     fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }

@@ -43,7 +43,11 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     } else {
         Plan::FULL
     };
-    let rows = chosen(&options.words);
+    let mut rows = ours::rows();
+    rows.extend(peers::rows());
+    // And what all are compared to.
+    let compared = [ours::BARE, ours::RAW, ours::BARE_AND_RAW];
+    rows.retain(|row| compared.contains(&row.name) || options.wants(row.name));
     let measured = plan.measure(&rows);
 
     let mut report = Report::new("admit", &options)?;
@@ -67,16 +71,6 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         spread * 100.0
     ));
     report.close(&csv(&all))
-}
-
-/// All, or those whose name has one of the words in it, and what they are compared to.
-fn chosen(words: &[String]) -> Vec<Row> {
-    let mut rows = ours::rows();
-    rows.extend(peers::rows());
-    let compared = [ours::BARE, ours::RAW, ours::BARE_AND_RAW];
-    let wanted = |name: &str| words.iter().any(|word| name.contains(word));
-    rows.retain(|row| words.is_empty() || compared.contains(&row.name) || wanted(row.name));
-    rows
 }
 
 /// What all rows are compared to.

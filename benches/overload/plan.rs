@@ -40,15 +40,14 @@ impl Plan {
                 Some(("warm-up", value)) => plan.warm_up = seconds(value.parse()?),
                 Some(("only", value)) => plan.only.extend(value.split(',').map(str::to_owned)),
                 Some(_) => return Err(format!("{word} is none of the settings").into()),
-                None => words.push(word.as_str()),
+                None => words.push(word.clone()),
             }
         }
         if words.is_empty() && options.quick {
-            words.extend(QUICK);
+            words.extend(QUICK.map(str::to_owned));
         }
-        let wanted = |name: &str| words.iter().any(|word| name.contains(word));
-        plan.variants
-            .retain(|variant| words.is_empty() || wanted(variant.name));
+        let options = Options { words, ..*options };
+        plan.variants.retain(|variant| options.wants(variant.name));
         if plan.variants.is_empty() {
             return Err("no row has one of these words in its name".into());
         }

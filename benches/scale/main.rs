@@ -40,16 +40,12 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         plan.rounds, plan.requests
     ));
     let mut csv = "section,row,size,figure\n".to_owned();
-    let wanted = |name: &str| {
-        let words = &options.words;
-        words.is_empty() || words.iter().any(|word| name.contains(word))
-    };
     for section in sections::all(&plan) {
-        if wanted(section.name) {
+        if options.wants(section.name) {
             one(section, &plan, &mut report, &mut csv)?;
         }
     }
-    if wanted("memory") {
+    if options.wants("memory") {
         memory::report(&plan, &mut report, &mut csv);
     }
     report.close(&csv)

@@ -24,7 +24,6 @@ use crate::{
 pub(crate) const LIMIT: usize = 1_000_000;
 
 pub(crate) fn all(plan: &Plan) -> Vec<Section> {
-    // Tenants, up to a million: a section of its own, once there are fair shares.
     vec![
         in_flight(plan),
         routes(plan),

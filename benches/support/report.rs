@@ -45,6 +45,12 @@ impl Options {
         }
         Ok(options)
     }
+
+    /// Whether the name has one of the words in it, or there are none.
+    #[allow(dead_code, reason = "instructions are always all of them")]
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        self.words.is_empty() || self.words.iter().any(|word| name.contains(word))
+    }
 }
 
 /// The report of the bench with this name.

@@ -6,6 +6,8 @@ mod claim;
 mod count;
 mod held;
 mod lanes;
+#[cfg(all(test, loadshed_loom))]
+mod model;
 mod nested;
 mod permit;
 mod sampler;

@@ -5,7 +5,6 @@ use std::time::Duration;
 use futures_util::{Stream, stream};
 use http::uri::PathAndQuery;
 use loadshed::{Budget, LoadShed, RetryAfter};
-use tokio::{net::TcpListener, time::timeout};
 use tonic::{
     Code, Request, Status,
     client::Grpc,
@@ -15,29 +14,15 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_client::H
 use tonic_prost::ProstCodec;
 use tonic_types::StatusExt;
 
-use super::full;
-
-/// Far more than anything here takes: what does not come within it does not come.
-const LONG: Duration = Duration::from_secs(20);
-
-async fn soon<F: Future>(future: F) -> F::Output {
-    timeout(LONG, future).await.expect("it takes too long")
-}
-
-async fn until_free(budget: &Budget) {
-    soon(async {
-        while budget.in_flight() > 0 {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    })
-    .await;
-}
+use super::{
+    full,
+    support::sockets::{bind, soon, until},
+};
 
 /// tonic's own health service behind the layer.
 async fn health(shed: LoadShed) -> Channel {
     let (_, service) = tonic_health::server::health_reporter();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let (listener, address) = bind().await;
     let server = Server::builder().layer(shed).add_service(service);
     tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
     let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
@@ -114,7 +99,7 @@ async fn p18_a_refused_tonic_client_is_served_once_there_is_room() {
     assert!(soon(client.check(ask())).await.is_err());
     drop(held);
     soon(client.check(ask())).await.expect("there is room");
-    until_free(&budget).await;
+    until(|| budget.in_flight() == 0).await;
 }
 
 #[tokio::test]
@@ -128,6 +113,6 @@ async fn p04_a_grpc_stream_holds_its_place_until_it_ends() {
     let refused = soon(client.check(ask())).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);
     drop(stream);
-    until_free(&budget).await;
+    until(|| budget.in_flight() == 0).await;
     soon(client.check(ask())).await.unwrap();
 }

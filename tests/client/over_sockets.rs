@@ -17,10 +17,7 @@ use loadshed::{
     Budget, LoadShed, RetryAfter,
     client::{Backpressure, BackpressureService, Deadline},
 };
-use tokio::{
-    net::TcpListener,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::Instant;
 use tonic::{
     Code,
     transport::{Channel, Server as GrpcServer, server::TcpIncoming},
@@ -31,22 +28,14 @@ use tonic_health::{
 };
 use tower::{Layer, ServiceBuilder, ServiceExt};
 
-use crate::support::all;
-
-/// Far more than anything here takes.
-const LONG: Duration = Duration::from_secs(20);
-
-async fn bind() -> (TcpListener, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    (listener, url)
-}
+use crate::support::{
+    all,
+    sockets::{bind, soon, until},
+};
 
 /// Waits until a call was refused, and makes room.
 async fn free(budget: Budget, permit: loadshed::Permit) {
-    while budget.snapshot().refused == 0 {
-        sleep(Duration::from_millis(1)).await;
-    }
+    until(|| budget.snapshot().refused > 0).await;
     drop(permit);
 }
 
@@ -56,7 +45,8 @@ async fn over_sockets_a_refused_upload_waits_and_succeeds_once_there_is_room() {
     let app = axum::Router::new()
         .route("/", axum::routing::post(async |body: String| body))
         .layer(LoadShed::ratio(1.0).budget(&budget));
-    let (listener, url) = bind().await;
+    let (listener, address) = bind().await;
+    let url = format!("http://{address}");
     let connections = Arc::new(AtomicUsize::new(0));
     let listener = listener.tap_io({
         let connections = Arc::clone(&connections);
@@ -76,10 +66,7 @@ async fn over_sockets_a_refused_upload_waits_and_succeeds_once_there_is_room() {
         .body(Full::new(Bytes::from("text")))
         .unwrap();
     let start = Instant::now();
-    let answer = timeout(LONG, client.oneshot(request))
-        .await
-        .unwrap()
-        .unwrap();
+    let answer = soon(client.oneshot(request)).await.unwrap();
 
     assert_eq!(answer.status(), 200);
     assert_eq!(
@@ -98,7 +85,8 @@ type Grpc =
     HealthClient<BackpressureService<Channel, loadshed::client::Replayed<tonic::body::Body>>>;
 
 async fn grpc_client(budget: &Budget) -> Grpc {
-    let (listener, url) = bind().await;
+    let (listener, address) = bind().await;
+    let url = format!("http://{address}");
     let (_reporter, health) = health_reporter();
     let shed = LoadShed::ratio(1.0).retry_after(RetryAfter::fixed(Duration::from_secs(1)));
     let shed = shed.budget(budget);
@@ -120,7 +108,7 @@ async fn a_tonic_channel_waits_for_the_pushback_and_succeeds_once_there_is_room(
     tokio::spawn(free(budget.clone(), permit));
     let start = Instant::now();
     let check = client.check(HealthCheckRequest::default());
-    let answer = timeout(LONG, check).await.unwrap().unwrap();
+    let answer = soon(check).await.unwrap();
     println!("waited {:?}", start.elapsed());
 
     // SERVING

@@ -50,6 +50,7 @@ fn p05_raising_the_limit_takes_effect_at_once() {
 #[test]
 fn p05_who_tries_after_the_limit_was_lowered_is_never_admitted_by_the_old_one() {
     const LIMIT: usize = 4;
+    let late = AtomicUsize::new(0);
     for _ in 0..200 {
         let budget = Budget::fixed(LIMIT);
         let (holders, lowered) = (AtomicUsize::new(0), AtomicBool::new(false));
@@ -63,6 +64,7 @@ fn p05_who_tries_after_the_limit_was_lowered_is_never_admitted_by_the_old_one() 
                         };
                         let now = holders.fetch_add(1, Ordering::SeqCst) + 1;
                         assert!(now <= if after { 1 } else { LIMIT }, "{now} after {after}");
+                        late.fetch_add(usize::from(after), Ordering::Relaxed);
                         thread::yield_now();
                         holders.fetch_sub(1, Ordering::SeqCst);
                     }
@@ -73,4 +75,6 @@ fn p05_who_tries_after_the_limit_was_lowered_is_never_admitted_by_the_old_one() 
         });
         assert_eq!((budget.limit(), budget.in_flight()), (1, 0));
     }
+    let late = late.into_inner();
+    assert!(late > 0, "all came before: nothing was tested");
 }

@@ -4,6 +4,7 @@ mod changes;
 mod given_back;
 mod held;
 mod limits;
+mod ratios;
 mod readiness;
 #[path = "../support/mod.rs"]
 mod support;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::Response;
+use http::{Response, StatusCode};
 use http_body_util::Empty;
 use loadshed::{
     Budget, LoadShed, Measure, Threshold,
@@ -166,4 +166,63 @@ fn p14_an_admission_that_has_the_limit_moved_is_told_with_the_one_before() {
     drop(budget.try_acquire(Threshold::NEVER).unwrap());
     assert_eq!(budget.limit(), 6, "at the admission, and at the end");
     assert_eq!(samples.lock().unwrap()[0].limit, 4);
+}
+
+/// Three requests pass a counting layer of a learned budget and are refused inside, and one is served. Returns how many
+/// of them the law is shown.
+fn samples_of_one_served_and_three_refused(
+    inside: Option<Budget>,
+    set: impl FnOnce(LoadShed) -> LoadShed,
+) -> usize {
+    let learned = Recorded::new();
+    learned.budget.set_limit(1).unwrap();
+    let inside = inside.unwrap_or_else(|| learned.budget.clone());
+    let _full = inside.try_acquire(Threshold::NEVER).unwrap();
+    let shed = set(LoadShed::ratio(1.0).budget(&inside));
+    let observe = LoadShed::observe().budget(&learned.budget);
+    for _ in 0..3 {
+        drop(answer(&mut observe.layer(shed.layer(holding())), get("/")));
+    }
+    assert_eq!(
+        inside.snapshot().refused + inside.snapshot().would_refuse,
+        3
+    );
+    drop(answer(&mut observe.layer(holding()), get("/")));
+    learned.samples().len()
+}
+
+#[test]
+fn p14_a_request_that_an_inner_layer_refuses_is_no_sample() {
+    assert_eq!(
+        samples_of_one_served_and_three_refused(None, |shed| shed),
+        1
+    );
+    // A sign of overload, were it taken for one: the limit would fall for nothing but that it was reached.
+    let unavailable = |shed: LoadShed| shed.status(StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        samples_of_one_served_and_three_refused(None, unavailable),
+        1
+    );
+}
+
+#[test]
+fn p14_a_request_that_an_inner_layer_would_have_refused_is_no_sample() {
+    assert_eq!(
+        samples_of_one_served_and_three_refused(None, |shed| shed.dry_run(true)),
+        1
+    );
+}
+
+#[test]
+fn p14_a_request_that_a_layer_of_another_budget_refuses_is_no_sample_either() {
+    let other = || Some(Budget::fixed(1));
+    assert_eq!(
+        samples_of_one_served_and_three_refused(other(), |shed| shed),
+        1
+    );
+    let unavailable = |shed: LoadShed| shed.status(StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        samples_of_one_served_and_three_refused(other(), unavailable),
+        1
+    );
 }

@@ -4,6 +4,8 @@
     reason = "each test file is a crate of its own and uses a part"
 )]
 
+pub(crate) mod sockets;
+
 use std::{
     collections::VecDeque,
     fmt,
@@ -28,6 +30,7 @@ use loadshed::{
     Threshold,
     control::{Controller, Decision, Window},
 };
+use tokio::runtime::{self, Runtime};
 use tower::Service;
 
 pub(crate) type Req = Request<Empty<Bytes>>;
@@ -342,6 +345,28 @@ impl<S: Service<Req>> Service<Req> for Gate<S> {
 
     fn call(&mut self, request: Req) -> S::Future {
         self.inner.call(request)
+    }
+}
+
+/// Its clock moves by hand.
+pub(crate) fn paused() -> Runtime {
+    let mut runtime = runtime::Builder::new_current_thread();
+    runtime.enable_time().start_paused(true).build().unwrap()
+}
+
+/// Repeatable chance: SplitMix64 (Steele, Lea and Flood, 2014).
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        ((u128::from(self.next()) * n as u128) >> 64) as usize
     }
 }
 

@@ -5,7 +5,7 @@ use loadshed::{Budget, LoadShed, Threshold};
 use proptest::prelude::*;
 use tokio::task::unconstrained;
 
-use super::{Answer, Call, Now, Server, ms, pass};
+use super::{Answer, Call, Now, Server, ms, pass, support::paused};
 
 const MOST: usize = 3;
 const LONGEST: u64 = 40;
@@ -312,12 +312,7 @@ proptest! {
 
     #[test]
     fn the_line_and_a_plain_model_agree_after_every_step(ops in prop::collection::vec(op(), 1..80)) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        runtime.block_on(unconstrained(async {
+        paused().block_on(unconstrained(async {
             let mut system = System::new();
             for op in ops {
                 system.apply(op).await;

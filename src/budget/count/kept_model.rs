@@ -1,12 +1,6 @@
-//! The interleavings in which lanes keep places: see [`model`](super::model).
-
-use std::{
-    task::{Poll, Waker},
-    time::Duration,
-};
+//! The interleavings in which lanes keep places, or may: see [`model`](super::model) for the word alone.
 
 use loom::{
-    model::Builder,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -14,20 +8,16 @@ use loom::{
     thread::{self, JoinHandle},
 };
 
-use tokio::time::Instant;
-
 use super::{Count, KEEPING, Level, POOL};
-use crate::{
-    budget::{Claim, lanes::NUMBER},
-    threshold::Threshold,
-    wait::{Joining, Ticket, Verdict},
+use crate::budget::{
+    lanes::NUMBER,
+    model::{all, half, holding, is_admitted, join, model_the_likely},
 };
 
 /// A count of 4 whose lanes may keep places, with `held` of 2 in flight and the others kept by the first lane. Both were
 /// in flight at once.
 fn keeping(held: u32) -> &'static Count {
-    let count = Count::claim(4);
-    assert!(count.acquire(1, all).is_ok() && count.acquire(1, all).is_ok());
+    let count = holding(4, 2);
     count.release(2);
     open(count);
     assert!(count.acquire(1, all).is_ok() && count.acquire(1, all).is_ok());
@@ -42,28 +32,16 @@ fn open(count: &Count) {
     assert_ne!(count.word.load(Ordering::Relaxed) & KEEPING, 0);
 }
 
-fn all(limit: u32) -> u32 {
-    limit
-}
-
-fn half(limit: u32) -> u32 {
-    limit / 2
-}
-
 /// Runs on a thread with a lane of its own. The model's first thread has the first lane.
 fn on_the_second_lane<T: 'static>(run: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
-    thread::spawn(|| {
-        NUMBER.with(|number| number.set(1));
-        run()
-    })
+    on_lane(1, run)
 }
 
-/// Some have too many interleavings to go through all. Nearly all mistakes show with two switches that no thread asked
-/// for (Musuvathi and Qadeer, 2007).
-fn model_the_likely(run: impl Fn() + Sync + Send + 'static) {
-    let mut builder = Builder::new();
-    builder.preemption_bound = Some(2);
-    builder.check(run);
+fn on_lane<T: 'static>(lane: usize, run: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
+    thread::spawn(move || {
+        NUMBER.with(|number| number.set(lane));
+        run()
+    })
 }
 
 /// What is in flight, once nothing moves and nothing is kept.
@@ -132,22 +110,24 @@ fn loom_p02_one_that_stops_below_what_is_kept_takes_no_kept_place() {
 }
 
 #[test]
-fn loom_p02_of_two_nested_requests_at_one_too_many_exactly_one_is_refused_where_places_are_kept() {
-    loom::model(|| {
-        let count = keeping(2);
-        let one = |limit: u32| limit / 4;
-        let other = on_the_second_lane(move || count.keep(1, 1, one).is_ok());
-        let own = count.keep(1, 1, one).is_ok();
-        assert_ne!(own, other.join().unwrap());
-        assert_eq!(rest(count), 1);
-    });
+fn loom_p02_of_two_nested_requests_at_one_too_many_exactly_one_is_refused() {
+    // Both are counted already, by an outer layer that never sheds.
+    for count in [|| holding(4, 2), || keeping(2)] {
+        loom::model(move || {
+            let count = count();
+            let one = |limit: u32| limit / 4;
+            let other = on_the_second_lane(move || count.keep(1, 1, one).is_ok());
+            let own = count.keep(1, 1, one).is_ok();
+            assert_ne!(own, other.join().unwrap());
+            assert_eq!(rest(count), 1);
+        });
+    }
 }
 
 #[test]
 fn loom_p02_nothing_is_lost_or_doubled_when_lanes_open_while_requests_come_and_go() {
     loom::model(|| {
-        let count = Count::claim(4);
-        assert!(count.acquire(1, all).is_ok());
+        let count = holding(4, 1);
         let other = on_the_second_lane(move || {
             count.let_keep();
             count.release(1);
@@ -207,8 +187,7 @@ fn loom_p02_three_at_the_same_lanes_one_of_which_opens_them() {
 #[test]
 fn loom_p02_of_two_who_open_the_lanes_at_once_one_does() {
     model_the_likely(|| {
-        let count = Count::claim(4);
-        assert!(count.acquire(1, all).is_ok());
+        let count = holding(4, 1);
         let second = on_the_second_lane(move || count.let_keep());
         let third = on_the_second_lane(move || count.release(1));
         count.let_keep();
@@ -258,8 +237,7 @@ fn loom_p05_a_place_that_comes_late_to_a_lane_is_kept_under_the_limit_of_now() {
 #[test]
 fn loom_the_peak_is_the_most_that_were_in_flight_at_once() {
     model_the_likely(|| {
-        let count = Count::claim(4);
-        assert!(count.acquire(1, all).is_ok());
+        let count = holding(4, 1);
         open(count);
         count.release(1);
         assert_eq!((count.kept(), count.peak()), (1, 1));
@@ -282,22 +260,28 @@ fn loom_the_peak_is_the_most_that_were_in_flight_at_once() {
 }
 
 #[test]
-fn loom_a_kept_place_is_taken_over_with_all_that_was_done_in_it() {
-    // By one who finds it in the same lane, and by one who calls it in from there. It is the first there, or is not.
-    for (lane, is_first) in [(0, true), (0, false), (1, true), (1, false)] {
+fn loom_a_place_is_taken_over_with_all_that_was_done_in_it() {
+    // From the word; from a lane, of which it is the first place, or is not.
+    let two_held = [
+        || holding(4, 2),
+        || keeping(2),
+        || {
+            let count = keeping(1);
+            assert!(count.acquire(1, all).is_ok());
+            count
+        },
+    ];
+    // By one who finds it in the same lane, and by one who calls it in from there.
+    for (count, lane) in two_held
+        .into_iter()
+        .flat_map(|count| [(count, 0), (count, 1)])
+    {
         loom::model(move || {
-            let count = if is_first {
-                keeping(2)
-            } else {
-                let count = keeping(1);
-                assert!(count.acquire(1, all).is_ok());
-                count
-            };
+            let count = count();
             let protected = Arc::new(AtomicUsize::new(0));
             let next = {
                 let protected = Arc::clone(&protected);
-                thread::spawn(move || {
-                    NUMBER.with(|number| number.set(lane));
+                on_lane(lane, move || {
                     if count.acquire(1, half).is_ok() {
                         assert_eq!(protected.load(Ordering::Relaxed), 1);
                     }
@@ -333,9 +317,8 @@ fn loom_a_place_that_another_thread_has_called_in_goes_on_with_all_that_was_done
 }
 
 #[test]
-fn loom_p03_a_count_that_keeps_places_goes_back_to_the_pool_exactly_once() {
-    model_the_likely(|| {
-        let count = keeping(2);
+fn loom_p03_a_count_goes_back_to_the_pool_exactly_once() {
+    let goes_back = |count: &'static Count| {
         let first = thread::spawn(move || count.release(1));
         let second = on_the_second_lane(move || count.release(1));
         count.abandon();
@@ -344,24 +327,9 @@ fn loom_p03_a_count_that_keeps_places_goes_back_to_the_pool_exactly_once() {
         let pooled = POOL.lock().unwrap();
         assert_eq!(pooled.len(), 1);
         assert!(std::ptr::eq(pooled[0], count));
-    });
-}
-
-/// One that needs all of the budget, and so every place that is kept.
-fn join(count: &'static Count) -> Ticket {
-    let joining = Joining {
-        claim: Claim::of(Threshold::ratio(1.0), 4),
-        most: 2,
-        longest: Duration::from_secs(3_600),
-        deadline: None,
     };
-    let ticket = count.line.join(joining, Instant::now());
-    count.line_has_changed();
-    ticket.expect("there is a place in the line")
-}
-
-fn is_admitted(count: &'static Count, ticket: &Ticket) -> bool {
-    count.line.poll(ticket, Waker::noop()) == Poll::Ready(Verdict::Admitted)
+    loom::model(move || goes_back(holding(2, 2)));
+    model_the_likely(move || goes_back(keeping(2)));
 }
 
 #[test]
@@ -369,7 +337,7 @@ fn loom_one_who_joins_misses_no_place_that_a_lane_keeps() {
     model_the_likely(|| {
         let count = keeping(1);
         let release = on_the_second_lane(move || count.release(1));
-        let ticket = join(count);
+        let ticket = join(count, 4);
         release.join().unwrap();
         assert!(is_admitted(count, &ticket));
     });
@@ -384,7 +352,7 @@ fn loom_one_who_joins_and_one_who_opens_the_lanes_do_not_miss_each_other() {
             count.let_keep();
             count.release(1);
         });
-        let ticket = join(count);
+        let ticket = join(count, 4);
         second.join().unwrap();
         assert!(is_admitted(count, &ticket));
     });

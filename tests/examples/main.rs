@@ -2,30 +2,34 @@
 
 #[cfg(all(feature = "metrics", feature = "serde", feature = "tracing"))]
 #[allow(dead_code, reason = "its main is left out")]
-#[path = "../examples/admin.rs"]
+#[path = "../../examples/admin.rs"]
 mod admin_example;
 #[allow(dead_code, reason = "its main is left out")]
-#[path = "../examples/axum.rs"]
+#[path = "../../examples/axum.rs"]
 mod axum_example;
 #[cfg(feature = "client")]
 #[allow(dead_code, reason = "its main is left out")]
-#[path = "../examples/client.rs"]
+#[path = "../../examples/client.rs"]
 mod client_example;
 #[allow(dead_code, reason = "its main is left out")]
-#[path = "../examples/hyper.rs"]
+#[path = "../../examples/hyper.rs"]
 mod hyper_example;
 #[allow(dead_code, reason = "its main is left out")]
-#[path = "../examples/last_good.rs"]
+#[path = "../../examples/last_good.rs"]
 mod last_good_example;
 #[allow(dead_code, reason = "its main is left out")]
-#[path = "../examples/tonic.rs"]
+#[path = "../../examples/tonic.rs"]
 mod tonic_example;
 #[allow(dead_code, reason = "its main is left out")]
-#[path = "../examples/websocket.rs"]
+#[path = "../../examples/websocket.rs"]
 mod websocket_example;
 #[allow(dead_code, reason = "its main is left out")]
-#[path = "../examples/worker.rs"]
+#[path = "../../examples/worker.rs"]
 mod worker_example;
+
+mod endpoints;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
@@ -42,7 +46,7 @@ use hyper_util::{
 };
 use loadshed::{Budget, Threshold};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::watch,
     task::JoinSet,
     time::{sleep, timeout},
@@ -53,6 +57,8 @@ use tokio_tungstenite::{
 };
 use tonic::{Code, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use support::sockets::bind;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn axum_receives_170_mails_at_once_refuses_the_rest_and_lists_all_the_while() {
@@ -385,12 +391,6 @@ async fn admin_shows_its_figures_and_takes_good_settings_and_no_bad_ones() {
             "no {line} in {metrics}"
         );
     }
-}
-
-async fn bind() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    (listener, address)
 }
 
 /// Waits until `is_so`; in real time, as the other side of a socket has none of its own.

@@ -1,10 +1,10 @@
-//! The examples that are tuned per endpoint, in this process, over real sockets.
+//! The examples that are tuned per endpoint.
 
 #[allow(dead_code, reason = "its main is left out")]
-#[path = "../examples/endpoints.rs"]
+#[path = "../../examples/endpoints.rs"]
 mod axum_example;
 #[allow(dead_code, reason = "its main is left out")]
-#[path = "../examples/endpoints_tonic.rs"]
+#[path = "../../examples/endpoints_tonic.rs"]
 mod tonic_example;
 
 use std::{convert::Infallible, net::SocketAddr, time::Duration};
@@ -21,29 +21,19 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use loadshed::Budget;
-use tokio::{
-    net::TcpListener,
-    time::{sleep, timeout},
-};
 use tonic::{Code, transport::Channel};
 use tonic_health::pb::health_client::HealthClient;
 
+use crate::{
+    eventually,
+    support::sockets::{bind, soon},
+};
+
 const NO_TIME: Duration = Duration::ZERO;
 
-async fn bind() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    (listener, address)
-}
-
 async fn until(budget: &Budget, in_flight: usize) {
-    let is_so = async {
-        while budget.in_flight() != in_flight {
-            sleep(Duration::from_millis(2)).await;
-        }
-    };
-    let in_time = timeout(Duration::from_secs(20), is_so).await;
-    in_time.unwrap_or_else(|_| panic!("{} in flight, not {in_flight}", budget.in_flight()));
+    let what = format!("{in_flight} in flight");
+    eventually(&what, || budget.in_flight() == in_flight).await;
 }
 
 struct Mail {
@@ -58,8 +48,7 @@ impl Mail {
     }
 
     async fn status(&self, request: Request<Body>) -> StatusCode {
-        let answer = timeout(Duration::from_secs(20), self.http.request(request));
-        answer.await.expect("it takes too long").unwrap().status()
+        soon(self.http.request(request)).await.unwrap().status()
     }
 
     async fn get(&self, path: &str) -> StatusCode {

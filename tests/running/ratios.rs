@@ -1,7 +1,5 @@
 //! Ratios of classes and of routes, changed while running.
 
-mod support;
-
 use loadshed::{
     Budget,
     Criticality::{Critical, CriticalPlus, Sheddable, SheddablePlus},
@@ -9,7 +7,7 @@ use loadshed::{
 };
 use tower::Layer;
 
-use self::support::{answer, get, holding, is_refused};
+use crate::support::{answer, get, holding, is_refused};
 
 /// How many of 100 are admitted to a path, if nothing else comes.
 fn room(shed: &LoadShed, path: &str) -> usize {

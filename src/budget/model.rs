@@ -1,0 +1,57 @@
+//! What the models of the count share, under loom: how they are run, and who holds, asks and waits in them.
+
+use std::{
+    task::{Poll, Waker},
+    time::Duration,
+};
+
+use loom::model::Builder;
+use tokio::time::Instant;
+
+use super::{Claim, Count};
+use crate::{
+    threshold::Threshold,
+    wait::{Joining, Ticket, Verdict},
+};
+
+/// Some have too many interleavings to go through all. Nearly all mistakes show with two switches that no thread asked
+/// for (Musuvathi and Qadeer, 2007).
+pub(super) fn model_the_likely(run: impl Fn() + Sync + Send + 'static) {
+    let mut builder = Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.check(run);
+}
+
+/// With so many in flight, whatever the limit.
+pub(super) fn holding(limit: u32, held: u32) -> &'static Count {
+    let count = Count::claim(limit);
+    for _ in 0..held {
+        assert!(count.acquire(1, |_| u32::MAX).is_ok());
+    }
+    count
+}
+
+/// As many as the limit.
+pub(super) fn all(limit: u32) -> u32 {
+    limit
+}
+
+pub(super) fn half(limit: u32) -> u32 {
+    limit / 2
+}
+
+pub(super) fn join(count: &'static Count, units: usize) -> Ticket {
+    let joining = Joining {
+        claim: Claim::of(Threshold::ratio(1.0), units),
+        most: 2,
+        longest: Duration::from_secs(3_600),
+        deadline: None,
+    };
+    let ticket = count.line.join(joining, Instant::now());
+    count.line_has_changed();
+    ticket.expect("there is a place in the line")
+}
+
+pub(super) fn is_admitted(count: &'static Count, ticket: &Ticket) -> bool {
+    count.line.poll(ticket, Waker::noop()) == Poll::Ready(Verdict::Admitted)
+}
