@@ -7,6 +7,7 @@ mod bars;
 mod catalogue;
 mod controls;
 mod crowd;
+mod instance;
 mod judge;
 mod oracle;
 mod random;
@@ -16,6 +17,7 @@ mod run;
 mod scenario;
 mod station;
 mod storm;
+mod world;
 
 pub use self::{
     bars::Bar,

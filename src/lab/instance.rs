@@ -1,0 +1,241 @@
+//! One server, with the real layer before it.
+
+use std::{
+    cell::Cell,
+    convert::Infallible,
+    future::Future,
+    hash::{BuildHasherDefault, DefaultHasher},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, header::CONTENT_TYPE};
+use http_body::Body;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{
+    random::Draw,
+    run::{By, Lab, Through},
+    scenario::{Scenario, Station},
+    station::{Call, Nanos, Pool, Shared, Work},
+};
+use crate::{
+    Budget, Criticality, LoadShed, LoadShedService, ResponseFuture, RetryAfter, Shed, Threshold,
+    budget::{Claim, Mode, Place, Tenant},
+    retry_after::Unit,
+};
+
+pub(super) struct Instance {
+    pub(super) budget: Budget,
+    door: Door,
+    pub(super) work: Option<Work>,
+    /// When its next call is done.
+    pub(super) finish: Option<Nanos>,
+}
+
+struct Door {
+    through: Through,
+    by: By,
+    /// In which unit hints are heeded, if they are.
+    unit: Option<Unit>,
+    retry_after: RetryAfter,
+    service: LoadShedService<Handler>,
+    sheddable: Threshold,
+    critical: Threshold,
+}
+
+pub(super) enum Inside {
+    Reply(Pin<Box<ResponseFuture<Handler, Empty>>>),
+    Place { _held: Place },
+}
+
+/// Between the world and its handlers.
+#[derive(Debug, Default)]
+pub(super) struct Wire {
+    /// Who calls.
+    pub(super) calling: Cell<Call>,
+    /// Whose work is done.
+    pub(super) answered: Cell<Call>,
+}
+
+/// The service behind the layer.
+#[derive(Clone, Debug)]
+pub(super) struct Handler(Rc<Wire>);
+
+/// The answer to a call, there when the world says so.
+#[derive(Debug)]
+pub(super) struct Reply {
+    call: Call,
+    wire: Rc<Wire>,
+}
+
+/// A body without anything in it.
+#[derive(Debug, Default)]
+pub(super) struct Empty;
+
+impl Instance {
+    pub(super) fn new(scenario: &Scenario, budget: Budget, lab: Lab, wire: &Rc<Wire>) -> Self {
+        let ratio = lab.ratio;
+        let sheddable = Threshold::ratio(ratio);
+        let critical = Threshold::ratio(ratio + 2.0 * (1.0 - ratio) / 3.0);
+        let has_classes = scenario.phases.iter().any(|phase| phase.critical > 0.0);
+        let mut layer = LoadShed::ratio(ratio)
+            .budget(&budget)
+            .retry_after(scenario.retry_after);
+        let By { cost, share, key } = lab.by;
+        let tenant = |head: &Request<()>| head.extensions().get().map(|draw: &Draw| draw.tenant);
+        if cost {
+            layer = layer.cost(|head| {
+                head.extensions()
+                    .get()
+                    .map_or(1, |draw: &Draw| draw.units as usize)
+            });
+        }
+        if share {
+            // The same one in each process, so that runs are repeatable.
+            let hasher = BuildHasherDefault::<DefaultHasher>::default();
+            layer = layer.fair_by_tenant(move |head| Tenant::by(&hasher, &tenant(head)));
+        }
+        if key {
+            layer = layer.key(tenant);
+        }
+        if has_classes {
+            layer = layer.threshold(move |head| match *head.method() {
+                Method::GET => critical,
+                _ => sheddable,
+            });
+        }
+        let server = scenario.server;
+        let work = match server.station {
+            Station::Pool => Some(Work::Pool(Pool::new(server.workers))),
+            Station::Shared { thrash } => Some(Work::Shared(Shared::new(server.workers, thrash))),
+            Station::None => None,
+        };
+        Self {
+            door: Door {
+                through: lab.through,
+                by: lab.by,
+                unit: scenario.callers.waits.unit(),
+                retry_after: scenario.retry_after,
+                service: layer.layer(Handler(Rc::clone(wire))),
+                sheddable,
+                critical,
+            },
+            budget,
+            work,
+            finish: None,
+        }
+    }
+
+    /// Or when to come back.
+    pub(super) fn enter(&mut self, draw: &Draw) -> Result<Inside, Duration> {
+        let door = &mut self.door;
+        if door.through == Through::Budget {
+            let threshold = match draw.critical {
+                true => door.critical,
+                false => door.sheddable,
+            };
+            let claim = Claim::from(threshold);
+            let held = self.budget.admit(&claim, Mode::Enforce);
+            return match held {
+                Ok(held) => Ok(Inside::Place { _held: held }),
+                Err(refused) => {
+                    self.budget.refused(&refused);
+                    // As the layer has it, whose closure tells thresholds and not classes.
+                    let class = Criticality::default();
+                    let shed = |unit| self.budget.shed(door.retry_after, unit, class, claim.units);
+                    Err(door
+                        .unit
+                        .map_or(Duration::ZERO, |unit| wait(&shed(unit), unit)))
+                }
+            };
+        }
+        let unit = door.unit.unwrap_or(Unit::Seconds);
+        let mut request = request(draw, unit);
+        if door.by != By::default() {
+            request.extensions_mut().insert(*draw);
+        }
+        let mut reply = Box::pin(door.service.call(request));
+        match reply.as_mut().poll(&mut context()) {
+            Poll::Pending => Ok(Inside::Reply(reply)),
+            Poll::Ready(response) => {
+                let shed = response.map(|response| response.extensions().get::<Shed>().cloned());
+                let shed = shed.unwrap_or_else(|never| match never {});
+                Err(wait(&shed.expect("a refusal says why"), unit))
+            }
+        }
+    }
+}
+
+impl Service<Request<Empty>> for Handler {
+    type Response = Response<Empty>;
+    type Error = Infallible;
+    type Future = Reply;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<Empty>) -> Reply {
+        Reply {
+            call: self.0.calling.get(),
+            wire: Rc::clone(&self.0),
+        }
+    }
+}
+
+impl Future for Reply {
+    type Output = Result<Response<Empty>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.wire.answered.get() == self.call {
+            return Poll::Ready(Ok(Response::new(Empty)));
+        }
+        Poll::Pending
+    }
+}
+
+impl Body for Empty {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        true
+    }
+}
+
+/// How long a caller waits that is told in this unit.
+fn wait(shed: &Shed, unit: Unit) -> Duration {
+    match unit {
+        Unit::Seconds => Duration::from_secs(shed.retry_after_secs()),
+        Unit::Milliseconds => shed.retry_after(),
+    }
+}
+
+/// CRITICAL calls are told by their method, as the others by theirs; those that are told milliseconds call by gRPC.
+fn request(draw: &Draw, unit: Unit) -> Request<Empty> {
+    let mut request = Request::new(Empty);
+    if unit == Unit::Milliseconds {
+        let grpc = HeaderValue::from_static("application/grpc");
+        request.headers_mut().insert(CONTENT_TYPE, grpc);
+    }
+    if !draw.critical {
+        *request.method_mut() = Method::POST;
+    }
+    request
+}
+
+pub(super) fn context() -> Context<'static> {
+    Context::from_waker(Waker::noop())
+}
