@@ -39,16 +39,19 @@ impl Reason {
 }
 
 impl Shed {
+    /// Nobody is told this: it is written over.
+    pub(crate) const NONE: Self = Self {
+        reason: Reason::Utilization,
+        criticality: Criticality::Sheddable,
+        hint: Hint::NONE,
+    };
+
     pub(crate) fn new(reason: Reason, criticality: Criticality, hint: Hint) -> Self {
         Self {
             reason,
             criticality,
             hint,
         }
-    }
-
-    pub(crate) fn because(self, reason: Reason) -> Self {
-        Self { reason, ..self }
     }
 
     /// What left no room.
@@ -75,7 +78,7 @@ impl Shed {
     /// rounded up for some and down for others, so that those who were refused together do not come back together.
     #[must_use]
     pub fn retry_after_secs(&self) -> u64 {
-        self.hint.whole
+        self.hint.whole.into()
     }
 
     pub(crate) fn hint(&self) -> Hint {

@@ -1,9 +1,12 @@
 //! The answer to an HTTP caller: a status, `Retry-After`, and a problem document (RFC 9457).
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
+    HeaderName, HeaderValue, Response, StatusCode,
     header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
+    response::Parts,
 };
 
 use super::number;
@@ -11,26 +14,43 @@ use crate::shed::Shed;
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
-pub(super) fn response(status: StatusCode, problem: Bytes, shed: &Shed) -> Response<Bytes> {
-    let mut response = Response::new(problem);
-    *response.status_mut() = status;
-    *response.headers_mut() = HeaderMap::with_capacity(4);
-    let headers = response.headers_mut();
+/// What each has, to be cloned and filled in: so nothing is hashed, and no table grows from nothing.
+static PATTERN: LazyLock<Parts> = LazyLock::new(|| {
+    let (mut head, ()) = Response::new(()).into_parts();
+    head.headers
+        .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    // RFC 6585, 4: a 429 must not be stored. A cache may store others.
+    head.headers
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let problem = HeaderValue::from_static("application/problem+json");
+    head.headers.insert(CONTENT_TYPE, problem);
+    head.extensions.insert(Shed::NONE);
+    head
+});
+
+pub(super) fn head(status: StatusCode, shed: Shed) -> Parts {
+    let mut head = PATTERN.clone();
+    head.status = status;
     let hint = shed.hint();
-    if let Some(seconds) = hint.seconds() {
+    match hint.seconds() {
         // RFC 9110, 10.2.3: whole seconds. Clients fail on fractions, and take 0 for "at once".
-        headers.insert(RETRY_AFTER, number(seconds));
+        Some(seconds) => {
+            let mut headers = head.headers.iter_mut();
+            if let Some((_, value)) = headers.find(|(name, _)| **name == RETRY_AFTER) {
+                *value = number(seconds);
+            }
+        }
+        None => {
+            head.headers.remove(RETRY_AFTER);
+        }
     }
     if let Some(milliseconds) = hint.milliseconds_beside() {
-        headers.insert(RETRY_AFTER_MS, number(milliseconds));
+        head.headers.insert(RETRY_AFTER_MS, number(milliseconds));
     }
-    // RFC 6585, 4: a 429 must not be stored. A cache may store others.
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("application/problem+json"),
-    );
-    response
+    if let Some(there) = head.extensions.get_mut() {
+        *there = shed;
+    }
+    head
 }
 
 /// The document for `status`. It tells what to do, and nothing about limits or counts: those would tell an attacker
