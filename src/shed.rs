@@ -39,13 +39,6 @@ impl Reason {
 }
 
 impl Shed {
-    /// Nobody is told this: it is written over.
-    pub(crate) const NONE: Self = Self {
-        reason: Reason::Utilization,
-        criticality: Criticality::Sheddable,
-        hint: Hint::NONE,
-    };
-
     pub(crate) fn new(reason: Reason, criticality: Criticality, hint: Hint) -> Self {
         Self {
             reason,

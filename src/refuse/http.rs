@@ -1,6 +1,6 @@
 //! The answer to an HTTP caller: a status, `Retry-After`, and a problem document (RFC 9457).
 
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use http::{
@@ -14,28 +14,31 @@ use crate::shed::Shed;
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
-/// What each has, to be cloned and filled in: so nothing is hashed, and no table grows from nothing.
-static PATTERN: LazyLock<Parts> = LazyLock::new(|| {
+/// What all of them have, and the first of them wrote. To clone that and write over what differs takes neither a hash nor a
+/// table that grows.
+static PATTERN: OnceLock<Parts> = OnceLock::new();
+
+fn pattern(shed: Shed) -> Parts {
     let (mut head, ()) = Response::new(()).into_parts();
-    head.headers
-        .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    head.extensions.insert(shed);
+    let headers = &mut head.headers;
+    headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     // RFC 6585, 4: a 429 must not be stored. A cache may store others.
-    head.headers
-        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     let problem = HeaderValue::from_static("application/problem+json");
-    head.headers.insert(CONTENT_TYPE, problem);
-    head.extensions.insert(Shed::NONE);
+    headers.insert(CONTENT_TYPE, problem);
     head
-});
+}
 
 pub(super) fn head(status: StatusCode, shed: Shed) -> Parts {
-    let mut head = PATTERN.clone();
+    let mut head = PATTERN.get_or_init(|| pattern(shed.clone())).clone();
     head.status = status;
     let hint = shed.hint();
     match hint.seconds() {
         // RFC 9110, 10.2.3: whole seconds. Clients fail on fractions, and take 0 for "at once".
         Some(seconds) => {
             let mut headers = head.headers.iter_mut();
+            // The first. To look it up is to hash it.
             if let Some((_, value)) = headers.find(|(name, _)| **name == RETRY_AFTER) {
                 *value = number(seconds);
             }

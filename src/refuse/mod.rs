@@ -75,21 +75,22 @@ impl Answers {
             let shed = shed(Unit::Milliseconds);
             return Answer::written(grpc::response(content_type, &shed), asked, shed);
         }
-        let status = self.status;
-        let own = |shed| Answer::Own {
-            shed,
-            status,
-            asked,
-        };
-        let shed = || shed(Unit::Seconds);
         let Some(on_shed) = &self.on_shed else {
-            return own(shed());
+            return self.own(shed(Unit::Seconds), asked);
         };
-        let shed = shed();
+        let shed = shed(Unit::Seconds);
         // A panic in it is a bug in the answer, which must not cost the caller the hint.
         match lend(request, |head| on_shed(head, &shed)).flatten() {
             Some(response) => Answer::written(response, asked, shed),
-            None => own(shed),
+            None => self.own(shed, asked),
+        }
+    }
+
+    fn own(&self, shed: Shed, asked: Asked) -> Answer {
+        Answer::Own {
+            shed,
+            status: self.status,
+            asked,
         }
     }
 }
@@ -111,6 +112,7 @@ impl Answer {
         Self::Written(Box::new(Response::from_parts(head, body)))
     }
 
+    /// In parts, as the body gets another type: by [`Response::map`], the head would be copied once more.
     pub(crate) fn into_parts(self) -> (Parts, Bytes) {
         match self {
             Self::Own {
@@ -142,9 +144,9 @@ impl Asked {
             return;
         }
         let body = mem::take(body);
-        if !body.is_empty() && !head.headers.contains_key(CONTENT_LENGTH) {
-            head.headers
-                .insert(CONTENT_LENGTH, number(body.len() as u64));
+        let headers = &mut head.headers;
+        if !body.is_empty() && !headers.contains_key(CONTENT_LENGTH) {
+            headers.insert(CONTENT_LENGTH, number(body.len() as u64));
         }
     }
 }
@@ -191,21 +193,20 @@ fn number(n: u64) -> HeaderValue {
 }
 
 /// 000102 … 99.
-const PAIRS: &str = {
-    const DIGITS: [u8; 200] = {
-        let mut pairs = [b'0'; 200];
-        let mut n = 0;
-        while n < 100 {
-            pairs[2 * n] += n as u8 / 10;
-            pairs[2 * n + 1] += n as u8 % 10;
-            n += 1;
-        }
-        pairs
-    };
-    match std::str::from_utf8(&DIGITS) {
-        Ok(pairs) => pairs,
-        Err(_) => "",
+const PAIRS: &str = match std::str::from_utf8(&DIGITS) {
+    Ok(pairs) => pairs,
+    Err(_) => unreachable!(),
+};
+
+static DIGITS: [u8; 200] = {
+    let mut pairs = [b'0'; 200];
+    let mut n = 0;
+    while n < 100 {
+        pairs[2 * n] += n as u8 / 10;
+        pairs[2 * n + 1] += n as u8 % 10;
+        n += 1;
     }
+    pairs
 };
 
 #[cfg(test)]

@@ -392,13 +392,6 @@ impl Default for RetryAfter {
 }
 
 impl Hint {
-    /// Nobody is told this.
-    pub(crate) const NONE: Self = Self {
-        wait: Duration::ZERO,
-        whole: 0,
-        sent: Sent::Nowhere,
-    };
-
     /// For `Retry-After`, if it is sent.
     pub(crate) fn seconds(self) -> Option<u64> {
         (self.sent != Sent::Nowhere).then_some(self.whole.into())
