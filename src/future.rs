@@ -13,7 +13,8 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::{
-    body::ResponseBody, budget::Place, control::Outcome, measure::Measurement, wait::Turn,
+    body::ResponseBody, budget::Place, control::Outcome, measure::Measurement, refuse::Answer,
+    wait::Turn,
 };
 
 pin_project! {
@@ -41,7 +42,7 @@ pin_project! {
         Called { #[pin] future: S::Future },
         // In a box, as a request is large and few ever wait: the future of each request would be larger by it.
         Waiting { waiting: Box<Waiting<S, B>> },
-        Refused { response: Option<Box<Response<Bytes>>> },
+        Refused { answer: Option<Answer> },
         // The inner service has failed, in place of an answer or of getting ready for one.
         Failed { error: Option<S::Error> },
     }
@@ -105,9 +106,9 @@ where
         Self::without_place(State::Failed { error })
     }
 
-    pub(crate) fn refused(response: Response<Bytes>) -> Self {
-        let response = Some(Box::new(response));
-        Self::without_place(State::Refused { response })
+    pub(crate) fn refused(answer: Answer) -> Self {
+        let answer = Some(answer);
+        Self::without_place(State::Refused { answer })
     }
 }
 
@@ -146,8 +147,8 @@ where
                             *this.measurement = measurement;
                             continue;
                         }
-                        Err(response) => State::Refused {
-                            response: Some(Box::new(response)),
+                        Err(answer) => State::Refused {
+                            answer: Some(answer),
                         },
                     }
                 }
@@ -166,9 +167,11 @@ where
                         Err(error) => State::Failed { error: Some(error) },
                     }
                 }
-                StateProj::Refused { response } => {
-                    let response = response.take().expect(POLLED_AGAIN);
-                    return Poll::Ready(Ok(response.map(ResponseBody::refused)));
+                StateProj::Refused { answer } => {
+                    let answer = answer.take().expect(POLLED_AGAIN);
+                    let (head, body) = answer.into_parts();
+                    let body = ResponseBody::refused(body);
+                    return Poll::Ready(Ok(Response::from_parts(head, body)));
                 }
                 StateProj::Failed { error } => {
                     this.measurement.end(Outcome::Ignored);
@@ -184,10 +187,7 @@ where
 impl<S, B: Body + Send + 'static> Waiting<S, B> {
     /// Whether its turn has come, or it was refused after all.
     #[cold]
-    fn poll_turn(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(Place, Measurement), Response<Bytes>>> {
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Place, Measurement), Answer>> {
         let Some(turn) = &mut self.turn else {
             return Poll::Pending;
         };
@@ -202,7 +202,7 @@ impl<S, B: Body + Send + 'static> Waiting<S, B> {
             }
             Err(refused) => {
                 let request = self.request.take().expect(POLLED_AGAIN);
-                Err(settings.refuse(request, decided, refused))
+                Err(settings.refuse(request, &decided, &refused))
             }
         };
         self.turn = None;

@@ -65,7 +65,7 @@ where
         };
         let mut place = match self.settings.admit(&decided) {
             Ok(place) => place,
-            Err(refused) => return self.wait_or_refuse(request, decided, refused),
+            Err(refused) => return self.wait_or_refuse(request, &decided, &refused),
         };
         let mut measurement = Measurement::begin(&self.settings, &place, decided.claim.threshold);
         let scope = measurement.enter(&mut place);
@@ -114,15 +114,14 @@ impl<S> LoadShedService<S> {
     fn wait_or_refuse<B, R>(
         &self,
         mut request: Request<B>,
-        decided: Decided,
-        refused: Refused,
+        decided: &Decided,
+        refused: &Refused,
     ) -> ResponseFuture<S, B>
     where
         S: Service<Request<B>, Response = Response<R>> + Clone,
         B: Body + Send + 'static,
     {
-        let claim = decided.claim.again(&refused);
-        match Turn::of(&self.settings, &mut request, Decided { claim, ..decided }) {
+        match Turn::of(&self.settings, &mut request, decided, refused) {
             Some(turn) => ResponseFuture::in_line(turn, self.inner.clone(), request),
             None => ResponseFuture::refused(self.settings.refuse(request, decided, refused)),
         }

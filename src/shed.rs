@@ -47,10 +47,6 @@ impl Shed {
         }
     }
 
-    pub(crate) fn because(self, reason: Reason) -> Self {
-        Self { reason, ..self }
-    }
-
     /// What left no room.
     #[must_use]
     pub fn reason(&self) -> Reason {
@@ -75,7 +71,7 @@ impl Shed {
     /// rounded up for some and down for others, so that those who were refused together do not come back together.
     #[must_use]
     pub fn retry_after_secs(&self) -> u64 {
-        self.hint.whole
+        self.hint.whole.into()
     }
 
     pub(crate) fn hint(&self) -> Hint {

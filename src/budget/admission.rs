@@ -126,7 +126,7 @@ impl Budget {
         retry_after: RetryAfter,
         unit: Unit,
         class: Criticality,
-        units: u32,
+        refused: &Refused,
     ) -> Shed {
         let in_flight = self.level().in_flight;
         let tally = &self.inner.tally;
@@ -141,11 +141,11 @@ impl Budget {
             nth: tally.refused.get() as u64,
             class,
             unit,
-            units,
+            units: refused.units,
             in_flight,
         };
         let hint = retry_after.hint(&self.inner.line, refusal, counts);
         self.inner.observed.hinted(hint.wait);
-        Shed::new(Reason::Utilization, class, hint)
+        Shed::new(refused.reason, class, hint)
     }
 }

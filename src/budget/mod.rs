@@ -305,7 +305,7 @@ impl Budget {
             Err(refused) => {
                 self.refused(&refused);
                 let (hint, unit) = (RetryAfter::adaptive(), Unit::Milliseconds);
-                return Err(self.shed(hint, unit, Criticality::default(), refused.units));
+                return Err(self.shed(hint, unit, Criticality::default(), &refused));
             }
         };
         if !self.measures(&place) {

@@ -147,7 +147,7 @@ impl Instance {
                     self.budget.refused(&refused);
                     // As the layer has it, whose closure tells thresholds and not classes.
                     let class = Criticality::default();
-                    let shed = |unit| self.budget.shed(door.retry_after, unit, class, claim.units);
+                    let shed = |unit| self.budget.shed(door.retry_after, unit, class, &refused);
                     Err(door
                         .unit
                         .map_or(Duration::ZERO, |unit| wait(&shed(unit), unit)))

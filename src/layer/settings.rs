@@ -9,8 +9,7 @@ use std::{
     },
 };
 
-use bytes::Bytes;
-use http::{Request, Response, header::EXPECT};
+use http::{Request, Response};
 use http_body::Body;
 
 use crate::{
@@ -21,7 +20,7 @@ use crate::{
     measure::Measure,
     observe::{Decision, Decisions},
     outcome::{self, AskOutcome},
-    refuse::{Answers, Drain},
+    refuse::{Answer, Answers, Drain},
     retry_after::RetryAfter,
     threshold::{Criticality, LiveLadder, Routes, Threshold},
     wait::Wait,
@@ -143,28 +142,28 @@ impl Settings {
     pub(crate) fn refuse<B: Body + Send + 'static>(
         &self,
         mut request: Request<B>,
-        decided: Decided,
-        refused: Refused,
-    ) -> Response<Bytes> {
-        self.budget.refused(&refused);
+        decided: &Decided,
+        refused: &Refused,
+    ) -> Answer {
+        self.budget.refused(refused);
         self.decisions
-            .add(&decided, Decision::Refused(refused.reason));
+            .add(decided, Decision::Refused(refused.reason));
         let shed = |unit| {
-            let (class, units) = (decided.class, refused.units);
-            let shed = self.budget.shed(self.retry_after, unit, class, units);
-            shed.because(refused.reason)
+            self.budget
+                .shed(self.retry_after, unit, decided.class, refused)
         };
-        let response = self.answers.answer(&mut request, shed);
-        // A client that asked whether to send its body is told not to. To read it would be to ask for it.
-        if !request.headers().contains_key(EXPECT) {
+        let answer = self.answers.answer(&mut request, shed);
+        // Asked first: to hand it on is to copy it.
+        if Drain::has_more(&request) {
             self.drain.read(request.into_body());
         }
-        response
+        answer
     }
 
-    /// How those that were refused may wait. In a dry run nobody is refused.
+    /// How those that were refused may wait, if they may. In a dry run nobody is refused.
+    #[inline]
     pub(crate) fn wait(&self) -> Option<&Wait> {
-        Some(&self.wait).filter(|_| !self.dry_run())
+        Some(&self.wait).filter(|wait| wait.is_on() && !self.dry_run())
     }
 
     pub(crate) fn wait_mut(&mut self) -> &mut Wait {

@@ -1,9 +1,12 @@
 //! The answer to an HTTP caller: a status, `Retry-After`, and a problem document (RFC 9457).
 
+use std::sync::OnceLock;
+
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
+    HeaderName, HeaderValue, Response, StatusCode,
     header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
+    response::Parts,
 };
 
 use super::number;
@@ -11,26 +14,46 @@ use crate::shed::Shed;
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
-pub(super) fn response(status: StatusCode, problem: Bytes, shed: &Shed) -> Response<Bytes> {
-    let mut response = Response::new(problem);
-    *response.status_mut() = status;
-    *response.headers_mut() = HeaderMap::with_capacity(4);
-    let headers = response.headers_mut();
-    let hint = shed.hint();
-    if let Some(seconds) = hint.seconds() {
-        // RFC 9110, 10.2.3: whole seconds. Clients fail on fractions, and take 0 for "at once".
-        headers.insert(RETRY_AFTER, number(seconds));
-    }
-    if let Some(milliseconds) = hint.milliseconds_beside() {
-        headers.insert(RETRY_AFTER_MS, number(milliseconds));
-    }
+/// What all of them have, and the first of them wrote. To clone that and write over what differs takes neither a hash nor a
+/// table that grows.
+static PATTERN: OnceLock<Parts> = OnceLock::new();
+
+fn pattern(shed: Shed) -> Parts {
+    let (mut head, ()) = Response::new(()).into_parts();
+    head.extensions.insert(shed);
+    let headers = &mut head.headers;
+    headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     // RFC 6585, 4: a 429 must not be stored. A cache may store others.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("application/problem+json"),
-    );
-    response
+    let problem = HeaderValue::from_static("application/problem+json");
+    headers.insert(CONTENT_TYPE, problem);
+    head
+}
+
+pub(super) fn head(status: StatusCode, shed: Shed) -> Parts {
+    let mut head = PATTERN.get_or_init(|| pattern(shed.clone())).clone();
+    head.status = status;
+    let hint = shed.hint();
+    match hint.seconds() {
+        // RFC 9110, 10.2.3: whole seconds. Clients fail on fractions, and take 0 for "at once".
+        Some(seconds) => {
+            let mut headers = head.headers.iter_mut();
+            // The first. To look it up is to hash it.
+            if let Some((_, value)) = headers.find(|(name, _)| **name == RETRY_AFTER) {
+                *value = number(seconds);
+            }
+        }
+        None => {
+            head.headers.remove(RETRY_AFTER);
+        }
+    }
+    if let Some(milliseconds) = hint.milliseconds_beside() {
+        head.headers.insert(RETRY_AFTER_MS, number(milliseconds));
+    }
+    if let Some(there) = head.extensions.get_mut() {
+        *there = shed;
+    }
+    head
 }
 
 /// The document for `status`. It tells what to do, and nothing about limits or counts: those would tell an attacker

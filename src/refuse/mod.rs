@@ -10,6 +10,7 @@ use std::{fmt, io::Write, mem, sync::Arc};
 use ::http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
     header::{CONTENT_LENGTH, CONTENT_TYPE},
+    response::Parts,
 };
 use bytes::Bytes;
 
@@ -23,8 +24,26 @@ use crate::{head::lend, invalid::InvalidSetting, retry_after::Unit, shed::Shed};
 #[derive(Clone)]
 pub(crate) struct Answers {
     status: StatusCode,
-    problem: Bytes,
     on_shed: Option<OnShed>,
+}
+
+/// The answer to one request.
+pub(crate) enum Answer {
+    /// This layer's own over HTTP, which is written when it is asked for: until then, this is all of it.
+    Own {
+        shed: Shed,
+        status: StatusCode,
+        asked: Asked,
+    },
+    /// Another one. In a box, as a response is large, and the future of each request would be larger by it.
+    Written(Box<Response<Bytes>>),
+}
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Head,
+    HeadAndBody,
 }
 
 type OnShed = Arc<dyn Fn(&Request<()>, &Shed) -> Option<Response<Bytes>> + Send + Sync>;
@@ -36,7 +55,6 @@ impl Answers {
             return Err(InvalidSetting::new("status", status.as_u16(), allowed));
         }
         self.status = status;
-        self.problem = http::problem(status);
         Ok(())
     }
 
@@ -51,45 +69,84 @@ impl Answers {
         &self,
         request: &mut Request<B>,
         shed: impl FnOnce(Unit) -> Shed,
-    ) -> Response<Bytes> {
-        let grpc = take_grpc_content_type(request.headers_mut());
-        let unit = if grpc.is_some() {
-            Unit::Milliseconds
-        } else {
-            Unit::Seconds
-        };
-        let shed = shed(unit);
-        let mut response = match grpc {
-            Some(content_type) => grpc::response(content_type, &shed),
-            None => self
-                .written_by_the_user(request, &shed)
-                .unwrap_or_else(|| http::response(self.status, self.problem.clone(), &shed)),
-        };
-        if request.method() == Method::HEAD {
-            strip_body(&mut response);
+    ) -> Answer {
+        let asked = Asked::by(request.method());
+        if let Some(content_type) = take_grpc_content_type(request.headers_mut()) {
+            let shed = shed(Unit::Milliseconds);
+            return Answer::written(grpc::response(content_type, &shed), asked, shed);
         }
-        response.extensions_mut().insert(shed);
-        response
+        let Some(on_shed) = &self.on_shed else {
+            return self.own(shed(Unit::Seconds), asked);
+        };
+        let shed = shed(Unit::Seconds);
+        // A panic in it is a bug in the answer, which must not cost the caller the hint.
+        match lend(request, |head| on_shed(head, &shed)).flatten() {
+            Some(response) => Answer::written(response, asked, shed),
+            None => self.own(shed, asked),
+        }
     }
 
-    /// `None` if it is left to the layer, or `on_shed` panics: a bug in the answer must not cost the caller the hint.
-    fn written_by_the_user<B>(
-        &self,
-        request: &mut Request<B>,
-        shed: &Shed,
-    ) -> Option<Response<Bytes>> {
-        let on_shed = self.on_shed.as_ref()?;
-        lend(request, |head| on_shed(head, shed)).flatten()
+    fn own(&self, shed: Shed, asked: Asked) -> Answer {
+        Answer::Own {
+            shed,
+            status: self.status,
+            asked,
+        }
     }
 }
 
 impl Default for Answers {
     fn default() -> Self {
-        let status = StatusCode::TOO_MANY_REQUESTS;
         Self {
-            status,
-            problem: http::problem(status),
+            status: StatusCode::TOO_MANY_REQUESTS,
             on_shed: None,
+        }
+    }
+}
+
+impl Answer {
+    fn written(response: Response<Bytes>, asked: Asked, shed: Shed) -> Self {
+        let (mut head, mut body) = response.into_parts();
+        asked.strip(&mut head, &mut body);
+        head.extensions.insert(shed);
+        Self::Written(Box::new(Response::from_parts(head, body)))
+    }
+
+    /// In parts, as the body gets another type: by [`Response::map`], the head would be copied once more.
+    pub(crate) fn into_parts(self) -> (Parts, Bytes) {
+        match self {
+            Self::Own {
+                shed,
+                status,
+                asked,
+            } => {
+                let (mut head, mut body) = (http::head(status, shed), http::problem(status));
+                asked.strip(&mut head, &mut body);
+                (head, body)
+            }
+            Self::Written(response) => response.into_parts(),
+        }
+    }
+}
+
+impl Asked {
+    fn by(method: &Method) -> Self {
+        match *method {
+            Method::HEAD => Self::Head,
+            _ => Self::HeadAndBody,
+        }
+    }
+
+    /// Takes the body off, if it was not asked for, and leaves its length. hyper does so itself over HTTP/1; over HTTP/2 it
+    /// would send the body, and the client reset the stream.
+    fn strip(self, head: &mut Parts, body: &mut Bytes) {
+        if self == Self::HeadAndBody {
+            return;
+        }
+        let body = mem::take(body);
+        let headers = &mut head.headers;
+        if !body.is_empty() && !headers.contains_key(CONTENT_LENGTH) {
+            headers.insert(CONTENT_LENGTH, number(body.len() as u64));
         }
     }
 }
@@ -100,16 +157,6 @@ impl fmt::Debug for Answers {
             .field("status", &self.status)
             .field("on_shed", &self.on_shed.is_some())
             .finish_non_exhaustive()
-    }
-}
-
-/// Leaves its length. hyper does so itself over HTTP/1; over HTTP/2 it would send the body, and the client reset the
-/// stream.
-fn strip_body(response: &mut Response<Bytes>) {
-    let body = mem::take(response.body_mut());
-    let headers = response.headers_mut();
-    if !body.is_empty() && !headers.contains_key(CONTENT_LENGTH) {
-        headers.insert(CONTENT_LENGTH, number(body.len() as u64));
     }
 }
 
@@ -131,23 +178,27 @@ fn take_grpc_content_type(headers: &mut HeaderMap) -> Option<HeaderValue> {
 
 /// A header of digits: without an allocation below 100, as most hints in seconds are, and in one above.
 fn number(n: u64) -> HeaderValue {
-    let value = match usize::try_from(n) {
+    match usize::try_from(n) {
         Ok(n @ 0..100) => {
             let from = 2 * n + usize::from(n < 10);
-            HeaderValue::from_maybe_shared(Bytes::from_static(&PAIRS[from..2 * n + 2]))
+            HeaderValue::from_static(&PAIRS[from..2 * n + 2])
         }
         _ => {
             let mut text = [0; 20];
             let mut rest = &mut text[..];
             let left = write!(rest, "{n}").map(|()| rest.len()).unwrap_or(0);
-            HeaderValue::from_bytes(&text[..20 - left])
+            HeaderValue::from_bytes(&text[..20 - left]).unwrap_or_else(|_| HeaderValue::from(n))
         }
-    };
-    value.unwrap_or_else(|_| HeaderValue::from(n))
+    }
 }
 
 /// 000102 … 99.
-static PAIRS: [u8; 200] = {
+const PAIRS: &str = match std::str::from_utf8(&DIGITS) {
+    Ok(pairs) => pairs,
+    Err(_) => unreachable!(),
+};
+
+static DIGITS: [u8; 200] = {
     let mut pairs = [b'0'; 200];
     let mut n = 0;
     while n < 100 {

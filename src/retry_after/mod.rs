@@ -109,7 +109,7 @@ pub(crate) struct Hint {
     /// How long to wait.
     pub(crate) wait: Duration,
     /// The same in whole seconds.
-    pub(crate) whole: u64,
+    pub(crate) whole: u32,
     sent: Sent,
 }
 
@@ -357,7 +357,8 @@ impl RetryAfter {
     fn told(self, wait: Duration, whole: u64) -> Hint {
         Hint {
             wait,
-            whole: whole.max(1),
+            // At most `FOREVER`.
+            whole: whole.max(1) as u32,
             sent: self.sent,
         }
     }
@@ -393,7 +394,7 @@ impl Default for RetryAfter {
 impl Hint {
     /// For `Retry-After`, if it is sent.
     pub(crate) fn seconds(self) -> Option<u64> {
-        (self.sent != Sent::Nowhere).then_some(self.whole)
+        (self.sent != Sent::Nowhere).then_some(self.whole.into())
     }
 
     /// For `grpc-retry-pushback-ms`, if it is sent. Rounded up, and never 0: a client that is told so may stall.

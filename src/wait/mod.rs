@@ -144,6 +144,12 @@ impl LoadShed {
 }
 
 impl Wait {
+    /// Whether any may wait.
+    #[inline]
+    pub(crate) fn is_on(&self) -> bool {
+        self.bounds.is_some()
+    }
+
     /// `None` if none may wait.
     pub(crate) fn joining(&self, claim: Claim) -> Option<Joining> {
         let Bounds { most, longest } = self.bounds?;

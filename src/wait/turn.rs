@@ -33,10 +33,15 @@ impl Turn {
     pub(crate) fn of<B>(
         settings: &Arc<Settings>,
         request: &mut Request<B>,
-        decided: Decided,
+        decided: &Decided,
+        refused: &Refused,
     ) -> Option<Self> {
-        let budget = settings.budget();
         let wait = settings.wait()?;
+        let budget = settings.budget();
+        let decided = Decided {
+            claim: decided.claim.again(refused),
+            ..*decided
+        };
         let mut joining = wait.joining(decided.claim)?;
         if budget.line_is_full(&joining) {
             return None;

@@ -9,6 +9,7 @@ mod reader;
 
 use std::time::Duration;
 
+use http::{Request, header::EXPECT};
 use http_body::Body;
 use tokio::runtime::Handle;
 
@@ -156,11 +157,15 @@ impl Drain {
         Ok(self)
     }
 
-    /// Reads `body` in the background, if there is more of it, a runtime to do so, and room for one more.
+    /// Whether there is more of a request to read.
+    #[inline]
+    pub(crate) fn has_more<B: Body>(request: &Request<B>) -> bool {
+        // A client that asked whether to send its body is told not to. To read it would be to ask for it.
+        !request.body().is_end_stream() && !request.headers().contains_key(EXPECT)
+    }
+
+    /// Reads `body` in the background, if there is a runtime to do so, and room for one more.
     pub(crate) fn read<B: Body + Send + 'static>(self, body: B) {
-        if body.is_end_stream() {
-            return;
-        }
         let Ok(runtime) = Handle::try_current() else {
             return;
         };
