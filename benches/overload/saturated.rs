@@ -1,8 +1,9 @@
 //! How many refusals a second a server has in it that does nothing else, beside as many empty answers.
 //!
-//! A plain hyper server on one thread, HTTP/1.1. A client on another one keeps it busy: it has a request out on each of
-//! 16 connections, and does next to nothing with the answers. Each has a processor for itself. Each server has its turn
-//! in each of the rounds, and is compared to the bare one in the same round.
+//! A plain hyper server on one thread, HTTP/1.1. A client on another one keeps it busy: it has 16 requests out on each of
+//! 16 connections, sent at once, and does next to nothing with the answers; else it would be the client that is busy. Each
+//! has a processor for itself. Each server has its turn in each of the rounds, and is compared to the bare one in the same
+//! round.
 
 // The wall clock is what is measured.
 #![expect(clippy::disallowed_methods)]
@@ -11,6 +12,7 @@ use std::{
     convert::Infallible,
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    sync::LazyLock,
     thread,
     time::{Duration, Instant},
 };
@@ -33,6 +35,8 @@ use crate::{
 };
 
 const CONNECTIONS: usize = 16;
+/// Requests out on each.
+const AT_ONCE: usize = 16;
 
 /// A server, and how its answers begin.
 type Entry = (&'static str, SocketAddr, &'static str);
@@ -81,8 +85,8 @@ pub(crate) fn run(plan: &Plan, output: &mut Output) {
         ]
     });
     output.report.paragraph(format_args!(
-        "**saturated.** A hyper server on one processor, kept busy from the other one over {CONNECTIONS} connections; \
-         medians of {rounds} interleaved rounds of {turn:?}, and of the ratios within a round."
+        "**saturated.** A hyper server on one processor, kept busy from the other one over {CONNECTIONS} connections \
+         with {AT_ONCE} requests each; medians of {rounds} interleaved rounds of {turn:?}, and of the ratios within a round."
     ));
     let columns = ["answers/s", "÷ bare", "server's µs each", "÷ bare"];
     output.table(&columns.map(str::to_owned), rows.collect());
@@ -198,30 +202,29 @@ fn connect(entry: &Entry) -> Vec<TcpStream> {
     let connect = |_| {
         let mut socket = TcpStream::connect(entry.1).expect("a connection");
         socket.set_nodelay(true).expect("TCP_NODELAY");
-        socket.write_all(REQUEST).expect("it is open");
+        ask(&mut socket);
         socket
     };
     (0..CONNECTIONS).map(connect).collect()
 }
 
-const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: server\r\n\r\n";
+fn ask(socket: &mut TcpStream) {
+    const REQUEST: &str = "GET / HTTP/1.1\r\nhost: server\r\n\r\n";
+    static REQUESTS: LazyLock<String> = LazyLock::new(|| REQUEST.repeat(AT_ONCE));
+    socket.write_all(REQUESTS.as_bytes()).expect("it is open");
+}
 
-/// Whoever has its answer asks again.
+/// Whoever has its answers asks again.
 fn keep_busy(connections: &mut [TcpStream], expected: &str, lasts: Duration) -> Turn {
     let before = used();
     let start = Instant::now();
     let mut answers = 0.0;
-    let mut answer = Vec::new();
+    let mut bytes = Vec::new();
     while start.elapsed() < lasts {
         for socket in &mut *connections {
-            read_answer(socket, &mut answer);
-            assert!(
-                answer.starts_with(expected.as_bytes()),
-                "{:?}",
-                answer.utf8_chunks()
-            );
-            socket.write_all(REQUEST).expect("it is open");
-            answers += 1.0;
+            read_answers(socket, expected, &mut bytes);
+            ask(socket);
+            answers += AT_ONCE as f64;
         }
     }
     let took = start.elapsed().as_secs_f64();
@@ -229,26 +232,33 @@ fn keep_busy(connections: &mut [TcpStream], expected: &str, lasts: Duration) -> 
     (answers / took, spent / answers)
 }
 
-fn read_answer(socket: &mut TcpStream, answer: &mut Vec<u8>) {
-    answer.clear();
-    let mut buffer = [0; 1_024];
-    while !is_whole(answer) {
+fn read_answers(socket: &mut TcpStream, expected: &str, bytes: &mut Vec<u8>) {
+    bytes.clear();
+    let mut buffer = [0; 16 * 1_024];
+    let (mut whole, mut answers) = (0, 0);
+    while answers < AT_ONCE {
         let count = socket.read(&mut buffer).expect("it is open");
         assert!(count > 0, "it is open");
-        answer.extend_from_slice(&buffer[..count]);
+        bytes.extend_from_slice(&buffer[..count]);
+        while let Some(length) = length_of_first(&bytes[whole..]) {
+            let answer = &bytes[whole..whole + length];
+            let is_expected = answer.starts_with(expected.as_bytes());
+            assert!(is_expected, "{:?}", answer.utf8_chunks());
+            (whole, answers) = (whole + length, answers + 1);
+        }
     }
 }
 
-fn is_whole(answer: &[u8]) -> bool {
+/// `None` if it is not whole.
+fn length_of_first(answers: &[u8]) -> Option<usize> {
     const LENGTH: &[u8] = b"content-length: ";
-    let find = |what: &[u8]| answer.windows(what.len()).position(|bytes| bytes == what);
-    let (Some(end), Some(length)) = (find(b"\r\n\r\n"), find(LENGTH)) else {
-        return false;
-    };
-    let digits = answer[length + LENGTH.len()..].iter();
+    let find = |what: &[u8]| answers.windows(what.len()).position(|bytes| bytes == what);
+    let (end, length) = (find(b"\r\n\r\n")?, find(LENGTH)?);
+    let digits = answers[length + LENGTH.len()..].iter();
     let digits = digits.take_while(|digit| digit.is_ascii_digit());
     let length = digits.fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0'));
-    answer.len() >= end + 4 + length
+    let all = end + 4 + length;
+    (all <= answers.len()).then_some(all)
 }
 
 /// Of answers a second, and of the server's time for each.
