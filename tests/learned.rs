@@ -211,8 +211,8 @@ async fn p12_an_overloaded_server_goes_on_serving() {
     let (good, budget) = run(300, 120).await;
     assert_eq!(budget.in_flight(), 0);
     let limit = budget.limit();
-    // Ten workers and a margin, at 85 %.
-    assert!((12..30).contains(&limit), "the limit is {limit}");
+    // Ten workers and a margin, at 85 %, or eight if it asks just then.
+    assert!((10..30).contains(&limit), "the limit is {limit}");
     assert!(good >= 950, "{good} of 1000 that could have been served");
 }
 

@@ -42,7 +42,7 @@ enum Kind {
 use Kind::{Critical, Loose, Refused, Score};
 
 #[rustfmt::skip]
-const BARS: [Bars; 18] = [
+const BARS: [Bars; 19] = [
     Bars { scenario: "healthy", phase: "", bar: Refused([0.001, 0.001, 0.0]) },
     Bars { scenario: "step", phase: "", bar: Score([0.95, 0.95, 0.97]) },
     Bars { scenario: "sustained", phase: "", bar: Score([0.95, 0.95, 0.97]) },
@@ -53,6 +53,7 @@ const BARS: [Bars; 18] = [
     Bars { scenario: "slow dependency, hard", phase: "", bar: Refused([0.0; 3]) },
     Bars { scenario: "slow dependency, soft", phase: "", bar: Score([0.95; 3]) },
     Bars { scenario: "slow then saturated", phase: "", bar: Score([0.90, 0.95, 0.95]) },
+    Bars { scenario: "slow in overload", phase: "", bar: Score([0.90, 0.95, 0.95]) },
     Bars { scenario: "hangs", phase: "", bar: Loose(0.95, 0.10) },
     Bars { scenario: "bimodal", phase: "", bar: Score([0.95; 3]) },
     Bars { scenario: "bursts", phase: "", bar: Score([0.90; 3]) },

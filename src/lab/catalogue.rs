@@ -99,6 +99,7 @@ impl Catalogue {
         all.extend([0.8, 1.25].map(|load| self.capacity_drop(load)));
         all.extend([self.slow_dependency(), self.slowing_dependency()]);
         all.push(self.slow_then_saturated());
+        all.extend([2.0, 10.0].map(|load| self.slow_in_overload(load)));
         all.extend([0.6, 3.0].map(|load| self.hangs(load)));
         all.extend([self.bursts(), self.lull()]);
         all.extend([Waits::Briefly, Waits::Seconds].map(|waits| self.retry_storm(waits)));
@@ -231,6 +232,18 @@ impl Catalogue {
             .then(slow("slow", 0.6))
             .then(slow("saturated", 3.0))
             .then(Phase::new("after", self.long(60.0), 0.6))
+    }
+
+    /// What becomes slower holds no worker, so as much can be done as before, by more at once; and then by fewer again.
+    fn slow_in_overload(self, load: f64) -> Scenario {
+        let slower = Phase {
+            slowdown: (10.0, 10.0),
+            ..Phase::new("slower", self.long(120.0), load)
+        };
+        Scenario::new(format!("slow in overload {load} ×"), self.behind())
+            .then(Phase::new("before", self.long(60.0), load))
+            .then(slower)
+            .then(Phase::new("as before", self.long(120.0), load))
     }
 
     /// Those that hang never reach the workers, so there is room for as many more.

@@ -120,6 +120,44 @@ fn p13_a_slow_dependency_causes_no_shedding_and_a_saturated_one_does() {
     }
 }
 
+/// What slows down holds no worker, so it is no line.
+#[test]
+fn p13_half_of_the_limit_is_enough_to_find_out_that_something_slowed_down_in_an_overload() {
+    for scenario in some(
+        Size::Medium,
+        Length::Short,
+        &[
+            "slow in overload 2 ×, fixed",
+            "slow in overload 10 ×, fixed",
+        ],
+    ) {
+        let report = Lab::seed(1).run(&scenario, Budget::adaptive);
+        let (before, slower) = (&report.phases[0].ticks, &report.phases[1].ticks);
+        let limit = before.last().expect("it has ticks").limit;
+        let lowest = slower.iter().map(|tick| tick.limit).min();
+        assert!(lowest >= Some(limit * 2 / 5), "{lowest:?} of {limit}");
+        let soon: usize = slower[..100].iter().map(|tick| tick.good).sum();
+        assert!(soon as f64 > 6.5 * scenario.server.capacity(), "{soon}");
+    }
+}
+
+/// When it is fast again, nothing that can be seen changes by itself: what was slow work is a line.
+#[test]
+fn p13_a_line_that_took_the_place_of_slow_work_is_found_within_a_minute() {
+    for size in [Size::Tiny, Size::Medium] {
+        for scenario in some(size, Length::Short, &["slow in overload 2 ×, fixed"]) {
+            let report = Lab::seed(1).run(&scenario, Budget::adaptive);
+            let limit = |nth: usize| {
+                let ticks: &[Tick] = &report.phases[nth].ticks;
+                let last = &ticks[ticks.len() - 100..];
+                last.iter().map(|tick| tick.limit).sum::<usize>() / last.len()
+            };
+            let (before, after) = (limit(0), limit(2));
+            assert!(after <= before * 5 / 4, "{after}, and {before} before");
+        }
+    }
+}
+
 #[test]
 fn p15_the_limit_stays_between_floor_and_ceiling() {
     let law = Adaptive::default().min(3).max(40).initial(10);

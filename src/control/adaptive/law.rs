@@ -88,6 +88,9 @@ enum Why {
 /// So many of a target's requests that the server has something to wait for: they are below the knee for sure.
 const BELOW: f64 = 0.8;
 
+/// Half-way between what that makes of the throughput of a server without a line, and of one with.
+const HELD: f64 = 0.9;
+
 /// A line that stands for so long, in seconds, is no burst.
 const STANDS: f64 = 1.0;
 
@@ -251,10 +254,10 @@ impl Running {
             }
             self.batch = Batch::from(seen.now);
         }
-        // So long that a flow which the server can carry shows in what it answers.
+        // So long that a flow which the server can carry shows in what it answers: as long as one request takes.
         let crowded = seen.in_flight > self.known.burst();
         let since = self.crowded.so(crowded, seen.now);
-        if !crowded || since < 1.5 * self.known.service {
+        if !crowded || since < self.known.service {
             return (Room::Unlimited, "open");
         }
         self.target = self.known.burst();
@@ -282,15 +285,24 @@ impl Running {
             Why::Vanished => busy / 2.0,
             // The service time is a guess yet.
             _ if self.asked.is_none() => (BELOW * busy).max(seen.in_flight / 4.0),
-            _ => BELOW * busy,
+            // It may have changed.
+            Why::Again => (BELOW * busy).max(seen.in_flight / 2.0),
+            Why::Standing => BELOW * busy,
         };
         self.target = self.target.max(1.0);
+        // Down by half at once, it is seen at once whether latency goes with it.
+        let halved = why == Why::Again && self.target <= 0.5 * seen.in_flight;
+        let before = if halved && self.batch.successes >= known.enough() {
+            self.batch.mean()
+        } else {
+            f64::INFINITY
+        };
         let question = Question {
             why,
             rate,
             took: 0.0,
             drained: false,
-            before: f64::INFINITY,
+            before,
         };
         self.enter(Phase::Ask(question), seen.now);
         self.verdict("asking")
@@ -350,8 +362,10 @@ impl Running {
         let weight = if agrees { 0.3 } else { 1.0 };
         known.service += weight * (latency - service);
         let best = question.rate.max(rate);
-        if latency < service * (1.0 - noise.max(0.1)) && self.target > 1.0 {
-            // There was a line still.
+        // With a fifth less in flight than it takes, throughput falls by a fifth. Where it did not, there was a line still.
+        let held =
+            again && batch.refused && rate > HELD * question.rate && latency < HELD * service;
+        if (held || latency < service * (1.0 - noise.max(0.1))) && self.target > 1.0 {
             return self.ask(question.why.or_again(), best, seen);
         }
         if again && rate > question.rate * (1.0 + noise) {
@@ -419,7 +433,8 @@ impl Running {
             self.target = self.target.max(below);
             return self.verdict("asking");
         }
-        if to < self.verified / 2.0 {
+        if self.target - line + margin < self.verified / 2.0 {
+            // A line that long, or slower work: W says the same of both.
             return self.ask(Why::Again, rate, seen);
         }
         let settle = if to > self.target { service } else { 0.0 };
