@@ -124,7 +124,8 @@ impl Measurement {
         }))
     }
 
-    /// The head of the response is there. Returns what is still to be measured.
+    /// The head of the response is there, or nothing yet. Returns what is still to be measured.
+    // Before it is taken out of `polled`, where it would have to be copied to be lent.
     #[inline]
     pub(crate) fn head<B: Body, E>(
         &mut self,

@@ -153,7 +153,7 @@ impl Service<Request<Body>> for Always429 {
     }
 }
 
-/// What the answer itself costs, decided by nobody: the headers, the body and the extension of a refusal, in as many
+/// What the answer itself costs, decided by nobody: the headers, the body and the extension of a refusal, in as few
 /// allocations.
 #[derive(Clone)]
 pub(crate) struct Loaded429;
@@ -168,31 +168,29 @@ impl Service<Request<Body>> for Loaded429 {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
+        drop(black_box(request));
+        LoadedAnswer
+    }
+}
+
+pub(crate) struct LoadedAnswer;
+
+impl Future for LoadedAnswer {
+    type Output = Result<Response<Full<Bytes>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
         let problem = Bytes::from_static(br#"{"title":"The server is busy. Retry later."}"#);
         let mut response = Response::new(Full::new(problem));
         *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
         *response.headers_mut() = HeaderMap::with_capacity(3);
         let headers = response.headers_mut();
-        headers.insert(
-            header::RETRY_AFTER,
-            HeaderValue::from_bytes(black_box(b"7")).unwrap(),
-        );
+        let seconds = HeaderValue::from_static(black_box("7"));
+        headers.insert(header::RETRY_AFTER, seconds);
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let json = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, json);
         response.extensions_mut().insert(black_box([0_u64; 3]));
-        drop(black_box(request));
-        LoadedAnswer(Some(Box::new(response)))
-    }
-}
-
-pub(crate) struct LoadedAnswer(Option<Box<Response<Full<Bytes>>>>);
-
-impl Future for LoadedAnswer {
-    type Output = Result<Response<Full<Bytes>>, Infallible>;
-
-    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(Ok(*self.0.take().expect("polled once")))
+        Poll::Ready(Ok(response))
     }
 }
 

@@ -160,10 +160,10 @@ impl Settings {
         answer
     }
 
-    /// How those that were refused may wait, if they may. In a dry run nobody is refused.
+    /// How those that were refused may wait. In a dry run nobody is refused.
     #[inline]
     pub(crate) fn wait(&self) -> Option<&Wait> {
-        Some(&self.wait).filter(|wait| wait.is_on() && !self.dry_run())
+        Some(&self.wait).filter(|_| !self.dry_run())
     }
 
     pub(crate) fn wait_mut(&mut self) -> &mut Wait {

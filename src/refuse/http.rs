@@ -1,6 +1,6 @@
 //! The answer to an HTTP caller: a status, `Retry-After`, and a problem document (RFC 9457).
 
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use http::{
@@ -14,13 +14,10 @@ use crate::shed::Shed;
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
-/// What all of them have, and the first of them wrote. To clone that and write over what differs takes neither a hash nor a
-/// table that grows.
-static PATTERN: OnceLock<Parts> = OnceLock::new();
-
-fn pattern(shed: Shed) -> Parts {
+/// What all of them have. To clone it and write over what differs takes neither a hash nor a table that grows, for most.
+static PATTERN: LazyLock<Parts> = LazyLock::new(|| {
     let (mut head, ()) = Response::new(()).into_parts();
-    head.extensions.insert(shed);
+    head.extensions.insert(Shed::NOTHING);
     let headers = &mut head.headers;
     headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     // RFC 6585, 4: a 429 must not be stored. A cache may store others.
@@ -28,10 +25,15 @@ fn pattern(shed: Shed) -> Parts {
     let problem = HeaderValue::from_static("application/problem+json");
     headers.insert(CONTENT_TYPE, problem);
     head
+});
+
+/// Before the first one is refused: whoever is next would wait for who is writing it.
+pub(super) fn prepare() {
+    LazyLock::force(&PATTERN);
 }
 
 pub(super) fn head(status: StatusCode, shed: Shed) -> Parts {
-    let mut head = PATTERN.get_or_init(|| pattern(shed.clone())).clone();
+    let mut head = PATTERN.clone();
     head.status = status;
     let hint = shed.hint();
     match hint.seconds() {

@@ -24,6 +24,7 @@ use crate::{head::lend, invalid::InvalidSetting, retry_after::Unit, shed::Shed};
 #[derive(Clone)]
 pub(crate) struct Answers {
     status: StatusCode,
+    problem: Bytes,
     on_shed: Option<OnShed>,
 }
 
@@ -33,6 +34,7 @@ pub(crate) enum Answer {
     Own {
         shed: Shed,
         status: StatusCode,
+        problem: Bytes,
         asked: Asked,
     },
     /// Another one. In a box, as a response is large, and the future of each request would be larger by it.
@@ -55,6 +57,7 @@ impl Answers {
             return Err(InvalidSetting::new("status", status.as_u16(), allowed));
         }
         self.status = status;
+        self.problem = http::problem(status);
         Ok(())
     }
 
@@ -90,6 +93,7 @@ impl Answers {
         Answer::Own {
             shed,
             status: self.status,
+            problem: self.problem.clone(),
             asked,
         }
     }
@@ -97,8 +101,11 @@ impl Answers {
 
 impl Default for Answers {
     fn default() -> Self {
+        http::prepare();
+        let status = StatusCode::TOO_MANY_REQUESTS;
         Self {
-            status: StatusCode::TOO_MANY_REQUESTS,
+            status,
+            problem: http::problem(status),
             on_shed: None,
         }
     }
@@ -118,9 +125,10 @@ impl Answer {
             Self::Own {
                 shed,
                 status,
+                problem: mut body,
                 asked,
             } => {
-                let (mut head, mut body) = (http::head(status, shed), http::problem(status));
+                let mut head = http::head(status, shed);
                 asked.strip(&mut head, &mut body);
                 (head, body)
             }
@@ -176,12 +184,12 @@ fn take_grpc_content_type(headers: &mut HeaderMap) -> Option<HeaderValue> {
     headers.remove(CONTENT_TYPE)
 }
 
-/// A header of digits: without an allocation below 100, as most hints in seconds are, and in one above.
+/// A header of digits: without an allocation below 1,000, as nearly all hints in seconds are, and in one above.
 fn number(n: u64) -> HeaderValue {
     match usize::try_from(n) {
-        Ok(n @ 0..100) => {
-            let from = 2 * n + usize::from(n < 10);
-            HeaderValue::from_static(&PAIRS[from..2 * n + 2])
+        Ok(n @ 0..1_000) => {
+            let zeros = usize::from(n < 100) + usize::from(n < 10);
+            HeaderValue::from_static(&TRIPLES[3 * n + zeros..3 * n + 3])
         }
         _ => {
             let mut text = [0; 20];
@@ -192,21 +200,22 @@ fn number(n: u64) -> HeaderValue {
     }
 }
 
-/// 000102 … 99.
-const PAIRS: &str = match std::str::from_utf8(&DIGITS) {
-    Ok(pairs) => pairs,
+/// 000001002 … 999.
+const TRIPLES: &str = match std::str::from_utf8(&DIGITS) {
+    Ok(triples) => triples,
     Err(_) => unreachable!(),
 };
 
-static DIGITS: [u8; 200] = {
-    let mut pairs = [b'0'; 200];
+static DIGITS: [u8; 3_000] = {
+    let mut digits = [b'0'; 3_000];
     let mut n = 0;
-    while n < 100 {
-        pairs[2 * n] += n as u8 / 10;
-        pairs[2 * n + 1] += n as u8 % 10;
+    while n < 1_000 {
+        digits[3 * n] += (n / 100) as u8;
+        digits[3 * n + 1] += (n / 10 % 10) as u8;
+        digits[3 * n + 2] += (n % 10) as u8;
         n += 1;
     }
-    pairs
+    digits
 };
 
 #[cfg(test)]

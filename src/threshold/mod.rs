@@ -126,6 +126,7 @@ impl Threshold {
         self.0
     }
 
+    #[inline]
     pub(crate) fn from_bits(bits: u64) -> Self {
         Self(bits)
     }

@@ -88,7 +88,7 @@ impl LoadShed {
     ///   and one that an inner layer refuses of what an outer one has counted.
     ///
     /// Nothing waits outside of a tokio runtime, or in one without a timer (`Builder::enable_time`): it is refused at once, and
-    /// on each thread, one message of a panic tells what is missing.
+    /// the message of a panic tells what is missing, once on each thread of it.
     ///
     /// # Panics
     ///
@@ -144,17 +144,12 @@ impl LoadShed {
 }
 
 impl Wait {
-    /// Whether any may wait.
-    #[inline]
-    pub(crate) fn is_on(&self) -> bool {
-        self.bounds.is_some()
-    }
-
     /// `None` if none may wait.
-    pub(crate) fn joining(&self, claim: Claim) -> Option<Joining> {
+    #[inline]
+    pub(crate) fn joining(&self, claim: impl FnOnce() -> Claim) -> Option<Joining> {
         let Bounds { most, longest } = self.bounds?;
         Some(Joining {
-            claim,
+            claim: claim(),
             most,
             longest,
             deadline: None,

@@ -37,12 +37,12 @@ impl Turn {
         refused: &Refused,
     ) -> Option<Self> {
         let wait = settings.wait()?;
+        let mut joining = wait.joining(|| decided.claim.again(refused))?;
         let budget = settings.budget();
         let decided = Decided {
-            claim: decided.claim.again(refused),
+            claim: joining.claim,
             ..*decided
         };
-        let mut joining = wait.joining(decided.claim)?;
         if budget.line_is_full(&joining) {
             return None;
         }
@@ -92,7 +92,8 @@ impl Drop for Turn {
 }
 
 thread_local! {
-    /// The latest runtime in which there was none.
+    /// The latest runtime in which there was none. tokio may give its id to another one once it has ended; as it
+    /// counts today, that takes 2⁶⁴ of them.
     static WITHOUT_TIMER: Cell<Option<Id>> = const { Cell::new(None) };
 }
 

@@ -268,6 +268,20 @@ fn p17_a_refusal_allocates_at_most_8_times() {
         at_most_8(allocations(status.layer(bare()), || get("/")), "status"),
         502
     );
+    let head = || {
+        let mut request = get("/");
+        *request.method_mut() = http::Method::HEAD;
+        request
+    };
+    let long = RetryAfter::fixed(Duration::from_secs(5_000)).milliseconds(true);
+    let all_of_it = status.retry_after(long);
+    assert_eq!(
+        at_most_8(
+            allocations(all_of_it.layer(bare()), head),
+            "all that there is"
+        ),
+        502
+    );
     let written = full
         .clone()
         .on_shed(|_| Response::new(Bytes::from_static(b"later")));
@@ -275,11 +289,6 @@ fn p17_a_refusal_allocates_at_most_8_times() {
         at_most_8(allocations(written.layer(bare()), || get("/")), "on_shed"),
         200
     );
-    let head = || {
-        let mut request = get("/");
-        *request.method_mut() = http::Method::HEAD;
-        request
-    };
     assert_eq!(
         at_most_8(allocations(full.layer(bare()), head), "HEAD"),
         too_many

@@ -141,7 +141,6 @@ pub(crate) const MISSES: &[Miss] = &[
     Miss { size: "slow", scenario: "bimodal", phase: "5 % long", reaches: 0.912, why: SPREAD },
     Miss { size: "slow", scenario: "bimodal", phase: "20 % long", reaches: 0.454, why: SPREAD },
     Miss { size: "medium", scenario: "capacity drop at 0.8 ×, fixed", phase: "a quarter", reaches: 0.957, why: LINE },
-    Miss { size: "medium", scenario: "slow in overload 10 ×, fixed", phase: "before", reaches: 0.898, why: COLD },
     Miss { size: "medium", scenario: "hangs at 3 ×, fixed", phase: "hangs", reaches: 0.928, why: LINE },
     Miss { size: "medium", scenario: "classes, fixed", phase: "classes", reaches: 0.919, why: LINE },
     Miss { size: "medium", scenario: "thrash, steep 1.25 ×, fixed", phase: "over", reaches: 0.831, why: CROWD },

@@ -130,7 +130,6 @@ fn a_layer_goes_by_its_name_and_one_that_tells_nothing_apart_has_no_routes() {
     assert_eq!(routes("names"), Figures::from(expected));
 }
 
-/// Two layers of one budget: what the inner one sees is what the outer one would have let through.
 #[tokio::test(start_paused = true)]
 async fn one_that_is_dropped_when_its_turn_has_come_is_admitted_by_its_route_as_by_its_budget() {
     let _alone = alone();
@@ -148,6 +147,7 @@ async fn one_that_is_dropped_when_its_turn_has_come_is_admitted_by_its_route_as_
     assert_eq!(routes("dropped"), Figures::from([(admitted, 2.0)]));
 }
 
+/// Two layers of one budget: what the inner one sees is what the outer one would have let through.
 #[test]
 fn p22_a_dry_run_writes_the_same_figures_for_each_route() {
     let _alone = alone();

@@ -1,13 +1,15 @@
+use super::lane::ceiling;
 use crate::threshold::Threshold;
 
 /// How much may be in flight at most, in units, what is asked for included.
 pub(crate) trait Cap {
     fn of(&self, limit: u32) -> u32;
 
-    /// Whether that is half of the limit, or more. It may say no where it is just that.
+    /// Whether that is as much as there is while places are kept, or more. To say yes where it is not is to admit too many;
+    /// to say no costs time.
     #[inline]
-    fn is_half(&self, limit: u32) -> bool {
-        self.of(limit) >= limit / 2
+    fn reaches_ceiling(&self, limit: u32) -> bool {
+        self.of(limit) >= ceiling(limit)
     }
 }
 
@@ -24,10 +26,10 @@ impl Cap for Threshold {
         self.cap(limit)
     }
 
-    // A comparison in the place of two multiplications, which are as dear as the compare-and-swap. What is at least half
-    // of one number is at least half of each, both rounded down.
+    // A comparison in the place of two multiplications, which are as dear as the compare-and-swap. The ceiling is half, and
+    // what is at least half of one number is at least half of each, both rounded down.
     #[inline]
-    fn is_half(&self, _: u32) -> bool {
+    fn reaches_ceiling(&self, _: u32) -> bool {
         self.rank() >= Self::HIGHEST_RANK / 2
     }
 }
@@ -40,13 +42,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_said_to_be_half_is(
+        fn p02_what_is_said_to_reach_the_ceiling_does(
             ratio in prop_oneof![0.001..=1.0, 0.49..=0.51, (1..100_u32).prop_map(|n| 0.5 + f64::from(n) / 1e12)],
             limit in prop_oneof![1..100_u32, 1..=u32::MAX >> 1],
         ) {
             let threshold = Threshold::ratio(ratio);
-            prop_assert_eq!(threshold.is_half(limit), ratio >= 0.5);
-            prop_assert!(ratio < 0.5 || threshold.of(limit) >= limit / 2);
+            let reaches = threshold.reaches_ceiling(limit);
+            prop_assert_eq!(reaches, ratio >= 0.5);
+            prop_assert!(!reaches || threshold.of(limit) >= ceiling(limit));
         }
     }
 }

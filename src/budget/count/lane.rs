@@ -66,7 +66,7 @@ impl Lane {
         loop {
             let limit = ((seen & !SHUT) >> LIMIT_SHIFT) as u32;
             let can = seen & SHUT == 0 && seen & KEPT >= u64::from(units);
-            if !can || !cap.is_half(limit) {
+            if !can || !cap.reaches_ceiling(limit) {
                 return None;
             }
             let next = seen - u64::from(units);
