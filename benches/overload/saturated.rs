@@ -160,7 +160,6 @@ fn problem() -> Response<Full<Bytes>> {
     let answer = Response::builder()
         .status(StatusCode::TOO_MANY_REQUESTS)
         .header(header::RETRY_AFTER, "1")
-        .header("retry-after-ms", "1000")
         .header(header::CACHE_CONTROL, "no-store")
         .header(header::CONTENT_TYPE, "application/problem+json")
         .body(Full::new(Bytes::from_static(problem)));
