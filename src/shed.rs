@@ -39,13 +39,6 @@ impl Reason {
 }
 
 impl Shed {
-    /// To be written over.
-    pub(crate) const NOTHING: Self = Self {
-        reason: Reason::Utilization,
-        criticality: Criticality::Sheddable,
-        hint: Hint::NOTHING,
-    };
-
     pub(crate) fn new(reason: Reason, criticality: Criticality, hint: Hint) -> Self {
         Self {
             reason,

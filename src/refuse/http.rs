@@ -17,7 +17,6 @@ const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 /// What all of them have. To clone it and write over what differs takes neither a hash nor a table that grows, for most.
 static PATTERN: LazyLock<Parts> = LazyLock::new(|| {
     let (mut head, ()) = Response::new(()).into_parts();
-    head.extensions.insert(Shed::NOTHING);
     let headers = &mut head.headers;
     headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     // RFC 6585, 4: a 429 must not be stored. A cache may store others.
@@ -52,9 +51,7 @@ pub(super) fn head(status: StatusCode, shed: Shed) -> Parts {
     if let Some(milliseconds) = hint.milliseconds_beside() {
         head.headers.insert(RETRY_AFTER_MS, number(milliseconds));
     }
-    if let Some(there) = head.extensions.get_mut() {
-        *there = shed;
-    }
+    head.extensions.insert(shed);
     head
 }
 

@@ -392,13 +392,6 @@ impl Default for RetryAfter {
 }
 
 impl Hint {
-    /// To be written over.
-    pub(crate) const NOTHING: Self = Self {
-        wait: Duration::ZERO,
-        whole: 1,
-        sent: Sent::Nowhere,
-    };
-
     /// For `Retry-After`, if it is sent.
     pub(crate) fn seconds(self) -> Option<u64> {
         (self.sent != Sent::Nowhere).then_some(self.whole.into())
