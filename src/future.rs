@@ -43,7 +43,7 @@ pin_project! {
         // In a box, as a request is large and few ever wait: the future of each request would be larger by it.
         Waiting { waiting: Box<Waiting<S, B>> },
         Refused { answer: Option<Answer> },
-        // The inner service has failed, in place of an answer or of getting ready for one.
+        // The inner service has failed when it was asked whether it is ready.
         Failed { error: Option<S::Error> },
     }
 }
@@ -112,76 +112,104 @@ where
     }
 }
 
+/// What the caller gets.
+type Answered<R, E> = Result<Response<ResponseBody<R>>, E>;
+
 impl<S, B, R> Future for ResponseFuture<S, B>
 where
     S: Service<Request<B>, Response = Response<R>>,
     B: Body + Send + 'static,
     R: Body<Data = Bytes>,
 {
-    type Output = Result<Response<ResponseBody<R>>, S::Error>;
+    type Output = Answered<R, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
-            let next = match this.state.as_mut().project() {
-                StateProj::Called { future } => {
-                    let scope = this.measurement.enter(this.place);
-                    let mut polled = future.poll(cx);
-                    this.measurement.leave(scope);
-                    let rest = this.measurement.head(&mut polled);
-                    match ready!(polled) {
-                        Ok(response) => {
-                            let place = mem::take(this.place);
-                            // Not by `map`, which copies the head once more.
-                            let (head, body) = response.into_parts();
-                            let body = ResponseBody::served(body, place, rest);
-                            return Poll::Ready(Ok(Response::from_parts(head, body)));
-                        }
-                        Err(error) => State::Failed { error: Some(error) },
+            if let StateProj::Called { future } = this.state.as_mut().project() {
+                let scope = this.measurement.enter(this.place);
+                let mut polled = future.poll(cx);
+                this.measurement.leave(scope);
+                let rest = this.measurement.head(&mut polled);
+                return match polled {
+                    Poll::Ready(Ok(response)) => {
+                        let place = mem::take(this.place);
+                        let held = |body| ResponseBody::served(body, place, rest);
+                        Poll::Ready(Ok(response.map(held)))
                     }
-                }
-                StateProj::Waiting { waiting } if waiting.turn.is_some() => {
-                    match ready!(waiting.poll_turn(cx)) {
-                        Ok((place, measurement)) => {
-                            *this.place = place;
-                            *this.measurement = measurement;
-                            continue;
-                        }
-                        Err(answer) => State::Refused {
-                            answer: Some(answer),
-                        },
+                    Poll::Ready(Err(error)) => {
+                        this.measurement.end(Outcome::Ignored);
+                        *this.place = Place::default();
+                        Poll::Ready(Err(error))
                     }
-                }
-                StateProj::Waiting { waiting } => {
-                    let scope = this.measurement.enter(this.place);
-                    let polled = waiting.service.poll_ready(cx);
-                    this.measurement.leave(scope);
-                    match ready!(polled) {
-                        Ok(()) => {
-                            let request = waiting.request.take().expect(POLLED_AGAIN);
-                            let scope = this.measurement.enter(this.place);
-                            let future = waiting.service.call(request);
-                            this.measurement.leave(scope);
-                            State::Called { future }
-                        }
-                        Err(error) => State::Failed { error: Some(error) },
-                    }
-                }
-                StateProj::Refused { answer } => {
-                    let answer = answer.take().expect(POLLED_AGAIN);
-                    let (head, body) = answer.into_parts();
-                    let body = ResponseBody::refused(body);
-                    return Poll::Ready(Ok(Response::from_parts(head, body)));
-                }
-                StateProj::Failed { error } => {
-                    this.measurement.end(Outcome::Ignored);
-                    *this.place = Place::default();
-                    return Poll::Ready(Err(error.take().expect(POLLED_AGAIN)));
-                }
-            };
-            this.state.set(next);
+                    Poll::Pending => Poll::Pending,
+                };
+            }
+            let state = this.state.as_mut();
+            if let Some(end) = ready!(state.poll_uncalled(this.place, this.measurement, cx)) {
+                return Poll::Ready(end);
+            }
         }
     }
+}
+
+impl<S, B, R> State<S, B>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    B: Body + Send + 'static,
+    R: Body<Data = Bytes>,
+{
+    /// What it ends with without the inner service, or `None` once that is called.
+    // Apart, as what is copied in a loop with the rest is copied once more.
+    #[cold]
+    fn poll_uncalled(
+        mut self: Pin<&mut Self>,
+        place: &mut Place,
+        measurement: &mut Measurement,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Answered<R, S::Error>>> {
+        match self.as_mut().project() {
+            StateProj::Called { .. } => Poll::Ready(None),
+            StateProj::Waiting { waiting } if waiting.turn.is_some() => {
+                match ready!(waiting.poll_turn(cx)) {
+                    Ok(admitted) => {
+                        (*place, *measurement) = admitted;
+                        Poll::Ready(None)
+                    }
+                    Err(answer) => Poll::Ready(Some(Ok(refusal(answer)))),
+                }
+            }
+            StateProj::Waiting { waiting } => {
+                let scope = measurement.enter(place);
+                let polled = waiting.service.poll_ready(cx);
+                measurement.leave(scope);
+                if let Err(error) = ready!(polled) {
+                    measurement.end(Outcome::Ignored);
+                    *place = Place::default();
+                    return Poll::Ready(Some(Err(error)));
+                }
+                let request = waiting.request.take().expect(POLLED_AGAIN);
+                let scope = measurement.enter(place);
+                let future = waiting.service.call(request);
+                measurement.leave(scope);
+                self.set(Self::Called { future });
+                Poll::Ready(None)
+            }
+            StateProj::Refused { answer } => {
+                let answer = answer.take().expect(POLLED_AGAIN);
+                Poll::Ready(Some(Ok(refusal(answer))))
+            }
+            StateProj::Failed { error } => {
+                let error = error.take().expect(POLLED_AGAIN);
+                Poll::Ready(Some(Err(error)))
+            }
+        }
+    }
+}
+
+fn refusal<R>(answer: Answer) -> Response<ResponseBody<R>> {
+    let (head, body) = answer.into_parts();
+    Response::from_parts(head, ResponseBody::refused(body))
 }
 
 impl<S, B: Body + Send + 'static> Waiting<S, B> {

@@ -77,6 +77,15 @@ impl Claim {
         self.cap(Threshold::HIGHEST_RANK, 1.0)
     }
 
+    /// A threshold of the same rank.
+    #[inline]
+    pub(super) fn as_threshold(&self) -> Threshold {
+        match self.caller {
+            None => self.threshold,
+            Some(_) => Threshold::of_rank(self.rank()),
+        }
+    }
+
     #[inline]
     pub(super) fn tenant(&self) -> Option<Tenant> {
         self.caller.and_then(|caller| caller.tenant)

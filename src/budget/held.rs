@@ -11,6 +11,7 @@
 use std::cell::Cell;
 
 use super::{Claim, Count, shares::Tenant};
+use crate::threshold::Threshold;
 
 /// One request's place in a count, given back on drop; or nothing, if it is exempt or an outer layer holds its place.
 ///
@@ -22,9 +23,9 @@ pub(crate) struct Place(Option<Taken>);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Taken {
     pub(super) count: &'static Count,
+    /// The lowest by which it was decided upon. Its rank is not worked out before somebody asks for it.
+    pub(super) threshold: Threshold,
     pub(super) units: u32,
-    /// That of the lowest claim by which it was decided upon.
-    pub(super) rank: u32,
     /// In whose share they are.
     pub(super) tenant: Option<Tenant>,
 }
@@ -52,7 +53,7 @@ impl Taken {
         Self {
             count,
             units: claim.units,
-            rank: claim.rank(),
+            threshold: claim.as_threshold(),
             tenant: claim.tenant(),
         }
     }
@@ -113,7 +114,9 @@ struct Stack {
 
 /// What one layer shows to the layers inside of it, and what those have made of it.
 pub(super) struct Shown {
-    pub(super) place: Cell<Option<Taken>>,
+    place: Cell<Option<Taken>>,
+    /// Whether it is another than the one that was shown.
+    changed: Cell<bool>,
     /// The lowest of the caps that they have kept the request under.
     pub(super) cap: Cell<u32>,
 }
@@ -122,8 +125,15 @@ impl Shown {
     const fn nothing() -> Self {
         Self {
             place: Cell::new(None),
+            changed: Cell::new(false),
             cap: Cell::new(u32::MAX),
         }
+    }
+
+    /// Puts another place there, or takes it away.
+    pub(super) fn set(&self, place: Option<Taken>) {
+        self.place.set(place);
+        self.changed.set(true);
     }
 
     /// What it has of `count`.
@@ -148,6 +158,7 @@ pub(crate) fn show(place: &mut Place) -> Scope<'_> {
             return Scope(None);
         };
         free.place.set(place.0);
+        free.changed.set(false);
         free.cap.set(u32::MAX);
         stack.depth.set(depth + 1);
         Scope(Some(place))
@@ -182,7 +193,11 @@ impl Drop for Scope<'_> {
             // over the place without a drop: what an inner layer took away, it has given back itself.
             let depth = stack.depth.get() - 1;
             stack.depth.set(depth);
-            place.0 = stack.shown[depth].place.get();
+            let shown = &stack.shown[depth];
+            // Mostly it has not: then what was written just now need not be read.
+            if shown.changed.get() {
+                place.0 = shown.place.get();
+            }
         });
     }
 }

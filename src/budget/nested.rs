@@ -42,7 +42,7 @@ impl Budget {
         match self.keep(held, claim, entry.share) {
             Ok(level) => {
                 self.inner.tally.charge(units - held.units);
-                shown.place.set(Some(entry.taken));
+                shown.set(Some(entry.taken));
                 // Only a law asks for it.
                 if self.sampler().is_some() {
                     let cap = claim.threshold.cap(level.limit);
@@ -53,14 +53,13 @@ impl Budget {
             Err(level) => {
                 // It has left the count: the outer layer must find nothing to give back.
                 self.inner.tally.withdraw(held.units);
-                shown.place.set(None);
+                shown.set(None);
                 let refused = self.leave_shares(entry, claim, level, held.units);
                 if claim.threshold.is_never() {
                     // It needs more than can be counted, and is never to be refused: it runs uncounted.
                     return Ok(());
                 }
-                self.refuse(refused, mode)
-                    .map(|ghost| shown.place.set(ghost))
+                self.refuse(refused, mode).map(|ghost| shown.set(ghost))
             }
         }
     }
@@ -68,7 +67,7 @@ impl Budget {
     /// As [`Count::keep`](super::count::Count::keep); but not where somebody waits for room: it has not stood in line for
     /// what it asks for here, where an outer layer has let it in for the asking of more.
     fn keep(&self, held: Taken, claim: Claim, share: f32) -> Result<Level, Level> {
-        if held.rank > claim.rank() && self.count.line.goes_before(&claim) {
+        if held.threshold.rank() > claim.rank() && self.count.line.goes_before(&claim) {
             let level = self.level();
             self.count.release(held.units);
             return Err(level);

@@ -122,6 +122,14 @@ impl Threshold {
         }
     }
 
+    /// One of this rank, which is at most the highest or that of [`NEVER`](Self::NEVER).
+    pub(crate) fn of_rank(rank: u32) -> Self {
+        match rank {
+            u32::MAX => Self::NEVER,
+            _ => Ratio::of_rank(rank).into(),
+        }
+    }
+
     pub(crate) fn to_bits(self) -> u64 {
         self.0
     }
@@ -178,9 +186,11 @@ mod tests {
             let threshold = Threshold::ratio(ratio);
             let share = threshold.cap(Ratio::HIGHEST_RANK);
             assert_eq!(threshold.rank().max(1), share, "{ratio}");
+            assert_eq!(Threshold::of_rank(share).rank(), share, "{ratio}");
         }
         assert_eq!(Threshold::ratio(1.0).rank(), Ratio::HIGHEST_RANK);
         assert_eq!(Threshold::NEVER.rank(), u32::MAX);
+        assert_eq!(Threshold::of_rank(u32::MAX), Threshold::NEVER);
     }
 
     #[test]

@@ -92,6 +92,13 @@ impl Ratio {
         self.rank_above(0)
     }
 
+    pub(super) fn of_rank(rank: u32) -> Self {
+        Self {
+            digits: u64::from(rank) << RANK_SHIFT,
+            places: USUAL_PLACES,
+        }
+    }
+
     #[cold]
     pub(super) fn rank_above(self, thirds: u8) -> u32 {
         self.above(thirds, Self::HIGHEST_RANK)

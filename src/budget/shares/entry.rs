@@ -2,6 +2,7 @@ use super::{Seen, Shares};
 use crate::{
     budget::{Budget, Claim, Refused, count::Level, held::Taken},
     shed::Reason,
+    threshold::Threshold,
 };
 
 /// A request that is about to be decided upon.
@@ -36,7 +37,7 @@ impl Budget {
         let tenant = held.tenant.or(claim.tenant());
         let taken = Taken {
             units,
-            rank: held.rank.min(claim.rank()),
+            threshold: lower(held.threshold, claim.as_threshold()),
             tenant,
             ..held
         };
@@ -84,4 +85,8 @@ impl Budget {
         });
         shares
     }
+}
+
+fn lower(a: Threshold, b: Threshold) -> Threshold {
+    if a.rank() < b.rank() { a } else { b }
 }
