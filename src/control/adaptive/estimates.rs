@@ -9,6 +9,8 @@ use crate::control::{Outcome, Sample, Window};
 pub(super) struct Estimates {
     /// S: how long a success takes when nobody stands in line.
     pub(super) service: f64,
+    /// How many successes that rests on which were asked for.
+    rests_on: f64,
     /// The squared coefficient of variation of that: 0 if all take as long, 1 if exponential.
     pub(super) variation: f64,
     /// X: successes, lately.
@@ -91,6 +93,10 @@ const MARGIN: f64 = 2.0;
 /// A mean of 16 is within a quarter of the true one two times in three, and of twice as many where times are exponential.
 const ENOUGH: f64 = 16.0;
 
+/// Of as many batches of [`enough`](Estimates::enough) a service time is the mean: what chance does to one of them is more than
+/// halved.
+const REMEMBERED: f64 = 5.0;
+
 /// Of those who leave sooner it is not the server that they have lost patience with.
 const LEFT_SOON: f64 = 3.0;
 
@@ -99,6 +105,7 @@ impl Estimates {
     pub(super) fn new(service: f64, rate: f64) -> Self {
         Self {
             service,
+            rests_on: 0.0,
             // Nothing is known of it: as if exponential.
             variation: 1.0,
             rate,
@@ -177,6 +184,14 @@ impl Estimates {
 
     pub(super) fn forget_best(&mut self) {
         self.best = self.peak;
+    }
+
+    /// What a question's answer says of the service time: as long as they agree, it is the mean of the last few.
+    pub(super) fn learn_service(&mut self, batch: &Batch, agrees: bool) {
+        let before = if agrees { self.rests_on } else { 0.0 };
+        self.rests_on = (before + batch.successes).min(REMEMBERED * self.enough());
+        let weight = (batch.successes / self.rests_on).min(1.0);
+        self.service += weight * (batch.mean() - self.service);
     }
 
     /// What a batch without a line says, each figure by so much.

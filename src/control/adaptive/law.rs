@@ -91,6 +91,9 @@ const BELOW: f64 = 0.8;
 /// Half-way between what that makes of the throughput of a server without a line, and of one with.
 const HELD: f64 = 0.9;
 
+/// Half-way between what half as many in flight make of the throughput of a server without a line, and of one with.
+const FELL: f64 = 0.75;
+
 /// A line that stands for so long, in seconds, is no burst.
 const STANDS: f64 = 1.0;
 
@@ -341,7 +344,9 @@ impl Running {
         let agrees = latency < service * (1.0 + if again { noise } else { noise.min(0.4) });
         // Half as many in flight, and as slow: that is not a line.
         let lasts = latency > BELOW * question.before;
-        if answered && (agrees || lasts) {
+        // A line would have kept the workers busy.
+        let fell = again && batch.refused && batch.rate() < FELL * question.rate;
+        if answered && (agrees || lasts || fell) {
             return self.answer(question, seen);
         }
         question.before = if answered { latency } else { f64::INFINITY };
@@ -359,8 +364,7 @@ impl Running {
         known.learn_variation(&batch);
         let again = question.why == Why::Again;
         let agrees = again && (latency / service - 1.0).abs() < noise.max(0.15);
-        let weight = if agrees { 0.3 } else { 1.0 };
-        known.service += weight * (latency - service);
+        known.learn_service(&batch, agrees);
         let best = question.rate.max(rate);
         // With a fifth less in flight than it takes, throughput falls by a fifth. Where it did not, there was a line still.
         let held =
