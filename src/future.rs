@@ -138,6 +138,8 @@ where
                         Poll::Ready(Ok(response.map(held)))
                     }
                     Poll::Ready(Err(error)) => {
+                        // What it holds is dropped first.
+                        this.state.set(State::Failed { error: None });
                         this.measurement.end(Outcome::Ignored);
                         *this.place = Place::default();
                         Poll::Ready(Err(error))
@@ -176,7 +178,10 @@ where
                         (*place, *measurement) = admitted;
                         Poll::Ready(None)
                     }
-                    Err(answer) => Poll::Ready(Some(Ok(refusal(answer)))),
+                    Err(answer) => {
+                        self.set(Self::Refused { answer: None });
+                        Poll::Ready(Some(Ok(refusal(answer))))
+                    }
                 }
             }
             StateProj::Waiting { waiting } => {
@@ -184,6 +189,7 @@ where
                 let polled = waiting.service.poll_ready(cx);
                 measurement.leave(scope);
                 if let Err(error) = ready!(polled) {
+                    self.set(Self::Failed { error: None });
                     measurement.end(Outcome::Ignored);
                     *place = Place::default();
                     return Poll::Ready(Some(Err(error)));

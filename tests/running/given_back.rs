@@ -1,6 +1,14 @@
 //! Promise 3: a place is given back exactly once.
 
-use std::{task::Poll, thread};
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Poll,
+    thread,
+};
 
 use http::Response;
 use loadshed::{Budget, LoadShed, Threshold};
@@ -149,6 +157,35 @@ fn p03_a_permit_is_given_back_when_the_inner_future_fails() {
             "failed",
         );
     }
+}
+
+#[test]
+fn p03_what_has_failed_lets_go_of_all_it_holds_before_its_place_is_given_back() {
+    /// Of what the inner future holds until it is dropped: a connection of a pool.
+    struct Held(Budget, Arc<AtomicUsize>);
+
+    impl Drop for Held {
+        fn drop(&mut self) {
+            self.1.store(self.0.in_flight(), Ordering::Relaxed);
+        }
+    }
+
+    let (pool, in_flight) = (Budget::fixed(2), Arc::new(AtomicUsize::new(0)));
+    let inner = service_fn({
+        let (pool, in_flight) = (pool.clone(), in_flight.clone());
+        move |_: Req| {
+            let held = Held(pool.clone(), in_flight.clone());
+            poll_fn(move |_| {
+                let _held = &held;
+                Poll::Ready(Err::<Response<ScriptedBody>, _>(Broken("failed")))
+            })
+        }
+    });
+    let mut service = LoadShed::ratio(1.0).budget(&pool).layer(inner);
+    let mut future = task::spawn(service.call(get("/")));
+    assert!(matches!(future.poll(), Poll::Ready(Err(Broken("failed")))));
+    assert_eq!(in_flight.load(Ordering::Relaxed), 1);
+    assert_eq!(pool.in_flight(), 0);
 }
 
 #[test]

@@ -186,6 +186,12 @@ impl Estimates {
         self.best = self.peak;
     }
 
+    /// What is seen of the service time without a question.
+    pub(super) fn guess_service(&mut self, mean: f64, weight: f64) {
+        self.service += weight * (mean - self.service);
+        self.rests_on = 0.0;
+    }
+
     /// What a question's answer says of the service time: as long as they agree, it is the mean of the last few.
     pub(super) fn learn_service(&mut self, batch: &Batch, agrees: bool) {
         let before = if agrees { self.rests_on } else { 0.0 };

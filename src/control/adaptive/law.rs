@@ -250,7 +250,7 @@ impl Running {
                 (batch.elapsed / 20.0).min(0.3)
             };
             let quick = mean <= 2.0 * known.service;
-            known.service += weight * (mean - known.service);
+            known.guess_service(mean, weight);
             if quick {
                 known.learn_hung(&batch);
                 known.learn_variation(&batch);
@@ -347,6 +347,10 @@ impl Running {
         // A line would have kept the workers busy.
         let fell = again && batch.refused && batch.rate() < FELL * question.rate;
         if answered && (agrees || lasts || fell) {
+            if !agrees && !lasts {
+                // The server may do less than before. If it does not, it recovers step by step.
+                question.rate = batch.rate();
+            }
             return self.answer(question, seen);
         }
         question.before = if answered { latency } else { f64::INFINITY };
