@@ -76,7 +76,7 @@ pub(super) fn problem(status: StatusCode) -> Bytes {
 
 const OTHER: &[u8] = br#"{"title":"The server is busy. Retry later.","status":000}"#;
 
-/// That for each status from 400 to 599, as an answer that is put together, or carried along, costs each refusal.
+/// The same for each status from 400 to 599: none is put together for a refusal, and none is carried to its answer.
 static OTHERS: [u8; 200 * OTHER.len()] = {
     let mut all = [0; 200 * OTHER.len()];
     let mut at = 0;
