@@ -214,8 +214,7 @@ where
 }
 
 fn refusal<R>(answer: Answer) -> Response<ResponseBody<R>> {
-    let (head, body) = answer.into_parts();
-    Response::from_parts(head, ResponseBody::refused(body))
+    answer.into_response(ResponseBody::refused)
 }
 
 impl<S, B: Body + Send + 'static> Waiting<S, B> {
@@ -235,8 +234,10 @@ impl<S, B: Body + Send + 'static> Waiting<S, B> {
                 Ok((place, measurement))
             }
             Err(refused) => {
-                let request = self.request.take().expect(POLLED_AGAIN);
-                Err(settings.refuse(request, &decided, &refused))
+                let mut request = self.request.take().expect(POLLED_AGAIN);
+                let answer = settings.refuse(&mut request, &decided, &refused);
+                settings.drain(request);
+                Err(answer)
             }
         };
         self.turn = None;

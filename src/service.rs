@@ -65,7 +65,8 @@ where
         };
         let mut place = match self.settings.admit(&decided) {
             Ok(place) => place,
-            Err(refused) => return self.wait_or_refuse(request, &decided, &refused),
+            // Where it is: to copy what has just been written field by field is to wait for it.
+            Err(ref refused) => return self.wait_or_refuse(request, &decided, refused),
         };
         let mut measurement = Measurement::begin(&self.settings, &place, decided.claim.threshold);
         let scope = measurement.enter(&mut place);
@@ -123,7 +124,11 @@ impl<S> LoadShedService<S> {
     {
         match Turn::of(&self.settings, &mut request, decided, refused) {
             Some(turn) => ResponseFuture::in_line(turn, self.inner.clone(), request),
-            None => ResponseFuture::refused(self.settings.refuse(request, decided, refused)),
+            None => {
+                let answer = self.settings.refuse(&mut request, decided, refused);
+                self.settings.drain(request);
+                ResponseFuture::refused(answer)
+            }
         }
     }
 }

@@ -62,7 +62,7 @@ impl Shed {
     /// How long the caller should wait, also where the answer does not say so.
     #[must_use]
     pub fn retry_after(&self) -> Duration {
-        self.hint.wait
+        self.hint.wait()
     }
 
     /// The same as `Retry-After` says it, also where none is sent: in whole seconds, at least 1.
@@ -85,7 +85,7 @@ impl fmt::Display for Shed {
             Reason::Utilization => write!(f, "shed: no room in the budget")?,
             Reason::Share => write!(f, "shed: no room in this tenant's share of the budget")?,
         }
-        write!(f, ", retry after {:?}", self.hint.wait)
+        write!(f, ", retry after {:?}", self.hint.wait())
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is counted. A line for each, with a number of its own for `Bare`.
 
-use std::{error::Error, process::ExitCode};
+use std::{error::Error, process::ExitCode, time::Duration};
 
 use http::Request;
 use loadshed::{Budget, Criticality, LoadShed, RetryAfter, Threshold};
@@ -48,11 +48,16 @@ const SUBJECTS: &[Subject] = &[
         run_all(true, shares.layer(Bare::<10>));
     }),
     ("refuse", || {
-        let budget = Budget::fixed(1);
-        let _held = budget.try_acquire(Threshold::NEVER).unwrap();
-        let shed = LoadShed::ratio(0.85).budget(&budget);
         let hint = RetryAfter::adaptive().seed(1);
-        run_all(false, shed.retry_after(hint).layer(Bare::<7>));
+        run_all(false, full(Budget::fixed(1), hint).layer(Bare::<7>));
+    }),
+    ("refuse, fixed hint", || {
+        let hint = RetryAfter::fixed(Duration::from_secs(5));
+        run_all(false, full(Budget::fixed(1), hint).layer(Bare::<11>));
+    }),
+    ("refuse, learned", || {
+        let (budget, hint) = (Budget::new(Every(1)), RetryAfter::adaptive().seed(1));
+        run_all(false, full(budget, hint).layer(Bare::<12>));
     }),
     ("tower `ConcurrencyLimit` + `LoadShed`", || {
         let limit = ConcurrencyLimit::new(Bare::<8>, 200);
@@ -82,6 +87,13 @@ pub(crate) fn run(name: &str) -> Result<ExitCode, Box<dyn Error>> {
 
 fn fixed() -> LoadShed {
     LoadShed::ratio(0.85).budget(Budget::fixed(200))
+}
+
+/// Of a budget of one, which is taken for as long as this program runs.
+fn full(budget: Budget, hint: RetryAfter) -> LoadShed {
+    let held = budget.try_acquire(Threshold::NEVER).unwrap();
+    Box::leak(Box::new(held));
+    LoadShed::ratio(0.85).budget(budget).retry_after(hint)
 }
 
 fn run_all<S>(served: bool, mut service: S)

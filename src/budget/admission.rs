@@ -1,15 +1,26 @@
 //! The way of a request through a budget: in, or not.
 
+use std::cell::Cell;
+
 use super::{
     Budget, Claim, Mode, Place, Refused,
     held::{self, Taken},
 };
 use crate::{
+    nanos::Now,
     observe::Decision,
     retry_after::{Counts, Refusal, RetryAfter, Unit},
     shed::{Reason, Shed},
     threshold::{Criticality, Threshold},
 };
+
+/// A refusal that is counted, of which nobody has been told yet.
+#[must_use]
+pub(crate) struct Counted<'a> {
+    budget: &'a Budget,
+    refused: &'a Refused,
+    now: Now,
+}
 
 impl Budget {
     /// Decides upon one request that passes a layer. A refusal is counted once it is final: see
@@ -23,10 +34,14 @@ impl Budget {
         if let Some(decided) = held::find(|shown| self.decide_again(shown, claim, mode)) {
             return decided.map(|()| Place::default());
         }
-        self.acquire(claim).or_else(|refused| {
-            let ghost = self.refuse(refused, mode)?;
-            Ok(ghost.map(Place::from).unwrap_or_default())
-        })
+        let told = match mode {
+            Mode::Enforce => return self.acquire(claim),
+            Mode::DryRun(told) => told,
+        };
+        Ok(self.acquire(claim).unwrap_or_else(|refused| {
+            let ghost = self.would_refuse(&refused, told);
+            ghost.map(Place::from).unwrap_or_default()
+        }))
     }
 
     /// Counts one that is exempt; but not in a dry run that has refused it further out, and would not have seen it here.
@@ -53,99 +68,98 @@ impl Budget {
         if self.count.line.goes_before(claim) {
             return Err(Refused::new(Reason::Utilization, claim, claim.tenant()));
         }
-        let acquired = match claim.caller {
+        // Both ways end for themselves: where they meet, what one of them made is copied once more.
+        let taken = match claim.caller {
             None => match self.count.acquire(claim.units, claim.threshold) {
-                Ok(_) => Ok(Taken::of(self.count, claim)),
-                Err(_) => Err(Refused::new(Reason::Utilization, claim, None)),
+                Ok(_) => Taken::of(self.count, claim),
+                // 2³¹ are in flight, and this one is never to be refused: it runs uncounted.
+                Err(_) if claim.threshold.is_never() => return Ok(Place::default()),
+                Err(_) => return Err(Refused::new(Reason::Utilization, claim, None)),
             },
-            Some(_) => self.acquire_along_stretch(*claim),
+            Some(_) => match self.acquire_along_stretch(claim) {
+                Ok(taken) => taken,
+                Err(_) if claim.threshold.is_never() => return Ok(Place::default()),
+                Err(refused) => return Err(refused),
+            },
         };
-        match acquired {
-            Ok(taken) => {
-                self.inner.observed.admitted(self);
-                Ok(taken.into())
-            }
-            // 2³¹ are in flight, and this one is never to be refused: it runs uncounted.
-            Err(_) if claim.threshold.is_never() => Ok(Place::default()),
-            Err(refused) => Err(refused),
-        }
+        self.inner.observed.admitted(self);
+        Ok(taken.into())
     }
 
     // Apart, as it would be in the way of all others.
     #[inline(never)]
-    fn acquire_along_stretch(&self, claim: Claim) -> Result<Taken, Refused> {
-        let entry = self.enter(claim);
+    fn acquire_along_stretch(&self, claim: &Claim) -> Result<Taken, Refused> {
+        let entry = self.enter(*claim);
         let cap = |limit| claim.cap(limit, entry.share);
         match self.count.acquire(claim.units, cap) {
             Ok(_) => Ok(entry.taken),
-            Err(level) => Err(self.leave_shares(entry, claim, level, 0)),
+            Err(level) => Err(self.leave_shares(entry, *claim, level, 0)),
         }
     }
 
     /// Counts a refusal.
-    pub(crate) fn refused(&self, refused: &Refused) {
-        self.inner.tally.refused.add(refused.units);
+    pub(crate) fn refused<'a>(&'a self, refused: &'a Refused) -> Counted<'a> {
+        let now = Now::default();
+        self.inner.tally.refuse(refused.units);
         self.missed(refused);
-        self.tell_refused(Decision::Refused(refused.reason));
+        self.tell_refused(Decision::Refused(refused.reason), &now);
+        Counted {
+            budget: self,
+            refused,
+            now,
+        }
     }
 
-    /// That of a dry run is counted, and a place among the ghosts.
+    /// Counts a refusal of a dry run, and takes a place among the ghosts.
     #[cold]
-    pub(super) fn refuse(
+    pub(super) fn would_refuse(
         &self,
-        refused: Refused,
-        mode: Mode<'_>,
-    ) -> Result<Option<Taken>, Refused> {
-        match mode {
-            Mode::Enforce => Err(refused),
-            Mode::DryRun(told) => {
-                let decision = Decision::WouldRefuse(refused.reason);
-                told.set(Some(decision));
-                self.inner.tally.would_refuse.add(refused.units);
-                self.missed(&refused);
-                self.tell_refused(decision);
-                let (ghosts, never) = (self.inner.ghosts, Threshold::NEVER);
-                let is_counted = ghosts.acquire(1, never).is_ok();
-                Ok(is_counted.then(|| Taken::of(ghosts, &never.into())))
-            }
-        }
+        refused: &Refused,
+        told: &Cell<Option<Decision>>,
+    ) -> Option<Taken> {
+        let decision = Decision::WouldRefuse(refused.reason);
+        told.set(Some(decision));
+        self.inner.tally.would_refuse.add(refused.units);
+        self.missed(refused);
+        self.tell_refused(decision, &Now::default());
+        let (ghosts, never) = (self.inner.ghosts, Threshold::NEVER);
+        let is_counted = ghosts.acquire(1, never).is_ok();
+        is_counted.then(|| Taken::of(ghosts, &never.into()))
     }
 
     /// Where everything hangs, refusals are all that a law hears of. A fixed budget has none, and reads no clock (but
     /// with the feature `tracing`).
-    fn tell_refused(&self, decision: Decision) {
-        self.inner.observed.refused(self, decision);
+    fn tell_refused(&self, decision: Decision, now: &Now) {
+        self.inner.observed.refused(self, decision, now);
         if let Some(sampler) = self.sampler() {
-            sampler.refused(self);
+            sampler.refused(self, now);
         }
     }
+}
 
-    /// What one refused caller is told.
-    pub(crate) fn shed(
-        &self,
-        retry_after: RetryAfter,
-        unit: Unit,
-        class: Criticality,
-        refused: &Refused,
-    ) -> Shed {
-        let in_flight = self.level().in_flight;
-        let tally = &self.inner.tally;
+impl Counted<'_> {
+    /// What the caller is told.
+    pub(crate) fn shed(&self, retry_after: &RetryAfter, unit: Unit, class: Criticality) -> Shed {
+        let (budget, refused) = (self.budget, self.refused);
+        let in_flight = budget.level().in_flight;
+        let tally = &budget.inner.tally;
         let counts = || {
             let admitted = tally.admitted_units();
             Counts {
                 completed: admitted.saturating_sub(in_flight as usize),
-                arrived: admitted.wrapping_add(tally.refused.units()),
+                arrived: admitted.wrapping_add(tally.refused_units()),
             }
         };
         let refusal = Refusal {
-            nth: tally.refused.get() as u64,
+            nth: tally.refused_here() as u64,
             class,
             unit,
             units: refused.units,
             in_flight,
+            now: &self.now,
         };
-        let hint = retry_after.hint(&self.inner.line, refusal, counts);
-        self.inner.observed.hinted(hint.wait);
+        let hint = retry_after.hint(&budget.inner.line, refusal, counts);
+        budget.inner.observed.hinted(hint.wait());
         Shed::new(refused.reason, class, hint)
     }
 }

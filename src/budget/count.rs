@@ -13,7 +13,11 @@ use self::{
     kept::{Patience, Visitors},
     lane::{Lane, Put, ceiling},
 };
-use super::{Claim, lanes::Lanes, shares::Shares};
+use super::{
+    Claim,
+    lanes::{Lanes, Writers},
+    shares::Shares,
+};
 use crate::{
     sync::{AtomicU32, AtomicU64, Mutex, Ordering, fence},
     wait::Line,
@@ -196,10 +200,7 @@ impl Count {
             },
             None => self.acquire_from_word(units, cap)?,
         };
-        writers.add(&lane.admitted, 1);
-        if units > 1 {
-            writers.add(&lane.surcharge, units as usize - 1);
-        }
+        lane.admitted.add(units, writers);
         Ok(level)
     }
 
@@ -421,33 +422,27 @@ impl Count {
         self.peak.load(Ordering::Relaxed)
     }
 
+    /// What this thread counts.
+    #[inline]
+    pub(super) fn own(&self) -> (&Lane, Writers) {
+        self.lanes.own()
+    }
+
     /// How many this thread has admitted.
     #[inline]
     pub(super) fn admitted_here(&self) -> usize {
-        let (lane, _) = self.lanes.own();
-        lane.admitted.load(Ordering::Relaxed)
+        self.own().0.admitted.requests()
     }
 
     /// How many all threads have admitted.
     pub(super) fn admitted(&self) -> usize {
-        let all = self.lanes.iter();
+        self.sum(|lane| lane.admitted.requests())
+    }
+
+    /// What all threads have counted.
+    pub(super) fn sum(&self, counted: impl Fn(&Lane) -> usize) -> usize {
         // One thread may have taken back what another counted.
-        all.map(|lane| lane.admitted.load(Ordering::Relaxed))
-            .fold(0, usize::wrapping_add)
-    }
-
-    /// By how many units those cost more than one each.
-    pub(super) fn surcharge(&self) -> usize {
-        let all = self.lanes.iter();
-        all.map(|lane| lane.surcharge.load(Ordering::Relaxed))
-            .fold(0, usize::wrapping_add)
-    }
-
-    /// Changes what counts as admitted, by numbers that may wrap.
-    pub(super) fn correct(&self, admitted: usize, surcharge: usize) {
-        let (lane, writers) = self.lanes.own();
-        writers.add(&lane.admitted, admitted);
-        writers.add(&lane.surcharge, surcharge);
+        self.lanes.iter().map(counted).fold(0, usize::wrapping_add)
     }
 
     fn recycle(&'static self) {

@@ -303,9 +303,9 @@ impl Budget {
         let place = match self.acquire(&claim) {
             Ok(place) => place,
             Err(refused) => {
-                self.refused(&refused);
-                let (hint, unit) = (RetryAfter::adaptive(), Unit::Milliseconds);
-                return Err(self.shed(hint, unit, Criticality::default(), &refused));
+                let (hint, unit) = (&RetryAfter::adaptive(), Unit::Milliseconds);
+                let counted = self.refused(&refused);
+                return Err(counted.shed(hint, unit, Criticality::default()));
             }
         };
         if !self.measures(&place) {
@@ -382,7 +382,7 @@ impl Inner {
             in_flight: level.in_flight as usize,
             peak_in_flight: tally.peak_in_flight(),
             admitted: tally.admitted(),
-            refused: tally.refused.get(),
+            refused: tally.refused(),
             would_refuse: tally.would_refuse.get(),
             exempt: tally.exempt.get(),
             waiting: self.count.line.waiting() as usize,

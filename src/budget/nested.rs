@@ -59,7 +59,13 @@ impl Budget {
                     // It needs more than can be counted, and is never to be refused: it runs uncounted.
                     return Ok(());
                 }
-                self.refuse(refused, mode).map(|ghost| shown.set(ghost))
+                match mode {
+                    Mode::Enforce => Err(refused),
+                    Mode::DryRun(told) => {
+                        shown.set(self.would_refuse(&refused, told));
+                        Ok(())
+                    }
+                }
             }
         }
     }

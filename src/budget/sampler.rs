@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     control::{Controller, Outcome, Sample, Window},
-    nanos::nanos,
+    nanos::{Now, nanos},
     spread::spread,
     threshold::Threshold,
 };
@@ -104,8 +104,8 @@ impl Sampler {
     }
 
     /// A request was refused.
-    pub(super) fn refused(&self, budget: &Budget) {
-        self.close_if_due(budget, self.now());
+    pub(super) fn refused(&self, budget: &Budget, now: &Now) {
+        self.close_if_due(budget, self.since_epoch(now.get()));
     }
 
     pub(super) fn note(&self, change: LimitChange) {
@@ -145,7 +145,11 @@ impl Sampler {
 
     /// In nanoseconds since its epoch, as all times here that a request pays for.
     fn now(&self) -> u64 {
-        nanos(Instant::now().saturating_duration_since(self.epoch))
+        self.since_epoch(Instant::now())
+    }
+
+    fn since_epoch(&self, now: Instant) -> u64 {
+        nanos(now.saturating_duration_since(self.epoch))
     }
 
     fn at(&self, since_epoch: u64) -> Instant {
@@ -171,7 +175,7 @@ impl Sampler {
         let tally = &budget.inner.tally;
         let admitted = tally.admitted_units();
         let completed = law.completed.max(admitted.saturating_sub(waiting));
-        let refused = tally.refused.units() + tally.would_refuse.units();
+        let refused = tally.refused_units() + tally.would_refuse.units();
         let mut window = Window::new(now, snapshot.limit);
         window.elapsed = now.saturating_duration_since(law.opened);
         window.in_flight = snapshot.in_flight;

@@ -1,16 +1,15 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::Count;
+use super::{Count, lanes::Writers};
 
 /// What has happened under a budget since it was made.
 #[derive(Debug)]
 pub(super) struct Tally {
-    /// It counts what it admits: that is the same line.
+    /// It counts what it admits and what it refuses, each thread on its own line.
     count: &'static Count,
-    pub(super) refused: Counter,
-    pub(super) would_refuse: Counter,
-    pub(super) exempt: Counter,
-    pub(super) waited: Counter,
+    pub(super) would_refuse: Shared,
+    pub(super) exempt: Shared,
+    pub(super) waited: Shared,
 }
 
 /// A number of requests, and what they cost.
@@ -19,7 +18,6 @@ pub(super) struct Tally {
 ///
 /// `Relaxed`, here and in [`Tally`]: each number stands for itself and orders nothing.
 #[derive(Debug, Default)]
-#[repr(align(128))]
 pub(super) struct Counter {
     requests: AtomicUsize,
     /// By how many units they cost more than one each.
@@ -27,21 +25,51 @@ pub(super) struct Counter {
 }
 
 impl Counter {
-    pub(super) fn add(&self, units: u32) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
+    #[inline]
+    pub(super) fn add(&self, units: u32, writers: Writers) {
+        writers.add(&self.requests, 1);
         if units > 1 {
-            let surcharge = units as usize - 1;
-            self.surcharge.fetch_add(surcharge, Ordering::Relaxed);
+            writers.add(&self.surcharge, units as usize - 1);
         }
     }
 
-    pub(super) fn get(&self) -> usize {
+    /// By numbers that may wrap.
+    pub(super) fn correct(&self, requests: usize, surcharge: usize, writers: Writers) {
+        writers.add(&self.requests, requests);
+        writers.add(&self.surcharge, surcharge);
+    }
+
+    pub(super) fn reset(&self) {
+        self.requests.store(0, Ordering::Relaxed);
+        self.surcharge.store(0, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(super) fn requests(&self) -> usize {
         self.requests.load(Ordering::Relaxed)
     }
 
+    pub(super) fn surcharge(&self) -> usize {
+        self.surcharge.load(Ordering::Relaxed)
+    }
+}
+
+/// One that all threads share, on a line of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct Shared(Counter);
+
+impl Shared {
+    pub(super) fn add(&self, units: u32) {
+        self.0.add(units, Writers::Many);
+    }
+
+    pub(super) fn get(&self) -> usize {
+        self.0.requests()
+    }
+
     pub(super) fn units(&self) -> usize {
-        let surcharge = self.surcharge.load(Ordering::Relaxed);
-        self.get().wrapping_add(surcharge)
+        self.get().wrapping_add(self.0.surcharge())
     }
 }
 
@@ -49,16 +77,15 @@ impl Tally {
     pub(super) fn new(count: &'static Count) -> Self {
         Self {
             count,
-            refused: Counter::default(),
-            would_refuse: Counter::default(),
-            exempt: Counter::default(),
-            waited: Counter::default(),
+            would_refuse: Shared::default(),
+            exempt: Shared::default(),
+            waited: Shared::default(),
         }
     }
 
     /// One that is admitted costs more than was counted.
     pub(super) fn charge(&self, surcharge: u32) {
-        self.count.correct(0, surcharge as usize);
+        self.correct(0, surcharge as usize);
     }
 
     /// How many this thread has admitted.
@@ -70,8 +97,12 @@ impl Tally {
     /// One that an outer layer had admitted was refused by an inner one.
     pub(super) fn withdraw(&self, units: u32) {
         let surcharge = units as usize - 1;
-        self.count
-            .correct(1_usize.wrapping_neg(), surcharge.wrapping_neg());
+        self.correct(1_usize.wrapping_neg(), surcharge.wrapping_neg());
+    }
+
+    fn correct(&self, admitted: usize, surcharge: usize) {
+        let (lane, writers) = self.count.own();
+        lane.admitted.correct(admitted, surcharge, writers);
     }
 
     /// One that was taken back while the lanes are read may be seen before it was counted: less than 0 is 0.
@@ -82,8 +113,28 @@ impl Tally {
 
     /// What those cost.
     pub(super) fn admitted_units(&self) -> usize {
-        let surcharge = self.count.surcharge() as isize;
+        let surcharge = self.count.sum(|lane| lane.admitted.surcharge()) as isize;
         self.admitted().wrapping_add(surcharge.max(0) as usize)
+    }
+
+    pub(super) fn refuse(&self, units: u32) {
+        let (lane, writers) = self.count.own();
+        lane.refused.add(units, writers);
+    }
+
+    /// How many this thread has refused, or all that share its lane.
+    pub(super) fn refused_here(&self) -> usize {
+        self.count.own().0.refused.requests()
+    }
+
+    pub(super) fn refused(&self) -> usize {
+        self.count.sum(|lane| lane.refused.requests())
+    }
+
+    /// What those would have cost.
+    pub(super) fn refused_units(&self) -> usize {
+        let surcharge = self.count.sum(|lane| lane.refused.surcharge());
+        self.refused().wrapping_add(surcharge)
     }
 
     pub(super) fn peak_in_flight(&self) -> usize {
@@ -93,7 +144,22 @@ impl Tally {
 
 #[cfg(all(test, not(loadshed_loom)))]
 mod tests {
+    use std::thread;
+
     use super::*;
+
+    #[test]
+    fn refusals_of_all_threads_are_counted_each_once_and_for_what_it_would_have_cost() {
+        let tally = Tally::new(Count::claim(1));
+        thread::scope(|scope| {
+            // More than there are lanes on a small machine: some share the last one.
+            for _ in 0..8 {
+                scope.spawn(|| (0..1_000).for_each(|_| tally.refuse(3)));
+            }
+        });
+        assert_eq!((tally.refused(), tally.refused_units()), (8_000, 24_000));
+        assert_eq!((tally.admitted(), tally.admitted_units()), (0, 0));
+    }
 
     #[test]
     fn what_is_taken_back_before_it_is_seen_counted_is_0_and_not_the_largest_number() {

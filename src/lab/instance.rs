@@ -144,10 +144,10 @@ impl Instance {
             return match held {
                 Ok(held) => Ok(Inside::Place { _held: held }),
                 Err(refused) => {
-                    self.budget.refused(&refused);
+                    let counted = self.budget.refused(&refused);
                     // As the layer has it, whose closure tells thresholds and not classes.
                     let class = Criticality::default();
-                    let shed = |unit| self.budget.shed(door.retry_after, unit, class, &refused);
+                    let shed = |unit| counted.shed(&door.retry_after, unit, class);
                     Err(door
                         .unit
                         .map_or(Duration::ZERO, |unit| wait(&shed(unit), unit)))

@@ -136,28 +136,29 @@ impl Settings {
         admitted
     }
 
-    /// Counts a refusal, and answers it at once. What is left of the request is read after.
-    // Inlined, as a request that is handed on by value is copied.
+    /// Counts a refusal, and answers it at once. What is left of the request is for [`drain`](Self::drain).
     #[inline]
-    pub(crate) fn refuse<B: Body + Send + 'static>(
+    pub(crate) fn refuse<B>(
         &self,
-        mut request: Request<B>,
+        request: &mut Request<B>,
         decided: &Decided,
         refused: &Refused,
     ) -> Answer {
-        self.budget.refused(refused);
+        let counted = self.budget.refused(refused);
         self.decisions
             .add(decided, Decision::Refused(refused.reason));
-        let shed = |unit| {
-            self.budget
-                .shed(self.retry_after, unit, decided.class, refused)
-        };
-        let answer = self.answers.answer(&mut request, shed);
+        let shed = |unit| counted.shed(&self.retry_after, unit, decided.class);
+        self.answers.answer(request, shed)
+    }
+
+    /// Reads what is left of a refused request.
+    // Inlined, as a request that is handed on by value is copied.
+    #[inline]
+    pub(crate) fn drain<B: Body + Send + 'static>(&self, request: Request<B>) {
         // Asked first: to hand it on is to copy it.
         if Drain::has_more(&request) {
             self.drain.read(request.into_body());
         }
-        answer
     }
 
     /// How those that were refused may wait. In a dry run nobody is refused.

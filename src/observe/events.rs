@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::{Budget, LimitChange};
-use crate::nanos::nanos;
+use crate::nanos::{Now, nanos};
 
 /// As long without a refusal, and shedding has stopped. Longer than callers are told to wait who come back soon, so
 /// that an overload whose callers return in waves is one.
@@ -59,8 +59,8 @@ impl Default for Shedding {
 }
 
 impl Shedding {
-    pub(super) fn refused(&self, budget: &Budget) {
-        let now = self.now();
+    pub(super) fn refused(&self, budget: &Budget, now: &Now) {
+        let now = now.get().saturating_duration_since(self.epoch);
         // A swap, so that one refusal alone finds that the last one was long ago.
         let before = Duration::from_nanos(self.last.0.swap(nanos(now), Ordering::Relaxed));
         if !self.is_on.load(Ordering::Relaxed) || is_calm(before, now) {

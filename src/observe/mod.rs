@@ -101,6 +101,7 @@ use crate::{
     budget::{Budget, LimitChange, Snapshot, WeakBudget},
     control::Sample,
     decide::Decided,
+    nanos::Now,
     shed::Reason,
 };
 
@@ -191,11 +192,11 @@ impl Observed {
     }
 
     /// A request was refused, or would have been in a dry run.
-    pub(crate) fn refused(&self, budget: &Budget, decision: Decision) {
+    pub(crate) fn refused(&self, budget: &Budget, decision: Decision, now: &Now) {
         #[cfg(feature = "metrics")]
         self.figures.refused(decision);
         #[cfg(feature = "tracing")]
-        self.shedding.refused(budget);
+        self.shedding.refused(budget, now);
     }
 
     /// A refused caller is told to wait for `hint`.

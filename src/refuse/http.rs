@@ -31,7 +31,7 @@ pub(super) fn prepare() {
     LazyLock::force(&PATTERN);
 }
 
-pub(super) fn head(status: StatusCode, shed: Shed) -> Parts {
+pub(super) fn head(status: StatusCode, shed: &Shed) -> Parts {
     let mut head = PATTERN.clone();
     head.status = status;
     let hint = shed.hint();
@@ -51,7 +51,7 @@ pub(super) fn head(status: StatusCode, shed: Shed) -> Parts {
     if let Some(milliseconds) = hint.milliseconds_beside() {
         head.headers.insert(RETRY_AFTER_MS, number(milliseconds));
     }
-    head.extensions.insert(shed);
+    head.extensions.insert(shed.clone());
     head
 }
 
@@ -67,9 +67,43 @@ pub(super) fn problem(status: StatusCode) -> Bytes {
         StatusCode::SERVICE_UNAVAILABLE => Bytes::from_static(
             br#"{"type":"https://iana.org/assignments/http-problem-types#temporary-reduced-capacity","title":"The server is busy. Retry later.","status":503}"#,
         ),
-        other => Bytes::from(format!(
-            r#"{{"title":"The server is busy. Retry later.","status":{}}}"#,
-            other.as_u16()
-        )),
+        other => {
+            let nth = usize::from(other.as_u16()).wrapping_sub(400);
+            Bytes::from_static(OTHERS.chunks(OTHER.len()).nth(nth).unwrap_or_default())
+        }
+    }
+}
+
+const OTHER: &[u8] = br#"{"title":"The server is busy. Retry later.","status":000}"#;
+
+/// The same for each status from 400 to 599: none is put together for a refusal, and none is carried to its answer.
+static OTHERS: [u8; 200 * OTHER.len()] = {
+    let mut all = [0; 200 * OTHER.len()];
+    let mut at = 0;
+    while at < all.len() {
+        let (status, left) = (400 + at / OTHER.len(), OTHER.len() - at % OTHER.len());
+        all[at] = match left {
+            4 => b'0' + (status / 100) as u8,
+            3 => b'0' + (status / 10 % 10) as u8,
+            2 => b'0' + (status % 10) as u8,
+            _ => OTHER[at % OTHER.len()],
+        };
+        at += 1;
+    }
+    all
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_status_that_can_be_set_has_its_document() {
+        for status in 400..600 {
+            let ending = format!("\"status\":{status}}}");
+            let document = problem(StatusCode::from_u16(status).unwrap());
+            assert!(document.starts_with(b"{\"t"), "{document:?}");
+            assert!(document.ends_with(ending.as_bytes()), "{document:?}");
+        }
     }
 }

@@ -5,12 +5,11 @@ mod grpc;
 mod http;
 mod retry_info;
 
-use std::{fmt, io::Write, mem, sync::Arc};
+use std::{fmt, io::Write, sync::Arc};
 
 use ::http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
     header::{CONTENT_LENGTH, CONTENT_TYPE},
-    response::Parts,
 };
 use bytes::Bytes;
 
@@ -24,7 +23,6 @@ use crate::{head::lend, invalid::InvalidSetting, retry_after::Unit, shed::Shed};
 #[derive(Clone)]
 pub(crate) struct Answers {
     status: StatusCode,
-    problem: Bytes,
     on_shed: Option<OnShed>,
 }
 
@@ -34,7 +32,6 @@ pub(crate) enum Answer {
     Own {
         shed: Shed,
         status: StatusCode,
-        problem: Bytes,
         asked: Asked,
     },
     /// Another one. In a box, as a response is large, and the future of each request would be larger by it.
@@ -57,7 +54,6 @@ impl Answers {
             return Err(InvalidSetting::new("status", status.as_u16(), allowed));
         }
         self.status = status;
-        self.problem = http::problem(status);
         Ok(())
     }
 
@@ -89,7 +85,6 @@ impl Answers {
             None => Answer::Own {
                 shed,
                 status: self.status,
-                problem: self.problem.clone(),
                 asked,
             },
         }
@@ -99,10 +94,8 @@ impl Answers {
 impl Default for Answers {
     fn default() -> Self {
         http::prepare();
-        let status = StatusCode::TOO_MANY_REQUESTS;
         Self {
-            status,
-            problem: http::problem(status),
+            status: StatusCode::TOO_MANY_REQUESTS,
             on_shed: None,
         }
     }
@@ -111,25 +104,33 @@ impl Default for Answers {
 impl Answer {
     fn written(response: Response<Bytes>, asked: Asked, shed: Shed) -> Self {
         let (mut head, mut body) = response.into_parts();
-        asked.strip(&mut head, &mut body);
+        if asked == Asked::Head {
+            body = strip(&mut head.headers, &body);
+        }
         head.extensions.insert(shed);
         Self::Written(Box::new(Response::from_parts(head, body)))
     }
 
-    /// In parts, as the body gets another type: by [`Response::map`], the head would be copied once more.
-    pub(crate) fn into_parts(self) -> (Parts, Bytes) {
+    /// With a body made of its text. In parts: by [`Response::map`], the head would be copied once more.
+    pub(crate) fn into_response<B>(self, body: impl FnOnce(Bytes) -> B) -> Response<B> {
         match self {
             Self::Own {
-                shed,
+                // Where it is, and not copied: it has just been written, field by field.
+                ref shed,
                 status,
-                problem: mut body,
                 asked,
             } => {
                 let mut head = http::head(status, shed);
-                asked.strip(&mut head, &mut body);
-                (head, body)
+                let text = match asked {
+                    Asked::HeadAndBody => http::problem(status),
+                    Asked::Head => strip(&mut head.headers, &http::problem(status)),
+                };
+                Response::from_parts(head, body(text))
             }
-            Self::Written(response) => response.into_parts(),
+            Self::Written(response) => {
+                let (head, text) = response.into_parts();
+                Response::from_parts(head, body(text))
+            }
         }
     }
 }
@@ -141,19 +142,16 @@ impl Asked {
             _ => Self::HeadAndBody,
         }
     }
+}
 
-    /// Takes the body off, if it was not asked for, and leaves its length. hyper does so itself over HTTP/1; over HTTP/2 it
-    /// would send the body, and the client reset the stream.
-    fn strip(self, head: &mut Parts, body: &mut Bytes) {
-        if self == Self::HeadAndBody {
-            return;
-        }
-        let body = mem::take(body);
-        let headers = &mut head.headers;
-        if !body.is_empty() && !headers.contains_key(CONTENT_LENGTH) {
-            headers.insert(CONTENT_LENGTH, number(body.len() as u64));
-        }
+/// Takes the body off, as it was not asked for, and leaves its length. hyper does so itself over HTTP/1; over HTTP/2 it
+/// would send the body, and the client reset the stream.
+#[cold]
+fn strip(headers: &mut HeaderMap, body: &Bytes) -> Bytes {
+    if !body.is_empty() && !headers.contains_key(CONTENT_LENGTH) {
+        headers.insert(CONTENT_LENGTH, number(body.len() as u64));
     }
+    Bytes::new()
 }
 
 impl fmt::Debug for Answers {

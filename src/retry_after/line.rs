@@ -90,12 +90,12 @@ impl Line {
     /// where it is full.
     pub(super) fn join(
         &self,
-        refusal: Refusal,
+        refusal: Refusal<'_>,
         most: u64,
         nth: u64,
         counts: impl FnOnce() -> Counts,
     ) -> u64 {
-        let since_epoch = Instant::now().saturating_duration_since(self.epoch);
+        let since_epoch = refusal.now.get().saturating_duration_since(self.epoch);
         let now = nanos(since_epoch);
         let gap = self.gap(now, refusal.in_flight, most, counts);
         let gap = denser(gap, self.beyond(now), most);

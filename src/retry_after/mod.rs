@@ -57,7 +57,7 @@ use std::time::Duration;
 pub(crate) use self::line::Line;
 use crate::{
     invalid::{InvalidSetting, expect_valid},
-    nanos::nanos,
+    nanos::{Now, nanos},
     spread::{spread, spread_apart},
     threshold::Criticality,
 };
@@ -106,8 +106,8 @@ enum Sent {
 /// What one refused caller is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hint {
-    /// How long to wait.
-    pub(crate) wait: Duration,
+    /// How long to wait. A word, as it is copied on its way to the answer, and a `Duration` is two of different lengths.
+    nanos: u64,
     /// The same in whole seconds.
     pub(crate) whole: u32,
     sent: Sent,
@@ -132,14 +132,15 @@ pub(crate) struct Counts {
 
 /// Who was refused.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Refusal {
-    /// Which it is, about: two at once may be the same one.
+pub(crate) struct Refusal<'a> {
+    /// Which it is of those on its thread, about. Sequences that fill an interval evenly do so together, too.
     pub(crate) nth: u64,
     pub(crate) class: Criticality,
     pub(crate) unit: Unit,
     /// What it costs.
     pub(crate) units: u32,
     pub(crate) in_flight: u32,
+    pub(crate) now: &'a Now,
 }
 
 /// Past a minute most callers have given up, or a person has acted.
@@ -327,9 +328,9 @@ impl RetryAfter {
 
     /// The hint for one refused caller. The `counts` are asked for only when rates are due to be measured.
     pub(crate) fn hint(
-        self,
+        &self,
         line: &Line,
-        refusal: Refusal,
+        refusal: Refusal<'_>,
         counts: impl FnOnce() -> Counts,
     ) -> Hint {
         let nth = refusal.nth.wrapping_add(self.seed);
@@ -337,46 +338,45 @@ impl RetryAfter {
             Policy::Fixed(hint) if self.jitter == 0 => {
                 // Rounded up: nobody is told less than was asked for.
                 let whole = hint.as_secs() + u64::from(hint.subsec_nanos() > 0);
-                self.told(hint, whole)
+                self.told(nanos(hint), whole)
             }
             Policy::Fixed(hint) => {
-                let wait = self.jittered(hint, nth);
+                let wait = self.jittered(nanos(hint), nth);
                 self.told(wait, self.rounded(wait, 0, nth))
             }
             Policy::Adaptive => {
-                let least = refusal.unit.least().max(self.min);
-                let most = nanos(self.max.saturating_sub(least));
+                let least = nanos(refusal.unit.least().max(self.min));
+                let most = nanos(self.max).saturating_sub(least);
                 let wait = line.join(refusal, most, nth, counts);
                 let blur = line.blur(wait);
-                let wait = self.jittered(least + Duration::from_nanos(wait), nth);
+                let wait = self.jittered(least + wait, nth);
                 self.told(wait, self.rounded(wait, blur, nth))
             }
         }
     }
 
-    fn told(self, wait: Duration, whole: u64) -> Hint {
+    fn told(&self, nanos: u64, whole: u64) -> Hint {
         Hint {
-            wait,
+            nanos,
             // At most `FOREVER`.
             whole: whole.max(1) as u32,
             sent: self.sent,
         }
     }
 
-    fn jittered(self, wait: Duration, nth: u64) -> Duration {
+    fn jittered(&self, wait: u64, nth: u64) -> u64 {
         if self.jitter == 0 {
             return wait;
         }
+        let left = nanos(self.max).saturating_sub(wait);
         // 2⁶² nanoseconds at most, by 2³².
-        let more = ((wait.as_nanos() * u128::from(self.jitter)) >> 32) as u64;
-        let more = more.min(nanos(self.max.saturating_sub(wait)));
-        wait + Duration::from_nanos(share(more, spread_apart(nth)))
+        let more = ((u128::from(wait) * u128::from(self.jitter)) >> 32) as u64;
+        wait + share(more.min(left), spread_apart(nth))
     }
 
     /// In whole seconds, of which the fraction decides how many get one more; or any within `blur` of it.
-    fn rounded(self, wait: Duration, blur: u64, nth: u64) -> u64 {
+    fn rounded(&self, wait: u64, blur: u64, nth: u64) -> u64 {
         const SECOND: u64 = 1_000_000_000;
-        let wait = nanos(wait);
         let left = nanos(self.max).saturating_sub(wait);
         let blur = blur.min(left / 3).max(SECOND / 2);
         let rounded = (wait + SECOND / 2 + share(2 * blur, spread(nth))).saturating_sub(blur);
@@ -392,6 +392,10 @@ impl Default for RetryAfter {
 }
 
 impl Hint {
+    pub(crate) fn wait(self) -> Duration {
+        Duration::from_nanos(self.nanos)
+    }
+
     /// For `Retry-After`, if it is sent.
     pub(crate) fn seconds(self) -> Option<u64> {
         (self.sent != Sent::Nowhere).then_some(self.whole.into())
@@ -399,8 +403,8 @@ impl Hint {
 
     /// For `grpc-retry-pushback-ms`, if it is sent. Rounded up, and never 0: a client that is told so may stall.
     pub(crate) fn milliseconds(self) -> Option<u64> {
-        let milliseconds = self.wait.as_nanos().div_ceil(1_000_000).max(1);
-        (self.sent != Sent::Nowhere).then(|| u64::try_from(milliseconds).unwrap_or(u64::MAX))
+        let milliseconds = self.nanos.div_ceil(1_000_000).max(1);
+        (self.sent != Sent::Nowhere).then_some(milliseconds)
     }
 
     /// For `retry-after-ms`, if it is sent.

@@ -29,6 +29,7 @@ impl Door {
             unit,
             units: 1,
             in_flight: 10,
+            now: &Now::default(),
         };
         let counts = || Counts {
             completed: self.admitted,
@@ -54,7 +55,7 @@ impl Door {
         for nth in 0..seconds * refused {
             advance(SECOND / refused as u32).await;
             self.admitted += (nth + 1) * 100 / refused - nth * 100 / refused;
-            back.push(Instant::now() + self.refuse_sheddable().wait);
+            back.push(Instant::now() + self.refuse_sheddable().wait());
         }
         back
     }
@@ -75,7 +76,7 @@ async fn the_first_is_told_to_come_back_at_once_as_far_as_the_answer_can_say_so(
     let mut door = Door::new();
     let mut first = |unit| door.refuse(RetryAfter::adaptive(), Criticality::Sheddable, unit);
     let http = first(Unit::Seconds);
-    assert_eq!((http.wait, http.seconds()), (SECOND, Some(1)));
+    assert_eq!((http.wait(), http.seconds()), (SECOND, Some(1)));
     let mut door = Door::new();
     let grpc = door.refuse_sheddable();
     assert_eq!(grpc.milliseconds(), Some(10));
@@ -109,7 +110,7 @@ async fn room_comes_back_as_those_do_not_who_were_expected() {
     let mut door = Door::new();
     door.serve(60 * 50, 60 * SECOND).await;
     door.refuse_for(2, 200).await;
-    let tail = |door: &mut Door| door.refuse_sheddable().wait;
+    let tail = |door: &mut Door| door.refuse_sheddable().wait();
     let before = tail(&mut door);
     // Nobody comes back: 50 a second is all there is, and what room was meant for others is free.
     door.serve(10 * 50, 10 * SECOND).await;
@@ -126,7 +127,7 @@ async fn a_short_burst_does_not_take_the_room_of_the_time_after_it() {
         for nth in 0..200 {
             advance(SECOND / 400).await;
             door.admitted += usize::from(nth % 4 == 0);
-            longest = longest.max(door.refuse_sheddable().wait);
+            longest = longest.max(door.refuse_sheddable().wait());
         }
         // The 200 come back and are served.
         door.serve(200, 9 * SECOND / 2).await;
@@ -138,7 +139,9 @@ async fn a_short_burst_does_not_take_the_room_of_the_time_after_it() {
 #[tokio::test(start_paused = true)]
 async fn a_full_line_is_spread_evenly_over_the_whole_time() {
     let mut door = Door::new();
-    let hints: Vec<_> = (0..10_000).map(|_| door.refuse_sheddable().wait).collect();
+    let hints: Vec<_> = (0..10_000)
+        .map(|_| door.refuse_sheddable().wait())
+        .collect();
     let most = RetryAfter::adaptive().max;
     assert!(hints.iter().all(|hint| *hint <= most));
     // The line takes 60 s at 10 a second.
@@ -156,7 +159,7 @@ async fn lower_classes_are_told_to_wait_longer_and_higher_ones_do_not_wait_for_t
     let adaptive = RetryAfter::adaptive();
     let mut door = Door::new();
     for round in 0..2_000 {
-        let all = classes.map(|class| door.refuse(adaptive, class, Unit::Milliseconds).wait);
+        let all = classes.map(|class| door.refuse(adaptive, class, Unit::Milliseconds).wait());
         assert!(
             all.is_sorted_by(|lower, higher| lower >= higher),
             "{round}: {all:?}"
@@ -166,7 +169,7 @@ async fn lower_classes_are_told_to_wait_longer_and_higher_ones_do_not_wait_for_t
     for _ in 0..100 {
         door.refuse_sheddable();
     }
-    let mut wait = |class| door.refuse(adaptive, class, Unit::Milliseconds).wait;
+    let mut wait = |class| door.refuse(adaptive, class, Unit::Milliseconds).wait();
     let first = Unit::Milliseconds.least();
     assert_eq!(wait(Critical), first, "ten seconds of others do not count");
     assert_eq!(wait(CriticalPlus), first);
@@ -185,7 +188,7 @@ fn a_fraction_of_a_second_decides_how_many_get_one_more() {
     let hint = Duration::from_millis(1_300);
     // Wherever the sequence is cut.
     for cut in 0..100 {
-        let whole = (cut * 100..cut * 100 + 100).map(|nth| policy.rounded(hint, 0, nth));
+        let whole = (cut * 100..cut * 100 + 100).map(|nth| policy.rounded(nanos(hint), 0, nth));
         let whole: Vec<_> = whole.collect();
         assert!(whole.iter().all(|seconds| (1..=2).contains(seconds)));
         let two = whole.iter().filter(|&&seconds| seconds == 2).count();
@@ -200,11 +203,11 @@ async fn when_the_pace_is_known_the_line_is_measured_anew() {
     for _ in 0..300 {
         door.refuse_sheddable();
     }
-    assert_eq!(door.refuse_sheddable().wait.as_secs(), 30);
+    assert_eq!(door.refuse_sheddable().wait().as_secs(), 30);
     door.serve(1_000, SECOND / 2).await;
     door.refuse_sheddable();
     // 2,000 a second complete and 2,600 came: a tenth of that is 1.5 s for 300.
-    let wait = door.refuse_sheddable().wait;
+    let wait = door.refuse_sheddable().wait();
     assert!((1.3..1.5).contains(&wait.as_secs_f64()), "{wait:?}");
 }
 
@@ -219,7 +222,7 @@ async fn a_line_that_turns_out_slower_is_no_longer_than_the_longest_hint() {
     door.refuse_sheddable();
     // Nobody was told more than a minute. One gap more, and the line is empty.
     door.serve(63 * 100, 63 * SECOND).await;
-    assert_eq!(door.refuse_sheddable().wait, Unit::Milliseconds.least());
+    assert_eq!(door.refuse_sheddable().wait(), Unit::Milliseconds.least());
 }
 
 #[tokio::test(start_paused = true)]
@@ -228,8 +231,8 @@ async fn a_lull_is_not_taken_for_a_slow_server() {
     door.refuse_for(10, 200).await;
     // One completed in an hour: few came.
     door.serve(1, 3600 * SECOND).await;
-    assert_eq!(door.refuse_sheddable().wait, Unit::Milliseconds.least());
-    let second = door.refuse_sheddable().wait - Unit::Milliseconds.least();
+    assert_eq!(door.refuse_sheddable().wait(), Unit::Milliseconds.least());
+    let second = door.refuse_sheddable().wait() - Unit::Milliseconds.least();
     assert_eq!(
         second.as_millis(),
         10,
@@ -243,7 +246,7 @@ async fn what_hangs_is_waited_for_and_then_forgotten() {
     door.refuse_for(10, 100).await;
     for _ in 0..600 {
         advance(SECOND / 2).await;
-        let wait = door.refuse_sheddable().wait;
+        let wait = door.refuse_sheddable().wait();
         assert!(wait <= 60 * SECOND, "{wait:?}");
     }
     door.serve(100, SECOND).await;
@@ -251,19 +254,21 @@ async fn what_hangs_is_waited_for_and_then_forgotten() {
     let wait = *back.last().unwrap() - Instant::now();
     assert!(wait < 61 * SECOND, "{wait:?}");
     door.serve(100 * 60, 120 * SECOND).await;
-    assert!(door.refuse_sheddable().wait < SECOND);
+    assert!(door.refuse_sheddable().wait() < SECOND);
 }
 
 #[test]
 fn jitter_makes_longer_evenly_and_stops_at_the_longest() {
     let line = Line::new();
     let waits = |policy: RetryAfter| {
+        let now = Now::default();
         let refusal = |nth| Refusal {
             nth,
             class: Criticality::Sheddable,
             unit: Unit::Seconds,
             units: 1,
             in_flight: 1,
+            now: &now,
         };
         let counts = || unreachable!("a fixed hint needs none");
         let hints = (0..1_000).map(|nth| policy.hint(&line, refusal(nth), counts));
@@ -273,10 +278,13 @@ fn jitter_makes_longer_evenly_and_stops_at_the_longest() {
     assert!(
         waits(fixed)
             .iter()
-            .all(|hint| hint.wait == 10 * SECOND && hint.whole == 10)
+            .all(|hint| hint.wait() == 10 * SECOND && hint.whole == 10)
     );
     for hint in waits(fixed.jitter(0.5)) {
-        assert!((10 * SECOND..15 * SECOND).contains(&hint.wait), "{hint:?}");
+        assert!(
+            (10 * SECOND..15 * SECOND).contains(&hint.wait()),
+            "{hint:?}"
+        );
         assert!((10..=15).contains(&hint.whole), "{hint:?}");
     }
     let longer = waits(fixed.jitter(1.0));
@@ -284,7 +292,7 @@ fn jitter_makes_longer_evenly_and_stops_at_the_longest() {
         let from = (10 + tenth) * SECOND;
         let there = longer
             .iter()
-            .filter(|hint| (from..from + SECOND).contains(&hint.wait));
+            .filter(|hint| (from..from + SECOND).contains(&hint.wait()));
         assert!(
             (96..=104).contains(&there.count()),
             "a tenth of them in second {tenth}"
@@ -294,14 +302,14 @@ fn jitter_makes_longer_evenly_and_stops_at_the_longest() {
     assert!(
         waits(bounded)
             .iter()
-            .all(|hint| hint.wait <= 12 * SECOND && hint.whole <= 12)
+            .all(|hint| hint.wait() <= 12 * SECOND && hint.whole <= 12)
     );
 }
 
 #[test]
 fn headers_say_what_was_asked_for() {
     let said = |policy: RetryAfter| {
-        let hint = policy.told(Duration::from_micros(2_500_500), 3);
+        let hint = policy.told(2_500_500_000, 3);
         (
             hint.seconds(),
             hint.milliseconds(),
@@ -316,6 +324,6 @@ fn headers_say_what_was_asked_for() {
     for none in [RetryAfter::none(), RetryAfter::none().milliseconds(true)] {
         assert_eq!(said(none), (None, None, None));
     }
-    let least = adaptive.told(Duration::from_nanos(1), 0);
+    let least = adaptive.told(1, 0);
     assert_eq!((least.seconds(), least.milliseconds()), (Some(1), Some(1)));
 }

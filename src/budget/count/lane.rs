@@ -1,7 +1,8 @@
-use std::sync::atomic::AtomicUsize;
-
 use super::cap::Cap;
-use crate::sync::{AtomicU64, Ordering};
+use crate::{
+    budget::tally::Counter,
+    sync::{AtomicU64, Ordering},
+};
 
 /// What one thread has of a [`Count`](super::Count) for itself, on a line of its own.
 ///
@@ -16,12 +17,11 @@ use crate::sync::{AtomicU64, Ordering};
 ///
 /// All zeros is a lane that may keep places and has never kept one.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(in crate::budget) struct Lane {
     word: AtomicU64,
-    /// How many this thread has admitted, and by how many units those cost more than one each. Relaxed: each stands for
-    /// itself.
-    pub(super) admitted: AtomicUsize,
-    pub(super) surcharge: AtomicUsize,
+    /// What this thread has admitted, and what it has refused.
+    pub(in crate::budget) admitted: Counter,
+    pub(in crate::budget) refused: Counter,
 }
 
 const SHUT: u64 = 1 << 63;
@@ -49,8 +49,8 @@ impl Default for Lane {
     fn default() -> Self {
         Self {
             word: AtomicU64::new(SHUT),
-            admitted: AtomicUsize::new(0),
-            surcharge: AtomicUsize::new(0),
+            admitted: Counter::default(),
+            refused: Counter::default(),
         }
     }
 }
@@ -126,8 +126,8 @@ impl Lane {
     /// Only before anybody knows the count.
     pub(super) fn reset(&self) {
         self.word.store(SHUT, Ordering::Relaxed);
-        self.admitted.store(0, Ordering::Relaxed);
-        self.surcharge.store(0, Ordering::Relaxed);
+        self.admitted.reset();
+        self.refused.reset();
     }
 
     pub(super) fn kept(&self) -> u32 {
