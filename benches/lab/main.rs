@@ -13,12 +13,15 @@
 //! - `ratio=0.5`: the ratio of the layer, in place of 0.85.
 //! - `stuck=1000`: on so many seeds, whether there is a phase in which less than half is done of what nobody can do
 //!   better than. Short, without the oracle, on the tiny, the slow and the medium server.
+//! - `drawn=300`: whether anything stays stuck of so many servers, callers and overloads that are drawn at random, from the
+//!   one that `first` says on. Without the oracle, one seed each.
 //! - `misses`: what is missed, as the tests list it.
 //! - `commit`: the charts drawn go to `docs/lab/` too.
 //! - `storm`: the second wave after a trigger, by what the refused are told, and nothing else.
 //! - `shares`: who gets what by class, by tenant, by key and by cost, and nothing else. Takes `seeds` and `sizes`.
 
 mod chart;
+mod drawn;
 mod laws;
 mod pars;
 mod shares;
@@ -46,6 +49,7 @@ struct Options {
     length: Length,
     ratio: f64,
     stuck: bool,
+    drawn: Option<u64>,
     misses: bool,
     commit: bool,
     storm: bool,
@@ -65,6 +69,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     if options.shares {
         let seeds = options.first..options.first + options.seeds.unwrap_or(3);
         shares::print(&options.sizes, seeds);
+        return Ok(());
+    }
+    if let Some(count) = options.drawn {
+        drawn::print(options.first..options.first + count, &options.laws);
         return Ok(());
     }
     // Beside cargo's own directory for what tests and benches write.
@@ -196,6 +204,7 @@ impl Options {
             length: Length::Full,
             ratio: 0.85,
             stuck: false,
+            drawn: None,
             misses: false,
             commit: false,
             storm: false,
@@ -221,6 +230,7 @@ impl Options {
                     options.stuck = true;
                     options.length = Length::Short;
                 }
+                "drawn" => options.drawn = Some(value.parse()?),
                 "misses" => options.misses = true,
                 "commit" => options.commit = true,
                 "storm" => options.storm = true,

@@ -7,6 +7,7 @@ mod bars;
 mod catalogue;
 mod controls;
 mod crowd;
+mod drawn;
 mod instance;
 mod judge;
 mod oracle;
@@ -24,6 +25,7 @@ pub use self::{
     catalogue::{Length, Size, scenarios},
     controls::controls,
     crowd::{Crowd, Got, UPLOADS, flood, uploads},
+    drawn::drawn,
     judge::{Judge, Law},
     oracle::{Oracle, Par},
     report::{PhaseReport, Report, Tick},

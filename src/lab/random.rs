@@ -56,6 +56,11 @@ impl Chance {
         self.0.f64()
     }
 
+    /// Between these two, as often in one octave as in another.
+    pub(super) fn between(&mut self, low: f64, high: f64) -> f64 {
+        low * (high / low).powf(self.uniform())
+    }
+
     /// Always as many numbers, whatever they are used for.
     pub(super) fn draw(
         &mut self,

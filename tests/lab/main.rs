@@ -3,6 +3,7 @@
 //! A row that misses its bar fails the test of its size, unless it is listed in [`misses`]; so does one that is listed
 //! and meets it. What a failure prints can be pasted there.
 
+mod drawn;
 #[allow(dead_code, reason = "its main is left out")]
 #[path = "../../examples/lab.rs"]
 mod lab_example;

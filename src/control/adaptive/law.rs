@@ -1,9 +1,12 @@
 //! What the law does with what it believes.
 
+mod question;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::question::{BELOW, Question, Why};
 use super::{
     estimates::{Batch, Estimates, Ratio, Seen, Since},
     start::Start,
@@ -62,38 +65,6 @@ enum Phase {
     Hold,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Question {
-    why: Why,
-    /// Successes a second before it.
-    rate: f64,
-    /// How long it has taken yet, in seconds.
-    took: f64,
-    /// Whether the line is gone.
-    drained: bool,
-    /// The latency at twice the target.
-    before: f64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Why {
-    /// A line has been standing.
-    Standing,
-    /// The last answer was some time ago, or may no longer hold.
-    Again,
-    /// Answers have vanished: callers leave, and the work that they leave behind goes on.
-    Vanished,
-}
-
-/// So many of a target's requests that the server has something to wait for: they are below the knee for sure.
-const BELOW: f64 = 0.8;
-
-/// Half-way between what that makes of the throughput of a server without a line, and of one with.
-const HELD: f64 = 0.9;
-
-/// Half-way between what half as many in flight make of the throughput of a server without a line, and of one with.
-const FELL: f64 = 0.75;
-
 /// A line that stands for so long, in seconds, is no burst.
 const STANDS: f64 = 1.0;
 
@@ -112,7 +83,8 @@ impl Law {
             Self::Starting(start, ratio) => {
                 ratio.learn(window.samples, window.now);
                 let Some(known) = start.learn(window) else {
-                    return (Room::Unchanged, "learning");
+                    let room = start.room(window);
+                    return (room.map_or(Room::Unchanged, Room::For), "learning");
                 };
                 let mut running = Running::new(known, *ratio, window.now);
                 let verdict = running.begin(window, start.refused);
@@ -279,123 +251,6 @@ impl Running {
         self.verdict("guard")
     }
 
-    /// Begins a question: the target comes down to where there is no line.
-    fn ask(&mut self, why: Why, rate: f64, seen: &Seen) -> Verdict {
-        let known = &self.known;
-        let busy = rate * known.service + known.hung;
-        self.target = match why {
-            // What was left behind has to be worked off first.
-            Why::Vanished => busy / 2.0,
-            // The service time is a guess yet.
-            _ if self.asked.is_none() => (BELOW * busy).max(seen.in_flight / 4.0),
-            // It may have changed.
-            Why::Again => (BELOW * busy).max(seen.in_flight / 2.0),
-            Why::Standing => BELOW * busy,
-        };
-        self.target = self.target.max(1.0);
-        // Down by half at once, it is seen at once whether latency goes with it.
-        let halved = why == Why::Again && self.target <= 0.5 * seen.in_flight;
-        let before = if halved && self.batch.successes >= known.enough() {
-            self.batch.mean()
-        } else {
-            f64::INFINITY
-        };
-        let question = Question {
-            why,
-            rate,
-            took: 0.0,
-            drained: false,
-            before,
-        };
-        self.enter(Phase::Ask(question), seen.now);
-        self.verdict("asking")
-    }
-
-    fn listen(&mut self, mut question: Question, seen: &Seen) -> Verdict {
-        question.took += seen.elapsed;
-        let service = self.known.service;
-        if !question.drained {
-            let inside = seen.in_flight + self.known.left_behind;
-            question.drained = inside <= self.target.ceil();
-            if question.drained {
-                self.enter_after(Phase::Ask(question), seen.now, 2.0 * service);
-            } else {
-                self.phase = Phase::Ask(question);
-            }
-            if self.known.left_behind > self.target {
-                // Some, as their answers would show that nothing was left behind.
-                return (Room::For((self.target / 4.0).max(1.0)), "asking");
-            }
-            return self.verdict("asking");
-        }
-        self.phase = Phase::Ask(question);
-        let (batch, again) = (self.batch, question.why == Why::Again);
-        let latency = batch.mean();
-        let long = match question.why {
-            Why::Vanished => (2.0 * latency).max(1.0),
-            _ => latency,
-        };
-        let enough = self.known.enough() / if again { 1.0 } else { 2.0 };
-        if batch.elapsed < long || batch.successes + batch.left < enough {
-            return self.verdict("asking");
-        }
-        let noise = (2.0 / batch.successes.max(1.0).sqrt()).max(0.15);
-        let answered = batch.left < batch.successes;
-        let agrees = latency < service * (1.0 + if again { noise } else { noise.min(0.4) });
-        // Half as many in flight, and as slow: that is not a line.
-        let lasts = latency > BELOW * question.before;
-        // A line would have kept the workers busy.
-        let fell = again && batch.refused && batch.rate() < FELL * question.rate;
-        if answered && (agrees || lasts || fell) {
-            if !agrees && !lasts {
-                // The server may do less than before. If it does not, it recovers step by step.
-                question.rate = batch.rate();
-            }
-            return self.answer(question, seen);
-        }
-        question.before = if answered { latency } else { f64::INFINITY };
-        question.drained = self.target <= 1.0;
-        self.target = (self.target / 2.0).max(1.0);
-        self.enter(Phase::Ask(question), seen.now);
-        self.verdict("asking")
-    }
-
-    /// The latency seen now is the service time.
-    fn answer(&mut self, question: Question, seen: &Seen) -> Verdict {
-        let (batch, known) = (self.batch, &mut self.known);
-        let (latency, rate, service) = (batch.mean(), batch.rate(), known.service);
-        let noise = 2.0 / batch.successes.sqrt();
-        known.learn_variation(&batch);
-        let again = question.why == Why::Again;
-        let agrees = again && (latency / service - 1.0).abs() < noise.max(0.15);
-        known.learn_service(&batch, agrees);
-        let best = question.rate.max(rate);
-        // With a fifth less in flight than it takes, throughput falls by a fifth. Where it did not, there was a line still.
-        let held =
-            again && batch.refused && rate > HELD * question.rate && latency < HELD * service;
-        if (held || latency < service * (1.0 - noise.max(0.1))) && self.target > 1.0 {
-            return self.ask(question.why.or_again(), best, seen);
-        }
-        if again && rate > question.rate * (1.0 + noise) {
-            self.slack = (self.slack / 2.0).max(0.2);
-        } else if again && rate < 0.95 * question.rate {
-            self.slack = (self.slack * 1.1).min(1.0);
-        }
-        let rate = match question.why {
-            Why::Vanished => rate,
-            _ => best,
-        };
-        known.hung = rate * batch.waited_in_vain();
-        known.expect_the_usual();
-        let working = rate * known.service + known.hung;
-        self.target = working + self.margin(working);
-        self.verified = self.target;
-        self.asked = Some(seen.now);
-        self.took = question.took;
-        self.enter_after(Phase::Hold, seen.now, self.known.service);
-        self.verdict("answered")
-    }
-
     fn hold(&mut self, seen: &Seen) -> Verdict {
         let (batch, known) = (self.batch, &self.known);
         let service = known.service;
@@ -470,16 +325,6 @@ impl Running {
         self.crowded = Since::default();
         self.calm = Since::default();
         self.standing = Since::default();
-    }
-}
-
-impl Why {
-    /// Once asked, the service time is known well enough to be asked for again.
-    fn or_again(self) -> Self {
-        match self {
-            Self::Vanished => Self::Standing,
-            other => other,
-        }
     }
 }
 

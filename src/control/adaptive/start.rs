@@ -21,6 +21,10 @@ pub(super) struct Start {
     latencies: Vec<f64>,
     /// Whether the initial limit was too low for what came.
     pub(super) refused: bool,
+    /// How many more callers have left than got an answer of any kind.
+    left: f64,
+    /// How many are let in, once it was seen that nobody was answered.
+    room: Option<f64>,
     answers: f64,
     /// The busy time by then, in seconds.
     compared_at: f64,
@@ -29,6 +33,9 @@ pub(super) struct Start {
 }
 
 const ENOUGH: usize = 4;
+
+/// So many who leave are no chance where others are answered; and so many answers would tell much.
+const MANY: f64 = 16.0;
 
 /// Nine in ten of exponential times are within 2.3 of the mean; within 1.6 times what nine in ten have taken so far, most
 /// have ended.
@@ -43,18 +50,19 @@ const KEPT: usize = 1_024;
 impl Start {
     pub(super) fn learn(&mut self, window: &Window<'_>) -> Option<Estimates> {
         self.refused |= window.refused > 0;
-        let mut left = false;
+        let mut left = 0;
         for sample in window.samples {
             match sample.outcome {
                 Outcome::Success if self.latencies.len() < KEPT => {
                     self.latencies.push(latency(sample));
                 }
-                Outcome::Cancelled | Outcome::Overload => left = true,
+                Outcome::Cancelled | Outcome::Overload => left += 1,
                 _ => {}
             }
         }
+        self.count_left(left, window);
         let elapsed = self.busy_for(window);
-        let is_flooded = self.is_flooded(window, elapsed) || left;
+        let is_flooded = self.is_flooded(window, elapsed) || left > 0;
         if self.latencies.len() < ENOUGH || elapsed == 0.0 {
             return None;
         }
@@ -66,6 +74,32 @@ impl Start {
             let rate = self.compared.map_or(0.0, |(_, rate)| rate);
             Estimates::new(mean, rate.max(count / elapsed))
         })
+    }
+
+    fn count_left(&mut self, left: usize, window: &Window<'_>) {
+        let is_older = |room| window.waiting() as f64 > room;
+        if window.samples.is_empty() || self.room.is_some_and(is_older) {
+            return;
+        }
+        let share = left as f64 / window.samples.len() as f64;
+        let more = (2.0 * share - 1.0) * window.completed as f64;
+        self.left = (self.left + more).max(0.0);
+    }
+
+    /// How many are to be let in, if as many have left as are inside and hardly anybody was answered: nothing would ever be
+    /// learned of a server that so many keep from finishing even one. A few at first, and half as many each time again.
+    pub(super) fn room(&mut self, window: &Window<'_>) -> Option<f64> {
+        let inside = window.waiting() as f64;
+        if self.latencies.len() >= ENOUGH || self.left < MANY.max(inside) {
+            return None;
+        }
+        let room = self.room.map_or(MANY, |room| (room / 2.0).max(1.0));
+        *self = Self {
+            refused: true,
+            room: Some(room),
+            ..Self::default()
+        };
+        Some(room)
     }
 
     /// For how long somebody has been waiting, in seconds. While nobody does, nothing says how much the server can do: a

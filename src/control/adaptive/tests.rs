@@ -156,6 +156,49 @@ fn a_flood_shows_when_half_as_many_more_in_flight_bring_no_more_answers() {
     assert!(start.learn(&window(now, 1_000, 250, &answers)).is_some());
 }
 
+/// So many have left without an answer, and so many are inside.
+fn left(start: &mut Start, now: Instant, count: usize, inside: usize) -> Option<f64> {
+    let mut samples = samples(count, now, TICK, 1_000);
+    for sample in &mut samples {
+        sample.outcome = Outcome::Cancelled;
+    }
+    let window = window(now, 1_000, inside, &samples);
+    assert!(start.learn(&window).is_none());
+    start.room(&window)
+}
+
+#[test]
+fn where_nobody_is_answered_at_all_a_few_are_let_in_and_then_fewer() {
+    let (mut start, began) = (Start::default(), Instant::now());
+    let at = |step: u32| began + TICK * step;
+    assert_eq!(left(&mut start, at(1), 150, 300), None);
+    assert_eq!(left(&mut start, at(2), 140, 300), None);
+    assert_eq!(left(&mut start, at(3), 10, 300), Some(16.0));
+    // These came before.
+    assert_eq!(left(&mut start, at(4), 200, 100), None);
+    assert_eq!(left(&mut start, at(5), 90, 16), Some(8.0));
+    assert_eq!(left(&mut start, at(6), 15, 8), None);
+    assert_eq!(left(&mut start, at(7), 1, 8), Some(4.0));
+    let answers = samples(4, at(7), TICK, 4);
+    let known = start.learn(&window(at(9), 4, 4, &answers)).unwrap();
+    assert!((0.019..0.021).contains(&known.service), "{known:?}");
+}
+
+#[test]
+fn who_leaves_where_others_are_answered_is_no_reason_to_let_fewer_in() {
+    let (mut start, now) = (Start::default(), Instant::now());
+    let mut samples = samples(40, now, TICK, 1_000);
+    for (nth, sample) in samples.iter_mut().enumerate() {
+        // Errors tell nothing of the server's speed, but it does answer.
+        sample.outcome = [Outcome::Cancelled, Outcome::Ignored][nth % 2];
+    }
+    for step in 1..50 {
+        let window = window(now + TICK * step, 1_000, 20, &samples);
+        assert!(start.learn(&window).is_none());
+        assert_eq!(start.room(&window), None);
+    }
+}
+
 #[test]
 fn the_lowest_ratio_that_is_seen_counts_and_rounding_does_not_move_it() {
     let (mut ratio, now) = (Ratio::default(), Instant::now());
