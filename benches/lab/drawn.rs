@@ -22,6 +22,9 @@ pub(crate) fn print(numbers: Range<u64>, laws: &[Law]) {
         for phase in ["calm", "first", "changed", "last", "after"] {
             let of = |row: &&Row| row.law == law.name() && row.phase == phase;
             let scores: Vec<_> = rows.iter().filter(of).map(Row::score).collect();
+            if scores.is_empty() {
+                continue;
+            }
             let below = |bar: f64| scores.iter().filter(|&&score| score < bar).count();
             let (runs, mean) = (
                 scores.len(),

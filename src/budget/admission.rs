@@ -151,7 +151,7 @@ impl Counted<'_> {
             }
         };
         let refusal = Refusal {
-            nth: tally.refused_here() as u64,
+            nth: tally.nth_refused(),
             class,
             unit,
             units: refused.units,

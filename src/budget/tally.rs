@@ -1,12 +1,15 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Count, lanes::Writers};
+use crate::spread::spread;
 
 /// What has happened under a budget since it was made.
 #[derive(Debug)]
 pub(super) struct Tally {
     /// It counts what it admits and what it refuses, each thread on its own line.
     count: &'static Count,
+    /// How many threads have refused anything.
+    refusing: AtomicUsize,
     pub(super) would_refuse: Shared,
     pub(super) exempt: Shared,
     pub(super) waited: Shared,
@@ -77,6 +80,7 @@ impl Tally {
     pub(super) fn new(count: &'static Count) -> Self {
         Self {
             count,
+            refusing: AtomicUsize::new(0),
             would_refuse: Shared::default(),
             exempt: Shared::default(),
             waited: Shared::default(),
@@ -119,12 +123,19 @@ impl Tally {
 
     pub(super) fn refuse(&self, units: u32) {
         let (lane, writers) = self.count.own();
+        if lane.refused.requests() == 0 {
+            let threads = self.refusing.fetch_add(1, Ordering::Relaxed);
+            let begin = spread(threads as u64) as usize;
+            lane.sequence.store(begin, Ordering::Relaxed);
+        }
         lane.refused.add(units, writers);
     }
 
-    /// How many this thread has refused, or all that share its lane.
-    pub(super) fn refused_here(&self) -> usize {
-        self.count.own().0.refused.requests()
+    /// Which refusal the latest on this thread is, in a sequence that no two threads are at the same place of for long.
+    pub(super) fn nth_refused(&self) -> u64 {
+        let (lane, _) = self.count.own();
+        let begin = lane.sequence.load(Ordering::Relaxed);
+        begin.wrapping_add(lane.refused.requests()) as u64
     }
 
     pub(super) fn refused(&self) -> usize {
@@ -159,6 +170,18 @@ mod tests {
         });
         assert_eq!((tally.refused(), tally.refused_units()), (8_000, 24_000));
         assert_eq!((tally.admitted(), tally.admitted_units()), (0, 0));
+    }
+
+    #[test]
+    fn threads_that_refuse_at_once_are_at_places_of_their_own_in_the_sequence() {
+        let tally = Tally::new(Count::claim(1));
+        let refuse = || {
+            tally.refuse(1);
+            tally.nth_refused()
+        };
+        assert_eq!([refuse(), refuse()], [1, 2], "as it is on one thread");
+        let elsewhere = thread::scope(|scope| scope.spawn(refuse).join().unwrap());
+        assert!(![1, 2, 3].contains(&elsewhere), "{elsewhere}");
     }
 
     #[test]

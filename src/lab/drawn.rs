@@ -9,7 +9,7 @@ use super::{
 #[derive(Clone, Copy, Debug)]
 enum Trouble {
     None,
-    /// Three in four workers are gone.
+    /// Three in four workers are gone, but for the last one.
     Fewer,
     /// One call in five hangs until its caller leaves.
     Hangs,
@@ -17,12 +17,12 @@ enum Trouble {
     Slower,
 }
 
-/// About so many calls in a phase.
+/// So many calls in a phase, where that takes neither more than a minute nor less than six times as long as callers wait, or 12 s.
 const CALLS: f64 = 60_000.0;
 
 /// A server, its callers and an overload drawn at random, always the same by this number: for what no catalogue thinks of.
 ///
-/// 1 to 100 workers, callers who wait 50 ms to 5 s and 4 to 100 times as long as a call takes, 1.1 to 20 times what the
+/// 1 to 100 workers, callers who wait 50 ms to 5 s and 4 to 100 times as long as a worker takes, 1.1 to 20 times what the
 /// server can do. It begins with that, or after 5 s at half of the capacity, and lasts from the phase `first` through `changed`,
 /// in which there is trouble, to `last`, in which there is none any more; the phase `after` is at half of the capacity again.
 #[must_use]

@@ -133,7 +133,7 @@ pub(crate) struct Counts {
 /// Who was refused.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Refusal<'a> {
-    /// Which it is of those on its thread, about. Sequences that fill an interval evenly do so together, too.
+    /// Which it is, in a sequence in which each thread has a part of its own.
     pub(crate) nth: u64,
     pub(crate) class: Criticality,
     pub(crate) unit: Unit,

@@ -1,3 +1,5 @@
+use std::sync::atomic::AtomicUsize;
+
 use super::cap::Cap;
 use crate::{
     budget::tally::Counter,
@@ -22,6 +24,8 @@ pub(in crate::budget) struct Lane {
     /// What this thread has admitted, and what it has refused.
     pub(in crate::budget) admitted: Counter,
     pub(in crate::budget) refused: Counter,
+    /// Where its refusals begin in the sequence that the hints follow: threads that refuse at once tell different ones.
+    pub(in crate::budget) sequence: AtomicUsize,
 }
 
 const SHUT: u64 = 1 << 63;
@@ -51,6 +55,7 @@ impl Default for Lane {
             word: AtomicU64::new(SHUT),
             admitted: Counter::default(),
             refused: Counter::default(),
+            sequence: AtomicUsize::new(0),
         }
     }
 }
@@ -128,6 +133,7 @@ impl Lane {
         self.word.store(SHUT, Ordering::Relaxed);
         self.admitted.reset();
         self.refused.reset();
+        self.sequence.store(0, Ordering::Relaxed);
     }
 
     pub(super) fn kept(&self) -> u32 {

@@ -410,7 +410,7 @@ impl Ratio {
     }
 }
 
-fn has_left(sample: &Sample) -> bool {
+pub(super) fn has_left(sample: &Sample) -> bool {
     matches!(sample.outcome, Outcome::Cancelled | Outcome::Overload)
 }
 

@@ -83,8 +83,10 @@ impl Law {
             Self::Starting(start, ratio) => {
                 ratio.learn(window.samples, window.now);
                 let Some(known) = start.learn(window) else {
-                    let room = start.room(window);
-                    return (room.map_or(Room::Unchanged, Room::For), "learning");
+                    return match start.room(window) {
+                        Some(room) => (Room::For(room), "unanswered"),
+                        None => (Room::Unchanged, "learning"),
+                    };
                 };
                 let mut running = Running::new(known, *ratio, window.now);
                 let verdict = running.begin(window, start.refused);

@@ -21,7 +21,8 @@ use super::{
 /// when a line has been standing for a second, the limit comes down to below the knee until the line is gone, and what is
 /// admitted then shows `S`. If it is no faster, there was no line: the server is slow, and the limit goes up.
 ///
-/// - **open**: nobody is refused, whatever the latency, while nothing says that the server is overloaded. It begins so.
+/// - **open**: nobody is refused, whatever the latency, while nothing says that the server is overloaded. It begins so; but where callers leave and hardly
+///   one was ever answered, it lets in a few, until some are.
 /// - **guard**: more are in flight than can be answered in 0.7 s (or 3 × S): that many may be. A burst goes by under it.
 /// - **asking**: the line has stood for a second, or answers have vanished because callers leave.
 /// - **holding**: `W`, the latency, tells the line by `X × (W − S)`; the limit moves so that it is as long as the margin.
@@ -80,7 +81,7 @@ impl Adaptive {
         }
     }
 
-    range_settings!(initial: "the ceiling. It holds until the first answers have come", min: "1", max: "65,536");
+    range_settings!(initial: "the ceiling. It holds until the first answers have come, or enough callers have left without", min: "1", max: "65,536");
 }
 
 impl Controller for Adaptive {

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::estimates::{Estimates, latency};
+use super::estimates::{Estimates, has_left, latency};
 use crate::control::{Outcome, Sample, Window};
 
 /// Gathers the first answers until they tell a service time.
@@ -21,10 +21,10 @@ pub(super) struct Start {
     latencies: Vec<f64>,
     /// Whether the initial limit was too low for what came.
     pub(super) refused: bool,
-    /// How many more callers have left than got an answer of any kind.
+    /// How many more callers have left than were answered, be it by an error.
     left: f64,
-    /// How many are let in, once it was seen that nobody was answered.
-    room: Option<f64>,
+    /// How many are let in, once it was seen that nobody was answered, and since when.
+    room: Option<(f64, Instant)>,
     answers: f64,
     /// The busy time by then, in seconds.
     compared_at: f64,
@@ -50,19 +50,22 @@ const KEPT: usize = 1_024;
 impl Start {
     pub(super) fn learn(&mut self, window: &Window<'_>) -> Option<Estimates> {
         self.refused |= window.refused > 0;
-        let mut left = 0;
+        let (mut any_left, mut more) = (false, 0.0);
+        let is_new = |sample: &Sample| self.room.is_none_or(|(_, at)| sample.admitted_at >= at);
         for sample in window.samples {
-            match sample.outcome {
-                Outcome::Success if self.latencies.len() < KEPT => {
-                    self.latencies.push(latency(sample));
-                }
-                Outcome::Cancelled | Outcome::Overload => left += 1,
-                _ => {}
+            let has_left = has_left(sample);
+            any_left |= has_left;
+            if sample.outcome == Outcome::Success && self.latencies.len() < KEPT {
+                self.latencies.push(latency(sample));
+            }
+            if is_new(sample) {
+                more += if has_left { 1.0 } else { -1.0 };
             }
         }
-        self.count_left(left, window);
+        let each = window.completed as f64 / window.samples.len().max(1) as f64;
+        self.left = (self.left + each * more).max(0.0);
         let elapsed = self.busy_for(window);
-        let is_flooded = self.is_flooded(window, elapsed) || left > 0;
+        let is_flooded = self.is_flooded(window, elapsed) || any_left;
         if self.latencies.len() < ENOUGH || elapsed == 0.0 {
             return None;
         }
@@ -76,27 +79,19 @@ impl Start {
         })
     }
 
-    fn count_left(&mut self, left: usize, window: &Window<'_>) {
-        let is_older = |room| window.waiting() as f64 > room;
-        if window.samples.is_empty() || self.room.is_some_and(is_older) {
-            return;
-        }
-        let share = left as f64 / window.samples.len() as f64;
-        let more = (2.0 * share - 1.0) * window.completed as f64;
-        self.left = (self.left + more).max(0.0);
-    }
-
-    /// How many are to be let in, if as many have left as are inside and hardly anybody was answered: nothing would ever be
-    /// learned of a server that so many keep from finishing even one. A few at first, and half as many each time again.
+    /// How many are to be let in, where the room is full, as many have left as are inside and hardly anybody was answered: nothing
+    /// would ever be learned of a server that so many keep from finishing even one. A few at first, and half as many each time again.
     pub(super) fn room(&mut self, window: &Window<'_>) -> Option<f64> {
-        let inside = window.waiting() as f64;
-        if self.latencies.len() >= ENOUGH || self.left < MANY.max(inside) {
+        let (inside, room) = (window.waiting() as f64, self.room.map(|(room, _)| room));
+        let is_full = window.refused > 0 || inside >= room.unwrap_or(MANY);
+        let in_vain = self.latencies.len() < ENOUGH && self.left >= MANY.max(inside);
+        if !is_full || !in_vain || room == Some(1.0) {
             return None;
         }
-        let room = self.room.map_or(MANY, |room| (room / 2.0).max(1.0));
+        let room = MANY.min(room.unwrap_or(inside) / 2.0).max(1.0);
         *self = Self {
             refused: true,
-            room: Some(room),
+            room: Some((room, window.now)),
             ..Self::default()
         };
         Some(room)

@@ -156,36 +156,65 @@ fn a_flood_shows_when_half_as_many_more_in_flight_bring_no_more_answers() {
     assert!(start.learn(&window(now, 1_000, 250, &answers)).is_some());
 }
 
-/// So many have left without an answer, and so many are inside.
-fn left(start: &mut Start, now: Instant, count: usize, inside: usize) -> Option<f64> {
-    let mut samples = samples(count, now, TICK, 1_000);
+/// So many who came at that moment have left without an answer, and so many are inside.
+fn left(start: &mut Start, came: Instant, count: usize, inside: usize) -> Option<f64> {
+    let mut samples = samples(count, came, TICK, 1_000);
     for sample in &mut samples {
         sample.outcome = Outcome::Cancelled;
     }
-    let window = window(now, 1_000, inside, &samples);
+    let window = window(came + TICK, 1_000, inside, &samples);
     assert!(start.learn(&window).is_none());
     start.room(&window)
 }
 
 #[test]
-fn where_nobody_is_answered_at_all_a_few_are_let_in_and_then_fewer() {
+fn p12_where_nobody_is_answered_at_all_a_few_are_let_in_and_then_fewer() {
     let (mut start, began) = (Start::default(), Instant::now());
     let at = |step: u32| began + TICK * step;
-    assert_eq!(left(&mut start, at(1), 150, 300), None);
-    assert_eq!(left(&mut start, at(2), 140, 300), None);
-    assert_eq!(left(&mut start, at(3), 10, 300), Some(16.0));
+    assert_eq!(left(&mut start, at(0), 150, 300), None);
+    assert_eq!(left(&mut start, at(1), 140, 300), None);
+    assert_eq!(left(&mut start, at(2), 10, 300), Some(16.0));
     // These came before.
-    assert_eq!(left(&mut start, at(4), 200, 100), None);
-    assert_eq!(left(&mut start, at(5), 90, 16), Some(8.0));
-    assert_eq!(left(&mut start, at(6), 15, 8), None);
-    assert_eq!(left(&mut start, at(7), 1, 8), Some(4.0));
-    let answers = samples(4, at(7), TICK, 4);
-    let known = start.learn(&window(at(9), 4, 4, &answers)).unwrap();
+    assert_eq!(left(&mut start, at(2), 200, 16), None);
+    assert_eq!(left(&mut start, at(3), 15, 16), None);
+    assert_eq!(left(&mut start, at(4), 1, 16), Some(8.0));
+    assert_eq!(left(&mut start, at(5), 16, 8), Some(4.0));
+    let answers = samples(4, at(6), TICK, 4);
+    let known = start.learn(&window(at(8), 4, 4, &answers)).unwrap();
     assert!((0.019..0.021).contains(&known.service), "{known:?}");
 }
 
 #[test]
-fn who_leaves_where_others_are_answered_is_no_reason_to_let_fewer_in() {
+fn p12_one_at_a_time_is_let_in_until_the_answers_of_some_have_come() {
+    let (mut start, began) = (Start::default(), Instant::now());
+    let mut rooms = Vec::new();
+    for step in 0..200 {
+        rooms.extend(left(&mut start, began + TICK * step, 16, 16));
+        if step % 50 == 49 {
+            let one = samples(1, began + TICK * step, TICK, 1_000);
+            let known = start.learn(&window(began + TICK * (step + 1), 1_000, 1, &one));
+            assert_eq!(known.is_some(), step == 199);
+        }
+    }
+    assert_eq!(rooms, [8.0, 4.0, 2.0, 1.0]);
+}
+
+#[test]
+fn p12_fewer_is_at_most_half_of_those_inside() {
+    let mut start = Start::default();
+    assert_eq!(left(&mut start, Instant::now(), 20, 20), Some(10.0));
+}
+
+#[test]
+fn p11_who_leaves_where_few_are_inside_is_no_reason_to_let_fewer_in() {
+    let (mut start, began) = (Start::default(), Instant::now());
+    for step in 0..200 {
+        assert_eq!(left(&mut start, began + TICK * step, 1, 1), None);
+    }
+}
+
+#[test]
+fn p11_who_leaves_where_others_are_answered_is_no_reason_to_let_fewer_in() {
     let (mut start, now) = (Start::default(), Instant::now());
     let mut samples = samples(40, now, TICK, 1_000);
     for (nth, sample) in samples.iter_mut().enumerate() {

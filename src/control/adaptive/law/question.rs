@@ -116,7 +116,7 @@ impl Running {
     fn drain(&mut self, mut question: Question, seen: &Seen) -> Verdict {
         let behind = self.known.left_behind;
         let (batch, most) = (&self.batch, self.target.ceil());
-        if question.filled && batch.completed > most && batch.successes < 0.1 * batch.left {
+        if question.filled && batch.completed > 2.0 * most && batch.successes < 0.1 * batch.left {
             // Hardly one of these was answered: there is more left behind than was thought, or callers bear less.
             self.target = (self.target / 2.0).max(1.0);
             question.filled = false;
