@@ -13,7 +13,7 @@ pub(crate) fn print(numbers: Range<u64>, laws: &[Law]) {
         .judge("drawn", &scenarios, laws);
 
     println!("{}", Row::header());
-    for row in rows.iter().filter(|row| row.score() < 0.5) {
+    for row in rows.iter().filter(|row| super::is_stuck(row)) {
         println!("{}", row.markdown());
     }
     println!("\n| law | phase | runs | mean | below .95 | below .8 | below .5 |");

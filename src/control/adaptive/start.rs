@@ -19,7 +19,7 @@ pub(super) struct Start {
     /// Until when that was.
     counted: Option<Instant>,
     latencies: Vec<f64>,
-    /// Whether the initial limit was too low for what came.
+    /// Whether the limit was too low for what came, or was made so.
     pub(super) refused: bool,
     /// How many more callers have left than were answered, be it by an error.
     left: f64,
