@@ -9,6 +9,8 @@ pub(super) struct Question {
     rate: f64,
     /// How long it has taken yet, in seconds.
     took: f64,
+    /// How many are let in until it is drained: no less than the target.
+    room: f64,
     /// Whether as many as the target were inside since, and no more was left behind.
     filled: bool,
     /// Whether the line is gone.
@@ -29,6 +31,9 @@ pub(super) enum Why {
 
 /// So many of a target's requests that the server has something to wait for: they are below the knee for sure.
 pub(super) const BELOW: f64 = 0.8;
+
+/// As many as that leaves, and half of what is missing to the knee: a class that goes first is let in above the target.
+const DRAINED: f64 = 1.125;
 
 /// Half-way between what that makes of the throughput of a server without a line, and of one with.
 const HELD: f64 = 0.9;
@@ -65,12 +70,17 @@ impl Running {
             why,
             rate,
             took: 0.0,
+            // What comes before others keeps its places on the way down, as there is no hurry.
+            room: match why {
+                Why::Again => seen.in_flight.max(self.target),
+                _ => self.target,
+            },
             filled: false,
             drained: false,
             before,
         };
         self.enter(Phase::Ask(question), seen.now);
-        self.verdict("asking")
+        (Room::For(question.room), "asking")
     }
 
     pub(super) fn listen(&mut self, mut question: Question, seen: &Seen) -> Verdict {
@@ -108,6 +118,7 @@ impl Running {
         question.before = if answered { latency } else { f64::INFINITY };
         question.drained = self.target <= 1.0;
         self.target = (self.target / 2.0).max(1.0);
+        question.room = self.target;
         self.enter(Phase::Ask(question), seen.now);
         self.verdict("asking")
     }
@@ -119,12 +130,14 @@ impl Running {
         if question.filled && batch.completed > 2.0 * most && batch.successes < 0.1 * batch.left {
             // Hardly one of these was answered: there is more left behind than was thought, or callers bear less.
             self.target = (self.target / 2.0).max(1.0);
+            question.room = self.target;
             question.filled = false;
         } else if !question.filled && seen.in_flight.max(behind) <= most {
             question.filled = true;
             self.batch = Batch::from(seen.now);
         }
-        question.drained = seen.in_flight + behind <= self.target.ceil();
+        question.room = (question.room - seen.completed / 2.0).max(self.target);
+        question.drained = seen.in_flight + behind <= (DRAINED * self.target).ceil();
         if question.drained {
             let settle = 2.0 * self.known.service;
             self.enter_after(Phase::Ask(question), seen.now, settle);
@@ -135,7 +148,7 @@ impl Running {
             // Some, as their answers would show that nothing was left behind.
             return (Room::For((self.target / 4.0).max(1.0)), "asking");
         }
-        self.verdict("asking")
+        (Room::For(question.room), "asking")
     }
 
     /// The latency seen now is the service time.
