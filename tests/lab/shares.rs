@@ -23,10 +23,8 @@ fn medium() -> Server {
 #[test]
 fn p10_a_flood_of_the_lowest_class_does_not_harm_a_higher_one() {
     let scenario = flood(medium(), 60.0);
-    // A learned budget has to learn first what a flood is, and has a bad beginning; then its questions leave little room
-    // above the ratio: see `docs/adaptive.md`.
-    for (budget, begins, goes_on) in [(fixed as Make, 0.994, 0.994), (Budget::adaptive, 0.8, 0.99)]
-    {
+    // A learned budget has to learn first what a flood is, and has a bad beginning: see `docs/adaptive.md`.
+    for (budget, begins) in [(fixed as Make, 0.994), (Budget::adaptive, 0.8)] {
         for seed in 1..3 {
             let report = Lab::seed(seed).run(&scenario, budget);
             let [alone, first, then] = &report.phases[..] else {
@@ -38,7 +36,7 @@ fn p10_a_flood_of_the_lowest_class_does_not_harm_a_higher_one() {
                 first.critical_served()
             );
             assert!(
-                then.critical_served() >= goes_on,
+                then.critical_served() >= 0.994,
                 "{}",
                 then.critical_served()
             );

@@ -294,9 +294,9 @@ impl Running {
         let due = |at| seconds(at, seen.now) > PAUSE.0.max(PAUSE.1 * self.took);
         if self.asked.is_none_or(due) {
             let below = BELOW * (self.target - line);
-            let verdict = self.ask(Why::Again, rate, seen);
+            self.ask(Why::Again, rate, seen);
             self.target = self.target.max(below);
-            return verdict;
+            return self.down();
         }
         if self.target - line + margin < self.verified / 2.0 {
             // A line that long, or slower work: W says the same of both.

@@ -36,6 +36,9 @@ struct Server {
     workers: usize,
     in_flight: usize,
     limit: usize,
+    /// So many arrive in each step besides, at a ratio of 0.95.
+    critical: usize,
+    critical_refused: usize,
 }
 
 impl Server {
@@ -45,6 +48,8 @@ impl Server {
             workers,
             in_flight: 0,
             limit: law.initial_limit(),
+            critical: 0,
+            critical_refused: 0,
         }
     }
 
@@ -56,11 +61,18 @@ impl Server {
         let finished = self.in_flight.min(self.workers).div_ceil(5);
         let rounds = self.in_flight.max(self.workers) as f64 / self.workers as f64;
         let latency = Duration::from_millis(100).mul_f64(rounds);
-        let samples = samples(finished, self.now - latency, latency, self.limit);
+        let mut samples = samples(finished, self.now - latency, latency, self.limit);
         self.in_flight += admitted;
         self.in_flight -= finished;
+        let cap = self.limit * 95 / 100;
+        let critical = self.critical.min(cap.saturating_sub(self.in_flight));
+        for sample in samples.iter_mut().take(critical) {
+            sample.cap = cap;
+        }
+        self.in_flight += critical;
+        self.critical_refused += self.critical - critical;
         let mut window = window(self.now, self.limit, self.in_flight, &samples);
-        window.refused = arrive - admitted;
+        window.refused = arrive - admitted + self.critical - critical;
         let decision = law.update(&window);
         self.limit = decision.limit;
         decision
@@ -91,6 +103,19 @@ fn p12_a_line_that_stands_is_asked_about_and_then_kept_short() {
     assert!((59..100).contains(&held.limit), "{held:?}");
     let later = server.run(&mut law, 600, 30);
     assert!((59..100).contains(&later.limit), "{later:?}");
+}
+
+#[test]
+fn p10_a_question_takes_the_room_of_those_who_are_refused_first() {
+    let mut law = Adaptive::default();
+    let mut server = Server::new(&law, 50);
+    server.critical = 5;
+    server.run(&mut law, 10, 1);
+    server.run(&mut law, 20, 30);
+    server.critical_refused = 0;
+    let held = server.run(&mut law, 600, 30);
+    assert!(held.limit < 100, "{held:?}");
+    assert_eq!(server.critical_refused, 0, "of 150,000");
 }
 
 #[test]

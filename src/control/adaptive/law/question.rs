@@ -9,7 +9,7 @@ pub(super) struct Question {
     rate: f64,
     /// How long it has taken yet, in seconds.
     took: f64,
-    /// How many are let in until it is drained: no less than the target.
+    /// How many are let in until it is drained, if that is more than the target.
     room: f64,
     /// Whether as many as the target were inside since, and no more was left behind.
     filled: bool,
@@ -70,17 +70,27 @@ impl Running {
             why,
             rate,
             took: 0.0,
-            // What comes before others keeps its places on the way down, as there is no hurry.
-            room: match why {
-                Why::Again => seen.in_flight.max(self.target),
-                _ => self.target,
+            // Those who go first are let in as before, until those who do not have made room.
+            room: if why == Why::Again && self.ratio.first() > 1.0 {
+                seen.in_flight / self.ratio.first()
+            } else {
+                0.0
             },
             filled: false,
             drained: false,
             before,
         };
         self.enter(Phase::Ask(question), seen.now);
-        (Room::For(question.room), "asking")
+        self.down()
+    }
+
+    /// As many as the target, or more on the way down to it.
+    pub(super) fn down(&self) -> Verdict {
+        let room = match self.phase {
+            Phase::Ask(question) => question.room.max(self.target),
+            _ => self.target,
+        };
+        (Room::For(room), "asking")
     }
 
     pub(super) fn listen(&mut self, mut question: Question, seen: &Seen) -> Verdict {
@@ -118,7 +128,7 @@ impl Running {
         question.before = if answered { latency } else { f64::INFINITY };
         question.drained = self.target <= 1.0;
         self.target = (self.target / 2.0).max(1.0);
-        question.room = self.target;
+        question.room = 0.0;
         self.enter(Phase::Ask(question), seen.now);
         self.verdict("asking")
     }
@@ -130,14 +140,16 @@ impl Running {
         if question.filled && batch.completed > 2.0 * most && batch.successes < 0.1 * batch.left {
             // Hardly one of these was answered: there is more left behind than was thought, or callers bear less.
             self.target = (self.target / 2.0).max(1.0);
-            question.room = self.target;
+            question.room = 0.0;
             question.filled = false;
         } else if !question.filled && seen.in_flight.max(behind) <= most {
             question.filled = true;
             self.batch = Batch::from(seen.now);
         }
-        question.room = (question.room - seen.completed / 2.0).max(self.target);
-        question.drained = seen.in_flight + behind <= (DRAINED * self.target).ceil();
+        let first = self.ratio.first();
+        question.room = (question.room - seen.completed / 4.0).min(seen.in_flight / first);
+        let most = first.min(DRAINED) * self.target;
+        question.drained = seen.in_flight + behind <= most.ceil();
         if question.drained {
             let settle = 2.0 * self.known.service;
             self.enter_after(Phase::Ask(question), seen.now, settle);
@@ -148,7 +160,7 @@ impl Running {
             // Some, as their answers would show that nothing was left behind.
             return (Room::For((self.target / 4.0).max(1.0)), "asking");
         }
-        (Room::For(question.room), "asking")
+        self.down()
     }
 
     /// The latency seen now is the service time.
