@@ -82,7 +82,7 @@ impl Measurement {
         self.set_inside(false);
         if let Some(measured) = &mut self.0 {
             match scope.left() {
-                Some(cap) => measured.probe.lower_cap(cap),
+                Some(threshold) => measured.probe.lower(threshold),
                 None => self.0 = None,
             }
         }

@@ -117,8 +117,8 @@ pub(super) struct Shown {
     place: Cell<Option<Taken>>,
     /// Whether it is another than the one that was shown.
     changed: Cell<bool>,
-    /// The lowest of the caps that they have kept the request under.
-    pub(super) cap: Cell<u32>,
+    /// The rank of the lowest threshold that they have let the request pass: `u32::MAX` is that of `NEVER`.
+    pub(super) rank: Cell<u32>,
 }
 
 impl Shown {
@@ -126,7 +126,7 @@ impl Shown {
         Self {
             place: Cell::new(None),
             changed: Cell::new(false),
-            cap: Cell::new(u32::MAX),
+            rank: Cell::new(u32::MAX),
         }
     }
 
@@ -159,19 +159,19 @@ pub(crate) fn show(place: &mut Place) -> Scope<'_> {
         };
         free.place.set(place.0);
         free.changed.set(false);
-        free.cap.set(u32::MAX);
+        free.rank.set(u32::MAX);
         stack.depth.set(depth + 1);
         Scope(Some(place))
     })
 }
 
 impl Scope<'_> {
-    /// What the layers inside have left of the request: the lowest cap that they have kept it under, or `None` if one of
-    /// them has refused it and taken its place away.
+    /// What the layers inside have left of the request: the lowest threshold that they have let it pass, or `None` if one
+    /// of them has refused it and taken its place away.
     #[inline]
-    pub(crate) fn left(&self) -> Option<u32> {
+    pub(crate) fn left(&self) -> Option<Threshold> {
         let Some(place) = &self.0 else {
-            return Some(u32::MAX);
+            return Some(Threshold::NEVER);
         };
         SHOWN.with(|stack| {
             let shown = &stack.shown[stack.depth.get() - 1];
@@ -179,7 +179,7 @@ impl Scope<'_> {
                 .place
                 .get()
                 .is_some_and(|left| place.is_of(left.count));
-            kept.then(|| shown.cap.get())
+            kept.then(|| Threshold::of_rank(shown.rank.get()))
         })
     }
 }

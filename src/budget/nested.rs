@@ -40,13 +40,13 @@ impl Budget {
         let claim = Claim { units, ..*claim };
         let entry = self.enter_again(held, claim);
         match self.keep(held, claim, entry.share) {
-            Ok(level) => {
+            Ok(_) => {
                 self.inner.tally.charge(units - held.units);
                 shown.set(Some(entry.taken));
                 // Only a law asks for it.
                 if self.sampler().is_some() {
-                    let cap = claim.threshold.cap(level.limit);
-                    shown.cap.set(shown.cap.get().min(cap));
+                    let rank = claim.threshold.rank();
+                    shown.rank.set(shown.rank.get().min(rank));
                 }
                 Ok(())
             }

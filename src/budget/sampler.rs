@@ -258,9 +258,9 @@ impl Probe {
         }
     }
 
-    /// Layers further in have kept the request under `cap`.
-    pub(crate) fn lower_cap(&mut self, cap: u32) {
-        self.cap = self.cap.min(cap);
+    /// Layers further in have let the request pass `threshold`, maybe under another limit than the one it came in under.
+    pub(crate) fn lower(&mut self, threshold: Threshold) {
+        self.cap = self.cap.min(threshold.cap(self.limit));
     }
 
     /// The request has ended. `budget` is the one that has admitted it.

@@ -60,6 +60,14 @@ fn p14_the_lowest_of_the_ratios_that_a_request_has_passed_is_the_one_it_tells() 
     let mut app = observe.layer(app);
     drop(run(app.call(get("/"))));
     assert_eq!(law.caps(), [85]);
+
+    // And under another limit: it is that of the outer one that a sample tells.
+    let (route, budget) = (shed(0.85).layer(inner()), law.budget.clone());
+    let app = service_fn(move |request| {
+        budget.set_limit(10).unwrap();
+        route.clone().call(request)
+    });
+    assert_eq!(caps(&law, observe.layer(app)), [85]);
 }
 
 fn caps<S: Service<Req, Error: Debug>>(law: &Recorded, mut service: S) -> Vec<usize> {

@@ -75,8 +75,8 @@ pub(super) struct Ratio {
     /// And less than that.
     high: f64,
     seen: Option<Instant>,
-    /// The highest besides, and when it was seen.
-    top: Option<(f64, Instant)>,
+    /// The lowest of those that are refused later, and when one of them was seen.
+    next: Option<(f64, Instant)>,
 }
 
 /// How long a line may be for a while, as a part of what callers bear: they should get their answer still.
@@ -378,7 +378,7 @@ impl Default for Ratio {
             low: 1.0,
             high: f64::INFINITY,
             seen: None,
-            top: None,
+            next: None,
         }
     }
 }
@@ -387,7 +387,7 @@ impl Ratio {
     /// The lowest ratio counts, for as long as it is seen once in 10 s.
     pub(super) fn learn(&mut self, samples: &[Sample], now: Instant) {
         let is_old = |seen: Instant| now.saturating_duration_since(seen).as_secs() >= 10;
-        self.top = self.top.filter(|&(_, seen)| !is_old(seen));
+        self.next = self.next.filter(|&(_, seen)| !is_old(seen));
         for sample in samples.iter().filter(|sample| sample.limit > 0) {
             let limit = sample.limit as f64;
             let (low, high) = (sample.cap as f64 / limit, (sample.cap + 1) as f64 / limit);
@@ -397,8 +397,9 @@ impl Ratio {
                 (self.low, self.high) = (low, high);
             } else {
                 // One may always run, whatever the ratio.
-                if sample.cap > 1 && self.top.is_none_or(|(top, _)| top <= low) {
-                    self.top = Some((low, now));
+                if sample.cap > 1 {
+                    let next = self.next.map_or(low, |(next, _)| next.min(low));
+                    self.next = Some((next, now));
                 }
                 continue;
             }
@@ -406,9 +407,13 @@ impl Ratio {
         }
     }
 
-    /// How many more than those who are refused first may be in flight, as a factor, of those who are refused last.
-    pub(super) fn first(&self) -> f64 {
-        self.top.map_or(1.0, |(top, _)| top / self.low)
+    /// Up to how many times as many may be in flight for those who are refused next as for those who are refused first:
+    /// 1 where all are refused at once.
+    pub(super) fn headroom(&self) -> f64 {
+        match self.next {
+            Some((next, _)) if next >= self.high => next / self.low,
+            _ => 1.0,
+        }
     }
 
     /// The limit under which so many may be in flight.

@@ -113,8 +113,9 @@ fn p10_a_question_takes_the_room_of_those_who_are_refused_first() {
     server.run(&mut law, 10, 1);
     server.run(&mut law, 20, 30);
     server.critical_refused = 0;
-    let held = server.run(&mut law, 600, 30);
-    assert!(held.limit < 100, "{held:?}");
+    let steps = (0..30_000).map(|_| server.step(&mut law, 30).reason);
+    let asking = steps.filter(|&reason| reason == "asking").count();
+    assert!((500..5_000).contains(&asking), "{asking} of 30,000 steps");
     assert_eq!(server.critical_refused, 0, "of 150,000");
 }
 
@@ -267,6 +268,35 @@ fn the_lowest_ratio_that_is_seen_counts_and_rounding_does_not_move_it() {
     assert_eq!(ratio.limit(85.0), 100.0);
     ratio.learn(&never, now + Duration::from_secs(20));
     assert_eq!(ratio.limit(85.0), 85.0);
+}
+
+#[test]
+fn there_is_headroom_where_some_are_refused_later_and_rounding_makes_none() {
+    let (mut ratio, now) = (Ratio::default(), Instant::now());
+    let seen = |cap: usize, limit: usize| {
+        let mut seen = samples(1, now, TICK, limit);
+        seen[0].cap = cap;
+        seen
+    };
+    // 85 % of each of these, and one that always runs.
+    for limit in (6..400).chain([1]) {
+        ratio.learn(&seen((limit * 85 / 100).max(1), limit), now);
+        assert_eq!(ratio.headroom(), 1.0, "{limit}");
+    }
+    ratio.learn(&seen(95, 100), now);
+    assert!((1.117..1.119).contains(&ratio.headroom()), "{ratio:?}");
+    // Of several the lowest counts, as it has the least.
+    ratio.learn(&seen(90, 100), now);
+    ratio.learn(&seen(100, 100), now);
+    assert!((1.058..1.06).contains(&ratio.headroom()), "{ratio:?}");
+    ratio.learn(&seen(85, 100), now + Duration::from_secs(9));
+    assert!(ratio.headroom() > 1.0);
+    ratio.learn(&[], now + Duration::from_secs(10));
+    assert_eq!(ratio.headroom(), 1.0);
+    // Those that were refused later are now refused first.
+    ratio.learn(&seen(90, 100), now + Duration::from_secs(18));
+    ratio.learn(&seen(36, 40), now + Duration::from_secs(20));
+    assert_eq!(ratio.headroom(), 1.0, "{ratio:?}");
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub(super) enum Why {
 /// So many of a target's requests that the server has something to wait for: they are below the knee for sure.
 pub(super) const BELOW: f64 = 0.8;
 
-/// As many as that leaves, and half of what is missing to the knee: a class that goes first is let in above the target.
+/// Where some are let in above the target: half of what is missing to the knee may still be inside.
 const DRAINED: f64 = 1.125;
 
 /// Half-way between what that makes of the throughput of a server without a line, and of one with.
@@ -70,9 +70,8 @@ impl Running {
             why,
             rate,
             took: 0.0,
-            // Those who go first are let in as before, until those who do not have made room.
-            room: if why == Why::Again && self.ratio.first() > 1.0 {
-                seen.in_flight / self.ratio.first()
+            room: if why == Why::Again {
+                self.kept(seen)
             } else {
                 0.0
             },
@@ -82,6 +81,17 @@ impl Running {
         };
         self.enter(Phase::Ask(question), seen.now);
         self.down()
+    }
+
+    /// So many that those who are refused later than others are let in as before, and the others make room for the question.
+    /// 0 where all are refused at once.
+    fn kept(&self, seen: &Seen) -> f64 {
+        let headroom = self.ratio.headroom();
+        if headroom <= 1.0 {
+            return 0.0;
+        }
+        let before = seen.in_flight + seen.completed;
+        (before / headroom).min(seen.in_flight - 1.0).floor()
     }
 
     /// As many as the target, or more on the way down to it.
@@ -146,10 +156,13 @@ impl Running {
             question.filled = true;
             self.batch = Batch::from(seen.now);
         }
-        let first = self.ratio.first();
-        question.room = (question.room - seen.completed / 4.0).min(seen.in_flight / first);
-        let most = first.min(DRAINED) * self.target;
-        question.drained = seen.in_flight + behind <= most.ceil();
+        // Down at a quarter of the pace of the server at the least, whoever comes.
+        question.room = (question.room - seen.completed / 4.0).min(self.kept(seen));
+        let low = match self.ratio.headroom() > 1.0 {
+            true => most.max((DRAINED * self.target).floor()),
+            false => most,
+        };
+        question.drained = seen.in_flight + behind <= low;
         if question.drained {
             let settle = 2.0 * self.known.service;
             self.enter_after(Phase::Ask(question), seen.now, settle);
