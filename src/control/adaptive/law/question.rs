@@ -158,11 +158,11 @@ impl Running {
         }
         // Down at a quarter of the pace of the server at the least, whoever comes.
         question.room = (question.room - seen.completed / 4.0).min(self.kept(seen));
-        let low = match self.ratio.headroom() > 1.0 {
-            true => most.max((DRAINED * self.target).floor()),
-            false => most,
+        let most = match self.ratio.headroom() > 1.0 {
+            true => self.target.ceil().max((DRAINED * self.target).floor()),
+            false => self.target.ceil(),
         };
-        question.drained = seen.in_flight + behind <= low;
+        question.drained = seen.in_flight + behind <= most;
         if question.drained {
             let settle = 2.0 * self.known.service;
             self.enter_after(Phase::Ask(question), seen.now, settle);
