@@ -245,7 +245,7 @@ impl Running {
     fn guard(&mut self, stood: f64, seen: &Seen) -> Verdict {
         let (known, batch) = (&self.known, &self.batch);
         let long = 2.0 * known.service;
-        let falls = batch.rate() < 0.7 * known.best && stood > long && batch.elapsed > long;
+        let falls = self.falls() && stood > long && batch.elapsed > long;
         if falls || stood > STANDS.max(3.0 * known.service) {
             return self.ask(Why::Standing, known.peak, seen);
         }
@@ -306,6 +306,11 @@ impl Running {
         self.target = to;
         self.enter_after(Phase::Hold, seen.now, settle);
         self.verdict("holding")
+    }
+
+    /// Whether the server does less than it could.
+    fn falls(&self) -> bool {
+        self.batch.rate() < 0.7 * self.known.best
     }
 
     fn margin(&self, working: f64) -> f64 {

@@ -70,10 +70,11 @@ impl Running {
             why,
             rate,
             took: 0.0,
-            room: if why == Why::Again {
-                self.kept(seen)
-            } else {
+            // Nobody is kept by a server that is crowded.
+            room: if why != Why::Again && self.falls() {
                 0.0
+            } else {
+                self.kept(seen)
             },
             filled: false,
             drained: false,
