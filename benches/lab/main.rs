@@ -15,6 +15,7 @@
 //!   better than. Short, without the oracle, on the tiny, the slow and the medium server.
 //! - `drawn=300`: whether anything stays stuck of so many servers, callers and overloads that are drawn at random, from the
 //!   one that `first` says on. Without the oracle, one seed each.
+//! - `wide`: all laws side by side, with less of each.
 //! - `misses`: what is missed, as the tests list it.
 //! - `commit`: the charts drawn go to `docs/lab/` too.
 //! - `storm`: the second wave after a trigger, by what the refused are told, and nothing else.
@@ -26,6 +27,7 @@ mod laws;
 mod pars;
 mod shares;
 mod storm;
+mod wide;
 
 use std::{
     collections::BTreeMap,
@@ -50,6 +52,7 @@ struct Options {
     ratio: f64,
     stuck: bool,
     drawn: Option<u64>,
+    wide: bool,
     misses: bool,
     commit: bool,
     storm: bool,
@@ -81,19 +84,25 @@ fn main() -> Result<(), Box<dyn Error>> {
     let pars = Arc::new(Pars::open(&out.join("oracle.tsv"))?);
 
     let mut all = Vec::new();
-    println!("{}", Row::header());
+    if !options.wide {
+        println!("{}", Row::header());
+    }
     for &size in &options.sizes {
         let scenarios = options.scenarios(size);
         let rows = options
             .judge(size, &pars)
             .judge(&size.to_string(), &scenarios, &options.laws);
-        for row in rows.iter().filter(|row| !options.stuck || is_stuck(row)) {
+        let shown = |row: &&Row| !options.wide && (!options.stuck || is_stuck(row));
+        for row in rows.iter().filter(shown) {
             println!("{}", row.markdown());
         }
         all.extend(rows);
         if !options.stuck {
             draw(&options, size, &scenarios, &pars, &out)?;
         }
+    }
+    if options.wide {
+        wide::print(&all, &options.laws);
     }
     summary(&all, options.stuck);
     if options.misses {
@@ -205,6 +214,7 @@ impl Options {
             ratio: 0.85,
             stuck: false,
             drawn: None,
+            wide: false,
             misses: false,
             commit: false,
             storm: false,
@@ -231,6 +241,7 @@ impl Options {
                     options.length = Length::Short;
                 }
                 "drawn" => options.drawn = Some(value.parse()?),
+                "wide" => options.wide = true,
                 "misses" => options.misses = true,
                 "commit" => options.commit = true,
                 "storm" => options.storm = true,
