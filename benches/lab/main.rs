@@ -3,7 +3,7 @@
 //! Every law runs every scenario of every size on 20 seeds, and is compared to the best fixed limit on each. The table
 //! is Markdown on stdout, progress goes to stderr, and a chart of each scenario to `target/lab/`, with what the oracle
 //! did. All of it takes hours; the oracle's figures, which take most of them, are kept in `target/lab/oracle.tsv` until
-//! the lab changes. The large server runs the short lengths on 3 seeds, as it serves ten times as many.
+//! the lab changes. The large server runs 3 seeds of a minute at most, as it serves ten times as many.
 //!
 //! After `--`, in any order:
 //!
@@ -262,11 +262,7 @@ impl Options {
     }
 
     fn scenarios(&self, size: Size) -> Vec<Scenario> {
-        let length = match size {
-            Size::Large => Length::Short,
-            _ => self.length,
-        };
-        let mut scenarios = scenarios(size, length);
+        let mut scenarios = scenarios(size, self.length);
         let asked = |scenario: &Scenario| self.only.iter().any(|part| scenario.name.contains(part));
         scenarios.retain(|scenario| self.only.is_empty() || asked(scenario));
         scenarios
