@@ -32,7 +32,7 @@ use crate::{
 /// for a lock: who finds one taken goes on.
 #[derive(Debug)]
 pub(super) struct Sampler {
-    finished: Lanes<Mutex<Vec<Sample>>>,
+    finished: Lanes<Mutex<Vec<Measured>>>,
     /// The measured ones in flight, each as many times as the units in flight that it stands for.
     watched: LaneCounter,
     /// Those of them that have been answered.
@@ -55,12 +55,23 @@ struct Law {
     /// `None` once it has panicked: then the limit stays where it is.
     controller: Option<Box<dyn Controller>>,
     opened: Instant,
+    admitted: usize,
     completed: usize,
     refused: usize,
+    measured: Vec<Measured>,
+    /// How many there have been.
+    count: u64,
     samples: Vec<Sample>,
 }
 
-/// Above this many samples a window, one in twice as many requests is measured; below a quarter, one in half as many.
+#[derive(Clone, Copy, Debug)]
+struct Measured {
+    sample: Sample,
+    /// It was one in two to the power of this that was measured when it was admitted.
+    rarity: u8,
+}
+
+/// Where this many of a window's requests would be measured, one in twice as many is; below a quarter, one in half as many.
 /// A percentile from 256 samples is within 2 percentage points two times in three, which is finer than any law reads.
 const MANY_SAMPLES: usize = 256;
 
@@ -78,8 +89,11 @@ impl Sampler {
             law: Mutex::new(Law {
                 controller: Some(controller),
                 opened: now,
+                admitted: 0,
                 completed: 0,
                 refused: 0,
+                measured: Vec::new(),
+                count: 0,
                 samples: Vec::new(),
             }),
             changes: Mutex::default(),
@@ -118,10 +132,10 @@ impl Sampler {
         changes.to_vec()
     }
 
-    fn record(&self, budget: &Budget, sample: Sample, now: u64) {
-        if let Ok(mut samples) = self.finished.own().0.try_lock() {
-            if samples.len() < LANE_SAMPLES {
-                samples.push(sample);
+    fn record(&self, budget: &Budget, measured: Measured, now: u64) {
+        if let Ok(mut lane) = self.finished.own().0.try_lock() {
+            if lane.len() < LANE_SAMPLES {
+                lane.push(measured);
             }
         }
         self.close_if_due(budget, now);
@@ -157,32 +171,34 @@ impl Sampler {
     }
 
     fn close_window(&self, budget: &Budget, law: &mut Law, now: Instant) {
-        let mut samples = std::mem::take(&mut law.samples);
-        samples.clear();
         for lane in self.finished.iter() {
             // One that is being written to is for the next window.
             if let Ok(mut lane) = lane.try_lock() {
-                samples.append(&mut lane);
+                law.measured.append(&mut lane);
             }
         }
-        self.measure_fewer_or_more(samples.len());
-        budget.inner.observed.measured(&samples);
+        law.take_alike();
+        budget.inner.observed.measured(&law.samples);
 
         let snapshot = budget.snapshot();
         let answered = self.answered(snapshot.in_flight);
         let waiting = snapshot.in_flight - answered;
         // It never goes back, as the sum of an estimate over time could.
         let tally = &budget.inner.tally;
+        let elapsed = now.saturating_duration_since(law.opened);
+        let admitted = tally.admitted();
+        self.measure_fewer_or_more(admitted.saturating_sub(law.admitted), elapsed);
+        law.admitted = admitted;
         let admitted = tally.admitted_units();
         let completed = law.completed.max(admitted.saturating_sub(waiting));
         let refused = tally.refused_units() + tally.would_refuse.units();
         let mut window = Window::new(now, snapshot.limit);
-        window.elapsed = now.saturating_duration_since(law.opened);
+        window.elapsed = elapsed;
         window.in_flight = snapshot.in_flight;
         window.answered = answered;
         window.completed = completed - law.completed;
         window.refused = refused.saturating_sub(law.refused);
-        window.samples = &samples;
+        window.samples = &law.samples;
 
         if let Some(controller) = &mut law.controller {
             // A law that panics is somebody's bug, but not of the request that happened to close the window.
@@ -200,7 +216,6 @@ impl Sampler {
         law.opened = now;
         law.completed = completed;
         law.refused = refused;
-        law.samples = samples;
     }
 
     /// How many of those `in_flight` have been answered: as many as of those that are measured.
@@ -214,16 +229,43 @@ impl Sampler {
         (in_flight as f64 * share).round() as usize
     }
 
-    fn measure_fewer_or_more(&self, samples: usize) {
-        let mask = self.mask.load(Ordering::Relaxed);
-        let next = match samples {
-            n if n > MANY_SAMPLES => mask << 1 | 1,
-            // After a peak it is far too few.
-            n if n < MANY_SAMPLES / 32 => 0,
-            n if n < MANY_SAMPLES / 4 => mask >> 1,
-            _ => mask,
-        };
-        self.mask.store(next, Ordering::Relaxed);
+    /// One in two to the power of this is measured.
+    fn rarity(&self) -> u8 {
+        self.mask.load(Ordering::Relaxed).count_ones() as u8
+    }
+
+    /// By how many came in, and not by how many samples there are: what is decided now shows in those a request's time later.
+    fn measure_fewer_or_more(&self, admitted: usize, elapsed: Duration) {
+        if elapsed.is_zero() {
+            return;
+        }
+        let a_window = admitted as f64 * self.window.div_duration_f64(elapsed.max(self.window));
+        let mut mask = self.mask.load(Ordering::Relaxed);
+        // A step at a time: at the beginning of a flood there are few answers, and each tells much.
+        if a_window > (MANY_SAMPLES * (mask + 1)) as f64 {
+            mask = mask << 1 | 1;
+        }
+        while mask > 0 && a_window < (MANY_SAMPLES / 4 * (mask + 1)) as f64 {
+            mask >>= 1;
+        }
+        self.mask.store(mask, Ordering::Relaxed);
+    }
+}
+
+impl Law {
+    /// Makes samples of those measured, as if each had been measured as rarely as the rarest of them. Otherwise, when more are
+    /// measured than before, the quick ones of those would be too many: the slow ones are still inside, and those who came
+    /// in with the others are few.
+    fn take_alike(&mut self) {
+        let rarest = self.measured.iter().map(|measured| measured.rarity).max();
+        self.samples.clear();
+        for measured in self.measured.drain(..) {
+            self.count += 1;
+            let fewer = (1 << (rarest.unwrap_or(0) - measured.rarity)) - 1;
+            if (spread(self.count) >> 32) & fewer == 0 {
+                self.samples.push(measured.sample);
+            }
+        }
     }
 }
 
@@ -234,6 +276,7 @@ pub(crate) struct Probe {
     in_flight: u32,
     limit: u32,
     cap: u32,
+    rarity: u8,
     /// Whether what is inside runs. If it panics, this stays.
     pub(crate) inside: bool,
 }
@@ -244,13 +287,14 @@ impl Probe {
     pub(crate) fn new(budget: &Budget, threshold: Threshold) -> Self {
         // Before a window is closed: that may move the limit.
         let level = budget.level();
-        let admitted_at = budget.sampler().map_or(0, |sampler| {
-            let now = sampler.now();
+        let (admitted_at, rarity) = budget.sampler().map_or((0, 0), |sampler| {
+            let (now, rarity) = (sampler.now(), sampler.rarity());
             sampler.close_if_due(budget, now);
-            now
+            (now, rarity)
         });
         Self {
             admitted_at,
+            rarity,
             in_flight: level.in_flight,
             limit: level.limit,
             cap: threshold.cap(level.limit).min(level.limit),
@@ -276,7 +320,8 @@ impl Probe {
         sample.limit = self.limit as usize;
         sample.cap = self.cap as usize;
         sample.outcome = outcome;
-        sampler.record(budget, sample, now);
+        let rarity = self.rarity;
+        sampler.record(budget, Measured { sample, rarity }, now);
     }
 }
 

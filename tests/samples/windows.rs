@@ -1,6 +1,8 @@
 //! When a window is closed, and what it says.
 
-use loadshed::{LoadShed, Threshold};
+use std::collections::VecDeque;
+
+use loadshed::{LoadShed, Permit, Threshold, control::Sample};
 use tokio::time::advance;
 use tower::Layer;
 
@@ -72,4 +74,87 @@ async fn p14_an_admission_closes_a_window_in_which_nothing_has_finished() {
     advance(WINDOW).await;
     drop(answer(&mut service, get("/")));
     assert_eq!(law.windows().len(), 1);
+}
+
+/// Requests that come, stay for a window or for several more, and go.
+struct Flow {
+    law: Recorded,
+    inside: VecDeque<Vec<Permit>>,
+    /// One in so many stays for longer,
+    one_in: usize,
+    /// by so many windows.
+    windows: usize,
+}
+
+/// Of one window.
+struct Finished {
+    completed: usize,
+    slow: usize,
+    samples: usize,
+    slow_samples: usize,
+}
+
+impl Flow {
+    fn new(one_in: usize, windows: usize) -> Self {
+        Self {
+            law: Recorded::every(WINDOW),
+            inside: VecDeque::new(),
+            one_in,
+            windows,
+        }
+    }
+
+    async fn window(&mut self, arrive: usize) -> Finished {
+        advance(WINDOW).await;
+        let quick = self.inside.back_mut().map_or(Vec::new(), |last| {
+            let slow = last.len() / self.one_in;
+            last.split_off(slow)
+        });
+        let slow = match self.inside.len() > self.windows {
+            true => self.inside.pop_front().unwrap_or_default(),
+            false => Vec::new(),
+        };
+        let (quick, slow) = (quick.len(), slow.len());
+        let admit = || self.law.budget.try_acquire(Threshold::NEVER).unwrap();
+        self.inside
+            .push_back((0..arrive).map(|_| admit()).collect());
+        let samples = self.law.samples();
+        let is_slow = |sample: &&Sample| sample.latency > 2 * WINDOW;
+        Finished {
+            completed: quick + slow,
+            slow,
+            samples: samples.len(),
+            slow_samples: samples.iter().filter(is_slow).count(),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn p14_when_fewer_come_and_more_of_them_are_measured_the_samples_have_as_many_slow_ones() {
+    let mut flow = Flow::new(4, 16);
+    for _ in 0..40 {
+        flow.window(1_024).await;
+    }
+    let (mut finished, mut samples) = (0.0, 0.0);
+    for _ in 0..16 {
+        let seen = flow.window(128).await;
+        finished += seen.slow as f64 / seen.completed as f64;
+        samples += seen.slow_samples as f64 / seen.samples as f64;
+    }
+    assert!(
+        (samples / finished - 1.0).abs() < 0.1,
+        "{samples:.2} of 16, where {finished:.2} are slow"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn p14_however_long_requests_take_as_many_are_measured_in_each_window() {
+    let mut flow = Flow::new(1, 40);
+    for _ in 0..100 {
+        flow.window(2_048).await;
+    }
+    for _ in 0..100 {
+        let samples = flow.window(2_048).await.samples;
+        assert!((64..=300).contains(&samples), "{samples} of 2,048");
+    }
 }
