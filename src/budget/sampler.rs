@@ -32,7 +32,7 @@ use crate::{
 /// for a lock: who finds one taken goes on.
 #[derive(Debug)]
 pub(super) struct Sampler {
-    finished: Lanes<Mutex<Vec<Measured>>>,
+    finished: Lanes<Mutex<Vec<Finished>>>,
     /// The measured ones in flight, each as many times as the units in flight that it stands for.
     watched: LaneCounter,
     /// Those of them that have been answered.
@@ -58,24 +58,24 @@ struct Law {
     admitted: usize,
     completed: usize,
     refused: usize,
-    measured: Vec<Measured>,
-    /// How many there have been.
-    count: u64,
+    finished: Vec<Finished>,
     samples: Vec<Sample>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Measured {
+struct Finished {
     sample: Sample,
-    /// It was one in two to the power of this that was measured when it was admitted.
+    /// One in two to the power of this was measured when it was admitted.
     rarity: u8,
+    /// Up to which rarity it is among them.
+    drawn: u8,
 }
 
 /// Where this many of a window's requests would be measured, one in twice as many is; below a quarter, one in half as many.
 /// A percentile from 256 samples is within 2 percentage points two times in three, which is finer than any law reads.
 const MANY_SAMPLES: usize = 256;
 
-/// What a lane holds at most: enough for one busy thread to say by itself that the samples are too many.
+/// What a lane holds at most, where many finish at once.
 const LANE_SAMPLES: usize = 2 * MANY_SAMPLES;
 
 impl Sampler {
@@ -92,8 +92,7 @@ impl Sampler {
                 admitted: 0,
                 completed: 0,
                 refused: 0,
-                measured: Vec::new(),
-                count: 0,
+                finished: Vec::new(),
                 samples: Vec::new(),
             }),
             changes: Mutex::default(),
@@ -113,8 +112,7 @@ impl Sampler {
     /// Whether the request is measured that is the `nth` one admitted on its thread.
     #[inline]
     pub(super) fn measures(&self, nth: usize) -> bool {
-        // Not simply every eighth one: where eight callers take turns, that would be the same caller's.
-        (spread(nth as u64) >> 32) as usize & self.mask.load(Ordering::Relaxed) == 0
+        chance(nth) as usize & self.mask.load(Ordering::Relaxed) == 0
     }
 
     /// A request was refused.
@@ -132,10 +130,10 @@ impl Sampler {
         changes.to_vec()
     }
 
-    fn record(&self, budget: &Budget, measured: Measured, now: u64) {
+    fn record(&self, budget: &Budget, finished: Finished, now: u64) {
         if let Ok(mut lane) = self.finished.own().0.try_lock() {
             if lane.len() < LANE_SAMPLES {
-                lane.push(measured);
+                lane.push(finished);
             }
         }
         self.close_if_due(budget, now);
@@ -174,7 +172,7 @@ impl Sampler {
         for lane in self.finished.iter() {
             // One that is being written to is for the next window.
             if let Ok(mut lane) = lane.try_lock() {
-                law.measured.append(&mut lane);
+                law.finished.append(&mut lane);
             }
         }
         law.take_alike();
@@ -183,12 +181,11 @@ impl Sampler {
         let snapshot = budget.snapshot();
         let answered = self.answered(snapshot.in_flight);
         let waiting = snapshot.in_flight - answered;
-        // It never goes back, as the sum of an estimate over time could.
         let tally = &budget.inner.tally;
         let elapsed = now.saturating_duration_since(law.opened);
-        let admitted = tally.admitted();
-        self.measure_fewer_or_more(admitted.saturating_sub(law.admitted), elapsed);
-        law.admitted = admitted;
+        let came = snapshot.admitted.saturating_sub(law.admitted);
+        self.measure_fewer_or_more(came, elapsed);
+        // It never goes back, as the sum of an estimate over time could.
         let admitted = tally.admitted_units();
         let completed = law.completed.max(admitted.saturating_sub(waiting));
         let refused = tally.refused_units() + tally.would_refuse.units();
@@ -214,6 +211,7 @@ impl Sampler {
             }
         }
         law.opened = now;
+        law.admitted = snapshot.admitted;
         law.completed = completed;
         law.refused = refused;
     }
@@ -239,7 +237,7 @@ impl Sampler {
         if elapsed.is_zero() {
             return;
         }
-        let a_window = admitted as f64 * self.window.div_duration_f64(elapsed.max(self.window));
+        let a_window = admitted as f64 * self.window.div_duration_f64(elapsed);
         let mut mask = self.mask.load(Ordering::Relaxed);
         // A step at a time: at the beginning of a flood there are few answers, and each tells much.
         if a_window > (MANY_SAMPLES * (mask + 1)) as f64 {
@@ -253,20 +251,28 @@ impl Sampler {
 }
 
 impl Law {
-    /// Makes samples of those measured, as if each had been measured as rarely as the rarest of them. Otherwise, when more are
-    /// measured than before, the quick ones of those would be too many: the slow ones are still inside, and those who came
-    /// in with the others are few.
+    /// Makes samples of those that would have been measured at the rarest of their shares, too. Otherwise, when more are
+    /// measured than before, too many would be quick: the slow ones of those are still inside, and those who
+    /// came in before them are few.
     fn take_alike(&mut self) {
-        let rarest = self.measured.iter().map(|measured| measured.rarity).max();
+        let rarest = self.finished.iter().map(|one| one.rarity).max();
         self.samples.clear();
-        for measured in self.measured.drain(..) {
-            self.count += 1;
-            let fewer = (1 << (rarest.unwrap_or(0) - measured.rarity)) - 1;
-            if (spread(self.count) >> 32) & fewer == 0 {
-                self.samples.push(measured.sample);
+        for one in self.finished.drain(..) {
+            if Some(one.drawn) >= rarest {
+                self.samples.push(one.sample);
             }
         }
     }
+}
+
+/// Not simply every eighth one is measured: where eight callers take turns, that would be the same caller's.
+fn chance(nth: usize) -> u32 {
+    (spread(nth as u64) >> 32) as u32
+}
+
+/// Where one in two to the power of this is measured, or more, the `nth` one is.
+fn drawn(nth: usize) -> u8 {
+    chance(nth).trailing_zeros() as u8
 }
 
 /// What is noted of a measured request when it is admitted. Kept small: it moves with every request's future.
@@ -277,6 +283,7 @@ pub(crate) struct Probe {
     limit: u32,
     cap: u32,
     rarity: u8,
+    drawn: u8,
     /// Whether what is inside runs. If it panics, this stays.
     pub(crate) inside: bool,
 }
@@ -292,9 +299,12 @@ impl Probe {
             sampler.close_if_due(budget, now);
             (now, rarity)
         });
+        let drawn = drawn(budget.inner.tally.admitted_here());
         Self {
             admitted_at,
-            rarity,
+            // Another thread may have changed it since the request was chosen.
+            rarity: rarity.min(drawn),
+            drawn,
             in_flight: level.in_flight,
             limit: level.limit,
             cap: threshold.cap(level.limit).min(level.limit),
@@ -320,8 +330,12 @@ impl Probe {
         sample.limit = self.limit as usize;
         sample.cap = self.cap as usize;
         sample.outcome = outcome;
-        let rarity = self.rarity;
-        sampler.record(budget, Measured { sample, rarity }, now);
+        let finished = Finished {
+            sample,
+            rarity: self.rarity,
+            drawn: self.drawn,
+        };
+        sampler.record(budget, finished, now);
     }
 }
 

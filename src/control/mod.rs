@@ -104,7 +104,7 @@ pub struct Window<'a> {
     /// can say from latencies alone whether an unused limit is too high.
     pub refused: usize,
     /// The measured ones that finished in it, in no order: none where all that came was admitted and still runs, or was
-    /// refused. Under high load only one request in some is measured.
+    /// refused. Under high load only one request in some is measured, and all of a window's samples are of the same share.
     pub samples: &'a [Sample],
 }
 

@@ -24,7 +24,7 @@ pub enum Size {
 pub enum Length {
     /// A minute at most, for tests.
     Short,
-    /// As long as is written: up to an hour; or a minute on a large server, which serves ten times as many.
+    /// As long as is written: up to an hour. On a large server, which serves ten times as many, half a minute to a minute.
     Full,
 }
 
@@ -136,7 +136,7 @@ impl Catalogue {
         }
     }
 
-    /// So many seconds, or what a test has time for.
+    /// So many seconds, or what there is time for.
     fn long(self, seconds: f64) -> f64 {
         match (self.length, self.size) {
             (Length::Short, Size::Large) => (seconds / 10.0).clamp(5.0, 10.0),

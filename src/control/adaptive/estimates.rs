@@ -146,15 +146,20 @@ impl Estimates {
         self.follow_left_behind(seen);
     }
 
-    /// What callers leave behind is worked off by what the server does beyond what it answers. Who is answered quickly
-    /// has not stood behind it: then there is nothing, or it goes away with the caller.
+    /// What callers leave behind is worked off by what the server does beyond what it answers. Who is answered has not stood
+    /// behind more than the server does in that time (Little's law); and who is answered quickly, behind nothing: then there
+    /// is nothing, or it goes away with the caller.
     fn follow_left_behind(&mut self, seen: &Seen) {
         let ended = seen.successes + seen.left;
         if ended > 0.0 {
             self.left_behind += seen.completed * seen.left / ended;
         }
-        if seen.successes > 0.0 && seen.mean() < QUICK * self.service {
-            self.left_behind = 0.0;
+        if seen.successes > 0.0 {
+            let before = match seen.mean() < QUICK * self.service {
+                true => 0.0,
+                false => self.best * seen.mean(),
+            };
+            self.left_behind = self.left_behind.min(before);
         }
         let answered = seen.completed * seen.successes / ended.max(1.0);
         let done = (self.best * seen.elapsed - answered).max(0.0);

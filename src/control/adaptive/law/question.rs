@@ -70,11 +70,11 @@ impl Running {
             why,
             rate,
             took: 0.0,
-            // Nobody is kept by a server that is crowded.
-            room: if why != Why::Again && self.falls() {
-                0.0
-            } else {
-                self.kept(seen)
+            // A server that is crowded, or works for nobody, keeps nobody's place.
+            room: match why {
+                Why::Again => self.kept(seen),
+                Why::Standing if !self.falls() => self.kept(seen),
+                Why::Standing | Why::Vanished => 0.0,
             },
             filled: false,
             drained: false,
@@ -163,7 +163,10 @@ impl Running {
             true => self.target.ceil().max((DRAINED * self.target).floor()),
             false => self.target.ceil(),
         };
-        question.drained = seen.in_flight + behind <= most;
+        let answered = self.batch.left < self.batch.successes;
+        question.drained = seen.in_flight + behind <= most
+            // Those who leave soon leave ever more behind; but so many who came since were answered.
+            || question.filled && answered && self.batch.completed > 4.0 * most;
         if question.drained {
             let settle = 2.0 * self.known.service;
             self.enter_after(Phase::Ask(question), seen.now, settle);
