@@ -136,19 +136,20 @@ pub(crate) const MISSES: &[Miss] = &[
     Miss { size: "slow", scenario: "bimodal", phase: "20 % long", reaches: 0.918, why: SPREAD },
     Miss { size: "medium", scenario: "capacity drop at 0.8 ×, fixed", phase: "a quarter", reaches: 0.957, why: LINE },
     Miss { size: "medium", scenario: "hangs at 3 ×, fixed", phase: "hangs", reaches: 0.928, why: LINE },
-    Miss { size: "medium", scenario: "classes, fixed", phase: "classes", reaches: 0.787, why: LINE },
+    Miss { size: "medium", scenario: "classes, fixed", phase: "classes", reaches: 0.864, why: LINE },
     Miss { size: "medium", scenario: "thrash, steep 1.25 ×, fixed", phase: "over", reaches: 0.831, why: CROWD },
     Miss { size: "medium", scenario: "thrash, steep 3 ×, fixed", phase: "over", reaches: 0.693, why: CROWD },
     Miss { size: "medium", scenario: "step 3 ×, exponential", phase: "over", reaches: 0.965, why: LINE },
     Miss { size: "medium", scenario: "cold start, exponential, from 1", phase: "first 10 s", reaches: 0.940, why: COLD },
     Miss { size: "medium", scenario: "capacity drop at 0.8 ×, exponential", phase: "a quarter", reaches: 0.966, why: LINE },
     Miss { size: "medium", scenario: "slow in overload 2 ×, exponential", phase: "before", reaches: 0.908, why: LINE },
-    Miss { size: "medium", scenario: "hangs at 3 ×, exponential", phase: "hangs", reaches: 0.923, why: LINE },
+    Miss { size: "medium", scenario: "hangs at 3 ×, exponential", phase: "hangs", reaches: 0.886, why: LINE },
     Miss { size: "medium", scenario: "cancellations at 3 ×, exponential", phase: "impatient", reaches: 0.889, why: LINE },
-    Miss { size: "medium", scenario: "classes, exponential", phase: "classes", reaches: 0.980, why: LINE },
+    Miss { size: "medium", scenario: "classes, exponential", phase: "classes", reaches: 0.991, why: LINE },
     Miss { size: "medium", scenario: "thrash, gentle 3 ×, exponential", phase: "over", reaches: 0.716, why: CROWD },
     Miss { size: "medium", scenario: "thrash, steep 3 ×, exponential", phase: "over", reaches: 0.824, why: CROWD },
     Miss { size: "medium", scenario: "barely over, exponential", phase: "1.05 ×", reaches: 0.950, why: LINE },
+    Miss { size: "medium", scenario: "bimodal", phase: "20 % long", reaches: 0.945, why: SPREAD },
 ];
 
 impl Miss {
