@@ -178,7 +178,7 @@ impl Running {
                 self.ask(Why::Vanished, self.known.best, &seen)
             }
             _ if vanished => self.ask(Why::Vanished, self.known.best, &seen),
-            Phase::Open => self.watch(&seen),
+            Phase::Open => self.watch(stood, &seen),
             Phase::Guard => self.guard(stood, &seen),
             Phase::Hold => self.hold(&seen),
         }
@@ -212,7 +212,7 @@ impl Running {
         self.standing.so(line && pressed, seen.now)
     }
 
-    fn watch(&mut self, seen: &Seen) -> Verdict {
+    fn watch(&mut self, stood: f64, seen: &Seen) -> Verdict {
         self.known.learn_usual(seen);
         let (batch, known) = (self.batch, &mut self.known);
         if batch.elapsed > (2.0 * known.service).max(0.5) && batch.successes >= known.enough() {
@@ -231,10 +231,11 @@ impl Running {
             }
             self.batch = Batch::from(seen.now);
         }
-        // So long that a flow which the server can carry shows in what it answers: as long as one request takes.
+        // So long that a flow which the server can carry shows in what it answers: as long as one request takes. Below what
+        // is borne, a line may stand at the ceiling.
         let crowded = seen.in_flight > self.known.burst();
-        let since = self.crowded.so(crowded, seen.now);
-        if !crowded || since < self.known.service {
+        let since = self.crowded.so(crowded, seen.now).max(stood);
+        if since < self.known.service {
             return (Room::Unlimited, "open");
         }
         self.target = self.known.burst();

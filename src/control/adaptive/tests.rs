@@ -106,6 +106,26 @@ fn p12_a_line_that_stands_is_asked_about_and_then_kept_short() {
 }
 
 #[test]
+fn p12_a_line_is_asked_about_where_the_ceiling_ends_it_before_callers_would() {
+    // 500 a second are borne 350 deep.
+    let mut law = Adaptive::default().max(300);
+    let mut server = Server::new(&law, 50);
+    server.run(&mut law, 10, 5);
+    let held = server.run(&mut law, 20, 30);
+    assert!((59..100).contains(&held.limit), "{held:?}");
+}
+
+#[test]
+fn p11_a_ceiling_below_the_knee_makes_no_line() {
+    let mut law = Adaptive::default().max(40);
+    let mut server = Server::new(&law, 50);
+    server.run(&mut law, 10, 5);
+    for _ in 0..3_000 {
+        assert_eq!(server.step(&mut law, 30), Decision::new(40, "open"));
+    }
+}
+
+#[test]
 fn p10_a_question_takes_the_room_of_those_who_are_refused_first() {
     let mut law = Adaptive::default();
     let mut server = Server::new(&law, 50);
