@@ -99,6 +99,9 @@ const ENOUGH: f64 = 16.0;
 /// halved.
 const REMEMBERED: f64 = 5.0;
 
+/// Of service times, where they are exponential one in 3,000 is longer.
+const HANGS: f64 = 8.0;
+
 /// Of those who leave sooner it is not the server that they have lost patience with.
 const LEFT_SOON: f64 = 3.0;
 
@@ -357,6 +360,11 @@ impl Batch {
         } else {
             0.0
         }
+    }
+
+    /// Whether those who left waited for what nobody was at work on.
+    pub(super) fn hangs(&self, service: f64) -> bool {
+        self.left_latency > HANGS * service * self.left
     }
 
     /// How long those waited who left, for each one who ended.

@@ -257,7 +257,12 @@ impl Running {
     fn hold(&mut self, seen: &Seen) -> Verdict {
         let (batch, known) = (self.batch, &self.known);
         let service = known.service;
-        let recovers = self.target < 0.7 * (known.best * service + known.hung);
+        // Where the server did its best, so many would hang.
+        let hung = match batch.hangs(service) {
+            true => known.hung.max(known.best * batch.waited_in_vain()),
+            false => known.hung,
+        };
+        let recovers = self.target < 0.7 * (known.best * service + hung);
         if recovers
             && batch.refused
             && batch.elapsed >= service

@@ -169,6 +169,26 @@ fn a_limit_that_was_set_is_learned_from() {
 }
 
 #[test]
+fn p12_who_is_waited_for_in_vain_takes_no_room_from_those_who_are_worked_on() {
+    let mut law = Adaptive::default();
+    let mut server = Server::new(&law, 50);
+    server.run(&mut law, 10, 5);
+    server.run(&mut law, 20, 30);
+    let mut now = server.now;
+    // It does 500 a second at its best. Where one in four hangs for a second, 64 places are 150 a second.
+    let mut reasons = (0..50).map(|_| {
+        now += TICK;
+        let mut ended = samples(4, now, Duration::from_millis(100), 76);
+        ended[0].outcome = Outcome::Cancelled;
+        ended[0].latency = Duration::from_secs(1);
+        let mut window = window(now, 76, 64, &ended);
+        window.refused = 20;
+        law.update(&window).reason
+    });
+    assert!(reasons.any(|reason| reason == "recovering"));
+}
+
+#[test]
 fn the_initial_limit_holds_until_answers_have_come() {
     let mut law = Adaptive::default().initial(20);
     assert_eq!((law.limits(), law.initial_limit()), (1..=1 << 16, 20));
