@@ -206,6 +206,49 @@ async fn what_is_never_shed_keeps_no_question_open() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn p13_where_something_gets_slow_a_question_ends_above_what_is_never_shed() {
+    let workers = Arc::new(Semaphore::new(WORKERS));
+    let start = Instant::now();
+    let after = move |secs| Instant::now() >= start + Duration::from_secs(secs);
+    let inner = tower::service_fn(move |_: Request<Empty<Bytes>>| {
+        let workers = Arc::clone(&workers);
+        async move {
+            let worker = workers.acquire_owned().await;
+            sleep(WORK).await;
+            drop(worker);
+            // It holds no worker: of what is never shed, 30 are in flight from then on, where 10 were a full house.
+            sleep(Duration::from_millis(if after(30) { 500 } else { 0 })).await;
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
+        }
+    });
+    let budget = Budget::adaptive();
+    let shed = LoadShed::ratio(0.85).budget(&budget).except(["/never"]);
+    let mut service = shed.layer(inner);
+    let mut calls = JoinSet::new();
+    // 50 a second of what is never shed; 20 of the rest, and 200 for ten seconds.
+    let mut refused_before = 0;
+    for step in 0..120 * 10 {
+        let at = start + Duration::from_millis(100) * step;
+        let rest = if (200..300).contains(&step) { 20 } else { 2 };
+        if step == 900 {
+            refused_before = budget.snapshot().refused;
+        }
+        for nth in 0..5 + rest {
+            sleep_until(at + Duration::from_millis(100) * nth / (5 + rest)).await;
+            let uri = if nth < 5 { "/never" } else { "/" };
+            let request = Request::builder().uri(uri).body(Empty::new()).unwrap();
+            calls.spawn(service.call(request));
+        }
+    }
+    let refused = budget.snapshot().refused - refused_before;
+    assert!(
+        refused_before > 1_000,
+        "there was no overload: {refused_before}"
+    );
+    assert!(refused < 60, "{refused} of 600 in the last 30 s");
+}
+
+#[tokio::test(start_paused = true)]
 async fn p12_an_overloaded_server_goes_on_serving() {
     // Without shedding the queue grows without end, and no answer is in time.
     let (good, budget) = run(300, 120).await;

@@ -108,6 +108,15 @@ impl Law {
         Some(Room::For(running.target))
     }
 
+    /// No more than that is to be had, as the ceiling says: what is beyond it is not to be believed in.
+    pub(super) fn keep_within(&mut self, limit: usize, answered: f64) {
+        if let Self::Running(running) = self {
+            let most = (running.ratio.in_flight(limit) - answered).max(1.0);
+            running.target = running.target.min(most);
+            running.verified = running.verified.min(most);
+        }
+    }
+
     /// The limit under which so many may be in flight.
     pub(super) fn limit(&self, in_flight: f64) -> f64 {
         match self {

@@ -111,8 +111,12 @@ impl Controller for Adaptive {
             // It fits: an `f64` beyond is cut to the largest `usize`.
             Room::For(waiting) => {
                 self.follow_answered(window.answered as f64, waiting);
-                let in_flight = waiting + self.answered;
-                self.range.keep(self.law.limit(in_flight) as usize)
+                let wanted = self.law.limit(waiting + self.answered) as usize;
+                let limit = self.range.keep(wanted);
+                if limit < wanted {
+                    self.law.keep_within(limit, self.answered);
+                }
+                limit
             }
         };
         self.decided = Some(limit.min(MAX_LIMIT));

@@ -116,6 +116,31 @@ fn p12_a_line_is_asked_about_where_the_ceiling_ends_it_before_callers_would() {
 }
 
 #[test]
+fn p12_a_floor_above_the_knee_keeps_no_question_open() {
+    let mut law = Adaptive::default().min(100);
+    let mut server = Server::new(&law, 5);
+    server.run(&mut law, 10, 1);
+    server.run(&mut law, 20, 30);
+    let steps = (0..3_000).map(|_| server.step(&mut law, 30).reason);
+    let asking = steps.filter(|&reason| reason == "asking").count();
+    assert!(asking < 1_000, "{asking} of 3,000 steps");
+}
+
+#[test]
+fn p12_under_a_ceiling_below_the_knee_a_server_that_gets_slower_is_seen() {
+    let mut law = Adaptive::default().max(100);
+    let mut server = Server::new(&law, 20);
+    server.run(&mut law, 10, 2);
+    server.run(&mut law, 20, 30);
+    // Now the ceiling is in the way, and then it is not.
+    server.workers = 200;
+    assert_eq!(server.run(&mut law, 60, 60).limit, 100);
+    server.workers = 20;
+    let later = server.run(&mut law, 20, 60);
+    assert!((23..50).contains(&later.limit), "{later:?}");
+}
+
+#[test]
 fn p11_a_ceiling_below_the_knee_makes_no_line() {
     let mut law = Adaptive::default().max(40);
     let mut server = Server::new(&law, 50);

@@ -15,6 +15,12 @@ pub(super) struct Question {
     filled: bool,
     /// Whether the line is gone.
     drained: bool,
+    /// How many were in flight when it came down to this target,
+    inside: f64,
+    /// and how many have finished since.
+    finished: f64,
+    /// Whether fewer cannot be had: so many are never refused, or the floor says so.
+    least: bool,
     /// The latency at twice the target.
     before: f64,
 }
@@ -37,6 +43,10 @@ const DRAINED: f64 = 1.125;
 
 /// Half-way between what that makes of the throughput of a server without a line, and of one with.
 const HELD: f64 = 0.9;
+
+/// Times as many have finished as were inside, and these are not gone: others have come, although all that can be refused are.
+/// Where some are let in above the target, four times as many finish on the way down.
+const CAME: f64 = 8.0;
 
 /// A quarter less throughput is no chance, and not what a line leaves of it. Half as many in flight without a line are half of it, a
 /// fifth less are four fifths: that much is for the latency to tell.
@@ -78,6 +88,9 @@ impl Running {
             },
             filled: false,
             drained: false,
+            inside: seen.in_flight,
+            finished: 0.0,
+            least: false,
             before,
         };
         self.enter(Phase::Ask(question), seen.now);
@@ -128,7 +141,7 @@ impl Running {
         let lasts = latency > BELOW * question.before;
         // A line would have kept the workers busy.
         let fell = again && batch.refused && batch.rate() < FELL * question.rate;
-        let is_told = agrees || lasts;
+        let is_told = agrees || lasts || question.least;
         if answered && (is_told || fell) {
             if !is_told {
                 // The server may do less than before. If it does not, it recovers step by step.
@@ -138,8 +151,7 @@ impl Running {
         }
         question.before = if answered { latency } else { f64::INFINITY };
         question.drained = self.target <= 1.0;
-        self.target = (self.target / 2.0).max(1.0);
-        question.room = 0.0;
+        self.lower(&mut question, seen);
         self.enter(Phase::Ask(question), seen.now);
         self.verdict("asking")
     }
@@ -150,8 +162,7 @@ impl Running {
         let (batch, most) = (&self.batch, self.target.ceil());
         if question.filled && batch.completed > 2.0 * most && batch.successes < 0.1 * batch.left {
             // Hardly one of these was answered: there is more left behind than was thought, or callers bear less.
-            self.target = (self.target / 2.0).max(1.0);
-            question.room = 0.0;
+            self.lower(&mut question, seen);
             question.filled = false;
         } else if !question.filled && seen.in_flight.max(behind) <= most {
             question.filled = true;
@@ -164,7 +175,10 @@ impl Running {
             false => self.target.ceil(),
         };
         let answered = self.batch.left < self.batch.successes;
-        question.drained = seen.in_flight + behind <= most
+        question.finished += seen.completed;
+        question.least = !question.filled && question.finished > CAME * question.inside;
+        question.drained = question.least
+            || seen.in_flight + behind <= most
             // Those who leave soon leave ever more behind; but so many who came since were answered.
             || question.filled && answered && self.batch.completed > 4.0 * most;
         if question.drained {
@@ -180,6 +194,14 @@ impl Running {
         self.down()
     }
 
+    /// To half of the target, for all.
+    fn lower(&mut self, question: &mut Question, seen: &Seen) {
+        self.target = (self.target / 2.0).max(1.0);
+        question.room = 0.0;
+        question.inside = seen.in_flight;
+        question.finished = 0.0;
+    }
+
     /// The latency seen now is the service time.
     fn answer(&mut self, question: Question, seen: &Seen) -> Verdict {
         let (batch, known) = (self.batch, &mut self.known);
@@ -193,7 +215,8 @@ impl Running {
         // With a fifth less in flight than it takes, throughput falls by a fifth. Where it did not, there was a line still.
         let held =
             again && batch.refused && rate > HELD * question.rate && latency < HELD * service;
-        if (held || latency < service * (1.0 - noise.max(0.1))) && self.target > 1.0 {
+        let shorter = held || latency < service * (1.0 - noise.max(0.1));
+        if shorter && self.target > 1.0 && !question.least {
             return self.ask(question.why.or_again(), best, seen);
         }
         if again && rate > question.rate * (1.0 + noise) {
