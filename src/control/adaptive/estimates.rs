@@ -169,11 +169,15 @@ impl Estimates {
         self.left_behind = (self.left_behind - done).max(0.0);
     }
 
-    /// Those who left after a long wait tell how long callers wait.
+    /// Those who left after a long wait tell how long callers wait, and those who were answered after a longer one.
     pub(super) fn learn_patience(&mut self, samples: &[Sample]) {
         for sample in samples {
             let waited = sample.latency.as_secs_f64();
-            if has_left(sample) && waited > LEFT_SOON * self.service {
+            let tells = match sample.outcome {
+                Outcome::Success => waited > self.patience,
+                _ => has_left(sample) && waited > LEFT_SOON * self.service,
+            };
+            if tells {
                 self.patience += 0.05 * (waited.min(1.0) - self.patience);
             }
         }

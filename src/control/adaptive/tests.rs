@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::{
     Adaptive,
-    estimates::{Ratio, Since},
+    estimates::{Estimates, Ratio, Since},
     start::Start,
 };
 use crate::control::{Controller, Decision, Outcome, Sample, Window};
@@ -368,6 +368,23 @@ fn there_is_headroom_where_some_are_refused_later_and_rounding_makes_none() {
     ratio.learn(&seen(90, 100), now + Duration::from_secs(18));
     ratio.learn(&seen(36, 40), now + Duration::from_secs(20));
     assert_eq!(ratio.headroom(), 1.0, "{ratio:?}");
+}
+
+#[test]
+fn p11_a_few_who_leave_soon_are_forgotten_when_others_are_seen_to_wait() {
+    let (mut known, now) = (Estimates::new(0.01, 100.0), Instant::now());
+    assert_eq!(known.bearable(), 0.7);
+    let mut left = samples(100, now, Duration::from_millis(100), 100);
+    for sample in &mut left {
+        sample.outcome = Outcome::Cancelled;
+    }
+    known.learn_patience(&left);
+    assert!((0.07..0.08).contains(&known.bearable()), "{known:?}");
+    // Those who are answered sooner say nothing of it.
+    known.learn_patience(&samples(100, now, Duration::from_millis(50), 100));
+    assert!((0.07..0.08).contains(&known.bearable()), "{known:?}");
+    known.learn_patience(&samples(100, now, Duration::from_secs(2), 100));
+    assert!((0.69..0.71).contains(&known.bearable()), "{known:?}");
 }
 
 #[test]
