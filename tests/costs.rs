@@ -66,6 +66,21 @@ fn p01_one_dearer_than_the_whole_budget_is_served_when_it_is_alone_and_then_noth
 }
 
 #[test]
+fn p10_one_dearer_than_all_that_it_may_use_leaves_what_is_above_to_higher_classes() {
+    let budget = Budget::fixed(200);
+    let giant = budget.try_acquire_many(usize::MAX, Threshold::ratio(0.85));
+    assert_eq!(budget.in_flight(), 170);
+    assert!(budget.try_acquire(Threshold::ratio(0.85)).is_err());
+    let above = budget.try_acquire_many(30, Threshold::ratio(1.0));
+    assert!(above.is_ok());
+    // What is never refused is counted all the same.
+    let never = budget.try_acquire_many(usize::MAX, Threshold::NEVER);
+    assert_eq!(budget.in_flight(), 400);
+    drop((giant, above, never));
+    assert_eq!(budget.in_flight(), 0);
+}
+
+#[test]
 fn p01_a_cost_of_0_counts_as_1() {
     let budget = Budget::fixed(2);
     let mut service = LoadShed::ratio(1.0)
@@ -260,6 +275,18 @@ fn a_refused_caller_waits_for_as_many_turns_as_it_costs() {
         behind >= first + Duration::from_millis(490),
         "{first:?}, {behind:?}"
     );
+    drop(held);
+}
+
+#[test]
+fn p20_one_dearer_than_the_budget_makes_no_one_behind_it_wait_for_more_than_the_budget() {
+    let budget = Budget::fixed(100);
+    let held = budget.try_acquire_many(100, all()).unwrap();
+    let refused = |units| budget.try_acquire_many(units, all()).unwrap_err();
+    refused(5_000_000_000);
+    // Nothing has completed yet: 100 turns of 10 ms, and what spreads them.
+    let behind = refused(1).retry_after();
+    assert!(behind <= Duration::from_millis(1_500), "{behind:?}");
     drop(held);
 }
 

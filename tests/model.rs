@@ -194,16 +194,18 @@ impl Model {
         bodies.chain(&self.pending).chain(&self.permits).sum()
     }
 
-    fn admits(&mut self, cost: usize) -> bool {
+    /// What it takes, if it is admitted: no more than it may use.
+    fn admits(&mut self, cost: usize) -> Option<usize> {
         let cap = (self.limit * self.percent / 100).max(1);
-        let in_flight = self.in_flight();
-        let admits = in_flight == 0 || in_flight + cost <= cap;
+        let held = cost.min(cap);
+        let in_flight = self.in_flight() + held;
+        let admits = in_flight <= cap;
         self.admitted += usize::from(admits);
         self.refused += usize::from(!admits);
         if admits {
-            self.peak = self.peak.max(in_flight + cost);
+            self.peak = self.peak.max(in_flight);
         }
-        admits
+        admits.then_some(held)
     }
 
     /// What reading one frame of a body leaves of it.
@@ -333,9 +335,10 @@ impl System {
             Op::TakePermit(cost) => {
                 let threshold = Threshold::ratio(self.model.percent as f64 / 100.0);
                 let permit = self.budget.try_acquire_many(cost, threshold);
-                assert_eq!(permit.is_ok(), self.model.admits(cost));
-                if let Ok(permit) = permit {
-                    self.model.permits.push(cost);
+                let held = self.model.admits(cost);
+                assert_eq!(permit.is_ok(), held.is_some());
+                if let (Ok(permit), Some(held)) = (permit, held) {
+                    self.model.permits.push(held);
                     self.permits.push(permit);
                 }
             }
@@ -364,7 +367,7 @@ impl System {
         let mut request = Request::new(Empty::<Bytes>::new());
         request.extensions_mut().insert(cost);
         let mut future = Box::pin(self.services[0].call(request));
-        if self.model.admits(cost) {
+        if let Some(held) = self.model.admits(cost) {
             let remote = self
                 .inner
                 .remotes
@@ -372,7 +375,7 @@ impl System {
                 .pop()
                 .expect("it was called");
             self.pending.push((future, remote));
-            self.model.pending.push(cost);
+            self.model.pending.push(held);
             return;
         }
         assert!(
@@ -394,7 +397,7 @@ impl System {
         let called = catch_unwind(AssertUnwindSafe(|| {
             drop(service.call(Request::new(Empty::<Bytes>::new())))
         }));
-        assert_eq!(called.is_err(), self.model.admits(1));
+        assert_eq!(called.is_err(), self.model.admits(1).is_some());
         self.inner.call_panics.take();
     }
 

@@ -31,6 +31,14 @@ impl Budget {
             self.pass(claim, mode);
             return Ok(Place::default());
         }
+        let within;
+        let claim = match claim.units {
+            1 => claim,
+            _ => {
+                within = self.bound(claim);
+                &within
+            }
+        };
         if let Some(decided) = held::find(|shown| self.decide_again(shown, claim, mode)) {
             return decided.map(|()| Place::default());
         }
@@ -42,6 +50,12 @@ impl Budget {
             let ghost = self.would_refuse(&refused, told);
             ghost.map(Place::from).unwrap_or_default()
         }))
+    }
+
+    /// A claim to more than one unit, for no more than it may use.
+    #[cold]
+    pub(super) fn bound(&self, claim: &Claim) -> Claim {
+        claim.within(self.level().limit)
     }
 
     /// Counts one that is exempt; but not in a dry run that has refused it further out, and would not have seen it here.

@@ -29,14 +29,21 @@ pub(crate) struct Caller {
 }
 
 impl Claim {
-    /// One without a cost counts as one that costs 1, and none costs more than the largest limit: as it then runs alone,
-    /// that is all the same.
+    /// One without a cost counts as one that costs 1, and none costs more than the largest limit: see [`within`](Self::within).
     pub(crate) fn of(threshold: Threshold, units: usize) -> Self {
         let units = units.clamp(1, MAX_LIMIT) as u32;
         Self {
             units,
             ..threshold.into()
         }
+    }
+
+    /// The same, for no more than it may use: then it runs alone among its like, whatever it is said to cost, and leaves
+    /// what is above its threshold to others. What a caller claims goes into hints and control laws, too.
+    pub(super) fn within(&self, limit: u32) -> Self {
+        let most = self.threshold.cap(limit).min(limit).max(1);
+        let units = self.units.min(most);
+        Self { units, ..*self }
     }
 
     /// How many may be in flight at most under `limit`, where its tenant's share lets it go so far along its stretch.

@@ -289,7 +289,7 @@ impl Budget {
     }
 
     /// [`try_acquire`](Self::try_acquire) for work that costs `units` of the budget. 0 counts as 1. Work that is dearer than
-    /// the whole budget is admitted when nothing else is in flight, and then takes all of it.
+    /// all that it may use is admitted when nothing else is in flight, and then counts as that.
     ///
     /// # Errors
     ///
@@ -300,7 +300,7 @@ impl Budget {
             self.inner.tally.exempt.add(claim.units);
             return Ok(Permit::new(Place::default()));
         }
-        let place = match self.acquire(&claim) {
+        let place = match self.acquire(&self.bound(&claim)) {
             Ok(place) => place,
             Err(refused) => {
                 let (hint, unit) = (&RetryAfter::adaptive(), Unit::Milliseconds);

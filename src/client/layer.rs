@@ -174,6 +174,9 @@ impl<C> Backpressure<C> {
 
     /// Where a call says how much it matters, if it has a [`Criticality`] in its extensions: as `SHEDDABLE`,
     /// `SHEDDABLE_PLUS`, `CRITICAL` or `CRITICAL_PLUS`. By default `x-criticality`; there is no standard.
+    ///
+    /// A call without a [`Criticality`] in its extensions goes out as it is. So a handler that copies the headers of its caller
+    /// onto the call passes on, in its own name, whatever class that caller has claimed: leave this one out.
     pub fn criticality_header(self, name: HeaderName) -> Self {
         self.with(|settings| settings.criticality_header = name)
     }

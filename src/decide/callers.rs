@@ -28,7 +28,8 @@ impl LoadShed {
     /// half of the callers are somewhere in between; of one, nothing is left of the order. In overload, that number also
     /// settles within the stretch, and not at its end.
     ///
-    /// The key is best a name in bytes or a number: the user's, not that of a connection. The hash is a fixed one, FNV-1a,
+    /// The key is best a name in bytes or a number: the user's, not that of a connection. `None` is a key like any other: all
+    /// requests without one go first together, or last. The hash is a fixed one, FNV-1a,
     /// as it has to be the same everywhere, with that of text as Rust's standard library has it. So a caller that can
     /// choose its key finds one that goes last. Where that matters, take a key that it cannot choose, or hash a secret of
     /// the services with it: `(SECRET, user)`. The hour is that of the wall clock when this was called, and the time since.
@@ -67,7 +68,8 @@ impl LoadShed {
     /// for one and have one part. A budget keeps one account, whichever of its layers are told of tenants; of several that
     /// a request passes, the outermost one names its tenant.
     ///
-    /// A caller that can make up tenants has a part for each. So take what it cannot choose: the account by its token, as
+    /// `None` is a tenant like any other: all requests without an account share one part. A caller that can make up tenants has a
+    /// part for each. So take what it cannot choose: the account by its token, as
     /// an outer layer has found it, and not a header that anyone can send.
     ///
     /// A panic in the closure counts as [`Threshold::NEVER`](crate::Threshold::NEVER).

@@ -81,7 +81,11 @@ impl Decide {
             ..self.ask(request, threshold, |class| ladder.of(base, class))
         };
         if self.expose_class && !decided.claim.threshold.is_exempt() {
-            request.extensions_mut().insert(decided.class);
+            let extensions = request.extensions_mut();
+            // A layer that tells no classes apart knows less of it than one further out.
+            if self.classify.is_some() || extensions.get::<Criticality>().is_none() {
+                extensions.insert(decided.class);
+            }
         }
         decided
     }

@@ -11,8 +11,8 @@ use crate::{
 ///
 /// By route, by anything in the head of a request, or by its class. Of these, the first that says something decides:
 ///
-/// 1. [`exempt`](Self::exempt), then [`at`](Self::at), then [`only`](Self::only) and [`except`](Self::except). Of several
-///    patterns of one of these that match, the one that fits closest: at the first place at which they differ, a literal
+/// 1. [`exempt`](Self::exempt), then [`at`](Self::at), then [`only`](Self::only) and [`except`](Self::except): what is excepted
+///    has to be left out of the patterns of `at`. Of several patterns of one of these that match, the one that fits closest: at the first place at which they differ, a literal
 ///    goes before a parameter, and that before the rest of the path; then the one that names the method.
 /// 2. [`threshold`](Self::threshold).
 /// 3. [`classify`](Self::classify), by the ladder of [`class_ratios`](Self::class_ratios).
@@ -260,14 +260,18 @@ impl LoadShed {
     ///
     /// The limit is then in units, too, and so are all figures but the counters of requests: 200 may be 200 MiB of memory.
     /// A request is admitted when its units fit under its threshold; one that is dearer than that, when nothing else is
-    /// in flight. 0 counts as 1, and as no request takes more than the largest limit, 2,147,483,647, more counts as
-    /// that. A panic in the closure counts as 1, and [`Threshold::NEVER`].
+    /// in flight, and it then counts as all that it may use. What is above its threshold stays free for higher classes. 0 counts as
+    /// 1. A panic in the closure counts as 1, and [`Threshold::NEVER`].
     ///
     /// Where several layers of one budget say what a request costs, the most counts, from the layer on that says it.
     ///
     /// Classes keep their order among requests of one cost: a dear one of a high class may find no room where a cheap one
-    /// of a low class still does. A learned budget learns how many units at once the server carries: that is of use where
-    /// a unit is about the same work in each request.
+    /// of a low class still does. In the same way dear requests are refused more often than cheap ones where both want more than
+    /// there is; [`wait`](Self::wait) gives them their turn.
+    ///
+    /// A learned budget learns how many units at once the server carries: that is of use where a unit is about the same work
+    /// in each request. It takes the closure's word for it: what a caller merely announces, bound it (`.min(100)`), or give the
+    /// budget a ceiling, or one request that says it is a thousand is taken for a server that does a thousand in its time.
     ///
     /// ```
     /// use loadshed::{Budget, LoadShed, content_length};

@@ -52,7 +52,11 @@ fn a_handler_reads_the_class_where_it_is_asked_for() {
     assert_eq!(exposed(exposing(), of(Critical)), Some(Critical));
     assert_eq!(exposed(exposing(), of(Sheddable)), None, "exempt");
     let unclassified = LoadShed::ratio(0.5).expose_class(true);
-    assert_eq!(exposed(unclassified, get("/")), Some(Sheddable));
+    assert_eq!(exposed(unclassified.clone(), get("/")), Some(Sheddable));
+    // It has nothing to say of a class that an outer layer has found.
+    let mut found = get("/");
+    found.extensions_mut().insert(Critical);
+    assert_eq!(exposed(unclassified, found), Some(Critical));
 }
 
 #[test]

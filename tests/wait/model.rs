@@ -74,9 +74,13 @@ struct Model {
 }
 
 impl Model {
+    fn cap(&self, percent: u32) -> u32 {
+        (percent * self.limit / 100).max(1)
+    }
+
+    /// The limit may have been lowered since it came.
     fn has_room(&self, Arrival { percent, units, .. }: Arrival) -> bool {
-        let cap = (percent * self.limit / 100).max(1);
-        self.in_flight == 0 || self.in_flight + units <= cap
+        self.in_flight == 0 || self.in_flight + units <= self.cap(percent)
     }
 
     fn stands(&self) -> bool {
@@ -227,14 +231,16 @@ impl System {
 
     async fn apply(&mut self, op: Op) {
         match op {
-            Op::Arrive(arrival) => {
+            Op::Arrive(mut arrival) => {
                 let nth = self.model.fates.len();
-                self.model.arrive(arrival);
                 let Arrival {
                     percent,
                     units,
                     deadline,
                 } = arrival;
+                // None counts for more than it may use when it comes.
+                arrival.units = units.min(self.model.cap(percent));
+                self.model.arrive(arrival);
                 let left = deadline.unwrap_or(1_000);
                 let call = self.server.call(&format!("/{percent}/{units}/{left}"));
                 self.waiting.push((nth, arrival, call));
