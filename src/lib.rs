@@ -120,6 +120,8 @@
 //!
 //! # Features
 //!
+//! - `axum`: a layer inside of nested routers knows their routes by the whole template (`MatchedPath` of axum 0.8), too, as told
+//!   [there](LoadShed#which-requests).
 //! - `client`: a layer for outgoing calls that does what refusals ask for, module `client`. It brings `tower` (its retry)
 //!   and `httpdate`.
 //! - `lab`: the judge of control laws, module `lab`. It makes tokio's clock one that can be paused, which is slower to read:

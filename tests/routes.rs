@@ -7,7 +7,7 @@ mod support;
 use axum::{Router, routing::get as on_get};
 use http::{Method, Request, StatusCode};
 use http_body_util::Empty;
-use loadshed::{Budget, LoadShed, Threshold};
+use loadshed::{Budget, LoadShed, Permit, Threshold};
 use tower::{Layer, ServiceExt};
 
 use allocations::allocations;
@@ -208,42 +208,45 @@ fn routes() -> Router {
         .route("/list", on_get(async || "list"))
 }
 
-async fn status(app: &Router, path: &str) -> StatusCode {
-    let request = Request::get(path).body(axum::body::Body::empty()).unwrap();
+/// Of a request such as `"/list"` or `"POST /list"`.
+async fn status(app: &Router, route: &str) -> StatusCode {
+    let (method, path) = route.split_once(' ').unwrap_or(("GET", route));
+    let request = Request::builder().method(method).uri(path);
+    let request = request.body(axum::body::Body::empty()).unwrap();
     app.clone().oneshot(request).await.unwrap().status()
+}
+
+/// Over a budget with no room left for what may be shed.
+fn full(shed: LoadShed) -> (LoadShed, Permit) {
+    let budget = Budget::fixed(1);
+    let held = budget.try_acquire(all()).unwrap();
+    (shed.budget(&budget), held)
 }
 
 #[tokio::test]
 async fn a_layer_around_nested_routers_sees_whole_paths_and_one_inside_the_rest() {
-    let full = || {
-        let budget = Budget::fixed(1);
-        let held = budget.try_acquire(all()).unwrap();
-        (budget, held)
-    };
-    let (budget, _held) = full();
-    let outside = LoadShed::ratio(1.0)
-        .budget(&budget)
-        .only(["/api/mail/{id}", "/list"]);
-    let app = Router::new().nest("/api", routes()).layer(outside);
+    let (shed, _held) = full(LoadShed::ratio(1.0).only(["/api/mail/{id}", "/list"]));
+    let outside = Router::new().nest("/api", routes()).layer(shed.clone());
     assert_eq!(
-        status(&app, "/api/mail/7").await,
+        status(&outside, "/api/mail/7").await,
         StatusCode::TOO_MANY_REQUESTS
     );
-    assert_eq!(status(&app, "/api/list").await, StatusCode::OK);
+    assert_eq!(status(&outside, "/api/list").await, StatusCode::OK);
 
-    let inside = LoadShed::ratio(1.0)
-        .budget(&budget)
-        .only(["/api/mail/{id}", "/list"]);
-    let app = Router::new().nest("/api", routes().layer(inside));
-    assert_eq!(status(&app, "/api/mail/7").await, StatusCode::OK);
+    let inside = Router::new().nest("/api", routes().layer(shed));
+    let by_template = match cfg!(feature = "axum") {
+        true => StatusCode::TOO_MANY_REQUESTS,
+        false => StatusCode::OK,
+    };
+    assert_eq!(status(&inside, "/api/mail/7").await, by_template);
     assert_eq!(
-        status(&app, "/api/list").await,
+        status(&inside, "/api/list").await,
         StatusCode::TOO_MANY_REQUESTS
     );
 
     // Around one route of it.
-    let route = LoadShed::ratio(1.0).budget(&budget).only(["/mail/{id}"]);
-    let mail = on_get(async || "mail").route_layer(route);
+    let (shed, _held) = full(LoadShed::ratio(1.0).only(["/mail/{id}"]));
+    let mail = on_get(async || "mail").route_layer(shed);
     let app = Router::new().nest("/api", Router::new().route("/mail/{id}", mail));
     assert_eq!(
         status(&app, "/api/mail/7").await,
@@ -353,4 +356,116 @@ fn p22_a_dry_run_with_routes_and_classes_decides_as_the_real_run_does() {
         "some run beside each other"
     );
     assert_eq!(real, run(true));
+}
+
+/// By the templates of axum's routes.
+#[cfg(feature = "axum")]
+mod templates {
+    use axum::{Extension, extract::MatchedPath};
+
+    use super::*;
+
+    /// Which of the requests are shed.
+    async fn shed<const N: usize>(app: &Router, routes: [&str; N]) -> [bool; N] {
+        let mut shed = [false; N];
+        for (is_shed, route) in shed.iter_mut().zip(routes) {
+            *is_shed = status(app, route).await == StatusCode::TOO_MANY_REQUESTS;
+        }
+        shed
+    }
+
+    /// Which of the requests a layer sheds that is inside of `/api`.
+    async fn shed_inside<const N: usize>(table: LoadShed, routes: [&str; N]) -> [bool; N] {
+        let (layer, _held) = full(table);
+        let app = Router::new().nest("/api", super::routes().layer(layer));
+        shed(&app, routes).await
+    }
+
+    #[tokio::test]
+    async fn a_route_goes_by_its_template_wherever_in_nested_routers_the_layer_is() {
+        let (layer, _held) = full(LoadShed::ratio(1.0).only(["/{user}/mail/{id}"]));
+        let layer = || layer.clone();
+        let app = Router::new;
+        let nest = |inner| Router::new().nest("/{user}", inner);
+        let mail = |path, handler| Router::new().route(path, handler);
+        let handler = || on_get(async || "mail");
+        let deep = || mail("/{id}", handler());
+        let apps = [
+            nest(routes()).layer(layer()),
+            nest(routes()).route_layer(layer()),
+            nest(routes().layer(layer())),
+            nest(routes().route_layer(layer())),
+            nest(mail("/mail/{id}", handler().layer(layer()))),
+            nest(app().nest("/mail", deep()).layer(layer())),
+            nest(app().nest("/mail", deep().layer(layer()))),
+            app().nest_service("/{user}", routes().layer(layer())),
+            // Here axum tells no template, and the path is whole.
+            app().nest_service("/{user}", routes()).layer(layer()),
+        ];
+        for (nth, app) in apps.iter().enumerate() {
+            let shed = shed(app, ["/7/mail/5", "/7/list"]).await;
+            assert_eq!(shed, [true, false], "{nth}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_fallback_has_no_template_and_goes_by_its_path() {
+        let (layer, _held) = full(LoadShed::ratio(1.0).only(["/api/{*rest}", "/none"]));
+        let inner = || routes().fallback(async || "none");
+        let around = Router::new().nest("/api", inner()).layer(layer.clone());
+        let inside = Router::new().nest("/api", inner().layer(layer));
+        let routes = ["/api/none", "/api/other"];
+        assert_eq!(shed(&around, routes).await, [true, true]);
+        assert_eq!(shed(&inside, routes).await, [true, false]);
+    }
+
+    #[tokio::test]
+    async fn a_template_is_the_text_of_a_pattern_or_says_nothing() {
+        for pattern in ["/api/mail/{other}", "/api/{*rest}", "/api/mail/{id}/"] {
+            let table = LoadShed::ratio(1.0).only([pattern]);
+            assert_eq!(shed_inside(table, ["/api/mail/5"]).await, [false]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_template_fits_closer_than_the_end_of_a_path_and_the_order_of_meanings_stays() {
+        let routes = ["/api/mail/5", "/api/list"];
+        let table = LoadShed::ratio(1.0).only(["/api/mail/{id}"]);
+        let all_else = table.clone().except(["/{*rest}"]);
+        assert_eq!(shed_inside(all_else, routes).await, [true, false]);
+        let exempt = table.only(["/list"]).exempt(["/{*rest}"]);
+        assert_eq!(shed_inside(exempt, routes).await, [false, false]);
+    }
+
+    #[tokio::test]
+    async fn a_template_changes_nothing_where_the_path_is_whole() {
+        let table = LoadShed::ratio(1.0).only(["/mail/{id}"]);
+        let (layer, _held) = full(table.except(["/mail/me"]));
+        let app = routes().layer(layer);
+        assert_eq!(shed(&app, ["/mail/5", "/mail/me"]).await, [true, false]);
+    }
+
+    #[tokio::test]
+    async fn a_template_has_the_methods_that_are_named_with_it() {
+        let table = LoadShed::ratio(1.0).only(["POST /api/mail/{id}", "GET /api/list"]);
+        let routes = ["POST /api/mail/5", "/api/mail/5"];
+        assert_eq!(shed_inside(table.clone(), routes).await, [true, false]);
+        let routes = ["/api/list", "HEAD /api/list", "POST /api/list"];
+        assert_eq!(shed_inside(table, routes).await, [true, true, false]);
+    }
+
+    #[tokio::test]
+    async fn a_template_costs_no_allocation() {
+        let tell = on_get(async |template: MatchedPath| Extension(template));
+        let app = Router::new().route("/api/mail/{id}", tell);
+        let request = Request::get("/api/mail/5").body(axum::body::Body::empty());
+        let mut answer = app.oneshot(request.unwrap()).await.unwrap();
+        let template: MatchedPath = answer.extensions_mut().remove().unwrap();
+        let shed = LoadShed::ratio(0.85).budget(Budget::fixed(10));
+        for pattern in ["/api/mail/{id}", "/mail/{id}", "/none"] {
+            let mut request = get("/mail/5");
+            request.extensions_mut().insert(template.clone());
+            assert_eq!(allocations(&shed.clone().only([pattern]), request), 0);
+        }
+    }
 }

@@ -71,10 +71,7 @@ impl Decide {
         base: Threshold,
         ladder: &LiveLadder,
     ) -> Decided {
-        let found = self.routes.as_ref().map(|routes| {
-            // As the router does: by the path as it was sent, not decoded.
-            routes.find(request.method().as_str(), request.uri().path())
-        });
+        let found = self.routes.as_ref().map(|routes| find(routes, request));
         let Found { threshold, nth } = found.unwrap_or_default();
         let decided = Decided {
             route: Some(nth),
@@ -147,6 +144,16 @@ impl Decide {
         };
         Some(Caller { stretch, tenant })
     }
+}
+
+fn find<B>(routes: &Routes, request: &Request<B>) -> Found {
+    // As the router does: by the path as it was sent, not decoded.
+    let (method, path) = (request.method().as_str(), request.uri().path());
+    #[cfg(feature = "axum")]
+    if let Some(template) = request.extensions().get::<axum::extract::MatchedPath>() {
+        return routes.find_by_template(method, path, template.as_str());
+    }
+    routes.find(method, path)
 }
 
 impl<T> fmt::Debug for ByHead<T> {

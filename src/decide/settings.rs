@@ -26,6 +26,10 @@ use crate::{
 /// sent, not decoded. A layer around a whole `Router` sees the whole path. One inside of `Router::nest("/api", …)` sees it
 /// without `/api`: there `/mail` is what is `/api/mail` outside.
 ///
+/// With the feature `axum`, a pattern also matches where it is the very text of the template (`MatchedPath`) of the route that
+/// axum has found. In nested routers that is the whole one: `/api/mail/{id}` matches there as `/mail/{id}` does, and fits
+/// closest. Where a layer sees the whole path, templates change nothing. A fallback has none, so there the path decides.
+///
 /// ```
 /// use loadshed::LoadShed;
 ///

@@ -52,8 +52,8 @@
 //!   never a path that somebody has asked for. What none of them fits goes by the [name](crate::LoadShed::named) of the
 //!   layer, or as `other`. A layer that has no name and decides the same for all requests tells none from another: it has the
 //!   budget's figures alone, and pays nothing for these; the others pay 1 to 2 ns a request (`cargo bench --bench admit`). axum's own route
-//!   (`MatchedPath`) cannot be read without axum: name the layer at a route as the route, or have a table in the one
-//!   around all. Past 200 routes a budget, the others are summed as `other`.
+//!   (`MatchedPath`) is no label by itself: name the layer at a route as the route, or have a table in the one
+//!   around all, or, with the feature `axum`, in those of nested routers. Past 200 routes a budget, the others are summed as `other`.
 //! - **Each layer for itself**: `route` figures are what a layer has decided. A request that passes two layers with
 //!   routes or names is in the figures of both, and one that the inner one refuses was admitted by the outer one. In
 //!   the budget's figures it is one request.

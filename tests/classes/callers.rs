@@ -137,7 +137,7 @@ async fn an_hour_later_others_are_refused() {
 #[tokio::test(start_paused = true)]
 async fn the_more_is_in_flight_the_more_callers_are_refused_and_none_of_them_is_let_in_again() {
     let shed = keyed(LoadShed::ratio(0.8));
-    assert_eq!(refused(&shed, 700), []);
+    assert!(refused(&shed, 700).is_empty());
     let mut before = Vec::new();
     for held in (705..=800).step_by(5) {
         let now = refused(&shed, held);

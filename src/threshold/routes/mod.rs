@@ -8,6 +8,8 @@
 mod pattern;
 mod tree;
 
+#[cfg(feature = "axum")]
+use std::collections::HashMap;
 use std::{
     fmt,
     sync::atomic::{AtomicU64, Ordering},
@@ -24,6 +26,9 @@ pub(crate) struct Routes {
     paths: Vec<String>,
     syntax: matchit::Router<()>,
     tree: Tree<Vec<Entry>>,
+    /// What the tree has, by the texts of the paths.
+    #[cfg(feature = "axum")]
+    templates: HashMap<String, Vec<Entry>>,
     /// The patterns, in the order of their numbers: the first is 1.
     patterns: Vec<Named>,
     /// Whether what is not named is never shed.
@@ -61,7 +66,7 @@ pub(crate) enum Meaning {
 }
 
 /// What one method of a path means, or all of them that have no entry of their own.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
     method: Option<String>,
     meaning: Meaning,
@@ -87,19 +92,22 @@ impl Routes {
         if let Some(same) = entries.iter_mut().find(|it| it.method.as_deref() == method) {
             same.meaning = same.meaning.and(meaning, route)?;
             self.patterns[same.index].at = same.meaning.own().into();
-            return Ok(());
+        } else {
+            entries.push(Entry {
+                method: method.map(str::to_owned),
+                meaning,
+                index: self.patterns.len(),
+            });
+            self.patterns.push(Named {
+                label: pattern.to_string(),
+                at: meaning.own().into(),
+            });
+            // HEAD before GET, which answers for it too, and last what names no method.
+            entries.sort_by(|a, b| b.method.cmp(&a.method));
         }
-        entries.push(Entry {
-            method: method.map(str::to_owned),
-            meaning,
-            index: self.patterns.len(),
-        });
-        self.patterns.push(Named {
-            label: pattern.to_string(),
-            at: meaning.own().into(),
-        });
-        // HEAD before GET, which answers for it too, and last what names no method.
-        entries.sort_by(|a, b| b.method.cmp(&a.method));
+        #[cfg(feature = "axum")]
+        self.templates
+            .insert(pattern.path.to_owned(), entries.clone());
         Ok(())
     }
 
@@ -136,15 +144,39 @@ impl Routes {
 
     /// What the table says of a request.
     pub(crate) fn find(&self, method: &str, path: &str) -> Found {
-        let mut found: Option<&Entry> = None;
-        // Those that fit closest come first, and stay unless the meaning of another goes before theirs.
+        let mut found = None;
+        // Those that fit closest come first.
         self.tree.visit(path.as_bytes(), &mut |entries| {
-            for entry in entries.iter().filter(|entry| entry.matches(method)) {
-                if found.is_none_or(|found| entry.meaning.rank() < found.meaning.rank()) {
-                    found = Some(entry);
-                }
-            }
+            found = first(found, entries, method);
         });
+        self.told(found)
+    }
+
+    /// What it says of one for which axum has found the route of this template.
+    ///
+    /// Inside of a nested router the path has lost its beginning, and the template has not. So a pattern that is the template's
+    /// very text fits too, and closer than any that fits what is left of the path. One that fits the path itself is no closer
+    /// for that: where the path is whole, the template says nothing new, and `/mail/me` stays closer than `/mail/{id}`.
+    #[cfg(feature = "axum")]
+    pub(crate) fn find_by_template(&self, method: &str, path: &str, template: &str) -> Found {
+        let Some(named) = self.templates.get(template) else {
+            return self.find(method, path);
+        };
+        let (mut found, mut fits) = (None, false);
+        self.tree.visit(path.as_bytes(), &mut |entries| {
+            found = first(found, entries, method);
+            fits |= entries == named;
+        });
+        if !fits {
+            let closest = first(None, named, method);
+            let both = closest.into_iter().chain(found);
+            found = both.min_by_key(|entry| entry.meaning.rank());
+        }
+        self.told(found)
+    }
+
+    /// What that says.
+    fn told(&self, found: Option<&Entry>) -> Found {
         let threshold = match found.map(|entry| entry.meaning) {
             Some(Meaning::Exempt) => Some(Threshold::EXEMPT),
             Some(Meaning::At(_)) => found.map(|it| self.patterns[it.index].threshold()),
@@ -222,6 +254,21 @@ impl Meaning {
             )),
         }
     }
+}
+
+/// What was found stays, unless the meaning of one of these goes before its own.
+#[inline]
+fn first<'a>(
+    mut found: Option<&'a Entry>,
+    entries: &'a [Entry],
+    method: &str,
+) -> Option<&'a Entry> {
+    for entry in entries.iter().filter(|entry| entry.matches(method)) {
+        if found.is_none_or(|found| entry.meaning.rank() < found.meaning.rank()) {
+            found = Some(entry);
+        }
+    }
+    found
 }
 
 impl fmt::Display for Meaning {

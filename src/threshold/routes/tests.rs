@@ -82,7 +82,13 @@ fn fit(pattern: &str, path: &str) -> Option<Vec<u8>> {
 }
 
 /// One pattern after the other, kind by kind.
-fn by_hand(taken: &Given, only: bool, method: &str, path: &str) -> Option<Threshold> {
+fn by_hand(
+    taken: &Given,
+    only: bool,
+    method: &str,
+    path: &str,
+    template: Option<&str>,
+) -> Option<Threshold> {
     let matching = |kind: fn(&Meaning) -> bool| {
         let all = taken.iter().filter(|(meaning, ..)| kind(meaning));
         let all = all.filter_map(|(meaning, named, pattern)| {
@@ -92,7 +98,10 @@ fn by_hand(taken: &Given, only: bool, method: &str, path: &str) -> Option<Thresh
                 Some(_) => return None,
                 None => 2,
             };
-            fit(pattern, path).map(|fit| (fit, how, *meaning))
+            // The empty one goes before all others.
+            let by_template = (Some(&**pattern) == template).then(Vec::new);
+            let fit = fit(pattern, path).or(by_template);
+            fit.map(|fit| (fit, how, *meaning))
         });
         // A route may be opted in and at a ratio: both are the same then, so which one comes first is all the same.
         all.min_by(|one, other| (&one.0, one.1).cmp(&(&other.0, other.1)))
@@ -124,7 +133,25 @@ proptest! {
         let (taken, routes) = table(given, only);
         for path in paths {
             let told = routes.find(method, &path).threshold;
-            prop_assert_eq!(told, by_hand(&taken, only, method, &path), "{} {} of {:?}", method, path, taken);
+            let by_hand = by_hand(&taken, only, method, &path, None);
+            prop_assert_eq!(told, by_hand, "{} {} of {:?}", method, path, taken);
+        }
+    }
+
+    #[cfg(feature = "axum")]
+    #[test]
+    fn a_template_fits_closest_where_its_pattern_does_not_fit_the_path(
+        given in given(),
+        only in any::<bool>(),
+        method in proptest::sample::select(vec!["GET", "HEAD", "POST", "PUT"]),
+        path in asked(),
+        other in path(),
+    ) {
+        let (taken, routes) = table(given, only);
+        for template in taken.iter().map(|it| &it.2).chain([&other]) {
+            let told = routes.find_by_template(method, &path, template).threshold;
+            let by_hand = by_hand(&taken, only, method, &path, Some(template));
+            prop_assert_eq!(told, by_hand, "{} {} as {} of {:?}", method, path, template, taken);
         }
     }
 
