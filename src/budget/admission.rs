@@ -31,14 +31,6 @@ impl Budget {
             self.pass(claim, mode);
             return Ok(Place::default());
         }
-        let within;
-        let claim = match claim.units {
-            1 => claim,
-            _ => {
-                within = self.bound(claim);
-                &within
-            }
-        };
         if let Some(decided) = held::find(|shown| self.decide_again(shown, claim, mode)) {
             return decided.map(|()| Place::default());
         }
@@ -52,9 +44,9 @@ impl Budget {
         }))
     }
 
-    /// A claim to more than one unit, for no more than it may use.
+    /// The same claim, for no more than it may use.
     #[cold]
-    pub(super) fn bound(&self, claim: &Claim) -> Claim {
+    pub(crate) fn bound(&self, claim: Claim) -> Claim {
         claim.within(self.level().limit)
     }
 

@@ -40,10 +40,10 @@ impl Claim {
 
     /// The same, for no more than it may use: then it runs alone among its like, whatever it is said to cost, and leaves
     /// what is above its threshold to others. What a caller claims goes into hints and control laws, too.
-    pub(super) fn within(&self, limit: u32) -> Self {
+    pub(super) fn within(self, limit: u32) -> Self {
         let most = self.threshold.cap(limit).min(limit).max(1);
         let units = self.units.min(most);
-        Self { units, ..*self }
+        Self { units, ..self }
     }
 
     /// How many may be in flight at most under `limit`, where its tenant's share lets it go so far along its stretch.

@@ -300,7 +300,7 @@ impl Budget {
             self.inner.tally.exempt.add(claim.units);
             return Ok(Permit::new(Place::default()));
         }
-        let place = match self.acquire(&self.bound(&claim)) {
+        let place = match self.acquire(&self.bound(claim)) {
             Ok(place) => place,
             Err(refused) => {
                 let (hint, unit) = (&RetryAfter::adaptive(), Unit::Milliseconds);

@@ -70,10 +70,14 @@ impl Settings {
 
     /// What applies to one request.
     pub(crate) fn decide<B>(&self, request: &mut Request<B>) -> Decided {
-        match &self.decide {
-            Some(decide) => decide.decide(request, self.threshold(), &self.ladder),
-            None => self.decided(),
+        let Some(decide) = &self.decide else {
+            return self.decided();
+        };
+        let mut decided = decide.decide(request, self.threshold(), &self.ladder);
+        if decided.claim.units > 1 {
+            decided.claim = self.budget.bound(decided.claim);
         }
+        decided
     }
 
     pub(crate) fn decide_mut(&mut self) -> &mut Decide {
