@@ -184,7 +184,7 @@ fn goals(loads: &[f64], rows: &Rows, capacity: f64, output: &mut Output) {
     let p99 = over().map(|(_, score)| score.latency.p99).max();
     let p99 = p99.unwrap_or(Duration::ZERO);
     output.at_most(
-        "p99 of the admitted, no settings, ms",
+        "p99 of the good answers, no settings, ms",
         millis(DEADLINE) / 2.0,
         millis(p99),
     );

@@ -51,7 +51,7 @@ impl Plan {
     pub(crate) const FULL: Self = Self {
         rounds: 21,
         requests: 20_000,
-        most: 100_000,
+        most: 1_000_000,
     };
     pub(crate) const QUICK: Self = Self {
         rounds: 3,
