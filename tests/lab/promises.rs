@@ -89,6 +89,26 @@ fn p12_in_an_hour_of_overload_it_goes_on_serving_as_in_the_second_minute() {
 }
 
 #[test]
+fn p11_where_half_of_all_calls_hang_the_others_are_served() {
+    for times in [Times::Fixed, Times::Exponential] {
+        let server = Size::Medium.pool(times);
+        for (load, best) in [(0.6, 0.3), (3.0, 1.0)] {
+            let phase = Phase {
+                hangs: 0.5,
+                ..Phase::new("hangs", 60.0, load)
+            };
+            let scenario = Scenario::new("half hang", server).then(phase);
+            let done = |seed| Lab::seed(seed).run(&scenario, Budget::adaptive).phases[0].goodput();
+            let mean = (1..4).map(done).sum::<f64>() / 3.0 / server.capacity();
+            assert!(
+                mean > 0.65 * best,
+                "{times:?} at {load} ×: {mean:.2} of {best}"
+            );
+        }
+    }
+}
+
+#[test]
 fn p12_the_limit_does_not_shrink_while_idle() {
     for load in [0.0, 0.02] {
         let scenario = Scenario::new("idle", tiny())

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use loadshed::{
-    Budget,
+    Adaptive, Budget,
     lab::{By, Crowd, Got, Lab, Server, Size, Times, UPLOADS, flood, uploads},
 };
 
@@ -99,14 +99,16 @@ fn with_a_key_more_tasks_of_several_calls_get_through_and_no_less_is_done() {
 
 #[test]
 fn in_units_of_memory_uploads_stay_within_it_and_counted_they_do_not() {
-    let peak = |large, cost, limit| {
+    let peak = |large, cost, budget: &dyn Fn() -> Budget| {
         let mut by = By::default();
         by.cost = cost;
-        let lab = Lab::seed(1).by(by);
-        lab.run(&uploads(large), || Budget::fixed(limit)).phases[0].peak_units
+        Lab::seed(1).by(by).run(&uploads(large), budget).phases[0].peak_units
     };
     for (large, counted) in [(0.05, 600), (0.3, 1_800)] {
-        assert_eq!(peak(large, true, 400), 340);
-        assert!(peak(large, false, UPLOADS) > counted);
+        assert_eq!(peak(large, true, &|| Budget::fixed(400)), 340);
+        // One that learns knows nothing of memory, but is kept within it by its ceiling.
+        let learned = || Budget::new(Adaptive::default().max(400));
+        assert!(peak(large, true, &learned) <= 340);
+        assert!(peak(large, false, &|| Budget::fixed(UPLOADS)) > counted);
     }
 }

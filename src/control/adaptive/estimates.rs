@@ -102,6 +102,9 @@ const REMEMBERED: f64 = 5.0;
 /// Of service times, where they are exponential one in 3,000 is longer.
 const HANGS: f64 = 8.0;
 
+/// So many who hang are not there by chance.
+const SOME: f64 = 8.0;
+
 /// Of those who leave sooner it is not the server that they have lost patience with.
 const LEFT_SOON: f64 = 3.0;
 
@@ -374,6 +377,16 @@ impl Batch {
     /// How long those waited who left, for each one who ended.
     pub(super) fn waited_in_vain(&self) -> f64 {
         self.left_latency / (self.successes + self.left).max(1.0)
+    }
+
+    /// The same for each one who was answered, as Little's law has it; but where those who left may be few that stood in a line
+    /// before, so much is not made of them.
+    pub(super) fn hung_for_each(&self, service: f64) -> f64 {
+        if self.left >= SOME && self.hangs(service) {
+            self.left_latency / self.successes.max(1.0)
+        } else {
+            self.waited_in_vain()
+        }
     }
 }
 

@@ -135,7 +135,9 @@ impl Running {
             return self.verdict("asking");
         }
         let noise = (2.0 / batch.successes.max(1.0).sqrt()).max(0.15);
-        let answered = batch.left < batch.successes;
+        // Of those who hang, as many may leave as there are: they are no sign of a line.
+        let hang = batch.successes >= 4.0 && batch.hangs(latency);
+        let answered = batch.left < batch.successes || hang;
         let agrees = latency < service * (1.0 + if again { noise } else { noise.min(0.4) });
         // Half as many in flight, and as slow: that is not a line.
         let lasts = latency > BELOW * question.before;
@@ -228,7 +230,7 @@ impl Running {
             Why::Vanished => rate,
             _ => best,
         };
-        known.hung = rate * batch.waited_in_vain();
+        known.hung = rate * batch.hung_for_each(latency);
         known.expect_the_usual();
         let working = rate * known.service + known.hung;
         self.target = working + self.margin(working);
