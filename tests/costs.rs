@@ -278,8 +278,8 @@ fn a_refused_caller_waits_for_as_many_turns_as_it_costs() {
     drop(held);
 }
 
-#[test]
-fn p20_one_dearer_than_the_budget_makes_no_one_behind_it_wait_for_more_than_the_budget() {
+#[tokio::test(start_paused = true)]
+async fn p20_one_dearer_than_the_budget_makes_no_one_behind_it_wait_for_more_than_the_budget() {
     let budget = Budget::fixed(100);
     let held = budget.try_acquire_many(100, all()).unwrap();
     let refused = |units| budget.try_acquire_many(units, all()).unwrap_err();

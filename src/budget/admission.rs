@@ -47,7 +47,7 @@ impl Budget {
     /// The same claim, for no more than it may use.
     #[cold]
     pub(crate) fn bound(&self, claim: Claim) -> Claim {
-        claim.within(self.level().limit)
+        claim.within(self.count.limit())
     }
 
     /// Counts one that is exempt; but not in a dry run that has refused it further out, and would not have seen it here.

@@ -418,6 +418,11 @@ impl Count {
         Level::from(seen)
     }
 
+    /// Without a look at the lanes, which other threads write to.
+    pub(super) fn limit(&self) -> u32 {
+        Level::from(self.word.load(Ordering::Relaxed)).limit
+    }
+
     pub(super) fn peak(&self) -> u32 {
         self.peak.load(Ordering::Relaxed)
     }

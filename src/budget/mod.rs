@@ -295,12 +295,15 @@ impl Budget {
     ///
     /// If there is no room for so many under `threshold`.
     pub fn try_acquire_many(&self, units: usize, threshold: Threshold) -> Result<Permit, Shed> {
-        let claim = Claim::of(threshold, units);
+        let mut claim = Claim::of(threshold, units);
         if threshold.is_exempt() {
             self.inner.tally.exempt.add(claim.units);
             return Ok(Permit::new(Place::default()));
         }
-        let place = match self.acquire(&self.bound(claim)) {
+        if claim.units > 1 {
+            claim = self.bound(claim);
+        }
+        let place = match self.acquire(&claim) {
             Ok(place) => place,
             Err(refused) => {
                 let (hint, unit) = (&RetryAfter::adaptive(), Unit::Milliseconds);

@@ -43,7 +43,15 @@ impl LoadShed {
     /// ```
     pub fn key<K: Hash>(self, key: impl Fn(&Request<()>) -> K + Send + Sync + 'static) -> Self {
         let hours = Hours::now();
-        let place = move |head: &Request<()>| cohort::place(&key(head), hours.hour());
+        self.key_by_hour(key, move || hours.hour())
+    }
+
+    pub(crate) fn key_by_hour<K: Hash>(
+        self,
+        key: impl Fn(&Request<()>) -> K + Send + Sync + 'static,
+        hour: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> Self {
+        let place = move |head: &Request<()>| cohort::place(&key(head), hour());
         self.with(|settings| settings.decide_mut().key = Some(ByHead::new(place)))
     }
 

@@ -291,7 +291,8 @@ impl LoadShed {
     }
 
     /// Puts the class of each request into its extensions, as a [`Criticality`], for handlers to read. From there a call to
-    /// the next service can take it along: `client::Backpressure` sends the one that it finds in a request's extensions.
+    /// the next service can take it along: `client::Backpressure` sends the one that it finds in a request's extensions. A layer
+    /// that does not [classify](Self::classify) leaves the class that one further out has found.
     ///
     /// Off by default, as it costs one to three allocations: what an extension costs, and the first one the most. Requests
     /// that are exempt have no class.

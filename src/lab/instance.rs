@@ -101,7 +101,8 @@ impl Instance {
             layer = layer.fair_by_tenant(move |head| Tenant::by(&hasher, &tenant(head)));
         }
         if key {
-            layer = layer.key(tenant);
+            // Of the wall clock's hour, no run would be as the one before.
+            layer = layer.key_by_hour(tenant, move || lab.seed);
         }
         if has_classes {
             layer = layer.threshold(move |head| match *head.method() {

@@ -27,7 +27,7 @@ pub(super) struct Estimates {
     answered: f64,
     /// Which share usually does.
     usual: f64,
-    /// How long those wait who leave, at most 1.
+    /// How long callers are seen to wait, at most 1.
     patience: f64,
     busy: Since,
 }

@@ -109,9 +109,10 @@ impl Law {
     }
 
     /// No more than that is to be had, as the ceiling says: what is beyond it is not to be believed in.
-    pub(super) fn keep_within(&mut self, limit: usize, answered: f64) {
+    pub(super) fn keep_within(&mut self, limit: usize) {
         if let Self::Running(running) = self {
-            let most = (running.ratio.in_flight(limit) - answered).max(1.0);
+            // Places that are kept after the answer are given back some time.
+            let most = running.ratio.in_flight(limit);
             running.target = running.target.min(most);
             running.verified = running.verified.min(most);
         }

@@ -21,9 +21,10 @@ use super::{
 /// when a line has been standing for a second, the limit comes down to below the knee until the line is gone, and what is
 /// admitted then shows `S`. If it is no faster, there was no line: the server is slow, and the limit goes up.
 ///
-/// - **open**: nobody is refused, whatever the latency, while nothing says that the server is overloaded. It begins so; but where callers leave and hardly
+/// - **open**: nobody is refused while nothing says that the server is overloaded. It begins so; but where callers leave and hardly
 ///   one was ever answered, it lets in a few, until some are.
-/// - **guard**: more are in flight than can be answered in 0.7 s (or 3 × S): that many may be. A burst goes by under it.
+/// - **guard**: more are in flight than can be answered in 0.7 s (or 3 × S), or a line stands at the ceiling: that many may be. A
+///   burst goes by under it.
 /// - **asking**: the line has stood for a second, or answers have vanished because callers leave.
 /// - **holding**: `W`, the latency, tells the line by `X × (W − S)`; the limit moves so that it is as long as the margin.
 ///   It asks again now and then, at a cost of about 1 % of the throughput.
@@ -114,7 +115,7 @@ impl Controller for Adaptive {
                 let wanted = self.law.limit(waiting + self.answered) as usize;
                 let limit = self.range.keep(wanted);
                 if limit < wanted {
-                    self.law.keep_within(limit, self.answered);
+                    self.law.keep_within(limit);
                 }
                 limit
             }

@@ -15,9 +15,9 @@ pub(super) struct Question {
     filled: bool,
     /// Whether the line is gone.
     drained: bool,
-    /// How many were in flight when it came down to this target,
+    /// How many are in flight, to a tenth,
     inside: f64,
-    /// and how many have finished since.
+    /// and how many have finished since it became so few.
     finished: f64,
     /// Whether fewer cannot be had: so many are never refused, or the floor says so.
     least: bool,
@@ -44,8 +44,8 @@ const DRAINED: f64 = 1.125;
 /// Half-way between what that makes of the throughput of a server without a line, and of one with.
 const HELD: f64 = 0.9;
 
-/// Times as many have finished as were inside, and these are not gone: others have come, although all that can be refused are.
-/// Where some are let in above the target, four times as many finish on the way down.
+/// Times as many have finished as are inside, and these have not become a tenth fewer: others have come, although all that can
+/// be refused are.
 const CAME: f64 = 8.0;
 
 /// A quarter less throughput is no chance, and not what a line leaves of it. Half as many in flight without a line are half of it, a
@@ -135,7 +135,7 @@ impl Running {
             return self.verdict("asking");
         }
         let noise = (2.0 / batch.successes.max(1.0).sqrt()).max(0.15);
-        // Of those who hang, as many may leave as there are: they are no sign of a line.
+        // Of those who hang, more may leave than others are answered: they are no sign of a line, if a few answers say so.
         let hang = batch.successes >= 4.0 && batch.hangs(latency);
         let answered = batch.left < batch.successes || hang;
         let agrees = latency < service * (1.0 + if again { noise } else { noise.min(0.4) });
@@ -178,7 +178,11 @@ impl Running {
         };
         let answered = self.batch.left < self.batch.successes;
         question.finished += seen.completed;
-        question.least = !question.filled && question.finished > CAME * question.inside;
+        if seen.in_flight < 0.9 * question.inside {
+            question.inside = seen.in_flight;
+            question.finished = 0.0;
+        }
+        question.least = seen.in_flight > most && question.finished > CAME * question.inside;
         question.drained = question.least
             || seen.in_flight + behind <= most
             // Those who leave soon leave ever more behind; but so many who came since were answered.
