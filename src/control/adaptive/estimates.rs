@@ -374,6 +374,11 @@ impl Batch {
         self.left_latency > HANGS * service * self.left
     }
 
+    /// After how long those left who did.
+    pub(super) fn waits(&self) -> f64 {
+        self.left_latency / self.left.max(1.0)
+    }
+
     /// How long those waited who left, for each one who ended.
     pub(super) fn waited_in_vain(&self) -> f64 {
         self.left_latency / (self.successes + self.left).max(1.0)

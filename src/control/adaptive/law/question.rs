@@ -58,12 +58,17 @@ impl Running {
         let known = &self.known;
         let busy = rate * known.service + known.hung;
         self.target = match why {
-            // What was left behind has to be worked off first.
-            Why::Vanished => busy / 2.0,
+            Why::Vanished if self.asked.is_none() => (busy / 2.0).max(
+                (rate * self.batch.waits() / 4.0)
+                    .min(seen.in_flight / 4.0)
+                    .min(known.burst()),
+            ),
             // The service time is a guess yet.
             _ if self.asked.is_none() => {
                 (BELOW * busy).max(known.burst().min(seen.in_flight / 4.0))
             }
+            // What was left behind has to be worked off first.
+            Why::Vanished => busy / 2.0,
             // It may have changed.
             Why::Again => (BELOW * busy).max(seen.in_flight / 2.0),
             Why::Standing => BELOW * busy,
