@@ -306,7 +306,11 @@ impl Running {
             margin - line
         };
         // Half-way, as the figures are noisy.
-        let to = (self.target + by / 2.0).max(self.target / 2.0);
+        let mut to = (self.target + by / 2.0).max(self.target / 2.0);
+        if seen.in_flight < self.target / 2.0 {
+            // It is the ceiling that binds.
+            to = to.min(self.target);
+        }
         let due = |at| seconds(at, seen.now) > PAUSE.0.max(PAUSE.1 * self.took);
         if self.asked.is_none_or(due) {
             let below = BELOW * (self.target - line);

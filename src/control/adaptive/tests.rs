@@ -39,6 +39,8 @@ struct Server {
     /// So many arrive in each step besides, at a ratio of 0.95.
     critical: usize,
     critical_refused: usize,
+    /// So many have their answer, and keep their place.
+    kept: usize,
 }
 
 impl Server {
@@ -50,6 +52,7 @@ impl Server {
             limit: law.initial_limit(),
             critical: 0,
             critical_refused: 0,
+            kept: 0,
         }
     }
 
@@ -57,7 +60,7 @@ impl Server {
     fn step(&mut self, law: &mut Adaptive, arrive: usize) -> Decision {
         self.now += TICK;
         let cap = (self.limit * 85 / 100).max(1);
-        let admitted = arrive.min(cap.saturating_sub(self.in_flight));
+        let admitted = arrive.min(cap.saturating_sub(self.in_flight + self.kept));
         let finished = self.in_flight.min(self.workers).div_ceil(5);
         let rounds = self.in_flight.max(self.workers) as f64 / self.workers as f64;
         let latency = Duration::from_millis(100).mul_f64(rounds);
@@ -71,7 +74,8 @@ impl Server {
         }
         self.in_flight += critical;
         self.critical_refused += self.critical - critical;
-        let mut window = window(self.now, self.limit, self.in_flight, &samples);
+        let mut window = window(self.now, self.limit, self.in_flight + self.kept, &samples);
+        window.answered = self.kept;
         window.refused = arrive - admitted + self.critical - critical;
         let decision = law.update(&window);
         self.limit = decision.limit;
@@ -138,6 +142,19 @@ fn p12_under_a_ceiling_below_the_knee_a_server_that_gets_slower_is_seen() {
     server.workers = 20;
     let later = server.run(&mut law, 20, 60);
     assert!((23..50).contains(&later.limit), "{later:?}");
+}
+
+#[test]
+fn p12_places_that_are_kept_up_to_the_ceiling_are_no_reason_to_let_in_more() {
+    let mut law = Adaptive::default().max(100);
+    let mut server = Server::new(&law, 20);
+    server.run(&mut law, 10, 2);
+    server.run(&mut law, 20, 30);
+    server.kept = 70;
+    server.run(&mut law, 120, 30);
+    server.kept = 0;
+    let after = server.step(&mut law, 30);
+    assert!(after.limit < 60, "{after:?}");
 }
 
 #[test]

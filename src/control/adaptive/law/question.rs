@@ -15,9 +15,9 @@ pub(super) struct Question {
     filled: bool,
     /// Whether the line is gone.
     drained: bool,
-    /// How many are in flight, to a tenth,
+    /// The fewest that were in flight since the target came down, to a tenth,
     inside: f64,
-    /// and how many have finished since it became so few.
+    /// and how many have finished since they became so few.
     finished: f64,
     /// Whether fewer cannot be had: so many are never refused, or the floor says so.
     least: bool,
@@ -57,18 +57,15 @@ impl Running {
     pub(super) fn ask(&mut self, why: Why, rate: f64, seen: &Seen) -> Verdict {
         let known = &self.known;
         let busy = rate * known.service + known.hung;
+        let guess = self.asked.is_none();
         self.target = match why {
-            Why::Vanished if self.asked.is_none() => (busy / 2.0).max(
-                (rate * self.batch.waits() / 4.0)
-                    .min(seen.in_flight / 4.0)
-                    .min(known.burst()),
-            ),
-            // The service time is a guess yet.
-            _ if self.asked.is_none() => {
-                (BELOW * busy).max(known.burst().min(seen.in_flight / 4.0))
+            // What was left behind has to be worked off first. Of a guess, no less than what is answered while they wait.
+            Why::Vanished if guess => {
+                let soon = rate * self.batch.waits() / 4.0;
+                (busy / 2.0).max(soon.min(known.burst()).min(seen.in_flight / 4.0))
             }
-            // What was left behind has to be worked off first.
             Why::Vanished => busy / 2.0,
+            _ if guess => (BELOW * busy).max(known.burst().min(seen.in_flight / 4.0)),
             // It may have changed.
             Why::Again => (BELOW * busy).max(seen.in_flight / 2.0),
             Why::Standing => BELOW * busy,
@@ -187,7 +184,7 @@ impl Running {
             question.inside = seen.in_flight;
             question.finished = 0.0;
         }
-        question.least = seen.in_flight > most && question.finished > CAME * question.inside;
+        question.least = question.inside > most && question.finished > CAME * question.inside;
         question.drained = question.least
             || seen.in_flight + behind <= most
             // Those who leave soon leave ever more behind; but so many who came since were answered.
