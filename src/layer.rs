@@ -105,6 +105,14 @@ impl LoadShed {
         self.with(|settings| settings.retry_after = retry_after)
     }
 
+    /// Makes repeatable what is left to chance: how hints are spread, as far as they have no seed of their own, and which
+    /// tenants of [`fair_by`](Self::fair_by) are taken for one. The same seed and the same clock give the same decisions. It is
+    /// for tests: who knows the seed can find a tenant that takes another one's part. Of the laws, [`Vegas`](crate::Vegas) has
+    /// a seed of its own, and the others leave nothing to chance.
+    pub fn seed(self, seed: u64) -> Self {
+        self.with(|settings| settings.decide_mut().seed = Some(seed))
+    }
+
     /// The status of a refusal over HTTP. By default 429; 503 has proxies count it against the server, and retry it
     /// elsewhere. A refused gRPC call is RESOURCE_EXHAUSTED whatever this is.
     ///

@@ -186,8 +186,11 @@ async fn p20_of_those_refused_in_one_instant_no_second_gets_more_than_its_share(
 #[tokio::test(start_paused = true)]
 async fn p16_the_same_seed_gives_the_same_hints_and_another_one_others() {
     async fn hints(policy: RetryAfter) -> Vec<Duration> {
+        hints_of(|shed| shed.retry_after(policy)).await
+    }
+    async fn hints_of(set: impl FnOnce(LoadShed) -> LoadShed) -> Vec<Duration> {
         let (shed, _held) = full();
-        let shed = shed.retry_after(policy);
+        let shed = set(shed);
         let mut hints = Vec::new();
         for _ in 0..200 {
             advance(SECOND / 100).await;
@@ -203,6 +206,11 @@ async fn p16_the_same_seed_gives_the_same_hints_and_another_one_others() {
         assert_eq!(hints(policy.seed(7)).await, hints(policy.seed(7)).await);
         assert_ne!(hints(policy.seed(7)).await, hints(policy.seed(8)).await);
         assert_eq!(hints(policy.seed(0)).await, hints(policy).await);
+        // The layer's is for those without.
+        let seeded = hints_of(|shed| shed.seed(7).retry_after(policy)).await;
+        assert_eq!(seeded, hints(policy.seed(7)).await);
+        let own = hints_of(|shed| shed.retry_after(policy.seed(8)).seed(7)).await;
+        assert_eq!(own, hints(policy.seed(8)).await);
     }
 }
 

@@ -1,9 +1,9 @@
-use std::hash::Hash;
+use std::{hash::Hash, sync::Arc};
 
 use http::Request;
 
 use super::{
-    ByHead,
+    ByHead, FairBy,
     cohort::{self, Hours},
 };
 use crate::{budget::Tenant, layer::LoadShed};
@@ -71,7 +71,7 @@ impl LoadShed {
     /// its tenant's part, and stays what it is. A refusal because of a share says [`Reason::Share`](crate::Reason::Share).
     ///
     /// It takes 96 KiB for the budget, however many tenants there are or are made up, no lock and no allocation for a
-    /// request, and reads the clock once for each. Tenants are told apart by a hash that is another one in each process;
+    /// request, and reads the clock once for each. Tenants are told apart by a hash that is another one in each process, if it has no [`seed`](Self::seed);
     /// up to some hundred that are busy within one second do not get in each other's way. Of some thousand, a few are taken
     /// for one and have one part. A budget keeps one account, whichever of its layers are told of tenants; of several that
     /// a request passes, the outermost one names its tenant.
@@ -96,14 +96,10 @@ impl LoadShed {
         self,
         tenant: impl Fn(&Request<()>) -> K + Send + Sync + 'static,
     ) -> Self {
-        self.fair_by_tenant(move |head| Tenant::of(&tenant(head)))
-    }
-
-    /// [`fair_by`](Self::fair_by) with a hash of its own.
-    pub(crate) fn fair_by_tenant(
-        self,
-        tenant: impl Fn(&Request<()>) -> Tenant + Send + Sync + 'static,
-    ) -> Self {
-        self.with(|settings| settings.decide_mut().fair_by = Some(ByHead::new(tenant)))
+        let tenant = move |head: &Request<()>, seed: Option<u64>| match seed {
+            None => Tenant::of(&tenant(head)),
+            Some(seed) => Tenant::seeded(seed, &tenant(head)),
+        };
+        self.with(|settings| settings.decide_mut().fair_by = Some(FairBy(Arc::new(tenant))))
     }
 }

@@ -23,7 +23,9 @@ pub(crate) struct Decide {
     pub(crate) cost: Option<ByHead<usize>>,
     /// A caller's place in the order of its class.
     pub(crate) key: Option<ByHead<f32>>,
-    pub(crate) fair_by: Option<ByHead<Tenant>>,
+    pub(crate) fair_by: Option<FairBy>,
+    /// Of the hash of tenants. `None`: one that nobody knows.
+    pub(crate) seed: Option<u64>,
     pub(crate) expose_class: bool,
 }
 
@@ -38,6 +40,12 @@ impl<T> ByHead<T> {
         Self(Arc::new(ask))
     }
 }
+
+/// Whose request it is, by a hash of this seed.
+#[derive(Clone)]
+pub(crate) struct FairBy(Arc<AskTenant>);
+
+type AskTenant = dyn Fn(&Request<()>, Option<u64>) -> Tenant + Send + Sync;
 
 /// What was found.
 #[derive(Clone, Copy, Debug)]
@@ -136,7 +144,7 @@ impl Decide {
             return None;
         }
         let part = self.key.as_ref().map_or(1.0, |ask| ask.0(head));
-        let tenant = self.fair_by.as_ref().map(|ask| ask.0(head));
+        let tenant = self.fair_by.as_ref().map(|ask| ask.0(head, self.seed));
         // Where nobody tells classes apart, there is one.
         let stretch = match self.classify {
             Some(_) => Stretch::of(&Criticality::ALL.map(stop), class as usize, part),
@@ -154,6 +162,12 @@ fn find<B>(routes: &Routes, request: &Request<B>) -> Found {
         return routes.find_by_template(method, path, template.as_str());
     }
     routes.find(method, path)
+}
+
+impl fmt::Debug for FairBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a closure")
+    }
 }
 
 impl<T> fmt::Debug for ByHead<T> {

@@ -4,7 +4,6 @@ use std::{
     cell::Cell,
     convert::Infallible,
     future::Future,
-    hash::{BuildHasherDefault, DefaultHasher},
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
@@ -25,7 +24,7 @@ use super::{
 };
 use crate::{
     Budget, Criticality, LoadShed, LoadShedService, ResponseFuture, RetryAfter, Shed, Threshold,
-    budget::{Claim, Mode, Place, Tenant},
+    budget::{Claim, Mode, Place},
     retry_after::Unit,
 };
 
@@ -96,9 +95,7 @@ impl Instance {
             });
         }
         if share {
-            // The same one in each process, so that runs are repeatable.
-            let hasher = BuildHasherDefault::<DefaultHasher>::default();
-            layer = layer.fair_by_tenant(move |head| Tenant::by(&hasher, &tenant(head)));
+            layer = layer.fair_by(tenant).seed(lab.seed);
         }
         if key {
             // Of the wall clock's hour, no run would be as the one before.

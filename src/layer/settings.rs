@@ -84,6 +84,13 @@ impl Settings {
         self.decide.get_or_insert_default()
     }
 
+    fn hints(&self) -> RetryAfter {
+        match self.decide.as_ref().and_then(|decide| decide.seed) {
+            Some(seed) => self.retry_after.or_seed(seed),
+            None => self.retry_after,
+        }
+    }
+
     #[inline]
     pub(super) fn threshold(&self) -> Threshold {
         // Relaxed, as all settings: each stands for itself.
@@ -151,7 +158,7 @@ impl Settings {
         let counted = self.budget.refused(refused);
         self.decisions
             .add(decided, Decision::Refused(refused.reason));
-        let shed = |unit| counted.shed(&self.retry_after, unit, decided.class);
+        let shed = |unit| counted.shed(&self.hints(), unit, decided.class);
         self.answers.answer(request, shed)
     }
 

@@ -326,6 +326,14 @@ impl RetryAfter {
         Self { seed, ..self }
     }
 
+    /// With this seed, if it has none of its own.
+    pub(crate) fn or_seed(self, seed: u64) -> Self {
+        match self.seed {
+            0 => self.seed(seed),
+            _ => self,
+        }
+    }
+
     /// The hint for one refused caller. The `counts` are asked for only when rates are due to be measured.
     pub(crate) fn hint(
         &self,

@@ -44,7 +44,7 @@ mod model;
 mod tests;
 
 use std::{
-    hash::{BuildHasher, Hash, RandomState},
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash, RandomState},
     num::NonZeroU32,
     sync::{
         LazyLock, Mutex, PoisonError,
@@ -133,12 +133,17 @@ impl Tenant {
     /// By a hash that is another one in each process, so that nobody can aim at another one's cells.
     pub(crate) fn of(tenant: &impl Hash) -> Self {
         static SECRET: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-        Self::by(&*SECRET, tenant)
+        Self::from_hash(SECRET.hash_one(tenant))
     }
 
-    pub(crate) fn by(hasher: &impl BuildHasher, tenant: &impl Hash) -> Self {
-        let hash = hasher.hash_one(tenant) as u32;
-        Self(NonZeroU32::new(hash | 1 << 31).unwrap_or(NonZeroU32::MIN))
+    /// By the hash of this seed, which is the same in each process.
+    pub(crate) fn seeded(seed: u64, tenant: &impl Hash) -> Self {
+        let hasher = BuildHasherDefault::<DefaultHasher>::default();
+        Self::from_hash(hasher.hash_one((seed, tenant)))
+    }
+
+    fn from_hash(hash: u64) -> Self {
+        Self(NonZeroU32::new(hash as u32 | 1 << 31).unwrap_or(NonZeroU32::MIN))
     }
 }
 
