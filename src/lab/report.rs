@@ -169,17 +169,17 @@ impl PhaseReport {
         1.0 - self.critical_lost as f64 / self.critical.0.max(1) as f64
     }
 
-    /// How long it took until a second's goodput came to 90 % of `goodput`, and that of the next two with it on average: what was
-    /// begun before the phase still ends in its first.
+    /// How long it took until a second's goodput came to 90 % of `goodput`, and that of the next two with it on average: the first
+    /// second of an overload is good, as the line has yet to grow.
     #[must_use]
     pub fn recovers_to(&self, goodput: f64) -> Option<Duration> {
         let seconds = self.ticks.chunks(10);
         let good = |second: &[Tick]| second.iter().map(|tick| tick.good).sum::<usize>() as f64;
         let good: Vec<f64> = seconds.map(good).collect();
-        let second = (0..good.len()).position(|second| {
-            let on = &good[second..good.len().min(second + 3)];
-            let mean = on.iter().sum::<f64>() / on.len() as f64;
-            good[second].min(mean) >= 0.9 * goodput
+        let length = good.len().clamp(1, 3);
+        let second = good.windows(length).position(|on| {
+            let mean = on.iter().sum::<f64>() / length as f64;
+            on[0].min(mean) >= 0.9 * goodput
         });
         second.map(|second| Duration::from_secs(second as u64 + 1))
     }

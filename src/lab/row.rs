@@ -40,7 +40,7 @@ pub struct Figures {
     pub refused: f64,
     /// The same for refusals after the first second.
     pub refused_later: f64,
-    /// How long it took until a second's goodput came to 90 % of the oracle's mean.
+    /// How long it took until the goodput of three seconds came to 90 % of the oracle's mean.
     pub recovers: Option<Duration>,
     /// The mean of the limit over the second half of the phase.
     pub limit: f64,
