@@ -191,6 +191,8 @@ fn p07_of_several_layers_the_one_that_says_the_most_counts_and_once() {
     assert_eq!(budget.in_flight(), 30);
     let second = answer(&mut service, costing(20));
     assert_eq!(budget.in_flight(), 50);
+    // What an inner layer adds is seen there, too.
+    assert_eq!(budget.snapshot().peak_in_flight, 50);
     drop((held, second));
 
     // The other way round, the outer one has counted it all before, and the inner one adds nothing.
@@ -207,6 +209,26 @@ fn p07_of_several_layers_the_one_that_says_the_most_counts_and_once() {
         (snapshot.in_flight, snapshot.admitted, snapshot.refused),
         (0, 3, 2)
     );
+}
+
+#[test]
+fn p02_where_threads_keep_places_an_inner_layer_adds_no_more_than_there_is_room_for() {
+    let budget = Budget::fixed(1_000);
+    let outer = LoadShed::observe().budget(&budget);
+    let inner = LoadShed::ratio(0.3).budget(&budget).cost(units);
+    let mut service = outer.clone().layer(inner.layer(holding()));
+    // A peak that is not in the way, and so many requests that places are kept.
+    drop(budget.try_acquire_many(400, Threshold::NEVER));
+    for _ in 0..10_000 {
+        drop(answer(&mut service, get("/")));
+    }
+    let held = answer(&mut service, get("/"));
+    assert!(is_refused(&answer(&mut service, costing(350))));
+    assert_eq!(budget.in_flight(), 1);
+    let fits = answer(&mut service, costing(299));
+    assert_eq!((is_refused(&fits), budget.in_flight()), (false, 300));
+    drop((held, fits));
+    assert_eq!(budget.in_flight(), 0);
 }
 
 #[test]
@@ -259,8 +281,8 @@ fn an_upload_takes_as_many_units_as_it_has_mebibytes() {
     drop((large, small));
 }
 
-#[test]
-fn a_refused_caller_waits_for_as_many_turns_as_it_costs() {
+#[tokio::test(start_paused = true)]
+async fn a_refused_caller_waits_for_as_many_turns_as_it_costs() {
     let budget = Budget::fixed(100);
     let held = budget.try_acquire_many(100, all()).unwrap();
     let wait = |units| {
@@ -327,5 +349,32 @@ fn p09_one_that_is_never_refused_runs_whatever_it_is_said_to_cost() {
     let second = answer(&mut service, costing(usize::MAX));
     assert!(!is_refused(&held) && !is_refused(&second));
     drop((held, second));
+    assert_eq!(budget.in_flight(), 0);
+}
+
+#[test]
+fn p09_one_that_is_never_refused_runs_uncounted_where_no_more_can_be_counted() {
+    const ALL: usize = (1 << 31) - 1;
+    let budget = Budget::fixed(ALL);
+    let held = budget.try_acquire_many(ALL, Threshold::NEVER).unwrap();
+    let permit = budget.try_acquire(Threshold::NEVER).unwrap();
+    let observe = || LoadShed::observe().budget(&budget);
+    let keyed = observe().key(|_| 1);
+    let nested = observe().cost(|_| 2);
+    let runs: [&mut dyn FnMut() -> bool; 3] = [
+        &mut || is_refused(&answer(&mut observe().layer(holding()), get("/"))),
+        &mut || is_refused(&answer(&mut keyed.layer(holding()), get("/"))),
+        &mut || {
+            is_refused(&answer(
+                &mut observe().layer(nested.layer(holding())),
+                get("/"),
+            ))
+        },
+    ];
+    for refuses in runs {
+        assert!(!refuses());
+    }
+    assert_eq!(budget.in_flight(), ALL);
+    drop((held, permit));
     assert_eq!(budget.in_flight(), 0);
 }

@@ -45,7 +45,7 @@ impl Budget {
     }
 
     /// The same claim, for no more than it may use.
-    #[cold]
+    #[inline]
     pub(crate) fn bound(&self, claim: Claim) -> Claim {
         claim.within(self.count.limit())
     }

@@ -18,7 +18,7 @@ use futures_util::FutureExt;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::Empty;
-use loadshed::{Budget, LoadShed, RetryAfter, Shed, Threshold};
+use loadshed::{Adaptive, Budget, Criticality, LoadShed, RetryAfter, Shed, Threshold};
 use tower::{Layer, Service, service_fn};
 
 use super::{full, text, with_content_type};
@@ -301,11 +301,21 @@ fn p17_a_refusal_allocates_at_most_8_times() {
         at_most_8(allocations(by_head.layer(bare()), || get("/")), "by head"),
         200
     );
-    let decided = full.clone().threshold(|_| all());
-    assert_eq!(
-        at_most_8(allocations(decided.layer(bare()), || get("/")), "closure"),
-        too_many
-    );
+    let (set, adaptive) = (|| full.clone(), Budget::new(Adaptive::default().max(1)));
+    let _held = adaptive.try_acquire(all()).unwrap();
+    for (shed, what) in [
+        (set().threshold(|_| all()), "closure"),
+        (set().classify(|_| Criticality::Critical), "class"),
+        (set().cost(|_| 2), "cost"),
+        (set().key(|_| 7), "key"),
+        (set().fair_by(|_| 7), "tenant"),
+        (set().at("/", 0.5), "route"),
+        (set().seed(7), "seed"),
+        (set().budget(&adaptive), "learned"),
+    ] {
+        let answered = allocations(shed.layer(bare()), || get("/"));
+        assert_eq!(at_most_8(answered, what), too_many, "{what}");
+    }
 }
 
 #[tokio::test]

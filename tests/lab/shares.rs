@@ -108,7 +108,8 @@ fn in_units_of_memory_uploads_stay_within_it_and_counted_they_do_not() {
         assert_eq!(peak(large, true, &|| Budget::fixed(400)), 340);
         // One that learns knows nothing of memory, but is kept within it by its ceiling.
         let learned = || Budget::new(Adaptive::default().max(400));
-        assert!(peak(large, true, &learned) <= 340);
+        let peak_learned = peak(large, true, &learned);
+        assert!((200..=340).contains(&peak_learned), "{peak_learned}");
         assert!(peak(large, false, &|| Budget::fixed(UPLOADS)) > counted);
     }
 }

@@ -88,6 +88,32 @@ async fn p15_zero_latencies_and_a_clock_that_stands_still_change_nothing() {
     assert!(law.windows().iter().all(|window| window.elapsed.is_zero()));
 }
 
+/// As above, but windows end.
+#[tokio::test(start_paused = true)]
+async fn p15_requests_that_take_no_time_are_no_reason_to_refuse_any() {
+    let budget = Budget::adaptive();
+    let limit = budget.limit();
+    let mut service = LoadShed::ratio(0.85).budget(&budget).layer(holding());
+    for burst in [1, 7, 100] {
+        for _ in 0..500 {
+            for _ in 0..burst {
+                drop(answer(&mut service, get("/")));
+            }
+            tokio::time::advance(Duration::from_millis(20)).await;
+        }
+        assert_eq!((budget.limit(), budget.snapshot().refused), (limit, 0));
+    }
+    // Then they take some.
+    let held: Vec<_> = (0..50).map(|_| answer(&mut service, get("/"))).collect();
+    tokio::time::advance(Duration::from_millis(500)).await;
+    drop(held);
+    for _ in 0..500 {
+        drop(answer(&mut service, get("/")));
+        tokio::time::advance(Duration::from_millis(20)).await;
+    }
+    assert_eq!((budget.limit(), budget.snapshot().refused), (limit, 0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn p15_a_window_does_not_end_while_the_clock_stands_still() {
     let law = Recorded::every(Duration::from_nanos(1));

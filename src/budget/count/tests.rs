@@ -1,0 +1,41 @@
+use std::{collections::HashSet, ptr};
+
+use super::*;
+use crate::Budget;
+
+#[test]
+fn limit_and_count_fill_their_bits_without_touching_each_other() {
+    let count = Count::claim(u32::MAX >> 1);
+    assert_eq!(count.level().limit, u32::MAX >> 1);
+    count.word.fetch_add(TAKEN - 1, Ordering::Relaxed);
+    assert!(count.acquire(1, |_| u32::MAX).is_ok());
+    let full = count.acquire(1, |_| u32::MAX).unwrap_err();
+    assert_eq!((full.limit, full.in_flight), (u32::MAX >> 1, TAKEN as u32));
+    count.set_limit(1);
+    let lowered = count.level();
+    assert_eq!((lowered.limit, lowered.in_flight), (1, TAKEN as u32));
+}
+
+#[test]
+fn the_pool_holds_no_more_counts_than_there_were_at_one_time() {
+    // Other tests use the pool at the same time, a handful of counts each.
+    for _ in 0..10_000 {
+        let count = Count::claim(1);
+        assert!(count.acquire(1, |_| 1).is_ok());
+        count.abandon();
+        count.release(1);
+    }
+    let pooled = POOL.lock().unwrap_or_else(PoisonError::into_inner).len();
+    assert!(pooled < 1_000, "{pooled} counts for one at a time");
+}
+
+#[test]
+fn a_budget_gives_both_of_its_counts_back() {
+    let mut counts = HashSet::new();
+    for _ in 0..10_000 {
+        let budget = Budget::fixed(1);
+        counts.insert(ptr::from_ref(budget.count));
+        counts.insert(ptr::from_ref(budget.inner.ghosts));
+    }
+    assert!(counts.len() < 1_000, "{} for two at a time", counts.len());
+}
