@@ -28,7 +28,8 @@ use crate::{
 ///
 /// With the feature `axum`, a pattern also matches where it is the very text of the template (`MatchedPath`) of the route that
 /// axum has found. In nested routers that is the whole one: `/api/mail/{id}` matches there as `/mail/{id}` does, and fits
-/// closest. Where a layer sees the whole path, templates change nothing. A fallback has none, so there the path decides.
+/// closest. Where a layer sees the whole path, templates change nothing. Where axum has set none, as in most fallbacks, the path
+/// decides.
 ///
 /// ```
 /// use loadshed::LoadShed;
