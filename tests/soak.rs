@@ -7,7 +7,10 @@ use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::Mutex,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, Waker},
     thread,
     time::Duration,
@@ -185,15 +188,16 @@ fn p03_after_a_million_requests_on_two_threads_nothing_is_in_flight_and_none_is_
 
 #[test]
 fn p03_the_same_while_a_law_moves_the_limit_all_the_time() {
-    let mut nth = 0;
-    let law = Law::new(1..=12, 8, move |_| {
-        nth += 1;
-        nth * 7 % 13
+    let moves = Arc::new(AtomicUsize::new(0));
+    let law = Law::new(1..=12, 8, {
+        let moves = Arc::clone(&moves);
+        move |_| moves.fetch_add(1, Ordering::Relaxed) * 7 % 13
     });
     soak(
         Budget::new(law.every(Duration::from_micros(100))),
         REQUESTS / 10,
     );
+    assert!(moves.load(Ordering::Relaxed) > 10, "{moves:?}");
 }
 
 /// Or all of the above says nothing.

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
     thread,
@@ -166,24 +166,29 @@ fn p24_dry_run_is_switched_both_ways_while_requests_run_and_no_permit_is_lost() 
 #[test]
 fn p24_under_a_storm_of_changes_no_request_and_no_permit_is_lost() {
     const REQUESTS: usize = 20_000;
+    const CHANGES: usize = 1_000;
     let budget = Budget::fixed(2);
     let shed = LoadShed::ratio(1.0).budget(&budget);
     let outer = LoadShed::observe().budget(&budget);
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
+    let (done, changes) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let requests = thread::scope(|scope| {
         let workers: Vec<_> = (0..2)
             .map(|nth| {
                 let service = outer.layer(shed.layer(holding()));
                 let alone = shed.layer(holding());
+                let changes = &changes;
                 scope.spawn(move || {
                     let mut services = (service, alone);
-                    for request in 0..REQUESTS {
+                    let mut request = 0;
+                    while request < REQUESTS || changes.load(Ordering::Relaxed) < CHANGES {
+                        request += 1;
                         if (request + nth) % 2 == 0 {
                             drop(answer(&mut services.0, get("/")));
                         } else {
                             drop(answer(&mut services.1, get("/")));
                         }
                     }
+                    request
                 })
             })
             .collect();
@@ -196,18 +201,21 @@ fn p24_under_a_storm_of_changes_no_request_and_no_permit_is_lost() {
                 handle.set_dry_run(step % 2 == 0);
                 handle.set_ratio([0.3, 1.0, 0.9][step % 3]).unwrap();
                 budget.set_limit(1 + step % 4).unwrap();
+                changes.store(step, Ordering::Relaxed);
             }
         });
-        for worker in workers {
-            worker.join().unwrap();
-        }
+        let requests: usize = workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap())
+            .sum();
         done.store(true, Ordering::Relaxed);
+        requests
     });
     let figures = budget.snapshot();
     assert_eq!(figures.in_flight, 0);
     assert_eq!(
         figures.admitted + figures.refused + figures.would_refuse,
-        2 * REQUESTS
+        requests
     );
     assert!((1..=4).contains(&figures.limit));
 }
