@@ -99,10 +99,11 @@ fn where_half_of_all_calls_hang_most_of_the_others_are_served() {
             };
             let scenario = Scenario::new("half hang", server).then(phase);
             let done = |seed| Lab::seed(seed).run(&scenario, Budget::adaptive).phases[0].goodput();
-            let done: Vec<_> = (1..4).map(|seed| done(seed) / server.capacity()).collect();
-            let mean = done.iter().sum::<f64>() / 3.0;
+            let done: Vec<_> = (1..7).map(|seed| done(seed) / server.capacity()).collect();
+            let mean = done.iter().sum::<f64>() / 6.0;
+            let least = done.iter().copied().fold(1.0, f64::min);
             assert!(
-                mean > 0.65 * best && done.iter().all(|&done| done > 0.4 * best),
+                mean > 0.65 * best && least > 0.2 * best,
                 "{times:?} at {load} ×: {done:.2?} of {best}"
             );
         }

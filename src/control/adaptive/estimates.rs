@@ -385,7 +385,7 @@ impl Batch {
     }
 
     /// The same for each one who was answered, as Little's law has it; but where those who left may be few that stood in a line
-    /// before, so much is not made of them, and never more than is borne if nobody hangs after all.
+    /// before, so much is not made of them, and never more than if half of all hung.
     pub(super) fn hung_for_each(&self, service: f64) -> f64 {
         if self.left >= SOME && self.hangs(service) {
             (self.left_latency / self.successes.max(1.0)).min(self.waits())

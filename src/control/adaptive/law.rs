@@ -39,6 +39,8 @@ pub(super) struct Running {
     ratio: Ratio,
     /// How many may wait for their answer, where that is limited.
     target: f64,
+    /// Whether the ceiling lets in fewer.
+    clipped: bool,
     batch: Batch,
     /// Which part of the margin is used: less, where less in flight has brought more answers.
     slack: f64,
@@ -108,11 +110,12 @@ impl Law {
         Some(Room::For(running.target))
     }
 
-    /// No more than that is to be had, as the ceiling says: what is beyond it is not to be believed in.
-    pub(super) fn keep_within(&mut self, limit: usize) {
+    /// No more than that is to be had, where the ceiling says so: what is beyond it is not to be believed in.
+    pub(super) fn keep_within(&mut self, limit: Option<usize>) {
         if let Self::Running(running) = self {
+            running.clipped = limit.is_some();
             // Places that are kept after the answer are given back some time.
-            let most = running.ratio.in_flight(limit);
+            let most = limit.map_or(f64::INFINITY, |limit| running.ratio.in_flight(limit));
             running.target = running.target.min(most);
             running.verified = running.verified.min(most);
         }
@@ -140,6 +143,7 @@ impl Running {
             known,
             ratio,
             target: 0.0,
+            clipped: false,
             batch: Batch::from(now),
             slack: 1.0,
             verified: 0.0,
@@ -307,8 +311,8 @@ impl Running {
         };
         // Half-way, as the figures are noisy.
         let mut to = (self.target + by / 2.0).max(self.target / 2.0);
-        if seen.in_flight < self.target / 2.0 {
-            // It is the ceiling that binds.
+        if self.clipped {
+            // It is not the target that binds.
             to = to.min(self.target);
         }
         let due = |at| seconds(at, seen.now) > PAUSE.0.max(PAUSE.1 * self.took);

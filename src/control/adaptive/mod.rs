@@ -114,9 +114,7 @@ impl Controller for Adaptive {
                 self.follow_answered(window.answered as f64, waiting);
                 let wanted = self.law.limit(waiting + self.answered) as usize;
                 let limit = self.range.keep(wanted);
-                if limit < wanted {
-                    self.law.keep_within(limit);
-                }
+                self.law.keep_within((limit < wanted).then_some(limit));
                 limit
             }
         };

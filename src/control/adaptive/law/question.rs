@@ -184,7 +184,11 @@ impl Running {
             question.inside = seen.in_flight;
             question.finished = 0.0;
         }
-        question.least = question.inside > most && question.finished > CAME * question.inside;
+        if question.finished > CAME * question.inside {
+            question.least = question.inside.min(seen.in_flight) > most;
+            question.inside = seen.in_flight;
+            question.finished = 0.0;
+        }
         question.drained = question.least
             || seen.in_flight + behind <= most
             // Those who leave soon leave ever more behind; but so many who came since were answered.
