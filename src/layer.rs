@@ -45,7 +45,7 @@ use crate::{
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct LoadShed {
-    settings: Arc<Settings>,
+    pub(crate) settings: Arc<Settings>,
 }
 
 impl LoadShed {
@@ -84,6 +84,7 @@ impl LoadShed {
                 decide: None,
                 dry_run: AtomicBool::new(false),
                 retry_after: RetryAfter::default(),
+                seed: None,
                 answers: Answers::default(),
                 drain: Drain::default(),
                 measure: Measure::default(),
@@ -107,10 +108,11 @@ impl LoadShed {
 
     /// Makes repeatable what is left to chance: how hints are spread, as far as they have no seed of their own, and which
     /// tenants of [`fair_by`](Self::fair_by) are taken for one. The same seed and the same clock give the same decisions. It is
-    /// for tests: who knows the seed can find a tenant that takes another one's part. Of the laws, [`Vegas`](crate::Vegas) has
+    /// for tests: who knows the seed can find a tenant that takes another one's part. Layers of one budget that are told of tenants
+    /// need the same one. Of the laws, [`Vegas`](crate::Vegas) has
     /// a seed of its own, and the others leave nothing to chance.
     pub fn seed(self, seed: u64) -> Self {
-        self.with(|settings| settings.decide_mut().seed = Some(seed))
+        self.with(|settings| settings.seed = Some(seed))
     }
 
     /// The status of a refusal over HTTP. By default 429; 503 has proxies count it against the server, and retry it

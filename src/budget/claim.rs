@@ -94,7 +94,7 @@ impl Claim {
     }
 
     #[inline]
-    pub(super) fn tenant(&self) -> Option<Tenant> {
+    pub(crate) fn tenant(&self) -> Option<Tenant> {
         self.caller.and_then(|caller| caller.tenant)
     }
 }

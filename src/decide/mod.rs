@@ -24,8 +24,6 @@ pub(crate) struct Decide {
     /// A caller's place in the order of its class.
     pub(crate) key: Option<ByHead<f32>>,
     pub(crate) fair_by: Option<FairBy>,
-    /// Of the hash of tenants. `None`: one that nobody knows.
-    pub(crate) seed: Option<u64>,
     pub(crate) expose_class: bool,
 }
 
@@ -72,18 +70,20 @@ impl From<Threshold> for Decided {
 }
 
 impl Decide {
-    /// `base` is what applies to the lowest class, where nothing else does, and `ladder` leads up from it.
+    /// `base` is what applies to the lowest class, where nothing else does, and `ladder` leads up from it. The seed is that of
+    /// the hash of tenants; without one, nobody knows it.
     pub(crate) fn decide<B>(
         &self,
         request: &mut Request<B>,
         base: Threshold,
         ladder: &LiveLadder,
+        seed: Option<u64>,
     ) -> Decided {
         let found = self.routes.as_ref().map(|routes| find(routes, request));
         let Found { threshold, nth } = found.unwrap_or_default();
         let decided = Decided {
             route: Some(nth),
-            ..self.ask(request, threshold, |class| ladder.of(base, class))
+            ..self.ask(request, threshold, |class| ladder.of(base, class), seed)
         };
         if self.expose_class && !decided.claim.threshold.is_exempt() {
             let extensions = request.extensions_mut();
@@ -100,6 +100,7 @@ impl Decide {
         request: &mut Request<B>,
         routed: Option<Threshold>,
         base: impl Fn(Criticality) -> Threshold,
+        seed: Option<u64>,
     ) -> Decided {
         let threshold = self.threshold.as_ref().filter(|_| routed.is_none());
         let (classify, cost) = (self.classify.as_ref(), self.cost.as_ref());
@@ -122,7 +123,7 @@ impl Decide {
             let units = cost.map_or(1, |ask| ask.0(head));
             Decided {
                 claim: Claim {
-                    caller: self.caller(head, stop, class),
+                    caller: self.caller(head, stop, class, seed),
                     ..Claim::of(stop(class), units)
                 },
                 class,
@@ -139,12 +140,13 @@ impl Decide {
         head: &Request<()>,
         stop: impl Fn(Criticality) -> Threshold,
         class: Criticality,
+        seed: Option<u64>,
     ) -> Option<Caller> {
         if self.key.is_none() && self.fair_by.is_none() {
             return None;
         }
         let part = self.key.as_ref().map_or(1.0, |ask| ask.0(head));
-        let tenant = self.fair_by.as_ref().map(|ask| ask.0(head, self.seed));
+        let tenant = self.fair_by.as_ref().map(|ask| ask.0(head, seed));
         // Where nobody tells classes apart, there is one.
         let stretch = match self.classify {
             Some(_) => Stretch::of(&Criticality::ALL.map(stop), class as usize, part),
@@ -173,5 +175,24 @@ impl fmt::Debug for FairBy {
 impl<T> fmt::Debug for ByHead<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a closure")
+    }
+}
+
+#[cfg(all(test, not(loadshed_loom)))]
+mod tests {
+    use super::*;
+    use crate::LoadShed;
+
+    #[test]
+    fn p16_a_seed_reaches_the_tenants_whenever_it_is_set() {
+        let tenant = |shed: LoadShed| {
+            let decided = shed.settings.decide(&mut Request::new(()));
+            decided.claim.tenant().expect("there is one")
+        };
+        let shed = || LoadShed::ratio(0.5);
+        for shed in [shed().fair_by(|_| 1).seed(7), shed().seed(7).fair_by(|_| 1)] {
+            assert_eq!(tenant(shed), Tenant::seeded(7, &1));
+        }
+        assert_eq!(tenant(shed().fair_by(|_| 1)), Tenant::of(&1));
     }
 }

@@ -39,6 +39,8 @@ pub(crate) struct Settings {
     pub(super) decide: Option<Box<Decide>>,
     pub(super) dry_run: AtomicBool,
     pub(super) retry_after: RetryAfter,
+    /// Of what is left to chance.
+    pub(super) seed: Option<u64>,
     pub(super) answers: Answers,
     pub(super) drain: Drain,
     pub(super) measure: Measure,
@@ -73,7 +75,7 @@ impl Settings {
         let Some(decide) = &self.decide else {
             return self.decided();
         };
-        let mut decided = decide.decide(request, self.threshold(), &self.ladder);
+        let mut decided = decide.decide(request, self.threshold(), &self.ladder, self.seed);
         if decided.claim.units > 1 {
             decided.claim = self.budget.bound(decided.claim);
         }
@@ -85,7 +87,7 @@ impl Settings {
     }
 
     fn hints(&self) -> RetryAfter {
-        match self.decide.as_ref().and_then(|decide| decide.seed) {
+        match self.seed {
             Some(seed) => self.retry_after.or_seed(seed),
             None => self.retry_after,
         }
@@ -260,6 +262,7 @@ impl Clone for Settings {
             decide: self.decide.clone(),
             dry_run: AtomicBool::new(self.dry_run()),
             retry_after: self.retry_after,
+            seed: self.seed,
             answers: self.answers.clone(),
             drain: self.drain,
             measure: self.measure,

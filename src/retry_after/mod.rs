@@ -86,7 +86,7 @@ pub struct RetryAfter {
     min: Duration,
     max: Duration,
     sent: Sent,
-    seed: u64,
+    seed: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,7 +167,7 @@ impl RetryAfter {
             min: Duration::ZERO,
             max,
             sent: Sent::Seconds,
-            seed: 0,
+            seed: None,
         }
     }
 
@@ -323,15 +323,14 @@ impl RetryAfter {
     /// Where the sequence begins that spreads hints, so that instances of one server do not spread alike. The same seed
     /// and the same clock give the same hints. By default 0.
     pub fn seed(self, seed: u64) -> Self {
+        let seed = Some(seed);
         Self { seed, ..self }
     }
 
     /// With this seed, if it has none of its own.
     pub(crate) fn or_seed(self, seed: u64) -> Self {
-        match self.seed {
-            0 => self.seed(seed),
-            _ => self,
-        }
+        let seed = self.seed.or(Some(seed));
+        Self { seed, ..self }
     }
 
     /// The hint for one refused caller. The `counts` are asked for only when rates are due to be measured.
@@ -341,7 +340,7 @@ impl RetryAfter {
         refusal: Refusal<'_>,
         counts: impl FnOnce() -> Counts,
     ) -> Hint {
-        let nth = refusal.nth.wrapping_add(self.seed);
+        let nth = refusal.nth.wrapping_add(self.seed.unwrap_or(0));
         match self.policy {
             Policy::Fixed(hint) if self.jitter == 0 => {
                 // Rounded up: nobody is told less than was asked for.

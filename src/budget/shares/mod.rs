@@ -23,7 +23,7 @@
 //! # Memory
 //!
 //! A sketch: four rows of 1,024 cells, 96 KiB for a budget, however many tenants there are. A tenant has one cell in each
-//! row, by a hash that nobody outside knows, and what it has is at most what the least of them shows (Cormode and
+//! row, by a hash that nobody outside knows where there is no seed, and what it has is at most what the least of them shows (Cormode and
 //! Muthukrishnan's count-min). So it suffers for others only where it meets a large one in all four rows: with a hundred
 //! large ones, one tenant in ten thousand does.
 //!

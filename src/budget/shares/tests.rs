@@ -23,12 +23,10 @@ async fn look(shares: &Shares, millis: u64, in_flight: u32, admitted: usize) {
 }
 
 #[test]
-fn p16_with_a_seed_a_tenant_is_known_by_the_same_hash_everywhere() {
+fn p16_with_a_seed_a_tenant_is_known_by_the_hash_of_the_seed() {
     let hashes = |seed| [1, 2, 3].map(|tenant| Tenant::seeded(seed, &tenant));
     assert_eq!(hashes(7), hashes(7));
     assert_ne!(hashes(7), hashes(8));
-    // The standard library's SipHash with keys of 0. Another one is no mistake, but then runs differ by the compiler.
-    assert_eq!(Tenant::seeded(7, &1_u64).0.get(), 3_033_588_373);
 }
 
 #[tokio::test(start_paused = true)]
