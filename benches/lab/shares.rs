@@ -3,14 +3,14 @@
 use std::{ops::Range, time::Duration};
 
 use loadshed::{
-    Budget,
+    Adaptive, Budget,
     lab::{By, Crowd, Got, Lab, Server, Size, Times, UPLOADS, flood, uploads},
 };
 
 type Make = fn(usize) -> Budget;
 
 /// As many as there are workers; with room for a line of a few; and one that learns.
-const BUDGETS: [(&str, Make); 3] = [
+const BUDGETS: [(&str, Make); 4] = [
     ("fixed, no line", |workers| {
         Budget::fixed((workers as f64 / 0.85).round() as usize)
     }),
@@ -18,6 +18,9 @@ const BUDGETS: [(&str, Make); 3] = [
         Budget::fixed(workers * 5 / 4 + 16)
     }),
     ("learned", |_| Budget::adaptive()),
+    ("learned, at most 4 × the workers", |workers| {
+        Budget::new(Adaptive::default().max(4 * workers))
+    }),
 ];
 
 /// Prints tables, with the worst of so many seeds for each figure; for what is served by class, the mean before it.
