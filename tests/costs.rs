@@ -358,9 +358,9 @@ fn p09_one_that_is_never_refused_runs_uncounted_where_no_more_can_be_counted() {
     let budget = Budget::fixed(ALL);
     let mut held = vec![budget.try_acquire_many(ALL - 1, Threshold::NEVER).unwrap()];
     let observe = || LoadShed::observe().budget(&budget);
-    let dearer_inside = observe().layer(observe().cost(|_| 2).layer(holding()));
+    let mut dearer_inside = observe().layer(observe().cost(|_| 2).layer(holding()));
     let runs = |mut service: LoadShedService<_>| !is_refused(&answer(&mut service, get("/")));
-    assert!(!is_refused(&answer(&mut { dearer_inside }, get("/"))));
+    assert!(!is_refused(&answer(&mut dearer_inside, get("/"))));
     held.push(budget.try_acquire(Threshold::NEVER).unwrap());
     held.push(budget.try_acquire(Threshold::NEVER).unwrap());
     assert!(runs(observe().layer(holding())));

@@ -201,7 +201,7 @@ impl Budget {
     /// How many requests, or units, it carries at once.
     #[must_use]
     pub fn limit(&self) -> usize {
-        self.level().limit as usize
+        self.count.limit() as usize
     }
 
     /// How many of them are in flight.

@@ -103,7 +103,7 @@ fn where_half_of_all_calls_hang_most_of_the_others_are_served() {
             let mean = done.iter().sum::<f64>() / 6.0;
             let least = done.iter().copied().fold(1.0, f64::min);
             assert!(
-                mean > 0.65 * best && least > 0.2 * best,
+                mean > 0.65 * best && least > 0.35 * best,
                 "{times:?} at {load} ×: {done:.2?} of {best}"
             );
         }

@@ -42,6 +42,7 @@ enum Stack {
 struct Place {
     stack: Stack,
     budget: Budget,
+    limit: usize,
     other: Budget,
 }
 
@@ -69,7 +70,7 @@ impl Place {
             self.stack,
             self.budget
         );
-        assert!([5, 1_000].contains(&self.budget.limit()));
+        assert_eq!(self.budget.limit(), self.limit);
     }
 }
 
@@ -85,6 +86,7 @@ fn everywhere(run: impl Fn(&Place)) {
         ] {
             let place = Place {
                 stack,
+                limit: budget.limit(),
                 budget,
                 other: Budget::fixed(5),
             };

@@ -388,7 +388,7 @@ impl Batch {
     /// before, so much is not made of them, and never more than if half of all hung.
     pub(super) fn hung_for_each(&self, service: f64) -> f64 {
         if self.left >= SOME && self.hangs(service) {
-            (self.left_latency / self.successes.max(1.0)).min(self.waits())
+            self.left_latency / self.successes.max(self.left)
         } else {
             self.waited_in_vain()
         }

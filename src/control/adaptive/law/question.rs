@@ -58,14 +58,15 @@ impl Running {
         let known = &self.known;
         let busy = rate * known.service + known.hung;
         let guess = self.asked.is_none();
+        let borne = known.burst().min(seen.in_flight / 4.0);
         self.target = match why {
             // What was left behind has to be worked off first. Of a guess, no less than what is answered while they wait.
             Why::Vanished if guess => {
                 let soon = rate * self.batch.waits() / 4.0;
-                (busy / 2.0).max(soon.min(known.burst()).min(seen.in_flight / 4.0))
+                (busy / 2.0).max(soon.min(borne))
             }
             Why::Vanished => busy / 2.0,
-            _ if guess => (BELOW * busy).max(known.burst().min(seen.in_flight / 4.0)),
+            _ if guess => (BELOW * busy).max(borne),
             // It may have changed.
             Why::Again => (BELOW * busy).max(seen.in_flight / 2.0),
             Why::Standing => BELOW * busy,
