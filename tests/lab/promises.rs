@@ -70,6 +70,28 @@ fn p11_nothing_is_refused_below_capacity() {
     }
 }
 
+/// Times vary, so the first to finish are the short ones, and say that the server is much faster than it is.
+#[test]
+fn p11_a_server_that_takes_seconds_is_not_taken_for_a_flooded_one_at_its_start() {
+    let (mut calls, mut refused) = (0, 0);
+    for seconds in [0.3, 1.0, 5.0] {
+        for rate in [10.0, 100.0, 1000.0] {
+            let workers = (rate * seconds * 20.0) as usize + 50;
+            let service = Duration::from_secs_f64(seconds);
+            let server = Server::pool(workers, service, Times::Exponential);
+            let phase = Phase::new("start", 30.0, rate / server.capacity());
+            let mut scenario = Scenario::new("slow start", server).then(phase);
+            scenario.callers.deadline = 60 * service;
+            for seed in 1..4 {
+                let report = Lab::seed(seed).run(&scenario, Budget::adaptive);
+                calls += report.phases[0].calls;
+                refused += report.phases[0].refused;
+            }
+        }
+    }
+    assert!(refused * 1_000 <= calls, "{refused} of {calls}");
+}
+
 #[test]
 fn p12_in_an_hour_of_overload_it_goes_on_serving_as_in_the_second_minute() {
     let judge = Judge::default().seeds(1..3).against_bound();
@@ -196,14 +218,20 @@ fn p13_half_of_the_limit_is_enough_to_find_out_that_something_slowed_down_in_an_
 fn p13_a_line_that_took_the_place_of_slow_work_is_found_within_a_minute() {
     for size in [Size::Tiny, Size::Medium] {
         for scenario in some(size, Length::Short, &["slow in overload 2 ×, fixed"]) {
-            let report = Lab::seed(1).run(&scenario, Budget::adaptive);
-            let limit = |nth: usize| {
-                let ticks: &[Tick] = &report.phases[nth].ticks;
-                let last = &ticks[ticks.len() - 100..];
-                last.iter().map(|tick| tick.limit).sum::<usize>() / last.len()
-            };
-            let (before, after) = (limit(0), limit(2));
-            assert!(after <= before * 5 / 4, "{after}, and {before} before");
+            let limits = (1..7).map(|seed| {
+                let report = Lab::seed(seed).run(&scenario, Budget::adaptive);
+                [0, 2].map(|nth: usize| {
+                    let ticks: &[Tick] = &report.phases[nth].ticks;
+                    let last = &ticks[ticks.len() - 100..];
+                    last.iter().map(|tick| tick.limit).sum::<usize>() / last.len()
+                })
+            });
+            let limits: Vec<_> = limits.collect();
+            let [before, after] = [0, 1].map(|nth| limits.iter().map(|of| of[nth]).sum::<usize>());
+            assert!(after <= before * 5 / 4, "before and after: {limits:?}");
+            // Four workers are so few that one question in some is misled.
+            let near = limits.iter().all(|[before, after]| *after <= 2 * before);
+            assert!(near, "before and after: {limits:?}");
         }
     }
 }

@@ -25,6 +25,9 @@ pub(super) struct Estimates {
     pub(super) hung: f64,
     /// Which share of the callers got an answer, of the last 16 or so.
     answered: f64,
+    /// How long the last 16 or so answers took, and since when there has been none.
+    latency: f64,
+    silent: Since,
     /// Which share usually does.
     usual: f64,
     /// How long callers are seen to wait, at most 1.
@@ -102,6 +105,9 @@ const REMEMBERED: f64 = 5.0;
 /// Of service times, where they are exponential one in 3,000 is longer.
 const HANGS: f64 = 8.0;
 
+/// So many answers are missing where none came in a time in which the server has given as many at its best.
+const SILENT: f64 = 4.0;
+
 /// So many who hang are not there by chance.
 const SOME: f64 = 8.0;
 
@@ -122,6 +128,8 @@ impl Estimates {
             left_behind: 0.0,
             hung: 0.0,
             answered: 1.0,
+            latency: service,
+            silent: Since::default(),
             usual: 1.0,
             patience: 1.0,
             busy: Since::default(),
@@ -133,6 +141,10 @@ impl Estimates {
         if ended > 0.0 {
             self.answered += gain(ended, ENOUGH) * (seen.successes / ended - self.answered);
         }
+        if seen.successes > 0.0 {
+            self.latency += gain(seen.successes, ENOUGH) * (seen.mean() - self.latency);
+        }
+        self.silent.so(seen.successes == 0.0, seen.now);
         if self.is_idle(seen) {
             self.answered = self.usual;
             return;
@@ -248,9 +260,21 @@ impl Estimates {
 
     /// How many may be in flight for a while: what is answered in time, or what chance brings together at the least.
     pub(super) fn burst(&self) -> f64 {
+        (self.peak * self.bearable() + self.hung).max(self.by_chance())
+    }
+
+    /// How many chance brings together at the most.
+    pub(super) fn by_chance(&self) -> f64 {
         let working = self.peak * self.service;
-        let by_chance = working + 4.0 * working.sqrt() + 4.0;
-        (self.peak * self.bearable()).max(by_chance) + self.hung
+        working + 4.0 * working.sqrt() + 4.0 + self.hung
+    }
+
+    /// Whether more are inside than can be answered soon, where some have come for `busy` seconds. The server has had the time of a
+    /// request to show what it can do, and answers a few only.
+    pub(super) fn is_flooded(&self, seen: &Seen, busy: f64) -> bool {
+        seen.in_flight > self.burst()
+            && seen.in_flight * seen.elapsed > SLOW * self.service * (seen.completed + 1.0)
+            && busy > self.service + seen.elapsed / 2.0
     }
 
     /// How many may stand in line for good where so many are at work.
@@ -275,7 +299,8 @@ impl Estimates {
 
     /// Whether answers fail to come, and those that do are late.
     pub(super) fn vanish(&self, seen: &Seen) -> bool {
-        let late = seen.successes == 0.0 || seen.mean() > 2.0 * self.service;
+        let silent = self.silent.lasts(seen.now) * self.best > SILENT;
+        let late = silent || self.latency > 2.0 * self.service;
         !self.is_idle(seen)
             && late
             && self.answered < 0.4 * self.usual
@@ -396,13 +421,23 @@ impl Batch {
 }
 
 impl Since {
+    pub(super) fn at(at: Instant) -> Self {
+        Self(Some(at))
+    }
+
     /// Whether it is `so` now. For how long, in seconds.
     pub(super) fn so(&mut self, so: bool, now: Instant) -> f64 {
         if !so {
             self.0 = None;
             return 0.0;
         }
-        let since = *self.0.get_or_insert(now);
+        self.0.get_or_insert(now);
+        self.lasts(now)
+    }
+
+    /// For how long it has been so, in seconds.
+    fn lasts(&self, now: Instant) -> f64 {
+        let since = self.0.unwrap_or(now);
         now.saturating_duration_since(since).as_secs_f64()
     }
 }

@@ -28,7 +28,7 @@ pub(super) enum Room {
 
 #[derive(Clone, Debug)]
 pub(super) enum Law {
-    Starting(Start, Ratio),
+    Starting(Box<Start>, Ratio),
     Running(Box<Running>),
 }
 
@@ -59,8 +59,9 @@ pub(super) struct Running {
 enum Phase {
     /// Nobody is refused.
     Open,
-    /// The line is kept to what callers bear: this may be a burst.
-    Guard,
+    /// The line is kept to what callers bear: this may be a burst. So many are let in if that is more, for those who are
+    /// refused later than others.
+    Guard(f64),
     /// The line is let go, to see how long a request takes without it.
     Ask(Question),
     /// The line is kept short.
@@ -91,7 +92,7 @@ impl Law {
                     };
                 };
                 let mut running = Running::new(known, *ratio, window.now);
-                let verdict = running.begin(window, start.refused);
+                let verdict = running.begin(window, start);
                 *self = Self::Running(Box::new(running));
                 verdict
             }
@@ -132,7 +133,7 @@ impl Law {
 
 impl Default for Law {
     fn default() -> Self {
-        Self::Starting(Start::default(), Ratio::default())
+        Self::Starting(Box::default(), Ratio::default())
     }
 }
 
@@ -157,14 +158,30 @@ impl Running {
     }
 
     /// A flood may have come in meanwhile, or wait outside of an initial limit.
-    fn begin(&mut self, window: &Window<'_>, refused: bool) -> Verdict {
-        let burst = self.known.burst();
-        if window.waiting() as f64 <= burst && !refused {
-            return (Room::Unlimited, "open");
+    fn begin(&mut self, window: &Window<'_>, start: &Start) -> Verdict {
+        let seen = Seen::of(window);
+        self.crowded = start.began.map_or(Since::default(), Since::at);
+        let flooded = start.flooded && seen.in_flight > self.known.burst();
+        if start.refused || flooded {
+            return self.begin_guard(&seen);
         }
-        self.target = burst;
-        self.enter(Phase::Guard, window.now);
-        self.verdict("guard")
+        (Room::Unlimited, "open")
+    }
+
+    /// Whether more have come than can be answered soon. The server has had the time of a request to show what it can do, and
+    /// answers a few only.
+    fn is_flooded(&mut self, seen: &Seen) -> bool {
+        let known = &self.known;
+        let busy = self
+            .crowded
+            .so(seen.in_flight > known.by_chance(), seen.now);
+        known.is_flooded(seen, busy)
+    }
+
+    fn begin_guard(&mut self, seen: &Seen) -> Verdict {
+        self.target = self.known.burst();
+        self.enter(Phase::Guard(self.kept(seen)), seen.now);
+        self.guarded()
     }
 
     fn update(&mut self, window: &Window<'_>) -> Verdict {
@@ -193,7 +210,7 @@ impl Running {
             }
             _ if vanished => self.ask(Why::Vanished, self.known.best, &seen),
             Phase::Open => self.watch(stood, &seen),
-            Phase::Guard => self.guard(stood, &seen),
+            Phase::Guard(room) => self.guard(room, stood, &seen),
             Phase::Hold => self.hold(&seen),
         }
     }
@@ -228,6 +245,18 @@ impl Running {
 
     fn watch(&mut self, stood: f64, seen: &Seen) -> Verdict {
         self.known.learn_usual(seen);
+        self.guess(seen.now);
+        // So long that a flow which the server can carry shows in what it answers: as long as one request takes. Below what
+        // is borne, a line may stand at the ceiling.
+        let flooded = self.is_flooded(seen);
+        if stood < self.known.service && !flooded {
+            return (Room::Unlimited, "open");
+        }
+        self.begin_guard(seen)
+    }
+
+    /// What is seen of the service time without a question.
+    fn guess(&mut self, now: Instant) {
         let (batch, known) = (self.batch, &mut self.known);
         if batch.elapsed > (2.0 * known.service).max(0.5) && batch.successes >= known.enough() {
             let mean = batch.mean();
@@ -243,29 +272,36 @@ impl Running {
                 known.learn_hung(&batch);
                 known.learn_variation(&batch);
             }
-            self.batch = Batch::from(seen.now);
+            self.batch = Batch::from(now);
         }
-        // So long that a flow which the server can carry shows in what it answers: as long as one request takes. Below what
-        // is borne, a line may stand at the ceiling.
-        let crowded = seen.in_flight > self.known.burst();
-        let since = self.crowded.so(crowded, seen.now).max(stood);
-        if since < self.known.service {
-            return (Room::Unlimited, "open");
-        }
-        self.target = self.known.burst();
-        self.enter(Phase::Guard, seen.now);
-        self.verdict("guard")
     }
 
-    fn guard(&mut self, stood: f64, seen: &Seen) -> Verdict {
+    fn guard(&mut self, room: f64, stood: f64, seen: &Seen) -> Verdict {
         let (known, batch) = (&self.known, &self.batch);
         let long = 2.0 * known.service;
         let falls = self.falls() && stood > long && batch.elapsed > long;
         if falls || stood > STANDS.max(3.0 * known.service) {
             return self.ask(Why::Standing, known.peak, seen);
         }
-        self.target = known.burst();
-        self.verdict("guard")
+        let pressed = self.refused.is_some_and(|at| seconds(at, seen.now) < CALM);
+        if !pressed && self.batch.refused {
+            self.batch = Batch::from(seen.now);
+        } else if !pressed {
+            // What was taken for a line may be a slow server.
+            self.guess(seen.now);
+        }
+        self.target = self.known.burst();
+        let room = (room - seen.completed / 4.0).min(self.kept(seen));
+        self.phase = Phase::Guard(room);
+        self.guarded()
+    }
+
+    fn guarded(&self) -> Verdict {
+        let room = match self.phase {
+            Phase::Guard(room) => room.max(self.target),
+            _ => self.target,
+        };
+        (Room::For(room), "guard")
     }
 
     fn hold(&mut self, seen: &Seen) -> Verdict {

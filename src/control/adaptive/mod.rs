@@ -58,8 +58,8 @@ pub struct Adaptive {
 /// More requests than a process has sockets for, by default on Linux.
 const CEILING: usize = 1 << 16;
 
-/// How soon a flood is seen: 10 times what a server carries fills a line of 0.2 s meanwhile.
-const WINDOW: Duration = Duration::from_millis(20);
+/// How soon a flood is seen: 10 times what a server carries fills a line of 0.1 s meanwhile.
+const WINDOW: Duration = Duration::from_millis(10);
 
 impl Default for Adaptive {
     fn default() -> Self {

@@ -1,15 +1,17 @@
 //! The first look at a server.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
-use super::estimates::{Estimates, has_left, latency};
+use super::estimates::{Estimates, Seen, has_left, latency};
 use crate::control::{Outcome, Sample, Window};
 
 /// Gathers the first answers until they tell a service time.
 ///
-/// The first to finish are the short ones, so some time has to pass first: 1.6 times what nine in ten of them took.
-/// Under a flood there is no time; but then half as many more are in flight and no more are answered, which no server does that
-/// still has room, or callers leave.
+/// The first to finish are the short ones, so most of what was waited has to be that of requests which have ended. Under a flood it
+/// never is, and there is no time; but a flood shows. Those who came first end first, and the more come the longer they take;
+/// or twice as many are in flight and no more are answered, which no server does that still has room; or callers leave.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Start {
     /// Since when somebody has been waiting for an answer, if anybody was when the last window was closed.
@@ -18,31 +20,74 @@ pub(super) struct Start {
     before: f64,
     /// Until when that was.
     counted: Option<Instant>,
+    /// How many have come, and when, all together: in seconds since somebody began to wait.
+    came: f64,
+    came_at: f64,
+    /// How many have ended, and are waiting.
+    completed: f64,
+    waiting: f64,
+    /// How long all of them have waited together, in seconds.
+    waited: f64,
+    ended: Ended,
     latencies: Vec<f64>,
-    /// Whether the limit was too low for what came, or was made so.
-    pub(super) refused: bool,
+    /// How many came first, and until when.
+    first: Option<(f64, Instant)>,
+    first_ended: Ended,
+    /// When the number in flight was last compared.
+    compared: Option<Compared>,
     /// How many more callers have left than were answered, be it by an error.
     left: f64,
     /// How many are let in, once it was seen that nobody was answered, and since when.
     room: Option<(f64, Instant)>,
-    answers: f64,
-    /// The busy time by then, in seconds.
-    compared_at: f64,
-    /// In flight, and answers a second, when they were last compared.
-    compared: Option<(f64, f64)>,
+    /// Whether the limit was too low for what came, or was made so.
+    pub(super) refused: bool,
+    /// Whether more come than are answered.
+    pub(super) flooded: bool,
+    /// Since when somebody has been waiting, the breaks left out.
+    pub(super) began: Option<Instant>,
 }
 
-const ENOUGH: usize = 4;
+/// Of those who have ended: how many were measured, and of the successes how many, their latencies, and when they were admitted, in
+/// seconds since somebody began to wait.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ended {
+    measured: f64,
+    successes: f64,
+    latency: f64,
+    admitted_at: f64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Compared {
+    /// After so many answers and seconds.
+    answered: f64,
+    at: f64,
+    in_flight: f64,
+    /// Answers a second since the last time.
+    rate: f64,
+}
+
+const ENOUGH: f64 = 4.0;
+
+/// So many who came first tell how long a request takes, when they have ended: no line was before them.
+const FIRST: f64 = 8.0;
 
 /// So many who leave are no chance where others are answered; and so many answers would tell much.
 const MANY: f64 = 16.0;
+
+/// Of all that was waited. Where times are exponential it is so after three of them.
+const MOST: f64 = 0.6;
 
 /// Nine in ten of exponential times are within 2.3 of the mean; within 1.6 times what nine in ten have taken so far, most
 /// have ended.
 const LONG_ENOUGH: f64 = 1.6;
 
+/// Of the time at which all have come, on average: where a server takes any of those who wait, those who have ended came after
+/// two thirds of it.
+const EARLY: f64 = 0.2;
+
 /// Answers that make a rate.
-const COUNTED: f64 = 8.0;
+const COUNTED: f64 = 16.0;
 
 /// The most that are kept: a percentile of as many is as good.
 const KEPT: usize = 1_024;
@@ -50,33 +95,27 @@ const KEPT: usize = 1_024;
 impl Start {
     pub(super) fn learn(&mut self, window: &Window<'_>) -> Option<Estimates> {
         self.refused |= window.refused > 0;
-        let (mut any_left, mut more) = (false, 0.0);
-        let is_new = |sample: &Sample| self.room.is_none_or(|(_, at)| sample.admitted_at >= at);
-        for sample in window.samples {
-            let has_left = has_left(sample);
-            any_left |= has_left;
-            if sample.outcome == Outcome::Success && self.latencies.len() < KEPT {
-                self.latencies.push(latency(sample));
-            }
-            if is_new(sample) {
-                more += if has_left { 1.0 } else { -1.0 };
-            }
-        }
-        let each = window.completed as f64 / window.samples.len().max(1) as f64;
-        self.left = (self.left + each * more).max(0.0);
         let elapsed = self.busy_for(window);
-        let is_flooded = self.is_flooded(window, elapsed) || any_left;
-        if self.latencies.len() < ENOUGH || elapsed == 0.0 {
+        let busy = Duration::from_secs_f64(elapsed);
+        let began = window.now.checked_sub(busy).unwrap_or(window.now);
+        self.began = Some(began);
+        self.count(window, elapsed);
+        self.take_in(window, began);
+        let slower = self.is_slower(elapsed);
+        if self.ended.successes < ENOUGH || elapsed == 0.0 {
             return None;
         }
-        self.latencies.sort_by(f64::total_cmp);
-        let most = self.latencies[(self.latencies.len() - 1) * 9 / 10];
-        (elapsed >= LONG_ENOUGH * most || is_flooded).then(|| {
-            let count = self.latencies.len() as f64;
-            let mean = self.latencies.iter().sum::<f64>() / count;
-            let rate = self.compared.map_or(0.0, |(_, rate)| rate);
-            Estimates::new(mean, rate.max(count / elapsed))
-        })
+        let rate = self.compared.map_or(0.0, |compared| compared.rate);
+        let first = self.first_have_ended();
+        let mean = match first {
+            true => self.first_ended.mean(),
+            false => self.ended.mean(),
+        };
+        let known = Estimates::new(mean, rate.max(self.answered() / elapsed));
+        let piles_up = first && known.is_flooded(&Seen::of(window), elapsed);
+        self.flooded = slower || piles_up || self.left >= ENOUGH || self.in_order(elapsed);
+        let most = self.ended.mean() * self.answered() > MOST * self.waited;
+        (self.flooded || most).then_some(known)
     }
 
     /// How many are to be let in, where the room is full, as many have left as are inside and hardly anybody was answered: nothing
@@ -84,7 +123,7 @@ impl Start {
     pub(super) fn room(&mut self, window: &Window<'_>) -> Option<f64> {
         let (inside, room) = (window.waiting() as f64, self.room.map(|(room, _)| room));
         let is_full = window.refused > 0 || inside >= room.unwrap_or(MANY);
-        let in_vain = self.latencies.len() < ENOUGH && self.left >= MANY.max(inside);
+        let in_vain = self.ended.successes < ENOUGH && self.left >= MANY.max(inside);
         if !is_full || !in_vain || room == Some(1.0) {
             return None;
         }
@@ -116,23 +155,96 @@ impl Start {
         busy
     }
 
-    fn is_flooded(&mut self, window: &Window<'_>, busy: f64) -> bool {
-        let is_success = |sample: &&Sample| sample.outcome == Outcome::Success;
-        let successes = window.samples.iter().filter(is_success).count() as f64;
-        let measured = window.samples.len().max(1) as f64;
-        self.answers += window.completed as f64 * successes / measured;
-        let seconds = busy - self.compared_at;
-        if self.answers < COUNTED || seconds == 0.0 {
+    fn count(&mut self, window: &Window<'_>, elapsed: f64) {
+        let (waiting, completed) = (window.waiting() as f64, window.completed as f64);
+        self.waited += window.elapsed.as_secs_f64() * (self.waiting + waiting) / 2.0;
+        let came = (waiting + completed - self.waiting).max(0.0);
+        self.came += came;
+        self.came_at += came * elapsed;
+        self.completed += completed;
+        self.waiting = waiting;
+        if self.came >= FIRST && self.first.is_none() {
+            self.first = Some((self.came, window.now));
+        }
+    }
+
+    fn take_in(&mut self, window: &Window<'_>, began: Instant) {
+        let mut more = 0.0;
+        let is_new = |sample: &Sample| self.room.is_none_or(|(_, at)| sample.admitted_at >= at);
+        for sample in window.samples {
+            if is_new(sample) {
+                more += if has_left(sample) { 1.0 } else { -1.0 };
+            }
+            self.ended.add(sample, began);
+            if self
+                .first
+                .is_none_or(|(_, until)| sample.admitted_at <= until)
+            {
+                self.first_ended.add(sample, began);
+            }
+            if sample.outcome == Outcome::Success && self.latencies.len() < KEPT {
+                self.latencies.push(latency(sample));
+            }
+        }
+        let each = window.completed as f64 / window.samples.len().max(1) as f64;
+        self.left = (self.left + each * more).max(0.0);
+    }
+
+    fn first_have_ended(&self) -> bool {
+        let all = self.first.map_or(f64::INFINITY, |(all, _)| all);
+        self.first_ended.measured > 0.9 * all && self.first_ended.successes >= ENOUGH
+    }
+
+    /// Whether only those have ended who came first, and they take ever longer, or have all taken as long and enough time has
+    /// passed for more.
+    fn in_order(&mut self, elapsed: f64) -> bool {
+        self.latencies.sort_by(f64::total_cmp);
+        let at = |tenths: usize| self.latencies[(self.latencies.len() - 1) * tenths / 10];
+        let (least, most) = (at(1), at(9));
+        let (ended_at, came_at) = (
+            self.ended.admitted_at / self.ended.successes,
+            self.came_at / self.came,
+        );
+        ended_at < EARLY * came_at && (elapsed >= LONG_ENOUGH * most || most > 2.0 * least)
+    }
+
+    /// Whether twice as many are in flight as when it was last asked, and no more were answered since.
+    fn is_slower(&mut self, elapsed: f64) -> bool {
+        let (answered, before) = (self.answered(), self.compared);
+        let (since, at) = before.map_or((0.0, 0.0), |before| (before.answered, before.at));
+        let is_more = before.is_none_or(|before| self.waiting > 2.0 * before.in_flight);
+        if answered - since < COUNTED || elapsed <= at || !is_more {
             return false;
         }
-        let (in_flight, rate) = (window.waiting() as f64, self.answers / seconds);
-        (self.answers, self.compared_at) = (0.0, busy);
-        let more = |&(before, _): &(f64, f64)| in_flight > 1.5 * before;
-        let answered = |(_, before): (f64, f64)| rate < 1.2 * before;
-        let is_flooded = self.compared.filter(more).is_some_and(answered);
-        if self.compared.is_none_or(|before| more(&before)) {
-            self.compared = Some((in_flight, rate));
+        let rate = (answered - since) / (elapsed - at);
+        self.compared = Some(Compared {
+            answered,
+            at: elapsed,
+            in_flight: self.waiting,
+            rate,
+        });
+        before.is_some_and(|before| rate < 1.2 * before.rate)
+    }
+
+    fn answered(&self) -> f64 {
+        self.completed * self.ended.successes / self.ended.measured.max(1.0)
+    }
+}
+
+impl Ended {
+    fn add(&mut self, sample: &Sample, began: Instant) {
+        self.measured += 1.0;
+        if sample.outcome == Outcome::Success {
+            self.successes += 1.0;
+            self.latency += latency(sample);
+            self.admitted_at += sample
+                .admitted_at
+                .saturating_duration_since(began)
+                .as_secs_f64();
         }
-        is_flooded
+    }
+
+    fn mean(&self) -> f64 {
+        self.latency / self.successes
     }
 }

@@ -21,8 +21,8 @@ pub(super) struct Question {
     finished: f64,
     /// Whether fewer cannot be had: so many are never refused, or the floor says so.
     least: bool,
-    /// The latency at twice the target.
-    before: f64,
+    /// From this latency on, half as many in flight are as slow as twice as many were.
+    as_slow: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -72,10 +72,16 @@ impl Running {
             Why::Standing => BELOW * busy,
         };
         self.target = self.target.max(1.0);
-        // Down by half at once, it is seen at once whether latency goes with it.
-        let halved = why == Why::Again && self.target <= 0.5 * seen.in_flight;
-        let before = if halved && self.batch.successes >= known.enough() {
-            self.batch.mean()
+        // Down so far at once, it is seen at once whether latency goes with it. A line that has just come is longer than it was
+        // for those who are answered.
+        let far = match why {
+            Why::Again => 0.5,
+            Why::Standing => 0.25,
+            Why::Vanished => 0.0,
+        };
+        let is_far = self.target.floor() <= far * seen.in_flight;
+        let as_slow = if is_far && self.batch.successes >= known.enough() {
+            BELOW * self.batch.mean()
         } else {
             f64::INFINITY
         };
@@ -94,7 +100,7 @@ impl Running {
             inside: seen.in_flight,
             finished: 0.0,
             least: false,
-            before,
+            as_slow,
         };
         self.enter(Phase::Ask(question), seen.now);
         self.down()
@@ -102,7 +108,7 @@ impl Running {
 
     /// So many that those who are refused later than others are let in as before, and the others make room for the question.
     /// 0 where all are refused at once.
-    fn kept(&self, seen: &Seen) -> f64 {
+    pub(super) fn kept(&self, seen: &Seen) -> f64 {
         let headroom = self.ratio.headroom();
         if headroom <= 1.0 {
             return 0.0;
@@ -143,7 +149,7 @@ impl Running {
         let answered = batch.left < batch.successes || hang;
         let agrees = latency < service * (1.0 + if again { noise } else { noise.min(0.4) });
         // Half as many in flight, and as slow: that is not a line.
-        let lasts = latency > BELOW * question.before;
+        let lasts = latency > question.as_slow;
         // A line would have kept the workers busy.
         let fell = again && batch.refused && batch.rate() < FELL * question.rate;
         let is_told = agrees || lasts || question.least;
@@ -154,9 +160,15 @@ impl Running {
             }
             return self.answer(question, seen);
         }
-        question.before = if answered { latency } else { f64::INFINITY };
+        question.as_slow = match answered {
+            true => (0.5 + noise / 2.0).min(BELOW) * latency,
+            false => f64::INFINITY,
+        };
         question.drained = self.target <= 1.0;
         self.lower(&mut question, seen);
+        if question.why != Why::Vanished {
+            question.room = self.kept(seen);
+        }
         self.enter(Phase::Ask(question), seen.now);
         self.verdict("asking")
     }
