@@ -42,8 +42,12 @@ impl<R> Answer for LoadShedResponse<R> {
 
 pub(crate) fn rows() -> Vec<Row> {
     let global = |limit| GlobalConcurrencyLimitLayer::new(limit);
-    let vegas = || acc::ConcurrencyLimit::new(Bare::<43>, acc::Vegas::default());
+    let acc_vegas = || acc::ConcurrencyLimit::new(Bare::<43>, acc::Vegas::default());
+    let acc_aimd = || acc::ConcurrencyLimit::new(Bare::<44>, acc::Aimd::default());
+    let acc_gradient = || acc::ConcurrencyLimit::new(Bare::<45>, acc::Gradient2::default());
     let aimd = || resilient(Bare::<46>, resilience::Aimd::builder().build());
+    let vegas = || resilient(Bare::<47>, resilience::Vegas::builder().build());
+    let gradient = || resilient(Bare::<48>, resilience::Gradient2::builder().build());
     vec![
         admit(
             "tower `ConcurrencyLimit` + `LoadShed`",
@@ -53,30 +57,12 @@ pub(crate) fn rows() -> Vec<Row> {
             "tower `GlobalConcurrencyLimit` + `LoadShed`",
             shed(global(200).layer(Bare::<41>)),
         ),
-        admit("tower-acc Vegas", shed(vegas())),
-        admit(
-            "tower-acc AIMD",
-            shed(acc::ConcurrencyLimit::new(Bare::<44>, acc::Aimd::default())),
-        ),
-        admit(
-            "tower-acc Gradient2",
-            shed(acc::ConcurrencyLimit::new(
-                Bare::<45>,
-                acc::Gradient2::default(),
-            )),
-        ),
+        admit("tower-acc Vegas", shed(acc_vegas())),
+        admit("tower-acc AIMD", shed(acc_aimd())),
+        admit("tower-acc Gradient2", shed(acc_gradient())),
         admit("tower-resilience AIMD", shed(aimd())),
-        admit(
-            "tower-resilience Vegas",
-            shed(resilient(Bare::<47>, resilience::Vegas::builder().build())),
-        ),
-        admit(
-            "tower-resilience Gradient2",
-            shed(resilient(
-                Bare::<48>,
-                resilience::Gradient2::builder().build(),
-            )),
-        ),
+        admit("tower-resilience Vegas", shed(vegas())),
+        admit("tower-resilience Gradient2", shed(gradient())),
         admit("little-loadshedder, 50 ms", little::<49>()),
         admit(
             "axum `from_fn` that does nothing",
@@ -94,8 +80,15 @@ pub(crate) fn rows() -> Vec<Row> {
             "tower `GlobalConcurrencyLimit` + `LoadShed`, made a 429",
             MapResultLayer::new(made_a_429).layer(shed(full(global(1).layer(Bare::<61>)))),
         ),
-        refuse("tower-acc Vegas, an error", shed(full(vegas()))),
+        refuse("tower-acc Vegas, an error", shed(full(acc_vegas()))),
+        refuse("tower-acc AIMD, an error", shed(full(acc_aimd()))),
+        refuse("tower-acc Gradient2, an error", shed(full(acc_gradient()))),
         refuse("tower-resilience AIMD, an error", shed(full(aimd()))),
+        refuse("tower-resilience Vegas, an error", shed(full(vegas()))),
+        refuse(
+            "tower-resilience Gradient2, an error",
+            shed(full(gradient())),
+        ),
         refuse("little-loadshedder", full_little()),
         refuse(
             "axum `from_fn` + `Semaphore`, 429",
