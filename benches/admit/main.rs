@@ -14,6 +14,8 @@
 
 #[path = "../support/every.rs"]
 mod every;
+#[path = "../support/later.rs"]
+mod later;
 #[path = "../support/report.rs"]
 mod report;
 #[path = "../support/request.rs"]
@@ -26,6 +28,7 @@ mod measure;
 mod ours;
 mod peers;
 mod row;
+mod waits;
 mod yardsticks;
 
 use std::{error::Error, process::ExitCode};

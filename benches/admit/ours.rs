@@ -14,6 +14,7 @@ use crate::{
     every::Every,
     request::Bare,
     row::{Row, admit, alone, by_path, refuse},
+    waits,
     yardsticks::{Always429, Line, Loaded429, Raw, Sketch},
 };
 
@@ -29,6 +30,7 @@ pub(crate) fn rows() -> Vec<Row> {
     let mut rows = yardsticks();
     rows.extend(laws());
     rows.extend(features());
+    rows.extend(waits::rows());
     #[cfg(feature = "metrics")]
     rows.push(published());
     #[cfg(feature = "tracing")]

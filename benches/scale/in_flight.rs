@@ -1,50 +1,15 @@
 //! Requests that stay in flight until others have come.
 
 use std::{
-    convert::Infallible,
     future::Future,
     pin::Pin,
-    task::{Context, Poll, Waker},
+    task::{Context, Waker},
 };
 
-use http::{Request, Response};
+use http::Request;
 use tower::Service;
 
 use crate::request::Body;
-
-/// Answers a request when it is polled again.
-#[derive(Clone)]
-pub(crate) struct Later<const VARIANT: usize>;
-
-impl<const VARIANT: usize> Service<Request<Body>> for Later<VARIANT> {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = LaterAnswer;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Request<Body>) -> LaterAnswer {
-        LaterAnswer { polled: false }
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct LaterAnswer {
-    polled: bool,
-}
-
-impl Future for LaterAnswer {
-    type Output = Result<Response<Body>, Infallible>;
-
-    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        match std::mem::replace(&mut self.polled, true) {
-            false => Poll::Pending,
-            true => Poll::Ready(Ok(Response::new(Body::new()))),
-        }
-    }
-}
 
 /// Each in a box, as a server keeps them in tasks. When one more comes, any of them is answered: the memory of one that has
 /// waited for long is cold.

@@ -7,6 +7,8 @@
 mod chart;
 #[path = "../support/every.rs"]
 mod every;
+#[path = "../support/later.rs"]
+mod later;
 #[path = "../support/report.rs"]
 mod report;
 #[path = "../support/request.rs"]

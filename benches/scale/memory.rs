@@ -10,7 +10,8 @@ use tower_acc as acc;
 use tower_resilience_adaptive::{self as resilience, AdaptiveService};
 
 use crate::{
-    in_flight::{Later, Line},
+    in_flight::Line,
+    later::Later,
     report::Report,
     request::Body,
     sections::{LIMIT, fixed, learned},

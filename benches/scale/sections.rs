@@ -15,7 +15,8 @@ use tower::{Layer, Service, limit::ConcurrencyLimit, load_shed::LoadShed as Towe
 
 use crate::{
     every::Every,
-    in_flight::{Later, Line},
+    in_flight::Line,
+    later::Later,
     request::{Answer, Bare, Body, serve, serve_one},
     series::{Plan, Section, Series},
 };
