@@ -39,6 +39,7 @@ impl Disturbed {
         let [before, during, after] = self.phases(plan);
         let [quiet, loud, _] = self.loads.map(|load| load * capacity);
         let run = self.over(plan, capacity, work);
+        output.begin(self.name, capacity);
         let variants = plan.variants(false);
         let ran: Vec<_> = variants
             .iter()
@@ -58,7 +59,7 @@ impl Disturbed {
         let rows = ran.iter().map(|(variant, ran)| {
             let mut row = vec![variant.name.to_owned()];
             for (score, column) in ran.scores.iter().zip(columns) {
-                output.add(self.name, *variant, column, score);
+                output.add(*variant, column, score);
                 row.push(format!("{:.0} ({})", score.goodput, score.details()));
             }
             let back = self.recovery(ran, &run);
@@ -75,6 +76,11 @@ impl Disturbed {
             let back = back.map_or(f64::INFINITY, |back| back.as_secs_f64());
             let goal = format!("{}: back to nine in ten, no settings, s", self.name);
             output.at_most(&goal, 5.0, back);
+            // While work takes longer, what the server can do is another.
+            let during = ran.scores[1];
+            if !self.slow && !during.is_void() {
+                output.add_goals(&format!("{} × during it", self.loads[1]), &[during]);
+            }
         }
         Ok(())
     }
@@ -124,7 +130,7 @@ impl Disturbed {
                 (nth as f64 * seconds - start.as_secs_f64(), good / seconds)
             };
             let points: Vec<_> = bins.iter().enumerate().map(point).collect();
-            output.add_timeline(self.name, variant, &points);
+            output.add_timeline(variant, &points);
             Line {
                 name: variant.name.to_owned(),
                 points: points.into_iter().filter(|(at, _)| *at >= 0.0).collect(),

@@ -1,25 +1,24 @@
 //! Where the figures go.
 
-use std::{error::Error, fs, path::Path, process::ExitCode, time::Duration};
+use std::{error::Error, process::ExitCode, time::Duration};
 
 use crate::{
     chart::Chart,
+    load::DEADLINE,
     report::{Options, Report},
-    score::Score,
+    score::{Score, millis},
     variants::Variant,
 };
-
-/// Charts that are shown in `BENCHMARKS.md`, and where.
-const SHOWN: [&str; 2] = ["steady", "step"];
-const SHOWN_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benchmarks");
 
 #[derive(Debug)]
 pub(crate) struct Output {
     pub(crate) report: Report,
+    scenario: &'static str,
+    /// Of the server in this scenario, in requests a second.
+    capacity: f64,
     csv: String,
     timelines: String,
     goals: Vec<Vec<String>>,
-    write: bool,
     failed: bool,
     /// Of the worst cell.
     lateness: Duration,
@@ -32,32 +31,43 @@ impl Output {
     pub(crate) fn new(options: &Options) -> Result<Self, Box<dyn Error>> {
         Ok(Self {
             report: Report::new("overload", options)?,
-            csv: format!("scenario,variant,column,{}\n", Score::CSV_HEAD),
+            scenario: "",
+            capacity: 0.0,
+            csv: format!(
+                "scenario,variant,column,capacity_per_s,{}\n",
+                Score::CSV_HEAD
+            ),
             timelines: "scenario,variant,second,goodput_per_s\n".to_owned(),
             goals: Vec::new(),
-            write: options.write,
             failed: false,
             lateness: Duration::ZERO,
         })
     }
 
+    /// What is added is of this scenario from now on.
+    pub(crate) fn begin(&mut self, scenario: &'static str, capacity: f64) {
+        self.scenario = scenario;
+        self.capacity = capacity;
+    }
+
     /// One line of the file, and of the progress.
-    pub(crate) fn add(&mut self, scenario: &str, variant: Variant, column: &str, score: &Score) {
+    pub(crate) fn add(&mut self, variant: Variant, column: &str, score: &Score) {
         self.failed |= score.failed > 0.0;
         self.lateness = self.lateness.max(score.lateness);
-        let line = format!("{scenario},\"{}\",{column},{}\n", variant.name, score.csv());
+        let line = format!(
+            "{},\"{}\",{column},{:.1},{}\n",
+            self.scenario,
+            variant.name,
+            self.capacity,
+            score.csv()
+        );
         eprint!("{line}");
         self.csv.push_str(&line);
     }
 
-    pub(crate) fn add_timeline(
-        &mut self,
-        scenario: &str,
-        variant: &Variant,
-        points: &[(f64, f64)],
-    ) {
+    pub(crate) fn add_timeline(&mut self, variant: &Variant, points: &[(f64, f64)]) {
+        let (scenario, name) = (self.scenario, variant.name);
         for (second, goodput) in points {
-            let name = variant.name;
             let line = format!("{scenario},\"{name}\",{second:.2},{goodput:.0}\n");
             self.timelines.push_str(&line);
         }
@@ -71,20 +81,30 @@ impl Output {
         self.report.table(&head, &rows);
     }
 
+    /// All of them are shown in `BENCHMARKS.md`.
+    ///
     /// # Errors
     ///
     /// If the file cannot be written.
     pub(crate) fn draw(&self, chart: &Chart<'_>, name: &str) -> Result<(), Box<dyn Error>> {
-        let path = self.report.path(&format!("-{name}.svg"));
-        chart.draw(&path)?;
-        if self.write && SHOWN.contains(&name) {
-            fs::create_dir_all(SHOWN_IN)?;
-            fs::copy(
-                &path,
-                Path::new(SHOWN_IN).join(format!("overload-{name}.svg")),
-            )?;
-        }
-        Ok(())
+        let file = format!("-{name}.svg");
+        chart.draw(&self.report.path(&file))?;
+        Ok(self.report.keep(&file)?)
+    }
+
+    /// What was aimed at where more is offered than the server can carry, with no settings; `at` says how much more.
+    pub(crate) fn add_goals(&mut self, at: &str, scores: &[Score]) {
+        let shares = scores.iter().map(|score| score.goodput / self.capacity);
+        let share = shares.fold(1.0, f64::min);
+        let p99 = scores.iter().map(|score| score.latency.p99).max();
+        let p99 = millis(p99.unwrap_or_default());
+        let goal = format!("{}: goodput ÷ capacity, no settings, {at}", self.scenario);
+        self.at_least(&goal, 0.97, share);
+        let goal = format!(
+            "{}: p99 of the good answers, no settings, {at}, ms",
+            self.scenario
+        );
+        self.at_most(&goal, millis(DEADLINE) / 2.0, p99);
     }
 
     pub(crate) fn at_least(&mut self, goal: &str, least: f64, is: f64) {
@@ -113,7 +133,7 @@ impl Output {
         self.report.paragraph(format_args!(
             "99 of 100 requests left within {lateness:.1?} of their time, in the worst cell."
         ));
-        fs::write(self.report.path("-timelines.csv"), self.timelines)?;
+        self.report.leave("-timelines.csv", &self.timelines)?;
         let closed = self.report.close(&self.csv)?;
         if self.failed {
             eprintln!("Some were neither answered in time, nor late, nor refused: see `failed`.");

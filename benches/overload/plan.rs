@@ -54,6 +54,15 @@ impl Plan {
         Ok(plan)
     }
 
+    /// How long a steady load is offered before what is scored, and how long it is scored. One that the server carries
+    /// easily builds no queue and teaches no limit much, so half of both is enough.
+    pub(crate) fn lasts(&self, load: f64) -> (Duration, Duration) {
+        match load < 1.0 {
+            true => (self.warm_up / 2, self.scored / 2),
+            false => (self.warm_up, self.scored),
+        }
+    }
+
     pub(crate) fn wants(&self, scenario: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|name| name == scenario)
     }

@@ -10,7 +10,7 @@
 
 use std::{
     convert::Infallible,
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::LazyLock,
     thread,
@@ -47,7 +47,10 @@ const BUSY: &str = "HTTP/1.1 429";
 /// In one round: answers a second, and the server's time for each, in seconds.
 type Turn = (f64, f64);
 
-pub(crate) fn run(plan: &Plan, output: &mut Output) {
+/// # Errors
+///
+/// If the figures cannot be written.
+pub(crate) fn run(plan: &Plan, output: &mut Output) -> io::Result<()> {
     let (rounds, turn) = match plan.quick {
         true => (3, Duration::from_millis(20)),
         false => (41, Duration::from_millis(100)),
@@ -73,29 +76,37 @@ pub(crate) fn run(plan: &Plan, output: &mut Output) {
     });
     let (entries, turns) = client.join().expect("the client got its answers");
 
+    let mut csv =
+        "row,answers_per_s,answers_over_bare,server_cpu_us,server_cpu_over_bare\n".to_owned();
     let rows = entries.iter().zip(&turns).map(|((name, ..), row)| {
         let (rate, spent) = ratios(row, &turns[0]);
         let middle = |of: fn(&Turn) -> f64| median(row.iter().map(of));
+        let (answers, micros) = (middle(|turn| turn.0), middle(|turn| turn.1 * 1e6));
+        csv.push_str(&format!(
+            "\"{name}\",{answers:.0},{rate:.4},{micros:.3},{spent:.4}\n"
+        ));
         vec![
             (*name).to_owned(),
-            format!("{:.0}", middle(|turn| turn.0)),
+            format!("{answers:.0}"),
             format!("{rate:.3}"),
-            format!("{:.1}", middle(|turn| turn.1 * 1e6)),
+            format!("{micros:.1}"),
             format!("{spent:.3}"),
         ]
     });
+    let rows = rows.collect();
     output.report.paragraph(format_args!(
         "**saturated.** A hyper server on one processor, kept busy from the other one over {CONNECTIONS} connections \
          with {AT_ONCE} requests each; medians of {rounds} interleaved rounds of {turn:?}, and of the ratios within a round."
     ));
     let columns = ["answers/s", "÷ bare", "server's µs each", "÷ bare"];
-    output.table(&columns.map(str::to_owned), rows.collect());
+    output.table(&columns.map(str::to_owned), rows);
     if !plan.quick {
         let rate = |nth: usize| ratios(&turns[nth], &turns[0]).0;
         output.at_least("unsaturated ÷ bare, answers/s, fixed", 0.99, rate(1));
         output.at_least("unsaturated ÷ bare, answers/s, adaptive", 0.99, rate(2));
         output.at_least("refusals ÷ empty answers of the bare server", 0.97, rate(3));
     }
+    output.report.leave("-saturated.csv", &csv)
 }
 
 fn entries() -> Vec<Entry> {

@@ -18,6 +18,9 @@ pub(crate) struct Score {
     pub(crate) latency: Percentiles,
     /// Of refusals, from when they were due.
     pub(crate) refusal: Percentiles,
+    /// Of refusals, from when they were sent. The generator's timer goes by milliseconds, which is longer than a refusal
+    /// takes.
+    pub(crate) refusal_from_send: Percentiles,
     /// Shares of what was offered.
     pub(crate) refused: f64,
     pub(crate) late: f64,
@@ -41,9 +44,9 @@ impl Score {
     pub(crate) fn of(seen: &[Seen], span: &Range<Duration>, processor: Duration) -> Self {
         let seen = || seen.iter().filter(|seen| span.contains(&seen.due));
         let count = |outcome| seen().filter(|seen| seen.outcome == outcome).count() as f64;
-        let latencies = |outcome| {
+        let percentiles = |outcome, latency: fn(&Seen) -> Duration| {
             let those = seen().filter(move |seen| seen.outcome == outcome);
-            Percentiles::of(sorted(those.map(|seen| seen.latency)))
+            Percentiles::of(sorted(those.map(latency)))
         };
         let lateness = sorted(seen().map(|seen| seen.lateness));
         let offered = lateness.len().max(1) as f64;
@@ -51,8 +54,9 @@ impl Score {
         Self {
             offered: offered / seconds,
             goodput: count(Outcome::Good) / seconds,
-            latency: latencies(Outcome::Good),
-            refusal: latencies(Outcome::Refused),
+            latency: percentiles(Outcome::Good, |seen| seen.latency),
+            refusal: percentiles(Outcome::Refused, |seen| seen.latency),
+            refusal_from_send: percentiles(Outcome::Refused, |seen| seen.latency - seen.lateness),
             refused: count(Outcome::Refused) / offered,
             late: count(Outcome::Late) / offered,
             lost: count(Outcome::Lost) / offered,
@@ -96,16 +100,19 @@ impl Score {
     }
 
     pub(crate) const CSV_HEAD: &str = "offered_per_s,goodput_per_s,p50_ms,p99_ms,p999_ms,\
-        refused,refusal_p50_ms,refusal_p99_ms,refusal_p999_ms,late,lost,failed,lateness_p99_ms,server_cpu_us_per_request";
+        refused,refusal_p50_ms,refusal_p99_ms,refusal_p999_ms,\
+        refusal_from_send_p50_ms,refusal_from_send_p99_ms,refusal_from_send_p999_ms,\
+        late,lost,failed,lateness_p99_ms,server_cpu_us_per_request";
 
     pub(crate) fn csv(&self) -> String {
         format!(
-            "{:.1},{:.1},{},{:.4},{},{:.4},{:.4},{:.4},{:.2},{:.2}",
+            "{:.1},{:.1},{},{:.4},{},{},{:.4},{:.4},{:.4},{:.2},{:.2}",
             self.offered,
             self.goodput,
             self.latency.csv(),
             self.refused,
             self.refusal.csv(),
+            self.refusal_from_send.csv(),
             self.late,
             self.lost,
             self.failed,

@@ -1,11 +1,11 @@
 //! The same load for a while: one server after the other, at one load after the other.
 
-use std::{error::Error, time::Duration};
+use std::error::Error;
 
 use crate::{
     callers::Protocol,
     chart::{Chart, Line},
-    load::{DEADLINE, Load},
+    load::Load,
     output::Output,
     plan::Plan,
     random::Work,
@@ -41,14 +41,15 @@ impl Steady {
             true => &self.loads[self.loads.len().saturating_sub(2)..][..1],
             false => self.loads,
         };
+        output.begin(self.name, capacity);
         let variants = plan.variants(self.all);
         let mut rows: Rows = variants.into_iter().map(|row| (row, Vec::new())).collect();
         // Column by column, so that what slows the machine for a while slows a column and not a row.
         for load in loads {
-            let run = self.at(load * capacity, plan);
+            let run = self.at(*load, capacity, plan);
             for (variant, scores) in &mut rows {
                 let score = run.of(*variant).scores[0];
-                output.add(self.name, *variant, &load.to_string(), &score);
+                output.add(*variant, &load.to_string(), &score);
                 scores.push(score);
             }
         }
@@ -75,22 +76,23 @@ impl Steady {
         if self.all {
             draw(loads, &rows, capacity, output)?;
         }
-        if self.all && !plan.quick {
-            goals(loads, &rows, capacity, output);
+        if !plan.quick {
+            goals(loads, &rows, output);
         }
         Ok(())
     }
 
-    fn at(&self, rate: f64, plan: &Plan) -> Run {
-        let end = plan.warm_up + plan.scored;
+    fn at(&self, load: f64, capacity: f64, plan: &Plan) -> Run {
+        let (warm_up, scored) = plan.lasts(load);
+        let end = warm_up + scored;
         Run {
             service: self.service,
             load: Load {
                 protocol: self.protocol,
                 work: self.work,
-                stretches: vec![(end, rate)],
+                stretches: vec![(end, load * capacity)],
             },
-            spans: vec![plan.warm_up..end],
+            spans: vec![warm_up..end],
             slow: None,
         }
     }
@@ -108,13 +110,17 @@ impl Steady {
             let good = [score.latency.p50, score.latency.p99, score.latency.p999];
             let good = good.map(|latency| (score.goodput > 0.0).then(|| millis(latency)));
             let refused = [score.refusal.p50, score.refusal.p99];
+            let sent = [score.refusal_from_send.p50, score.refusal_from_send.p99];
+            let refused = refused.into_iter().chain(sent);
             let refused = refused.map(|latency| (score.refused > 0.0).then(|| millis(latency)));
-            row.extend(good.into_iter().chain(refused).map(figure));
-            row.push(figure(refusal));
+            row.extend(good.map(|latency| figure(latency, 1)));
+            row.extend(refused.map(|latency| figure(latency, 2)));
+            row.push(figure(refusal, 1));
             row
         });
         output.report.paragraph(format_args!(
-            "**{}** at {} ×. All in ms, but for the server's processor time for one refusal, in µs.",
+            "**{}** at {} ×. All in ms, from when a request was due, or as it says from when it was sent; the server's \
+             processor time for one refusal in µs.",
             self.name, loads[at]
         ));
         let columns = [
@@ -123,26 +129,28 @@ impl Steady {
             "p99.9",
             "refusal: p50",
             "p99",
+            "from its sending: p50",
+            "p99",
             "processor",
         ];
         output.table(&columns.map(str::to_owned), cells.collect());
     }
 }
 
-fn figure(value: Option<f64>) -> String {
-    value.map_or("–".into(), |value| format!("{value:.1}"))
+fn figure(value: Option<f64>, digits: usize) -> String {
+    value.map_or("–".into(), |value| format!("{value:.digits$}"))
 }
 
 fn draw(loads: &[f64], rows: &Rows, capacity: f64, output: &Output) -> Result<(), Box<dyn Error>> {
-    let lines = |figure: &dyn Fn(&Score) -> f64| {
+    let lines = |figure: &dyn Fn(&Score) -> Option<f64>| {
         let standing = rows.iter().filter(|(variant, _)| variant.stands);
-        let line = |(variant, scores): &(Variant, Vec<Score>)| Line {
-            name: variant.name.to_owned(),
-            points: loads
-                .iter()
-                .copied()
-                .zip(scores.iter().map(figure))
-                .collect(),
+        let line = |(variant, scores): &(Variant, Vec<Score>)| {
+            let points = loads.iter().zip(scores);
+            let points = points.filter_map(|(&load, score)| Some((load, figure(score)?)));
+            Line {
+                name: variant.name.to_owned(),
+                points: points.collect(),
+            }
         };
         standing.map(line).collect()
     };
@@ -151,7 +159,7 @@ fn draw(loads: &[f64], rows: &Rows, capacity: f64, output: &Output) -> Result<()
         x: "offered ÷ capacity",
         y: "goodput ÷ capacity",
         logarithmic: true,
-        lines: lines(&|score| score.goodput / capacity),
+        lines: lines(&|score| Some(score.goodput / capacity)),
     };
     output.draw(&goodput, "steady")?;
     let latency = Chart {
@@ -159,33 +167,23 @@ fn draw(loads: &[f64], rows: &Rows, capacity: f64, output: &Output) -> Result<()
         x: "offered ÷ capacity",
         y: "p99, ms",
         logarithmic: true,
-        lines: lines(&|score| millis(score.latency.p99)),
+        // Of no answers there is none: at 0 it would look best.
+        lines: lines(&|score| (score.goodput > 0.0).then(|| millis(score.latency.p99))),
     };
     output.draw(&latency, "latency")
 }
 
-fn goals(loads: &[f64], rows: &Rows, capacity: f64, output: &mut Output) {
+fn goals(loads: &[f64], rows: &Rows, output: &mut Output) {
     let Some((_, scores)) = rows.iter().find(|(row, _)| row.name == NO_SETTINGS) else {
         return;
     };
-    let over = || {
-        let over = loads.iter().zip(scores).filter(|(load, _)| **load >= 2.0);
-        over.filter(|(_, score)| !score.is_void())
+    let over = loads.iter().copied().zip(scores.iter().copied());
+    let over = over.filter(|(load, score)| *load >= 2.0 && !score.is_void());
+    let (loads, scores): (Vec<_>, Vec<_>) = over.unzip();
+    let at = match loads[..] {
+        [] => return,
+        [only] => format!("{only} ×"),
+        [first, .., last] => format!("{first} × to {last} ×"),
     };
-    let Some((last, _)) = over().next_back() else {
-        return;
-    };
-    let shares = over().map(|(_, score)| score.goodput / capacity);
-    output.at_least(
-        &format!("goodput ÷ capacity, no settings, 2 × to {last} ×"),
-        0.97,
-        shares.fold(1.0, f64::min),
-    );
-    let p99 = over().map(|(_, score)| score.latency.p99).max();
-    let p99 = p99.unwrap_or(Duration::ZERO);
-    output.at_most(
-        "p99 of the good answers, no settings, ms",
-        millis(DEADLINE) / 2.0,
-        millis(p99),
-    );
+    output.add_goals(&at, &scores);
 }

@@ -29,6 +29,10 @@ use self::{
     series::{Plan, Section},
 };
 
+/// Sections whose charts are shown in `BENCHMARKS.md`. Of the others, one is a flat line, and one has as many points as the
+/// machine has processors.
+const SHOWN: [&str; 3] = ["in-flight", "routes", "budgets"];
+
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let options = Options::new(std::env::args().skip(1))?;
     let plan = if options.quick {
@@ -93,5 +97,10 @@ fn one(
         logarithmic: true,
         lines,
     };
-    chart.draw(&report.path(&format!("-{}.svg", section.name)))
+    let file = format!("-{}.svg", section.name);
+    chart.draw(&report.path(&file))?;
+    if SHOWN.contains(&section.name) {
+        report.keep(&file)?;
+    }
+    Ok(())
 }

@@ -1,16 +1,22 @@
 //! What a bench leaves behind: its tables in Markdown, and the raw figures as CSV, in `target/benches/`; with `--write`,
-//! the tables in `BENCHMARKS.md` as well.
+//! the tables in `BENCHMARKS.md` as well, and the files behind them in `docs/benchmarks/`.
+//!
+//! Only a whole run is written there: what is left of a smoke run is in `target/benches/quick/`, and of a part of a bench in
+//! `target/benches/part/`, so that neither takes the place of figures that mean more.
 
 use std::{
     env,
     error::Error,
     fmt::Display,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
 
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Where the files behind `BENCHMARKS.md` are.
+const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benchmarks");
 
 /// What stands behind `--` on the command line.
 #[derive(Debug, Default)]
@@ -39,11 +45,23 @@ impl Options {
                 _ => options.words.push(word),
             }
         }
-        let is_part = |word: &String| !word.contains('=') || word.starts_with("only=");
-        if options.write && (options.quick || options.words.iter().any(is_part)) {
+        if options.write && (options.quick || options.is_part()) {
             return Err("--write is for the whole of it, and not for a smoke run".into());
         }
         Ok(options)
+    }
+
+    fn is_part(&self) -> bool {
+        let chooses = |word: &String| !word.contains('=') || word.starts_with("only=");
+        self.words.iter().any(chooses)
+    }
+
+    fn folder(&self) -> PathBuf {
+        match self {
+            Self { quick: true, .. } => folder().join("quick"),
+            _ if self.is_part() => folder().join("part"),
+            _ => folder(),
+        }
     }
 
     /// Whether the name has one of the words in it, or there are none.
@@ -69,8 +87,7 @@ impl Report {
     ///
     /// If the target directory cannot be written.
     pub(crate) fn new(name: &'static str, options: &Options) -> Result<Self, Box<dyn Error>> {
-        // Beside `tmp` in the target directory, wherever that is.
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("benches");
+        let folder = options.folder();
         fs::create_dir_all(&folder)?;
         let mut report = Self {
             name,
@@ -102,11 +119,35 @@ impl Report {
         self.paragraph(table.trim_end());
     }
 
+    /// Leaves a file of this report, and with `--write` in the repository, too.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub(crate) fn leave(&self, rest: &str, text: &str) -> io::Result<()> {
+        fs::write(self.path(rest), text)?;
+        self.keep(rest)
+    }
+
+    /// With `--write`: a file of this report is for the repository.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be copied.
+    pub(crate) fn keep(&self, rest: &str) -> io::Result<()> {
+        if self.write {
+            fs::create_dir_all(KEPT)?;
+            let kept = Path::new(KEPT).join(format!("{}{rest}", self.name));
+            fs::copy(self.path(rest), kept)?;
+        }
+        Ok(())
+    }
+
     /// # Errors
     ///
     /// If a file cannot be written, or `BENCHMARKS.md` has no place for it.
     pub(crate) fn close(self, csv: &str) -> Result<ExitCode, Box<dyn Error>> {
-        fs::write(self.path(".csv"), csv)?;
+        self.leave(".csv", csv)?;
         fs::write(self.path(".md"), &self.markdown)?;
         if self.write {
             let file = Path::new(REPOSITORY).join("BENCHMARKS.md");
@@ -128,6 +169,11 @@ impl Report {
         let (_, after) = rest.split_once(&to).ok_or_else(missing)?;
         Ok(format!("{before}{from}\n{}{to}{after}", self.markdown))
     }
+}
+
+/// Of whole runs, beside `tmp` in the target directory, wherever that is.
+pub(crate) fn folder() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("benches")
 }
 
 /// On what, with what and when.
