@@ -1,0 +1,61 @@
+//! Whether a second run of the benches has come to the same: `benches/run`, then `benches/run --again`, which ends with
+//! this. `cargo bench --bench compare -- OLD NEW` is for the raw figures in any two folders, such as `docs/benchmarks` and
+//! `target/benches`. It fails if a ratio is more than 10 % off, or only one of the two runs has it.
+//!
+//! Ratios are compared, each one that the tables have, and not what they are of: a virtual machine is a faster one today
+//! and a slower one tomorrow.
+
+#[path = "../support/report.rs"]
+mod report;
+
+mod csv;
+mod pairs;
+mod ratios;
+
+use std::{
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use self::{
+    pairs::{LITTLE, Pairs},
+    ratios::Ratio,
+    report::{Options, Report, folder},
+};
+
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    let options = Options::new(std::env::args().skip(1))?;
+    let [first, second] = match &options.words[..] {
+        // Where `benches/run` leaves them.
+        [] => [folder().join("before"), folder()],
+        [first, second] => [first, second].map(PathBuf::from),
+        _ => return Err("it is two folders that are compared".into()),
+    };
+    let pairs = Pairs::new(ratios_in(&first)?, ratios_in(&second)?);
+
+    let mut report = Report::new("compare", &options)?;
+    report.paragraph(format_args!(
+        "Within 10 %: the second run's ratio is within a tenth of the first one's. Shares of the capacity below {LITTLE} are \
+         compared absolutely: two of them count as equal."
+    ));
+    report.table(&["", "ratios", "within 10 %"], &pairs.counts());
+    if !pairs.are_same() {
+        report.paragraph(
+            "Those that are not. (!): in one of the runs, callers were late themselves.",
+        );
+        let head = ["", "first run", "second run", "second ÷ first"];
+        report.table(&head, &pairs.others());
+    }
+    let closed = report.close(&pairs.csv())?;
+    Ok(match pairs.are_same() {
+        true => closed,
+        false => ExitCode::FAILURE,
+    })
+}
+
+fn ratios_in(folder: &Path) -> Result<Vec<Ratio>, Box<dyn Error>> {
+    let read = |file: &str| Ok(fs::read_to_string(folder.join(file))?);
+    ratios::all(read).map_err(|error| format!("{}: {error}", folder.display()).into())
+}
