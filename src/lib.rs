@@ -112,8 +112,8 @@
 //! on one word that all share near its limit; tens of nanoseconds more where its route or
 //! its class is asked for; no allocation and, with a fixed budget,
 //! no lock and no clock. A learned one reads the clock twice for the requests that it measures, once for each that it
-//! refuses, and puts each measured one into a list of its thread's. Fifty times a second, one of those that come or go runs
-//! the control law; no other one waits for it. One that is [measured to the end of its body](Measure::Body) keeps what it
+//! refuses, and puts each measured one into a list of its thread's. A hundred times a second, one of those that come or go
+//! runs the control law; no other one waits for it. One that is [measured to the end of its body](Measure::Body) keeps what it
 //! needs for that in one allocation. `cargo bench --bench admit` measures it beside a bare service and tower's own layers.
 //! A request that finds the inner service not ready is kept in one allocation until it is. One that waits for room needs a few
 //! more, and a lock that those share who wait and, while they do, those who make room.

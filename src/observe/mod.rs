@@ -76,7 +76,7 @@
 //! - WARN when shedding starts, at the first refusal, and INFO when it has stopped, which is so once 10 seconds have
 //!   passed without one. There is no timer: the next request or [`publish`] finds out. So a flood of refusals, however
 //!   it comes and goes, writes at most two lines in 10 seconds and budget.
-//! - DEBUG for each change of a limit, with what the law saw. A law decides at most once a window (20 ms by default).
+//! - DEBUG for each change of a limit, with what the law saw. A law decides at most once a window (10 ms by default).
 //!
 //! Each tells of its budget by name, or by the number that it is published under.
 //!

@@ -73,7 +73,6 @@ fn p11_nothing_is_refused_below_capacity() {
 /// Times vary, so the first to finish are the short ones, and say that the server is much faster than it is.
 #[test]
 fn p11_a_server_that_takes_seconds_is_not_taken_for_a_flooded_one_at_its_start() {
-    let (mut calls, mut refused) = (0, 0);
     for seconds in [0.3, 1.0, 5.0] {
         for rate in [10.0, 100.0, 1000.0] {
             let workers = (rate * seconds * 20.0) as usize + 50;
@@ -84,12 +83,12 @@ fn p11_a_server_that_takes_seconds_is_not_taken_for_a_flooded_one_at_its_start()
             scenario.callers.deadline = 60 * service;
             for seed in 1..4 {
                 let report = Lab::seed(seed).run(&scenario, Budget::adaptive);
-                calls += report.phases[0].calls;
-                refused += report.phases[0].refused;
+                let (calls, refused) = (report.phases[0].calls, report.phases[0].refused);
+                let told = format!("{refused} of {calls}: {seconds} s, {rate}/s, seed {seed}");
+                assert!(refused * 200 <= calls, "{told}");
             }
         }
     }
-    assert!(refused * 1_000 <= calls, "{refused} of {calls}");
 }
 
 #[test]

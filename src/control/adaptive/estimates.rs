@@ -70,18 +70,6 @@ pub(super) struct Batch {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Since(Option<Instant>);
 
-/// Which part of the limit those are admitted to that are refused first.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ratio {
-    /// At least so much, as caps are rounded down.
-    low: f64,
-    /// And less than that.
-    high: f64,
-    seen: Option<Instant>,
-    /// The lowest of those that are refused later, and when one of them was seen.
-    next: Option<(f64, Instant)>,
-}
-
 /// How long a line may be for a while, as a part of what callers bear: they should get their answer still.
 const BEARABLE: f64 = 0.7;
 
@@ -147,6 +135,7 @@ impl Estimates {
         self.silent.so(seen.successes == 0.0, seen.now);
         if self.is_idle(seen) {
             self.answered = self.usual;
+            self.silent = Since::default();
             return;
         }
         let good = seen.completed * self.answered;
@@ -421,10 +410,6 @@ impl Batch {
 }
 
 impl Since {
-    pub(super) fn at(at: Instant) -> Self {
-        Self(Some(at))
-    }
-
     /// Whether it is `so` now. For how long, in seconds.
     pub(super) fn so(&mut self, so: bool, now: Instant) -> f64 {
         if !so {
@@ -439,62 +424,6 @@ impl Since {
     fn lasts(&self, now: Instant) -> f64 {
         let since = self.0.unwrap_or(now);
         now.saturating_duration_since(since).as_secs_f64()
-    }
-}
-
-impl Default for Ratio {
-    fn default() -> Self {
-        Self {
-            low: 1.0,
-            high: f64::INFINITY,
-            seen: None,
-            next: None,
-        }
-    }
-}
-
-impl Ratio {
-    /// The lowest ratio counts, for as long as it is seen once in 10 s.
-    pub(super) fn learn(&mut self, samples: &[Sample], now: Instant) {
-        let is_old = |seen: Instant| now.saturating_duration_since(seen).as_secs() >= 10;
-        self.next = self.next.filter(|&(_, seen)| !is_old(seen));
-        for sample in samples.iter().filter(|sample| sample.limit > 0) {
-            let limit = sample.limit as f64;
-            let (low, high) = (sample.cap as f64 / limit, (sample.cap + 1) as f64 / limit);
-            if low < self.high && self.low < high {
-                (self.low, self.high) = (self.low.max(low), self.high.min(high));
-            } else if high <= self.low || self.seen.is_none_or(is_old) {
-                (self.low, self.high) = (low, high);
-            } else {
-                // One may always run, whatever the ratio.
-                if sample.cap > 1 {
-                    let next = self.next.map_or(low, |(next, _)| next.min(low));
-                    self.next = Some((next, now));
-                }
-                continue;
-            }
-            self.seen = Some(now);
-        }
-    }
-
-    /// Up to how many times as many may be in flight for those who are refused next as for those who are refused first:
-    /// 1 where all are refused at once.
-    pub(super) fn headroom(&self) -> f64 {
-        match self.next {
-            Some((next, _)) if next >= self.high => next / self.low,
-            _ => 1.0,
-        }
-    }
-
-    /// The limit under which so many may be in flight.
-    pub(super) fn limit(&self, in_flight: f64) -> f64 {
-        // Not one more for what the caps' rounding has made of the ratio.
-        (in_flight.round().max(1.0) / self.low * (1.0 - 1e-4)).ceil()
-    }
-
-    /// How many may be in flight under this limit.
-    pub(super) fn in_flight(&self, limit: usize) -> f64 {
-        (limit as f64 * self.low).max(1.0)
     }
 }
 

@@ -8,8 +8,9 @@ use tokio::time::Instant;
 
 use self::question::{BELOW, Question, Why};
 use super::{
-    estimates::{Batch, Estimates, Ratio, Seen, Since},
-    start::Start,
+    estimates::{Batch, Estimates, Seen, Since},
+    ratio::Ratio,
+    start::{Learned, Start},
 };
 use crate::control::Window;
 
@@ -85,14 +86,18 @@ impl Law {
             Self::Running(running) => running.update(window),
             Self::Starting(start, ratio) => {
                 ratio.learn(window.samples, window.now);
-                let Some(known) = start.learn(window) else {
+                let Some(learned) = start.learn(window) else {
                     return match start.room(window) {
                         Some(room) => (Room::For(room), "unanswered"),
                         None => (Room::Unchanged, "learning"),
                     };
                 };
-                let mut running = Running::new(known, *ratio, window.now);
-                let verdict = running.begin(window, start);
+                let overloaded = learned.overloaded;
+                let mut running = Running::new(learned, *ratio, window.now);
+                let verdict = match overloaded {
+                    true => running.begin_guard(&Seen::of(window)),
+                    false => (Room::Unlimited, "open"),
+                };
                 *self = Self::Running(Box::new(running));
                 verdict
             }
@@ -138,10 +143,10 @@ impl Default for Law {
 }
 
 impl Running {
-    fn new(known: Estimates, ratio: Ratio, now: Instant) -> Self {
+    fn new(learned: Learned, ratio: Ratio, now: Instant) -> Self {
         Self {
             phase: Phase::Open,
-            known,
+            known: learned.known,
             ratio,
             target: 0.0,
             clipped: false,
@@ -150,32 +155,11 @@ impl Running {
             verified: 0.0,
             asked: None,
             took: 0.0,
-            crowded: Since::default(),
+            crowded: learned.crowded,
             calm: Since::default(),
             standing: Since::default(),
             refused: None,
         }
-    }
-
-    /// A flood may have come in meanwhile, or wait outside of an initial limit.
-    fn begin(&mut self, window: &Window<'_>, start: &Start) -> Verdict {
-        let seen = Seen::of(window);
-        self.crowded = start.began.map_or(Since::default(), Since::at);
-        let flooded = start.flooded && seen.in_flight > self.known.burst();
-        if start.refused || flooded {
-            return self.begin_guard(&seen);
-        }
-        (Room::Unlimited, "open")
-    }
-
-    /// Whether more have come than can be answered soon. The server has had the time of a request to show what it can do, and
-    /// answers a few only.
-    fn is_flooded(&mut self, seen: &Seen) -> bool {
-        let known = &self.known;
-        let busy = self
-            .crowded
-            .so(seen.in_flight > known.by_chance(), seen.now);
-        known.is_flooded(seen, busy)
     }
 
     fn begin_guard(&mut self, seen: &Seen) -> Verdict {
@@ -246,10 +230,12 @@ impl Running {
     fn watch(&mut self, stood: f64, seen: &Seen) -> Verdict {
         self.known.learn_usual(seen);
         self.guess(seen.now);
+        let known = &self.known;
+        let is_crowded = seen.in_flight > known.by_chance();
+        let busy = self.crowded.so(is_crowded, seen.now);
         // So long that a flow which the server can carry shows in what it answers: as long as one request takes. Below what
         // is borne, a line may stand at the ceiling.
-        let flooded = self.is_flooded(seen);
-        if stood < self.known.service && !flooded {
+        if stood < known.service && !known.is_flooded(seen, busy) {
             return (Room::Unlimited, "open");
         }
         self.begin_guard(seen)

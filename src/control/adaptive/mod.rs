@@ -1,5 +1,6 @@
 mod estimates;
 mod law;
+mod ratio;
 mod start;
 #[cfg(test)]
 mod tests;

@@ -1,10 +1,15 @@
 //! The first look at a server.
 
+mod clock;
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::estimates::{Estimates, Seen, has_left, latency};
+use self::clock::Clock;
+use super::estimates::{Estimates, Seen, Since, has_left, latency};
 use crate::control::{Outcome, Sample, Window};
 
 /// Gathers the first answers until they tell a service time.
@@ -14,25 +19,16 @@ use crate::control::{Outcome, Sample, Window};
 /// or twice as many are in flight and no more are answered, which no server does that still has room; or callers leave.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Start {
-    /// Since when somebody has been waiting for an answer, if anybody was when the last window was closed.
-    busy: Option<Instant>,
-    /// For how long somebody was before that, in seconds.
-    before: f64,
-    /// Until when that was.
-    counted: Option<Instant>,
-    /// How many have come, and when, all together: in seconds since somebody began to wait.
-    came: f64,
-    came_at: f64,
-    /// How many have ended, and are waiting.
-    completed: f64,
-    waiting: f64,
-    /// How long all of them have waited together, in seconds.
-    waited: f64,
+    clock: Clock,
+    crowd: Crowd,
     ended: Ended,
     latencies: Vec<f64>,
+    /// The longest that anybody has waited who ended, in seconds.
+    longest: f64,
     /// How many came first, and until when.
     first: Option<(f64, Instant)>,
     first_ended: Ended,
+    crowded: Since,
     /// When the number in flight was last compared.
     compared: Option<Compared>,
     /// How many more callers have left than were answered, be it by an error.
@@ -40,18 +36,39 @@ pub(super) struct Start {
     /// How many are let in, once it was seen that nobody was answered, and since when.
     room: Option<(f64, Instant)>,
     /// Whether the limit was too low for what came, or was made so.
-    pub(super) refused: bool,
-    /// Whether more come than are answered.
-    pub(super) flooded: bool,
-    /// Since when somebody has been waiting, the breaks left out.
-    pub(super) began: Option<Instant>,
+    refused: bool,
 }
 
-/// Of those who have ended: how many were measured, and of the successes how many, their latencies, and when they were admitted, in
-/// seconds since somebody began to wait.
+/// What the first look has told.
+#[derive(Debug)]
+pub(super) struct Learned {
+    pub(super) known: Estimates,
+    /// Since when more are inside than chance brings together.
+    pub(super) crowded: Since,
+    /// Whether more have come than can be answered soon.
+    pub(super) overloaded: bool,
+}
+
+/// All together: who has come, who waits.
+#[derive(Clone, Copy, Debug, Default)]
+struct Crowd {
+    /// What the clock read last.
+    at: f64,
+    came: f64,
+    /// When they came, all together: in seconds of the clock.
+    came_at: f64,
+    completed: f64,
+    waiting: f64,
+    /// How long all of them have waited together, in seconds.
+    waited: f64,
+}
+
+/// Of those who have ended: how many were measured, and how long they waited together, in seconds.
 #[derive(Clone, Copy, Debug, Default)]
 struct Ended {
     measured: f64,
+    waited: f64,
+    /// How many of them were successes, their latencies, and when they were admitted, in seconds of the clock.
     successes: f64,
     latency: f64,
     admitted_at: f64,
@@ -67,7 +84,11 @@ struct Compared {
     rate: f64,
 }
 
+/// Successes, the fewest that make a mean.
 const ENOUGH: f64 = 4.0;
+
+/// So many more have left than were answered: it is no chance, and no few impatient ones among many.
+const LEAVE: f64 = 4.0;
 
 /// So many who came first tell how long a request takes, when they have ended: no line was before them.
 const FIRST: f64 = 8.0;
@@ -78,6 +99,10 @@ const MANY: f64 = 16.0;
 /// Of all that was waited. Where times are exponential it is so after three of them.
 const MOST: f64 = 0.6;
 
+/// Times as long as the longest so far: whatever has come first has ended, and no line grows. Where one request is worth many others, or
+/// most of them are no success, what was waited tells nothing.
+const ALL: f64 = 8.0;
+
 /// Nine in ten of exponential times are within 2.3 of the mean; within 1.6 times what nine in ten have taken so far, most
 /// have ended.
 const LONG_ENOUGH: f64 = 1.6;
@@ -86,36 +111,41 @@ const LONG_ENOUGH: f64 = 1.6;
 /// two thirds of it.
 const EARLY: f64 = 0.2;
 
-/// Answers that make a rate.
+/// Answers that make a rate, to a quarter by chance.
 const COUNTED: f64 = 16.0;
+
+/// Twice as many in flight bring twice as many answers where there is room, and as many where there is none. Nearer to the latter, as the one
+/// is the rule at a start.
+const HARDLY: f64 = 1.2;
 
 /// The most that are kept: a percentile of as many is as good.
 const KEPT: usize = 1_024;
 
 impl Start {
-    pub(super) fn learn(&mut self, window: &Window<'_>) -> Option<Estimates> {
+    pub(super) fn learn(&mut self, window: &Window<'_>) -> Option<Learned> {
         self.refused |= window.refused > 0;
-        let elapsed = self.busy_for(window);
+        let elapsed = self.clock.read(window);
         let busy = Duration::from_secs_f64(elapsed);
         let began = window.now.checked_sub(busy).unwrap_or(window.now);
-        self.began = Some(began);
-        self.count(window, elapsed);
+        self.crowd.take_in(window, elapsed);
+        if self.crowd.came >= FIRST && self.first.is_none() {
+            self.first = Some((self.crowd.came, window.now));
+        }
         self.take_in(window, began);
+        let (known, seen) = (self.known(elapsed), Seen::of(window));
+        let is_crowded = seen.in_flight > known.by_chance();
+        let busy = self.crowded.so(is_crowded, seen.now);
         let slower = self.is_slower(elapsed);
         if self.ended.successes < ENOUGH || elapsed == 0.0 {
             return None;
         }
-        let rate = self.compared.map_or(0.0, |compared| compared.rate);
-        let first = self.first_have_ended();
-        let mean = match first {
-            true => self.first_ended.mean(),
-            false => self.ended.mean(),
-        };
-        let known = Estimates::new(mean, rate.max(self.answered() / elapsed));
-        let piles_up = first && known.is_flooded(&Seen::of(window), elapsed);
-        self.flooded = slower || piles_up || self.left >= ENOUGH || self.in_order(elapsed);
-        let most = self.ended.mean() * self.answered() > MOST * self.waited;
-        (self.flooded || most).then_some(known)
+        let piles_up = self.first_have_ended() && known.is_flooded(&seen, busy);
+        let flooded = slower || piles_up || self.left >= LEAVE || self.in_order(elapsed);
+        (flooded || self.most_has_ended(elapsed)).then_some(Learned {
+            crowded: self.crowded,
+            overloaded: self.refused || flooded && seen.in_flight > known.burst(),
+            known,
+        })
     }
 
     /// How many are to be let in, where the room is full, as many have left as are inside and hardly anybody was answered: nothing
@@ -136,38 +166,6 @@ impl Start {
         Some(room)
     }
 
-    /// For how long somebody has been waiting, in seconds. While nobody does, nothing says how much the server can do: a
-    /// first request, and a burst long after it, are no slow server.
-    fn busy_for(&mut self, window: &Window<'_>) -> f64 {
-        let admitted = window.samples.iter().map(|sample| sample.admitted_at);
-        let since = admitted.chain(self.busy).min().unwrap_or(window.now);
-        let since = self.counted.map_or(since, |counted| since.max(counted));
-        let busy = self.before + window.now.saturating_duration_since(since).as_secs_f64();
-        // One that has just finished may be among them still.
-        let finished = usize::from(!window.samples.is_empty());
-        if window.waiting() > finished {
-            self.busy = Some(since);
-        } else {
-            self.busy = None;
-            self.before = busy;
-            self.counted = Some(window.now);
-        }
-        busy
-    }
-
-    fn count(&mut self, window: &Window<'_>, elapsed: f64) {
-        let (waiting, completed) = (window.waiting() as f64, window.completed as f64);
-        self.waited += window.elapsed.as_secs_f64() * (self.waiting + waiting) / 2.0;
-        let came = (waiting + completed - self.waiting).max(0.0);
-        self.came += came;
-        self.came_at += came * elapsed;
-        self.completed += completed;
-        self.waiting = waiting;
-        if self.came >= FIRST && self.first.is_none() {
-            self.first = Some((self.came, window.now));
-        }
-    }
-
     fn take_in(&mut self, window: &Window<'_>, began: Instant) {
         let mut more = 0.0;
         let is_new = |sample: &Sample| self.room.is_none_or(|(_, at)| sample.admitted_at >= at);
@@ -182,6 +180,7 @@ impl Start {
             {
                 self.first_ended.add(sample, began);
             }
+            self.longest = self.longest.max(latency(sample));
             if sample.outcome == Outcome::Success && self.latencies.len() < KEPT {
                 self.latencies.push(latency(sample));
             }
@@ -190,9 +189,24 @@ impl Start {
         self.left = (self.left + each * more).max(0.0);
     }
 
+    fn known(&self, elapsed: f64) -> Estimates {
+        let service = match self.first_have_ended() {
+            true => self.first_ended.mean(),
+            false => self.ended.mean(),
+        };
+        let rate = self.compared.map_or(0.0, |compared| compared.rate);
+        let rate = rate.max(self.answered() / elapsed.max(f64::MIN_POSITIVE));
+        Estimates::new(service, rate)
+    }
+
+    /// Whether most of what was waited is of requests which have ended, or there was time for all of them.
+    fn most_has_ended(&self, elapsed: f64) -> bool {
+        self.ended.waited * self.each() > MOST * self.crowd.waited || elapsed > ALL * self.longest
+    }
+
     fn first_have_ended(&self) -> bool {
         let all = self.first.map_or(f64::INFINITY, |(all, _)| all);
-        self.first_ended.measured > 0.9 * all && self.first_ended.successes >= ENOUGH
+        self.first_ended.measured * self.each() > 0.9 * all && self.first_ended.successes >= ENOUGH
     }
 
     /// Whether only those have ended who came first, and they take ever longer, or have all taken as long and enough time has
@@ -203,16 +217,16 @@ impl Start {
         let (least, most) = (at(1), at(9));
         let (ended_at, came_at) = (
             self.ended.admitted_at / self.ended.successes,
-            self.came_at / self.came,
+            self.crowd.came_at / self.crowd.came,
         );
         ended_at < EARLY * came_at && (elapsed >= LONG_ENOUGH * most || most > 2.0 * least)
     }
 
-    /// Whether twice as many are in flight as when it was last asked, and no more were answered since.
+    /// Whether twice as many are in flight as when it was last asked, and hardly more were answered a second since.
     fn is_slower(&mut self, elapsed: f64) -> bool {
         let (answered, before) = (self.answered(), self.compared);
         let (since, at) = before.map_or((0.0, 0.0), |before| (before.answered, before.at));
-        let is_more = before.is_none_or(|before| self.waiting > 2.0 * before.in_flight);
+        let is_more = before.is_none_or(|before| self.crowd.waiting > 2.0 * before.in_flight);
         if answered - since < COUNTED || elapsed <= at || !is_more {
             return false;
         }
@@ -220,20 +234,41 @@ impl Start {
         self.compared = Some(Compared {
             answered,
             at: elapsed,
-            in_flight: self.waiting,
+            in_flight: self.crowd.waiting,
             rate,
         });
-        before.is_some_and(|before| rate < 1.2 * before.rate)
+        before.is_some_and(|before| rate < HARDLY * before.rate)
+    }
+
+    /// How many ended for each one that was measured.
+    fn each(&self) -> f64 {
+        // The last may have given its place back after its window was closed.
+        (self.crowd.completed / self.ended.measured.max(1.0)).max(1.0)
     }
 
     fn answered(&self) -> f64 {
-        self.completed * self.ended.successes / self.ended.measured.max(1.0)
+        self.crowd.completed * self.ended.successes / self.ended.measured.max(1.0)
+    }
+}
+
+impl Crowd {
+    fn take_in(&mut self, window: &Window<'_>, elapsed: f64) {
+        let (waiting, completed) = (window.waiting() as f64, window.completed as f64);
+        self.waited += (elapsed - self.at) * (self.waiting + waiting) / 2.0;
+        let came = (waiting + completed - self.waiting).max(0.0);
+        self.came += came;
+        // At the earliest: many who come at once are no flow.
+        self.came_at += came * self.at;
+        self.at = elapsed;
+        self.completed += completed;
+        self.waiting = waiting;
     }
 }
 
 impl Ended {
     fn add(&mut self, sample: &Sample, began: Instant) {
         self.measured += 1.0;
+        self.waited += latency(sample);
         if sample.outcome == Outcome::Success {
             self.successes += 1.0;
             self.latency += latency(sample);
@@ -245,6 +280,6 @@ impl Ended {
     }
 
     fn mean(&self) -> f64 {
-        self.latency / self.successes
+        self.latency / self.successes.max(1.0)
     }
 }

@@ -5,14 +5,14 @@ use tokio::time::Instant;
 
 use super::{
     Adaptive,
-    estimates::{Estimates, Ratio, Since},
-    start::Start,
+    estimates::{Estimates, Since},
+    ratio::Ratio,
 };
 use crate::control::{Controller, Decision, Outcome, Sample, Window};
 
-const TICK: Duration = Duration::from_millis(20);
+pub(super) const TICK: Duration = Duration::from_millis(20);
 
-fn samples(count: usize, at: Instant, latency: Duration, limit: usize) -> Vec<Sample> {
+pub(super) fn samples(count: usize, at: Instant, latency: Duration, limit: usize) -> Vec<Sample> {
     let mut sample = Sample::new(at);
     sample.latency = latency;
     sample.limit = limit;
@@ -21,7 +21,12 @@ fn samples(count: usize, at: Instant, latency: Duration, limit: usize) -> Vec<Sa
     vec![sample; count]
 }
 
-fn window(now: Instant, limit: usize, in_flight: usize, samples: &[Sample]) -> Window<'_> {
+pub(super) fn window(
+    now: Instant,
+    limit: usize,
+    in_flight: usize,
+    samples: &[Sample],
+) -> Window<'_> {
     let mut window = Window::new(now, limit);
     window.elapsed = TICK;
     window.in_flight = in_flight;
@@ -240,106 +245,6 @@ fn the_initial_limit_holds_until_answers_have_come() {
     for step in 1..50 {
         let nothing = window(now + TICK * step, 20, 17, &[]);
         assert_eq!(law.update(&nothing), Decision::new(20, "learning"));
-    }
-}
-
-#[test]
-fn the_first_to_finish_are_the_short_ones_and_do_not_count_alone() {
-    let (mut start, began) = (Start::default(), Instant::now());
-    let quick = samples(10, began, Duration::from_millis(10), 100);
-    let at = |millis| began + Duration::from_millis(millis);
-    assert!(start.learn(&window(at(12), 100, 50, &quick)).is_none());
-    let rest = samples(50, began, Duration::from_millis(100), 100);
-    let known = start.learn(&window(at(100), 100, 0, &rest)).unwrap();
-    assert!((0.08..0.09).contains(&known.service), "{known:?}");
-}
-
-#[test]
-fn a_flood_shows_when_twice_as_many_in_flight_bring_no_more_answers() {
-    let (mut start, began) = (Start::default(), Instant::now());
-    for (step, in_flight) in [(1, 100), (2, 150)] {
-        let now = began + TICK * step;
-        let answers = samples(20, began, now - began, 1_000);
-        assert!(
-            start
-                .learn(&window(now, 1_000, in_flight, &answers))
-                .is_none()
-        );
-    }
-    let now = began + TICK * 3;
-    let answers = samples(20, began, now - began, 1_000);
-    assert!(start.learn(&window(now, 1_000, 250, &answers)).is_some());
-}
-
-/// So many who came at that moment have left without an answer, and so many are inside.
-fn left(start: &mut Start, came: Instant, count: usize, inside: usize) -> Option<f64> {
-    let mut samples = samples(count, came, TICK, 1_000);
-    for sample in &mut samples {
-        sample.outcome = Outcome::Cancelled;
-    }
-    let window = window(came + TICK, 1_000, inside, &samples);
-    assert!(start.learn(&window).is_none());
-    start.room(&window)
-}
-
-#[test]
-fn p12_where_nobody_is_answered_at_all_a_few_are_let_in_and_then_fewer() {
-    let (mut start, began) = (Start::default(), Instant::now());
-    let at = |step: u32| began + TICK * step;
-    assert_eq!(left(&mut start, at(0), 150, 300), None);
-    assert_eq!(left(&mut start, at(1), 140, 300), None);
-    assert_eq!(left(&mut start, at(2), 10, 300), Some(16.0));
-    // These came before.
-    assert_eq!(left(&mut start, at(2), 200, 16), None);
-    assert_eq!(left(&mut start, at(3), 15, 16), None);
-    assert_eq!(left(&mut start, at(4), 1, 16), Some(8.0));
-    assert_eq!(left(&mut start, at(5), 16, 8), Some(4.0));
-    let answers = samples(4, at(6), TICK, 4);
-    let known = start.learn(&window(at(8), 4, 4, &answers)).unwrap();
-    assert!((0.019..0.021).contains(&known.service), "{known:?}");
-}
-
-#[test]
-fn p12_one_at_a_time_is_let_in_until_the_answers_of_some_have_come() {
-    let (mut start, began) = (Start::default(), Instant::now());
-    let mut rooms = Vec::new();
-    for step in 0..200 {
-        rooms.extend(left(&mut start, began + TICK * step, 16, 16));
-        if step % 50 == 49 {
-            let one = samples(1, began + TICK * step, TICK, 1_000);
-            let known = start.learn(&window(began + TICK * (step + 1), 1_000, 1, &one));
-            assert_eq!(known.is_some(), step == 199);
-        }
-    }
-    assert_eq!(rooms, [8.0, 4.0, 2.0, 1.0]);
-}
-
-#[test]
-fn p12_fewer_is_at_most_half_of_those_inside() {
-    let mut start = Start::default();
-    assert_eq!(left(&mut start, Instant::now(), 20, 20), Some(10.0));
-}
-
-#[test]
-fn p11_who_leaves_where_few_are_inside_is_no_reason_to_let_fewer_in() {
-    let (mut start, began) = (Start::default(), Instant::now());
-    for step in 0..200 {
-        assert_eq!(left(&mut start, began + TICK * step, 1, 1), None);
-    }
-}
-
-#[test]
-fn p11_who_leaves_where_others_are_answered_is_no_reason_to_let_fewer_in() {
-    let (mut start, now) = (Start::default(), Instant::now());
-    let mut samples = samples(40, now, TICK, 1_000);
-    for (nth, sample) in samples.iter_mut().enumerate() {
-        // Errors tell nothing of the server's speed, but it does answer.
-        sample.outcome = [Outcome::Cancelled, Outcome::Ignored][nth % 2];
-    }
-    for step in 1..50 {
-        let window = window(now + TICK * step, 1_000, 20, &samples);
-        assert!(start.learn(&window).is_none());
-        assert_eq!(start.room(&window), None);
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) struct Question {
     finished: f64,
     /// Whether fewer cannot be had: so many are never refused, or the floor says so.
     least: bool,
-    /// From this latency on, half as many in flight are as slow as twice as many were.
+    /// From this latency on, so few in flight are as slow as many more were.
     as_slow: f64,
 }
 
@@ -72,8 +72,9 @@ impl Running {
             Why::Standing => BELOW * busy,
         };
         self.target = self.target.max(1.0);
-        // Down so far at once, it is seen at once whether latency goes with it. A line that has just come is longer than it was
-        // for those who are answered.
+        // Down to half at once, it is seen at once whether latency goes with it: of a line, no more than half is left. One that has
+        // just come is about twice as long as for those who are answered, so it takes another half. Where answers have vanished,
+        // those who are answered are not those who wait.
         let far = match why {
             Why::Again => 0.5,
             Why::Standing => 0.25,
@@ -170,7 +171,7 @@ impl Running {
             question.room = self.kept(seen);
         }
         self.enter(Phase::Ask(question), seen.now);
-        self.verdict("asking")
+        self.down()
     }
 
     /// Lets what is inside be worked off, and what callers have left behind.
@@ -219,7 +220,7 @@ impl Running {
         self.down()
     }
 
-    /// To half of the target, for all.
+    /// To half of the target.
     fn lower(&mut self, question: &mut Question, seen: &Seen) {
         self.target = (self.target / 2.0).max(1.0);
         question.room = 0.0;
