@@ -93,7 +93,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// After each event, one of each class and of each of the users is asked about at the same moment: tried, and given
+    /// After each event, one of each class and of each of the users is asked about at the same moment, all of one cost: tried, and given
     /// back. The best that happens to a class is never better than the worst that happens to the next.
     #[test]
     fn p10_no_caller_of_a_class_is_refused_at_a_moment_at_which_one_of_a_lower_class_is_admitted(
@@ -101,13 +101,14 @@ proptest! {
         set in proptest::collection::btree_map(class(), (1_u32..=100).prop_map(|n| f64::from(n) / 100.0), 0..3),
         at in proptest::option::of((1_u32..=10).prop_map(|n| f64::from(n) / 10.0)),
         by in by(),
+        units in 1_usize..5,
         limit in 1_usize..60,
         events in events(),
     ) {
         let runtime = paused();
         let _guard = runtime.enter();
         let budget = Budget::fixed(limit);
-        let shed = by.callers(by_class(LoadShed::ratio(ratio))).budget(&budget);
+        let shed = by.callers(by_class(LoadShed::ratio(ratio))).cost(move |_| units).budget(&budget);
         // One that is out of order is refused, and the even ladder stays.
         let shed = shed.clone().try_class_ratios(set).unwrap_or(shed);
         let shed = match at {
