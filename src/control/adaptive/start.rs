@@ -16,15 +16,13 @@ use crate::control::{Outcome, Sample, Window};
 ///
 /// The first to finish are the short ones, so most of what was waited has to be that of requests which have ended. Under a flood it
 /// never is, and there is no time; but a flood shows. Those who came first end first, and the more come the longer they take;
-/// or twice as many are in flight and no more are answered, which no server does that still has room; or callers leave.
+/// or twice as many are in flight and hardly more are answered, which no server does that still has room; or callers leave.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Start {
     clock: Clock,
     crowd: Crowd,
     ended: Ended,
     latencies: Vec<f64>,
-    /// The longest that anybody has waited who ended, in seconds.
-    longest: f64,
     /// How many came first, and until when.
     first: Option<(f64, Instant)>,
     first_ended: Ended,
@@ -99,8 +97,8 @@ const MANY: f64 = 16.0;
 /// Of all that was waited. Where times are exponential it is so after three of them.
 const MOST: f64 = 0.6;
 
-/// Times as long as the longest so far: whatever has come first has ended, and no line grows. Where one request is worth many others, or
-/// most of them are no success, what was waited tells nothing.
+/// Times as many have ended as are inside: by Little's law that is as many times as long as one of them takes, and no line grows. Where one
+/// request is worth many others, those that are measured tell nothing of what was waited.
 const ALL: f64 = 8.0;
 
 /// Nine in ten of exponential times are within 2.3 of the mean; within 1.6 times what nine in ten have taken so far, most
@@ -141,7 +139,7 @@ impl Start {
         }
         let piles_up = self.first_have_ended() && known.is_flooded(&seen, busy);
         let flooded = slower || piles_up || self.left >= LEAVE || self.in_order(elapsed);
-        (flooded || self.most_has_ended(elapsed)).then_some(Learned {
+        (flooded || self.most_has_ended()).then_some(Learned {
             crowded: self.crowded,
             overloaded: self.refused || flooded && seen.in_flight > known.burst(),
             known,
@@ -180,7 +178,6 @@ impl Start {
             {
                 self.first_ended.add(sample, began);
             }
-            self.longest = self.longest.max(latency(sample));
             if sample.outcome == Outcome::Success && self.latencies.len() < KEPT {
                 self.latencies.push(latency(sample));
             }
@@ -200,8 +197,9 @@ impl Start {
     }
 
     /// Whether most of what was waited is of requests which have ended, or there was time for all of them.
-    fn most_has_ended(&self, elapsed: f64) -> bool {
-        self.ended.waited * self.each() > MOST * self.crowd.waited || elapsed > ALL * self.longest
+    fn most_has_ended(&self) -> bool {
+        self.ended.waited * self.each() > MOST * self.crowd.waited
+            || self.crowd.completed > ALL * self.crowd.waiting
     }
 
     fn first_have_ended(&self) -> bool {

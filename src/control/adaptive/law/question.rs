@@ -167,7 +167,7 @@ impl Running {
         };
         question.drained = self.target <= 1.0;
         self.lower(&mut question, seen);
-        if question.why != Why::Vanished {
+        if question.why != Why::Vanished && !question.drained {
             question.room = self.kept(seen);
         }
         self.enter(Phase::Ask(question), seen.now);
