@@ -12,10 +12,19 @@ struct Pair {
     second: Option<Ratio>,
 }
 
+/// Of a pair.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Verdict {
+    Same,
+    Other,
+    /// None: in one of the runs, callers were late themselves.
+    Late,
+}
+
 /// Of the first run's ratio, by which the second's may be off.
 const SLACK: f64 = 0.1;
 
-/// Shares of the capacity below this are compared absolutely: they are a handful of requests, and twice as few says nothing.
+/// Shares of the capacity below this count as equal: they are a handful of requests, and twice as few says nothing.
 pub(crate) const LITTLE: f64 = 0.02;
 
 impl Pairs {
@@ -35,10 +44,10 @@ impl Pairs {
     }
 
     pub(crate) fn are_same(&self) -> bool {
-        self.0.iter().all(Pair::is_same)
+        self.0.iter().all(|pair| pair.verdict() != Verdict::Other)
     }
 
-    /// For each table, how many there are and how many are the same; then for all.
+    /// For each table, how many are compared, how many of these are the same, and how many have no verdict; then for all.
     pub(crate) fn counts(&self) -> Vec<Vec<String>> {
         let mut tables = Vec::new();
         for pair in &self.0 {
@@ -47,9 +56,13 @@ impl Pairs {
             }
         }
         let count = |name: &str, is: &dyn Fn(&&Pair) -> bool| {
-            let pairs: Vec<_> = self.0.iter().filter(is).collect();
-            let same = pairs.iter().filter(|pair| pair.is_same()).count();
-            vec![name.to_owned(), pairs.len().to_string(), same.to_string()]
+            let verdicts: Vec<_> = self.0.iter().filter(is).map(Pair::verdict).collect();
+            let with = |verdict| verdicts.iter().filter(|is| **is == verdict).count();
+            let (same, late) = (with(Verdict::Same), with(Verdict::Late));
+            let counts = [verdicts.len() - late, same, late];
+            let mut row = vec![name.to_owned()];
+            row.extend(counts.map(|count| count.to_string()));
+            row
         };
         let of_table = |table: &&str| count(table, &|pair| pair.table() == *table);
         let mut counts: Vec<_> = tables.iter().map(of_table).collect();
@@ -57,43 +70,45 @@ impl Pairs {
         counts
     }
 
-    /// Each one that is not the same.
-    pub(crate) fn others(&self) -> Vec<Vec<String>> {
-        let others = self.0.iter().filter(|pair| !pair.is_same());
-        others.map(Pair::cells).collect()
+    /// Each one with this verdict.
+    pub(crate) fn with(&self, verdict: Verdict) -> Vec<Vec<String>> {
+        let those = self.0.iter().filter(|pair| pair.verdict() == verdict);
+        those.map(Pair::cells).collect()
     }
 
     pub(crate) fn csv(&self) -> String {
-        let mut csv = "table,row,first,second,same\n".to_owned();
+        let mut csv = "table,row,first,second,verdict\n".to_owned();
         for pair in &self.0 {
             let [first, second] = pair.values().map(|value| figure(value, 4));
-            let (table, row, same) = (pair.table(), pair.row(), pair.is_same());
-            csv.push_str(&format!("\"{table}\",\"{row}\",{first},{second},{same}\n"));
+            let (table, row, verdict) = (pair.table(), pair.row(), pair.verdict().name());
+            csv.push_str(&format!(
+                "\"{table}\",\"{row}\",{first},{second},{verdict}\n"
+            ));
         }
         csv
     }
 }
 
 impl Pair {
-    fn is_same(&self) -> bool {
-        match self.values() {
-            [Some(first), Some(second)] if first.max(second) < LITTLE => true,
-            [Some(first), Some(second)] => (second - first).abs() <= SLACK * first,
-            _ => false,
+    fn verdict(&self) -> Verdict {
+        let [Some(first), Some(second)] = self.values() else {
+            return Verdict::Other;
+        };
+        if self.each().any(|ratio| ratio.late) {
+            return Verdict::Late;
+        }
+        let are_little = first.max(second) < LITTLE;
+        match are_little || (second - first).abs() <= SLACK * first {
+            true => Verdict::Same,
+            false => Verdict::Other,
         }
     }
 
     fn cells(&self) -> Vec<String> {
         let [first, second] = self.values();
-        let late = self.each().any(|ratio| ratio.late);
         let change = first.zip(second).map(|(first, second)| second / first);
         vec![
-            format!(
-                "{}: {}{}",
-                self.table(),
-                self.row(),
-                if late { " (!)" } else { "" }
-            ),
+            format!("{}: {}", self.table(), self.row()),
             figure(first, 3),
             figure(second, 3),
             figure(change.filter(|change| change.is_finite()), 2),
@@ -114,6 +129,16 @@ impl Pair {
 
     fn each(&self) -> impl Iterator<Item = &Ratio> {
         self.first.iter().chain(&self.second)
+    }
+}
+
+impl Verdict {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Same => "same",
+            Self::Other => "other",
+            Self::Late => "late",
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! They are what a bench is read for: its nanoseconds and requests a second are another machine's tomorrow. What is a
 //! difference, as is what a row costs over the bare service, is not among them: it has the noise of two figures, and less
-//! of the signal.
+//! of the signal. Nor is what is divided by itself.
 
 use std::error::Error;
 
@@ -14,7 +14,7 @@ pub(crate) struct Ratio {
     pub(crate) table: String,
     pub(crate) row: String,
     pub(crate) value: f64,
-    /// The callers fell behind: it says little about the server.
+    /// The callers fell behind: it is no verdict on the server.
     pub(crate) late: bool,
 }
 
@@ -30,20 +30,24 @@ const FILES: [(&str, Read); 4] = [
     ("overload-saturated.csv", saturated),
 ];
 
-/// As in the tables of the bench.
+/// Above it, a cell of the bench has its mark. One that it leaves void is later still.
 const LATE_MS: f64 = 5.0;
 
 /// All of a run, of whose files `read` has the text.
 ///
 /// # Errors
 ///
-/// If one cannot be read, or lacks something.
+/// If one cannot be read, lacks something, or has no ratio.
 pub(crate) fn all(read: impl Fn(&str) -> Result<String, Box<dyn Error>>) -> Ratios {
     let mut ratios = Vec::new();
     for (file, of) in FILES {
         let in_file = |error| format!("{file}: {error}");
         let text = read(file).map_err(in_file)?;
-        ratios.extend(of(&Csv::new(&text)).map_err(in_file)?);
+        let found = of(&Csv::new(&text)).map_err(in_file)?;
+        if found.is_empty() {
+            return Err(in_file("there is no ratio".into()).into());
+        }
+        ratios.extend(found);
     }
     Ok(ratios)
 }
@@ -63,9 +67,10 @@ fn admit(csv: &Csv<'_>) -> Ratios {
         let missing = || format!("there is no {row} on {threads} thread");
         cell.map(|cell| cell.2).ok_or_else(missing)
     };
-    let bare_and_raw = median("bare + raw atomics", "1")?;
+    let base = ("bare + raw atomics", "1");
+    let bare_and_raw = median(base.0, base.1)?;
     let mut ratios = Vec::new();
-    for &(row, threads, nanos) in &cells {
+    for &(row, threads, nanos) in cells.iter().filter(|cell| (cell.0, cell.1) != base) {
         ratios.push(match threads {
             "1" => Ratio::new("admit: ÷ (bare + raw)", row, nanos / bare_and_raw),
             _ => Ratio::new("admit: 2 threads ÷ 1", row, nanos / median(row, "1")?),
@@ -74,25 +79,32 @@ fn admit(csv: &Csv<'_>) -> Ratios {
     Ok(ratios)
 }
 
-/// Last ÷ first of each series. Bytes are counted, and not compared.
+/// Section, row, and the figure at each size.
+type Series<'a> = (&'a str, &'a str, Vec<(&'a str, f64)>);
+
+/// Last ÷ first of each series, with their sizes: a smoke run has other ones. Bytes are counted, and not compared.
 fn scale(csv: &Csv<'_>) -> Ratios {
-    let mut series: Vec<(&str, &str, Vec<f64>)> = Vec::new();
+    let mut series: Vec<Series<'_>> = Vec::new();
     let grows = csv
         .lines()
         .filter(|line| line.text("section") != Ok("memory"));
     for line in grows {
         let (section, row) = (line.text("section")?, line.text("row")?);
-        let figure = line.number("figure")?;
+        let point = (line.text("size")?, line.number("figure")?);
         match series.last_mut() {
-            Some(last) if (last.0, last.1) == (section, row) => last.2.push(figure),
-            _ => series.push((section, row, vec![figure])),
+            Some(last) if (last.0, last.1) == (section, row) => last.2.push(point),
+            _ => series.push((section, row, vec![point])),
         }
     }
-    let ratio = |(section, row, figures): (&str, &str, Vec<f64>)| {
+    let ratio = |(section, row, points): Series<'_>| {
+        let [first, .., last] = points[..] else {
+            return None;
+        };
         let table = format!("scale, {section}: last ÷ first");
-        Ratio::new(&table, row, figures[figures.len() - 1] / figures[0])
+        let row = format!("{row}, {} → {}", first.0, last.0);
+        Some(Ratio::new(&table, &row, last.1 / first.1))
     };
-    Ok(series.into_iter().map(ratio).collect())
+    Ok(series.into_iter().filter_map(ratio).collect())
 }
 
 fn overload(csv: &Csv<'_>) -> Ratios {
@@ -119,7 +131,8 @@ fn column(line: Line<'_>) -> Result<String, String> {
 
 fn saturated(csv: &Csv<'_>) -> Ratios {
     let mut ratios = Vec::new();
-    for line in csv.lines() {
+    // The first one is the bare server.
+    for line in csv.lines().skip(1) {
         let row = line.text("row")?;
         let mut push = |table, column| {
             let value = line.number(column)?;

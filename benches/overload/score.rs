@@ -18,8 +18,8 @@ pub(crate) struct Score {
     pub(crate) latency: Percentiles,
     /// Of refusals, from when they were due.
     pub(crate) refusal: Percentiles,
-    /// Of refusals, from when they were sent. The generator's timer goes by milliseconds, which is longer than a refusal
-    /// takes.
+    /// Of refusals, from when they were sent. The generator's timer goes by milliseconds, which is longer than the pool
+    /// takes to refuse.
     pub(crate) refusal_from_send: Percentiles,
     /// Shares of what was offered.
     pub(crate) refused: f64,

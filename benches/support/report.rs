@@ -16,7 +16,7 @@ use std::{
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Where the files behind `BENCHMARKS.md` are.
-const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benchmarks");
+pub(crate) const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benchmarks");
 
 /// What stands behind `--` on the command line.
 #[derive(Debug, Default)]
