@@ -77,9 +77,8 @@ impl Disturbed {
             let goal = format!("{}: back to nine in ten, no settings, s", self.name);
             output.at_most(&goal, 5.0, back);
             // While work takes longer, what the server can do is another.
-            let during = ran.scores[1];
-            if !self.slow && !during.is_void() {
-                output.add_goals(&format!("{} × during it", self.loads[1]), &[during]);
+            if !self.slow {
+                output.add_goals([(self.loads[1], ran.scores[1])].into_iter());
             }
         }
         Ok(())

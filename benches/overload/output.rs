@@ -81,23 +81,37 @@ impl Output {
         self.report.table(&head, &rows);
     }
 
-    /// All of them are shown in `BENCHMARKS.md`.
+    /// All of them are shown in `BENCHMARKS.md`, if there is something to see.
     ///
     /// # Errors
     ///
     /// If the file cannot be written.
     pub(crate) fn draw(&self, chart: &Chart<'_>, name: &str) -> Result<(), Box<dyn Error>> {
         let file = format!("-{name}.svg");
-        chart.draw(&self.report.path(&file))?;
-        Ok(self.report.keep(&file)?)
+        if chart.draw(&self.report.path(&file))? {
+            self.report.keep(&file)?;
+        }
+        Ok(())
     }
 
-    /// What was aimed at where more is offered than the server can carry, with no settings; `at` says how much more.
-    pub(crate) fn add_goals(&mut self, at: &str, scores: &[Score]) {
+    /// What was aimed at where more is offered than the server can carry, with no settings. Each cell has its load; where
+    /// callers were too late it is left out.
+    pub(crate) fn add_goals(&mut self, cells: impl Iterator<Item = (f64, Score)>) {
+        let cells = cells.filter(|(_, score)| !score.is_void());
+        let (loads, scores): (Vec<_>, Vec<_>) =
+            cells.map(|(load, score)| (load.to_string(), score)).unzip();
+        let at = match &loads[..] {
+            [] => "but callers were late".into(),
+            _ => format!("at {} ×", loads.join(", ")),
+        };
         let shares = scores.iter().map(|score| score.goodput / self.capacity);
-        let share = shares.fold(1.0, f64::min);
-        let p99 = scores.iter().map(|score| score.latency.p99).max();
-        let p99 = millis(p99.unwrap_or_default());
+        let share = shares.reduce(f64::min).unwrap_or(f64::NAN);
+        // Nobody has got an answer in time: 0 would look best.
+        let p99s = scores.iter().map(|score| match score.goodput {
+            0.0 => f64::INFINITY,
+            _ => millis(score.latency.p99),
+        });
+        let p99 = p99s.reduce(f64::max).unwrap_or(f64::NAN);
         let goal = format!("{}: goodput ÷ capacity, no settings, {at}", self.scenario);
         self.at_least(&goal, 0.97, share);
         let goal = format!(
@@ -115,9 +129,14 @@ impl Output {
         self.goal(goal, is, format!("≤ {most}"), is <= most);
     }
 
+    /// What is not finite is no figure, and has met nothing.
     fn goal(&mut self, goal: &str, is: f64, aim: String, met: bool) {
+        let (is, met) = match is.is_finite() {
+            true => (format!("{is:.3}"), met),
+            false => ("–".into(), false),
+        };
         let met = if met { "yes" } else { "**no**" };
-        let row = [goal.into(), format!("{is:.3}"), aim, met.into()];
+        let row = [goal.into(), is, aim, met.into()];
         self.goals.push(row.into());
     }
 

@@ -178,12 +178,5 @@ fn goals(loads: &[f64], rows: &Rows, output: &mut Output) {
         return;
     };
     let over = loads.iter().copied().zip(scores.iter().copied());
-    let over = over.filter(|(load, score)| *load >= 2.0 && !score.is_void());
-    let (loads, scores): (Vec<_>, Vec<_>) = over.unzip();
-    let at = match loads[..] {
-        [] => return,
-        [only] => format!("{only} ×"),
-        [first, .., last] => format!("{first} × to {last} ×"),
-    };
-    output.add_goals(&at, &scores);
+    output.add_goals(over.filter(|(load, _)| *load >= 2.0));
 }

@@ -98,8 +98,8 @@ fn one(
         lines,
     };
     let file = format!("-{}.svg", section.name);
-    chart.draw(&report.path(&file))?;
-    if SHOWN.contains(&section.name) {
+    let is_drawn = chart.draw(&report.path(&file))?;
+    if is_drawn && SHOWN.contains(&section.name) {
         report.keep(&file)?;
     }
     Ok(())

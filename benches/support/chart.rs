@@ -53,14 +53,20 @@ const COLORS: [RGBColor; 12] = [
 ];
 
 impl Chart<'_> {
+    /// Whether there is something to draw; else there is no file.
+    ///
     /// # Errors
     ///
     /// If the file cannot be written.
-    pub(crate) fn draw(&self, path: &Path) -> Result<(), Box<dyn Error>> {
+    pub(crate) fn draw(&self, path: &Path) -> Result<bool, Box<dyn Error>> {
         let points = || self.lines.iter().flat_map(|line| &line.points);
         let left = points().map(|(x, _)| *x).fold(f64::INFINITY, f64::min);
         let right = points().map(|(x, _)| *x).fold(left, f64::max);
         let top = points().map(|(_, y)| *y).fold(0.0, f64::max) * 1.1;
+        // plotters would look for the ticks of an endless scale for ever.
+        if ![left, right, top].into_iter().all(f64::is_finite) {
+            return Ok(false);
+        }
 
         let root = SVGBackend::new(path, SIZE).into_drawing_area();
         root.fill(&WHITE)?;
@@ -85,7 +91,7 @@ impl Chart<'_> {
             self.draw_lines(builder.build_cartesian_2d(left..right, 0.0..top)?)?;
         }
         root.present()?;
-        Ok(())
+        Ok(true)
     }
 
     fn draw_lines<'a, X>(
