@@ -70,6 +70,15 @@ pub(super) struct Batch {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Since(Option<Instant>);
 
+/// What has gone on since more are inside than chance brings together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Crowded {
+    since: Since,
+    /// How long all of them have waited together, in seconds, and how many have ended: lately.
+    waited: f64,
+    ended: f64,
+}
+
 /// How long a line may be for a while, as a part of what callers bear: they should get their answer still.
 const BEARABLE: f64 = 0.7;
 
@@ -258,12 +267,14 @@ impl Estimates {
         working + 4.0 * working.sqrt() + 4.0 + self.hung
     }
 
-    /// Whether more are inside than can be answered soon, where some have come for `busy` seconds. The server has had the time of a
-    /// request to show what it can do, and answers a few only.
-    pub(super) fn is_flooded(&self, seen: &Seen, busy: f64) -> bool {
+    /// Whether more are inside than can be answered soon. The server has had the time of a request to show what it can do, and
+    /// answers a few only.
+    pub(super) fn is_flooded(&self, seen: &Seen, crowded: &Crowded) -> bool {
+        let few = |waited, ended| waited > SLOW * self.service * (ended + 1.0);
         seen.in_flight > self.burst()
-            && seen.in_flight * seen.elapsed > SLOW * self.service * (seen.completed + 1.0)
-            && busy > self.service + seen.elapsed / 2.0
+            && few(seen.in_flight * seen.elapsed, seen.completed)
+            && few(crowded.waited, crowded.ended)
+            && crowded.since.lasts(seen.now) > self.service + seen.elapsed / 2.0
     }
 
     /// How many may stand in line for good where so many are at work.
@@ -405,6 +416,19 @@ impl Batch {
             self.left_latency / self.successes.max(self.left)
         } else {
             self.waited_in_vain()
+        }
+    }
+}
+
+impl Crowded {
+    pub(super) fn take_in(&mut self, seen: &Seen, known: &Estimates) {
+        if seen.in_flight <= known.by_chance() {
+            *self = Self::default();
+        } else if self.since.so(true, seen.now) > 0.0 {
+            // What ends in the time of two requests is enough to tell from chance.
+            let kept = 1.0 - gain(seen.elapsed, 2.0 * known.service);
+            self.waited = kept * self.waited + seen.in_flight * seen.elapsed;
+            self.ended = kept * self.ended + seen.completed;
         }
     }
 }

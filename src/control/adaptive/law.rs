@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use self::question::{BELOW, Question, Why};
 use super::{
-    estimates::{Batch, Estimates, Seen, Since},
+    estimates::{Batch, Crowded, Estimates, Seen, Since},
     ratio::Ratio,
     start::{Learned, Start},
 };
@@ -50,7 +50,7 @@ pub(super) struct Running {
     asked: Option<Instant>,
     /// How long the last question took, in seconds.
     took: f64,
-    crowded: Since,
+    crowded: Crowded,
     calm: Since,
     standing: Since,
     refused: Option<Instant>,
@@ -231,11 +231,10 @@ impl Running {
         self.known.learn_usual(seen);
         self.guess(seen.now);
         let known = &self.known;
-        let is_crowded = seen.in_flight > known.by_chance();
-        let busy = self.crowded.so(is_crowded, seen.now);
+        self.crowded.take_in(seen, known);
         // So long that a flow which the server can carry shows in what it answers: as long as one request takes. Below what
         // is borne, a line may stand at the ceiling.
-        if stood < known.service && !known.is_flooded(seen, busy) {
+        if stood < known.service && !known.is_flooded(seen, &self.crowded) {
             return (Room::Unlimited, "open");
         }
         self.begin_guard(seen)
@@ -375,7 +374,7 @@ impl Running {
     fn enter_after(&mut self, phase: Phase, now: Instant, settle: f64) {
         self.phase = phase;
         self.batch = Batch::from(now + Duration::from_secs_f64(settle));
-        self.crowded = Since::default();
+        self.crowded = Crowded::default();
         self.calm = Since::default();
         self.standing = Since::default();
     }

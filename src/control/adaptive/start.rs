@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::clock::Clock;
-use super::estimates::{Estimates, Seen, Since, has_left, latency};
+use super::estimates::{Crowded, Estimates, Seen, has_left, latency};
 use crate::control::{Outcome, Sample, Window};
 
 /// Gathers the first answers until they tell a service time.
@@ -26,7 +26,7 @@ pub(super) struct Start {
     /// How many came first, and until when.
     first: Option<(f64, Instant)>,
     first_ended: Ended,
-    crowded: Since,
+    crowded: Crowded,
     /// When the number in flight was last compared.
     compared: Option<Compared>,
     /// How many more callers have left than were answered, be it by an error.
@@ -41,8 +41,7 @@ pub(super) struct Start {
 #[derive(Debug)]
 pub(super) struct Learned {
     pub(super) known: Estimates,
-    /// Since when more are inside than chance brings together.
-    pub(super) crowded: Since,
+    pub(super) crowded: Crowded,
     /// Whether more have come than can be answered soon.
     pub(super) overloaded: bool,
 }
@@ -109,8 +108,8 @@ const LONG_ENOUGH: f64 = 1.6;
 /// two thirds of it.
 const EARLY: f64 = 0.2;
 
-/// Answers that make a rate, to a quarter by chance.
-const COUNTED: f64 = 16.0;
+/// Answers that make a rate, to a fifth by chance.
+const COUNTED: f64 = 24.0;
 
 /// Twice as many in flight bring twice as many answers where there is room, and as many where there is none. Nearer to the latter, as the one
 /// is the rule at a start.
@@ -131,13 +130,12 @@ impl Start {
         }
         self.take_in(window, began);
         let (known, seen) = (self.known(elapsed), Seen::of(window));
-        let is_crowded = seen.in_flight > known.by_chance();
-        let busy = self.crowded.so(is_crowded, seen.now);
+        self.crowded.take_in(&seen, &known);
         let slower = self.is_slower(elapsed);
         if self.ended.successes < ENOUGH || elapsed == 0.0 {
             return None;
         }
-        let piles_up = self.first_have_ended() && known.is_flooded(&seen, busy);
+        let piles_up = self.first_have_ended() && known.is_flooded(&seen, &self.crowded);
         let flooded = slower || piles_up || self.left >= LEAVE || self.in_order(elapsed);
         (flooded || self.most_has_ended()).then_some(Learned {
             crowded: self.crowded,

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::{
     Adaptive,
-    estimates::{Estimates, Since},
+    estimates::{Crowded, Estimates, Seen, Since},
     ratio::Ratio,
 };
 use crate::control::{Controller, Decision, Outcome, Sample, Window};
@@ -308,6 +308,26 @@ fn p11_a_few_who_leave_soon_are_forgotten_when_others_are_seen_to_wait() {
     assert!((0.07..0.08).contains(&known.bearable()), "{known:?}");
     known.learn_patience(&samples(100, now, Duration::from_secs(2), 100));
     assert!((0.69..0.71).contains(&known.bearable()), "{known:?}");
+}
+
+#[test]
+fn p11_a_moment_without_answers_is_no_flood_and_a_long_one_is() {
+    let (known, mut now) = (Estimates::new(1.0, 10.0), Instant::now());
+    let mut crowded = Crowded::default();
+    let mut after = |elapsed: Duration, completed| {
+        now += elapsed;
+        let mut window = window(now, 1_000, 40, &[]);
+        (window.elapsed, window.completed) = (elapsed, completed);
+        let seen = Seen::of(&window);
+        crowded.take_in(&seen, &known);
+        known.is_flooded(&seen, &crowded)
+    };
+    // All of a second each.
+    for _ in 0..50 {
+        assert!(!after(5 * TICK, 4));
+    }
+    assert!(!after(5 * TICK, 0));
+    assert!(after(Duration::from_secs(5), 0));
 }
 
 #[test]

@@ -27,7 +27,7 @@ fn a_flood_shows_when_twice_as_many_in_flight_bring_no_more_answers() {
     let (mut start, began) = (Start::default(), Instant::now());
     for (step, in_flight) in [(1, 100), (2, 150)] {
         let now = began + TICK * step;
-        let answers = samples(20, now - TICK, TICK, 1_000);
+        let answers = samples(25, now - TICK, TICK, 1_000);
         assert!(
             start
                 .learn(&window(now, 1_000, in_flight, &answers))
@@ -35,7 +35,7 @@ fn a_flood_shows_when_twice_as_many_in_flight_bring_no_more_answers() {
         );
     }
     let now = began + TICK * 3;
-    let answers = samples(20, now - TICK, TICK, 1_000);
+    let answers = samples(25, now - TICK, TICK, 1_000);
     assert!(start.learn(&window(now, 1_000, 250, &answers)).is_some());
 }
 
