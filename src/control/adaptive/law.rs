@@ -165,7 +165,7 @@ impl Running {
     fn begin_guard(&mut self, seen: &Seen) -> Verdict {
         self.target = self.known.burst();
         self.enter(Phase::Guard(self.kept(seen)), seen.now);
-        self.guarded()
+        self.down()
     }
 
     fn update(&mut self, window: &Window<'_>) -> Verdict {
@@ -276,17 +276,8 @@ impl Running {
             self.guess(seen.now);
         }
         self.target = self.known.burst();
-        let room = (room - seen.completed / 4.0).min(self.kept(seen));
-        self.phase = Phase::Guard(room);
-        self.guarded()
-    }
-
-    fn guarded(&self) -> Verdict {
-        let room = match self.phase {
-            Phase::Guard(room) => room.max(self.target),
-            _ => self.target,
-        };
-        (Room::For(room), "guard")
+        self.phase = Phase::Guard(self.less(room, seen));
+        self.down()
     }
 
     fn hold(&mut self, seen: &Seen) -> Verdict {

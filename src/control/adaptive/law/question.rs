@@ -120,11 +120,17 @@ impl Running {
 
     /// As many as the target, or more on the way down to it.
     pub(super) fn down(&self) -> Verdict {
-        let room = match self.phase {
-            Phase::Ask(question) => question.room.max(self.target),
-            _ => self.target,
+        let (room, reason) = match self.phase {
+            Phase::Guard(room) => (room, "guard"),
+            Phase::Ask(question) => (question.room, "asking"),
+            Phase::Open | Phase::Hold => (0.0, "asking"),
         };
-        (Room::For(room), "asking")
+        (Room::For(room.max(self.target)), reason)
+    }
+
+    /// The next room on the way down: at a quarter of the pace of the server at the least, whoever comes.
+    pub(super) fn less(&self, room: f64, seen: &Seen) -> f64 {
+        (room - seen.completed / 4.0).min(self.kept(seen))
     }
 
     pub(super) fn listen(&mut self, mut question: Question, seen: &Seen) -> Verdict {
@@ -186,8 +192,7 @@ impl Running {
             question.filled = true;
             self.batch = Batch::from(seen.now);
         }
-        // Down at a quarter of the pace of the server at the least, whoever comes.
-        question.room = (question.room - seen.completed / 4.0).min(self.kept(seen));
+        question.room = self.less(question.room, seen);
         let most = match self.ratio.headroom() > 1.0 {
             true => self.target.ceil().max((DRAINED * self.target).floor()),
             false => self.target.ceil(),
