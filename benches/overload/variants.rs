@@ -11,10 +11,12 @@ use axum::{
     error_handling::HandleError,
     extract::Request,
     http::StatusCode,
+    middleware::{Next, from_fn},
     response::{IntoResponse, Response},
 };
 use little_loadshedder::{LoadShed as LittleLoadShed, LoadShedResponse};
 use loadshed::{Budget, LatencyTarget, LoadShed};
+use tokio::sync::Semaphore;
 use tower::{
     Layer, Service, ServiceExt, limit::GlobalConcurrencyLimitLayer,
     load_shed::LoadShed as TowerLoadShed,
@@ -52,6 +54,9 @@ pub(crate) const ALL: &[Variant] = &[
     main("tower, limit 16", |handler| tower(handler, 16)),
     variant("tower, limit 64", |handler| tower(handler, 64)),
     main("tower, limit 256", |handler| tower(handler, 256)),
+    main("axum `from_fn` + `Semaphore`, limit 16", |handler| {
+        by_hand(handler, 16)
+    }),
     main("little-loadshedder, 50 ms", little),
     main("tower-acc Vegas", |handler| {
         acc(handler, tower_acc::Vegas::default())
@@ -116,6 +121,21 @@ fn ours(handler: Handler, ratio: f64, budget: Budget) -> Router {
 
 fn tower(handler: Handler, limit: usize) -> Router {
     refusing(GlobalConcurrencyLimitLayer::new(limit).layer(handler))
+}
+
+/// What many write themselves: a place is taken for as long as the handler runs.
+fn by_hand(handler: Handler, limit: usize) -> Router {
+    let places = Arc::new(Semaphore::new(limit));
+    let middleware = from_fn(move |request: Request, next: Next| {
+        let places = Arc::clone(&places);
+        async move {
+            let Ok(_place) = places.try_acquire() else {
+                return busy();
+            };
+            next.run(request).await
+        }
+    });
+    app(middleware.layer(handler))
 }
 
 fn acc(handler: Handler, law: impl Algorithm + Send + Sync + 'static) -> Router {
