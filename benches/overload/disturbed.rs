@@ -17,6 +17,9 @@ use crate::{
 
 pub(crate) struct Disturbed {
     pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) service: Service,
+    pub(crate) work: Work,
     /// Shares of the capacity before, during and after.
     pub(crate) loads: [f64; 3],
     /// How long each lasts, in seconds.
@@ -33,12 +36,11 @@ impl Disturbed {
         &self,
         plan: &Plan,
         capacity: f64,
-        work: Work,
         output: &mut Output,
     ) -> Result<(), Box<dyn Error>> {
         let [before, during, after] = self.phases(plan);
         let [quiet, loud, _] = self.loads.map(|load| load * capacity);
-        let run = self.over(plan, capacity, work);
+        let run = self.over(plan, capacity);
         output.begin(self.name, capacity);
         let variants = plan.variants(false);
         let ran: Vec<_> = variants
@@ -51,9 +53,9 @@ impl Disturbed {
             false => String::new(),
         };
         output.report.paragraph(format_args!(
-            "**{}.** {quiet:.0}/s for {before} s; for {during} s {loud:.0}/s{slower}; {quiet:.0}/s for {after} s. Goodput \
-             a second (p50/p99, refused).",
-            self.name
+            "**{}.** {} Capacity {capacity:.0}/s. {quiet:.0}/s for {before} s; for {during} s {loud:.0}/s{slower}; \
+             {quiet:.0}/s for {after} s. Goodput a second (p50/p99, refused).",
+            self.name, self.title
         ));
         let columns = ["before", "during", "after"];
         let rows = ran.iter().map(|(variant, ran)| {
@@ -88,7 +90,7 @@ impl Disturbed {
         if plan.quick { [0.5; 3] } else { self.phases }
     }
 
-    fn over(&self, plan: &Plan, capacity: f64, work: Work) -> Run {
+    fn over(&self, plan: &Plan, capacity: f64) -> Run {
         let mut end = plan.warm_up;
         let phases = self.phases(plan).map(Duration::from_secs_f64);
         let spans = phases.map(|phase| {
@@ -100,10 +102,10 @@ impl Disturbed {
         let warm_up = (plan.warm_up, rates[0]);
         let stretches = [warm_up].into_iter().chain(phases.into_iter().zip(rates));
         Run {
-            service: Service::WorkGoesOn,
+            service: self.service,
             load: Load {
                 protocol: Protocol::H2,
-                work,
+                work: self.work,
                 stretches: stretches.collect(),
             },
             slow: self.slow.then(|| spans[1].clone()),

@@ -93,7 +93,7 @@ impl Load {
 }
 
 /// Good answers a second when as many callers ask again and again as keep a server of one processor busy.
-pub(crate) async fn closed_loop(server: SocketAddr, work: Duration, span: Duration) -> f64 {
+pub(crate) async fn closed_loop(server: SocketAddr, work: Work, span: Duration) -> f64 {
     const CALLERS: usize = 4;
     let lines = Arc::new(Lines::to(server, Protocol::H2).await);
     let began = Instant::now();
@@ -101,8 +101,9 @@ pub(crate) async fn closed_loop(server: SocketAddr, work: Duration, span: Durati
     for nth in 0..CALLERS {
         let lines = Arc::clone(&lines);
         callers.spawn(async move {
-            let mut done = 0;
+            let (mut random, mut done) = (Random::new(nth as u64), 0);
             while began.elapsed() < span {
+                let work = work.draw(&mut random);
                 let answer = lines.line(nth).ask(work).await;
                 done += usize::from(answer.is_ok_and(|status| status == StatusCode::OK));
             }

@@ -29,6 +29,7 @@ mod processor;
 mod random;
 mod run;
 mod saturated;
+mod scenarios;
 mod score;
 mod server;
 mod steady;
@@ -39,83 +40,13 @@ use std::{error::Error, process::ExitCode, time::Duration};
 use tokio::runtime::Builder;
 
 use self::{
-    callers::Protocol,
-    disturbed::Disturbed,
     output::Output,
     plan::Plan,
     random::Work,
     report::Options,
+    scenarios::{DISTURBED, STEADY},
     server::{Server, Service},
-    steady::Steady,
 };
-
-const FIXED: Work = Work::Fixed(Duration::from_millis(10));
-const EXPONENTIAL: Work = Work::Exponential(Duration::from_millis(10));
-/// Of the processor: 4 slices of it.
-const COMPUTED: Duration = Duration::from_millis(2);
-
-const STEADY: [Steady; 5] = [
-    Steady {
-        name: "steady",
-        title: "A pool of 8 workers × 10 ms, HTTP/2, work goes on after the caller has left.",
-        protocol: Protocol::H2,
-        service: Service::WorkGoesOn,
-        work: FIXED,
-        loads: &[0.5, 1.0, 2.0, 5.0, 10.0, 20.0],
-        all: true,
-    },
-    Steady {
-        name: "exponential",
-        title: "The same, with exponential service times.",
-        protocol: Protocol::H2,
-        service: Service::WorkGoesOn,
-        work: EXPONENTIAL,
-        loads: &[0.5, 1.0, 10.0],
-        all: false,
-    },
-    Steady {
-        name: "stops",
-        title: "The pool, where work stops when the caller leaves.",
-        protocol: Protocol::H2,
-        service: Service::WorkStops,
-        work: FIXED,
-        loads: &[0.5, 2.0, 10.0],
-        all: false,
-    },
-    Steady {
-        name: "h1",
-        title: "The pool, over HTTP/1.1: to leave is to close the connection.",
-        protocol: Protocol::H1,
-        service: Service::WorkGoesOn,
-        work: FIXED,
-        loads: &[0.5, 2.0, 10.0],
-        all: false,
-    },
-    Steady {
-        name: "processor",
-        title: "A request computes for 2 ms, in 4 slices, on the only processor that the server has; HTTP/2.",
-        protocol: Protocol::H2,
-        service: Service::Processor,
-        work: Work::Fixed(COMPUTED),
-        loads: &[0.5, 2.0, 10.0],
-        all: false,
-    },
-];
-
-const DISTURBED: [Disturbed; 2] = [
-    Disturbed {
-        name: "step",
-        loads: [0.8; 3],
-        phases: [1.0, 3.0, 5.0],
-        slow: true,
-    },
-    Disturbed {
-        name: "spike",
-        loads: [0.5, 10.0, 0.5],
-        phases: [1.0, 1.0, 4.0],
-        slow: false,
-    },
-];
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let options = Options::new(std::env::args().skip(1))?;
@@ -126,17 +57,18 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
          by callers who were short of processor themselves.",
         plan.warm_up, plan.scored
     ));
+    let mut capacities = Capacities::default();
     let steady = STEADY.iter().filter(|scenario| plan.wants(scenario.name));
     for scenario in steady {
-        let capacity = capacity(scenario.service, scenario.work, plan.scored);
+        let capacity = capacities.of(scenario.service, scenario.work, plan.scored);
         scenario.run(&plan, capacity, &mut output)?;
     }
     let disturbed = DISTURBED
         .iter()
         .filter(|scenario| plan.wants(scenario.name));
     for scenario in disturbed {
-        let capacity = capacity(Service::WorkGoesOn, FIXED, plan.scored);
-        scenario.run(&plan, capacity, FIXED, &mut output)?;
+        let capacity = capacities.of(scenario.service, scenario.work, plan.scored);
+        scenario.run(&plan, capacity, &mut output)?;
     }
     if plan.wants("saturated") {
         saturated::run(&plan, &mut output)?;
@@ -144,7 +76,23 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     output.close()
 }
 
-/// Requests a second that the service can answer, when it always has some.
+/// Requests a second that each service can answer, when it always has some.
+#[derive(Default)]
+struct Capacities(Vec<((Service, Work), f64)>);
+
+impl Capacities {
+    /// Measured for so long, where it is asked for first.
+    fn of(&mut self, service: Service, work: Work, span: Duration) -> f64 {
+        let known = self.0.iter().find(|(of, _)| *of == (service, work));
+        if let Some((_, capacity)) = known {
+            return *capacity;
+        }
+        let capacity = capacity(service, work, span);
+        self.0.push(((service, work), capacity));
+        capacity
+    }
+}
+
 fn capacity(service: Service, work: Work, span: Duration) -> f64 {
     if service != Service::Processor {
         return server::capacity(work, span);
@@ -153,7 +101,7 @@ fn capacity(service: Service, work: Work, span: Duration) -> f64 {
     let server = Server::start(service, variants::ALL[0].app);
     let callers = Builder::new_current_thread().enable_all().build();
     let callers = callers.expect("the system has threads");
-    let rate = callers.block_on(load::closed_loop(server.address, COMPUTED, span));
+    let rate = callers.block_on(load::closed_loop(server.address, work, span));
     drop(callers);
     server.stop();
     rate

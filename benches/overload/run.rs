@@ -15,7 +15,7 @@ use crate::{
     load::{Load, Seen},
     processor,
     score::Score,
-    server::{Pool, Server, Service},
+    server::{Server, Service, Slowness},
     variants::Variant,
 };
 
@@ -25,11 +25,11 @@ pub(crate) struct Run {
     pub(crate) load: Load,
     /// What is scored, each for itself, one right after the other.
     pub(crate) spans: Vec<Range<Duration>>,
-    /// When the pool is slow.
+    /// When work takes longer.
     pub(crate) slow: Option<Range<Duration>>,
 }
 
-/// How many times longer work takes then.
+/// How many times longer it takes then.
 pub(crate) const SLOWNESS: u32 = 5;
 
 #[derive(Debug)]
@@ -47,8 +47,8 @@ impl Run {
         let used = Arc::new(Mutex::default());
         let seen = callers.block_on(self.load.offer(server.address, |began| {
             if let Some(span) = self.slow.clone() {
-                let pool = server.pool.clone();
-                tokio::spawn(step(pool, began + span.start, began + span.end));
+                let slowness = server.slowness.clone();
+                tokio::spawn(step(slowness, began + span.start, began + span.end));
             }
             let starts = self.spans.iter().map(|span| span.start);
             let ends = self.spans.last().map(|span| span.end);
@@ -68,11 +68,11 @@ impl Run {
     }
 }
 
-async fn step(pool: Pool, start: Instant, end: Instant) {
+async fn step(slowness: Slowness, start: Instant, end: Instant) {
     sleep_until(start).await;
-    pool.slow_down(SLOWNESS);
+    slowness.set(SLOWNESS);
     sleep_until(end).await;
-    pool.slow_down(1);
+    slowness.set(1);
 }
 
 async fn read_processor(at: Vec<Instant>, used: Arc<Mutex<Vec<Duration>>>) {

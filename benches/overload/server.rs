@@ -41,29 +41,42 @@ pub(crate) const WORK: &str = "work-micros";
 
 /// Workers with a queue before them: first come, first served, and no bound.
 #[derive(Clone, Debug)]
-pub(crate) struct Pool {
+struct Pool {
     workers: Arc<Semaphore>,
-    /// How many times longer work takes than it should.
-    slowness: Arc<AtomicU32>,
+    slowness: Slowness,
 }
 
 impl Pool {
-    pub(crate) fn new() -> Self {
+    fn new(slowness: Slowness) -> Self {
         Self {
             workers: Arc::new(Semaphore::new(WORKERS)),
-            slowness: Arc::new(AtomicU32::new(1)),
+            slowness,
         }
-    }
-
-    /// For the work that a worker begins from now on.
-    pub(crate) fn slow_down(&self, slowness: u32) {
-        // Relaxed: it stands for itself.
-        self.slowness.store(slowness, Ordering::Relaxed);
     }
 
     async fn work(self, time: Duration) {
         let _worker = self.workers.acquire().await;
-        sleep(time * self.slowness.load(Ordering::Relaxed)).await;
+        sleep(self.slowness.of(time)).await;
+    }
+}
+
+/// How many times longer work takes than it should. Its clones are one.
+#[derive(Clone, Debug)]
+pub(crate) struct Slowness(Arc<AtomicU32>);
+
+impl Slowness {
+    fn none() -> Self {
+        Self(Arc::new(AtomicU32::new(1)))
+    }
+
+    /// For the work that is begun from now on.
+    pub(crate) fn set(&self, times: u32) {
+        // Relaxed, as where it is read: it stands for itself.
+        self.0.store(times, Ordering::Relaxed);
+    }
+
+    fn of(&self, time: Duration) -> Duration {
+        time * self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -83,6 +96,7 @@ pub(crate) enum Service {
 pub(crate) struct Handler {
     service: Service,
     pool: Pool,
+    slowness: Slowness,
 }
 
 impl tower::Service<Request> for Handler {
@@ -96,6 +110,7 @@ impl tower::Service<Request> for Handler {
 
     fn call(&mut self, request: Request) -> Self::Future {
         let (service, pool) = (self.service, self.pool.clone());
+        let slowness = self.slowness.clone();
         Box::pin(async move {
             let Some(time) = work(&request) else {
                 return Ok(StatusCode::BAD_REQUEST.into_response());
@@ -107,7 +122,7 @@ impl tower::Service<Request> for Handler {
                     }
                 }
                 Service::WorkStops => pool.work(time).await,
-                Service::Processor => burn(time).await,
+                Service::Processor => burn(slowness.of(time)).await,
             }
             Ok(Response::new(Body::empty()))
         })
@@ -123,7 +138,7 @@ fn work(request: &Request) -> Option<Duration> {
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
-    pub(crate) pool: Pool,
+    pub(crate) slowness: Slowness,
     runtime: Runtime,
 }
 
@@ -132,10 +147,11 @@ impl Server {
         // Where the processor is short, the callers keep the other one for themselves.
         let threads = (service == Service::Processor).then_some(1);
         let runtime = runtime(threads);
-        let pool = Pool::new();
+        let slowness = Slowness::none();
         let handler = Handler {
             service,
-            pool: pool.clone(),
+            pool: Pool::new(slowness.clone()),
+            slowness: slowness.clone(),
         };
         let app = app(handler);
         let listen = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
@@ -148,7 +164,7 @@ impl Server {
         runtime.spawn(async move { axum::serve(listener, app).await });
         Self {
             address,
-            pool,
+            slowness,
             runtime,
         }
     }
@@ -161,7 +177,8 @@ impl Server {
 
 /// How much work the pool does in a second, of a queue that is never empty.
 pub(crate) fn capacity(work: Work, span: Duration) -> f64 {
-    let (pool, done) = (Pool::new(), Arc::new(AtomicUsize::new(0)));
+    let pool = Pool::new(Slowness::none());
+    let done = Arc::new(AtomicUsize::new(0));
     let runtime = runtime(None);
     for seed in 0..4 * WORKERS as u64 {
         let (pool, done) = (pool.clone(), Arc::clone(&done));
