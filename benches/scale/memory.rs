@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::Request;
 use little_loadshedder::LoadShed as Little;
-use loadshed::{Budget, Measure};
+use loadshed::{Budget, LoadShed, Measure};
 use tower::{Layer, Service, limit::ConcurrencyLimit, load_shed::LoadShed as TowerLoadShed};
 use tower_acc as acc;
 use tower_resilience_adaptive::{self as resilience, AdaptiveService};
@@ -13,10 +13,13 @@ use crate::{
     in_flight::Line,
     later::Later,
     report::Report,
-    request::Body,
-    sections::{LIMIT, fixed, learned},
+    request::{Bare, Body},
+    sections::{LIMIT, fixed, learned, route},
     series::Plan,
 };
+
+/// Of the table: what finds them, and what counts their requests.
+const ROUTES: &str = "routes, with their counters";
 
 pub(crate) fn report(plan: &Plan, report: &mut Report, csv: &mut String) {
     let most = plan.most.min(100_000);
@@ -68,11 +71,17 @@ pub(crate) fn report(plan: &Plan, report: &mut Report, csv: &mut String) {
     report.table(&["", &head], &lines.each_ref().map(row));
 
     let budgets = [
-        ("fixed", of_budget(|| Budget::fixed(200))),
-        ("adaptive", of_budget(Budget::adaptive)),
+        ("fixed", of_one(|| Budget::fixed(200))),
+        ("adaptive", of_one(Budget::adaptive)),
+        ("fixed, with fair shares", of_one(shared)),
     ];
+    let tables = [100, plan.most.min(10_000)].map(|routes| (routes, of_table(routes)));
     let row = |(name, bytes): &(&str, u64)| vec![(*name).to_owned(), bytes.to_string()];
-    report.table(&["bytes of a budget", ""], &budgets.each_ref().map(row));
+    let mut table: Vec<_> = budgets.iter().map(row).collect();
+    let row =
+        |(routes, bytes): &(usize, u64)| vec![format!("{routes} {ROUTES}"), bytes.to_string()];
+    table.extend(tables.iter().map(row));
+    report.table(&["bytes of a budget, or of a table of routes", ""], &table);
 
     // What a layer adds to the body, whatever is inside.
     let body = size_of::<loadshed::ResponseBody<Body>>() - size_of::<Body>();
@@ -92,6 +101,9 @@ pub(crate) fn report(plan: &Plan, report: &mut Report, csv: &mut String) {
     budgets
         .iter()
         .for_each(|(name, bytes)| line(name, 0, *bytes));
+    tables
+        .iter()
+        .for_each(|(routes, bytes)| line(ROUTES, *routes, *bytes));
 }
 
 struct Kept {
@@ -127,11 +139,25 @@ fn of_line<S: Service<Request<Body>>>(service: S, length: usize) -> u64 {
     kept(|| line = Some(Line::new(service, length)))
 }
 
-fn of_budget(budget: fn() -> Budget) -> u64 {
+/// A layer that divides it makes the shares, which stay.
+fn shared() -> Budget {
+    let budget = Budget::fixed(200);
+    let shares = LoadShed::ratio(0.85).budget(&budget).fair_by(|_| 1);
+    drop(shares.layer(Bare::<60>));
+    budget
+}
+
+/// What it adds to a layer.
+fn of_table(routes: usize) -> u64 {
+    let with_table = of_one(|| fixed().only((0..routes).map(route)).layer(Bare::<61>));
+    with_table - of_one(|| fixed().layer(Bare::<61>))
+}
+
+fn of_one<T>(make: impl Fn() -> T) -> u64 {
     // The first one may leave something for those to come.
-    drop(budget());
+    drop(make());
     let mut kept_one = None;
-    kept(|| kept_one = Some(budget()))
+    kept(|| kept_one = Some(make()))
 }
 
 /// Bytes that are allocated and not given back.

@@ -88,9 +88,7 @@ fn routes(plan: &Plan) -> Section {
             }
         })
     }
-    // Each differs from the others in its middle, behind a parameter. The first one is in every table.
-    let pattern = |nth| format!("/v1/accounts/{{account}}/orders/table-{nth}/{{*rest}}");
-    let table = move |routes| fixed().only((0..routes).map(pattern));
+    let table = move |routes| fixed().only((0..routes).map(route));
     let (one, none) = (
         "/v1/accounts/4711/orders/table-0/items",
         "/v1/accounts/4711/invoices/table-0/items",
@@ -112,12 +110,17 @@ fn routes(plan: &Plan) -> Section {
             }),
             Series::of("matchit's lookup alone", move |routes| {
                 let mut router = matchit::Router::new();
-                let mut insert = |nth| router.insert(pattern(nth), nth).expect("no conflict");
+                let mut insert = |nth| router.insert(route(nth), nth).expect("no conflict");
                 (0..routes).for_each(&mut insert);
                 move || black_box(router.at(black_box(one)).is_ok())
             }),
         ],
     }
+}
+
+/// Each differs from the others in its middle, behind a parameter. The first one is in every table.
+pub(crate) fn route(nth: usize) -> String {
+    format!("/v1/accounts/{{account}}/orders/table-{nth}/{{*rest}}")
 }
 
 /// They take turns, so that each is met cold where there are many.
