@@ -47,6 +47,18 @@ const SUBJECTS: &[Subject] = &[
         let shares = fixed().fair_by(|head| head.uri().path().len());
         run_all(true, shares.layer(Bare::<10>));
     }),
+    ("admit, key", || {
+        let key = fixed().key(|head| head.uri().path().len());
+        run_all(true, key.layer(Bare::<13>));
+    }),
+    ("admit, threshold", || {
+        let threshold = fixed().threshold(|_| Threshold::ratio(0.7));
+        run_all(true, threshold.layer(Bare::<14>));
+    }),
+    ("admit, wait, where nobody does", || {
+        let line = fixed().wait(64, Duration::from_millis(50));
+        run_all(true, line.layer(Bare::<15>));
+    }),
     ("refuse", || {
         let hint = RetryAfter::adaptive().seed(1);
         run_all(false, full(Budget::fixed(1), hint).layer(Bare::<7>));
