@@ -35,12 +35,13 @@ pub(crate) fn some(size: Size, length: Length, names: &[&str]) -> Vec<Scenario> 
 /// The law's rows at this size, run once for all tests. Less where it takes long.
 pub(crate) fn rows(size: Size) -> &'static [Row] {
     static ROWS: [OnceLock<Vec<Row>>; 4] = [const { OnceLock::new() }; 4];
-    const AT_LARGE: [&str; 5] = [
+    const AT_LARGE: [&str; 6] = [
         "healthy 0.8",
         "step 3",
         "sustained 1.25",
         "capacity drop at 1.25",
         "slow dependency, hard",
+        "thrash, steep 1.25",
     ];
     ROWS[size as usize].get_or_init(|| {
         let mut scenarios = scenarios(size, Length::Short);

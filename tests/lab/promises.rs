@@ -159,6 +159,67 @@ fn p12_callers_who_all_leave_before_the_first_question_are_soon_answered() {
     }
 }
 
+/// Of a line that grows, those who are answered have seen a part only.
+#[test]
+fn p13_a_capacity_that_falls_to_a_quarter_is_not_taken_for_slow_work() {
+    let server = Size::Large.pool(Times::Fixed);
+    let quarter = Phase {
+        workers: 0.25,
+        ..Phase::new("a quarter", 20.0, 0.8)
+    };
+    let scenario = Scenario::new("less", server)
+        .then(Phase::new("before", 5.0, 0.8))
+        .then(quarter);
+    for seed in 1..4 {
+        let goodput = Lab::seed(seed).run(&scenario, Budget::adaptive).phases[1].goodput();
+        let best = server.capacity() / 4.0;
+        assert!(goodput > 0.85 * best, "seed {seed}: {goodput:.0}/s");
+    }
+}
+
+#[test]
+fn p11_when_workers_are_back_callers_who_wait_a_moment_only_are_served_at_once() {
+    let server = Server::pool(8, Duration::from_millis(11), Times::Fixed);
+    let few = Phase {
+        workers: 0.2,
+        ..Phase::new("few", 3.0, 0.8)
+    };
+    let mut scenario = Scenario::new("step back", server)
+        .then(Phase::new("before", 1.0, 0.8))
+        .then(few)
+        .then(Phase::new("after", 5.0, 0.8));
+    scenario.callers.deadline = Duration::from_millis(100);
+    for seed in 1..9 {
+        let after = &Lab::seed(seed).run(&scenario, Budget::adaptive).phases[2];
+        let (refused, calls) = (after.refused, after.calls);
+        assert!(20 * refused < calls, "seed {seed}: {refused} of {calls}");
+        let goodput = after.goodput();
+        assert!(goodput > 0.9 * 0.8 * server.capacity(), "{goodput:.0}/s");
+    }
+}
+
+/// A moment's flood of a server that has just become slower, and then hardly anything.
+#[test]
+fn p11_a_question_ends_where_what_comes_does_not_fill_the_limit() {
+    let server = Server {
+        dependency: Some(Duration::from_millis(5)),
+        ..Server::pool(64, Duration::from_millis(1), Times::Fixed)
+    };
+    let slower = |name, seconds, load| Phase {
+        slowdown: (20.0, 20.0),
+        ..Phase::new(name, seconds, load)
+    };
+    let scenario = Scenario::new("slower", server)
+        .then(Phase::new("before", 5.0, 0.01))
+        .then(slower("flood", 0.1, 0.3))
+        .then(slower("calm", 15.0, 0.0002))
+        .then(slower("then", 15.0, 0.0002));
+    for seed in 1..5 {
+        let then = &Lab::seed(seed).run(&scenario, Budget::adaptive).phases[3];
+        assert_eq!(then.refused, 0, "seed {seed}, of {}", then.calls);
+    }
+}
+
 #[test]
 fn p12_the_limit_does_not_shrink_while_idle() {
     for load in [0.0, 0.02] {

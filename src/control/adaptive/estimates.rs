@@ -31,7 +31,7 @@ pub(super) struct Estimates {
     /// Which share usually does.
     usual: f64,
     /// How long callers are seen to wait, at most 1.
-    patience: f64,
+    pub(super) patience: f64,
     busy: Since,
 }
 
@@ -60,6 +60,8 @@ pub(super) struct Batch {
     pub(super) successes: f64,
     pub(super) left: f64,
     pub(super) completed: f64,
+    /// How long all of them have waited together, in seconds.
+    waited: f64,
     good: f64,
     latency: f64,
     left_latency: f64,
@@ -182,13 +184,15 @@ impl Estimates {
         self.left_behind = (self.left_behind - done).max(0.0);
     }
 
-    /// Those who left after a long wait tell how long callers wait, and those who were answered after a longer one.
+    /// Those who left after a long wait tell how long callers wait, where most do, and those who were answered after a longer one. A few
+    /// who leave are never made up for by others where all answers are quick.
     pub(super) fn learn_patience(&mut self, samples: &[Sample]) {
+        let many = !self.are_answered();
         for sample in samples {
             let waited = sample.latency.as_secs_f64();
             let tells = match sample.outcome {
                 Outcome::Success => waited > self.patience,
-                _ => has_left(sample) && waited > LEFT_SOON * self.service,
+                _ => many && has_left(sample) && waited > LEFT_SOON * self.service,
             };
             if tells {
                 self.patience += 0.05 * (waited.min(1.0) - self.patience);
@@ -352,6 +356,7 @@ impl Batch {
     fn take_in(&mut self, seen: &Seen, good: f64) {
         self.elapsed += seen.elapsed;
         self.completed += seen.completed;
+        self.waited += seen.in_flight * seen.elapsed;
         self.good += good;
         self.refused |= seen.refused;
         self.successes += seen.successes;
@@ -373,6 +378,13 @@ impl Batch {
     /// W: how long a success took.
     pub(super) fn mean(&self) -> f64 {
         self.latency / self.successes.max(1.0)
+    }
+
+    /// Which part of what all have waited is of those who ended: nearly 1 where nothing changes, less where a line has grown.
+    pub(super) fn seen(&self) -> f64 {
+        let ended = (self.successes + self.left).max(1.0);
+        let each = (self.latency + self.left_latency) / ended;
+        self.completed * each / self.waited.max(f64::MIN_POSITIVE)
     }
 
     fn variation(&self) -> f64 {
@@ -399,6 +411,11 @@ impl Batch {
         self.left_latency > HANGS * service * self.left
     }
 
+    /// Whether those are more than a few.
+    pub(super) fn many_hang(&self, service: f64) -> bool {
+        self.left >= SOME && self.hangs(service)
+    }
+
     /// After how long those left who did.
     pub(super) fn waits(&self) -> f64 {
         self.left_latency / self.left.max(1.0)
@@ -412,7 +429,7 @@ impl Batch {
     /// The same for each one who was answered, as Little's law has it; but where those who left may be few that stood in a line
     /// before, so much is not made of them, and never more than if half of all hung.
     pub(super) fn hung_for_each(&self, service: f64) -> f64 {
-        if self.left >= SOME && self.hangs(service) {
+        if self.many_hang(service) {
             self.left_latency / self.successes.max(self.left)
         } else {
             self.waited_in_vain()

@@ -171,8 +171,8 @@ impl Running {
     fn update(&mut self, window: &Window<'_>) -> Verdict {
         let seen = Seen::of(window);
         self.ratio.learn(window.samples, window.now);
-        self.known.learn_patience(window.samples);
         self.known.take_in(&seen, &mut self.batch);
+        self.known.learn_patience(window.samples);
         if matches!(self.phase, Phase::Open) {
             self.known.forget_best();
         }

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::{
     Adaptive,
-    estimates::{Crowded, Estimates, Seen, Since},
+    estimates::{Batch, Crowded, Estimates, Seen, Since},
     ratio::Ratio,
 };
 use crate::control::{Controller, Decision, Outcome, Sample, Window};
@@ -295,19 +295,30 @@ fn there_is_headroom_where_some_are_refused_later_and_rounding_makes_none() {
 
 #[test]
 fn p11_a_few_who_leave_soon_are_forgotten_when_others_are_seen_to_wait() {
-    let (mut known, now) = (Estimates::new(0.01, 100.0), Instant::now());
-    assert_eq!(known.bearable(), 0.7);
-    let mut left = samples(100, now, Duration::from_millis(100), 100);
-    for sample in &mut left {
-        sample.outcome = Outcome::Cancelled;
+    let (mut known, mut now) = (Estimates::new(0.01, 100.0), Instant::now());
+    let mut see = |left: usize, after: u64, answered: usize, latency: u64| {
+        now += TICK;
+        let mut all = samples(left, now, Duration::from_millis(after), 100);
+        for sample in &mut all {
+            sample.outcome = Outcome::Cancelled;
+        }
+        all.extend(samples(answered, now, Duration::from_millis(latency), 100));
+        known.take_in(
+            &Seen::of(&window(now, 100, 100, &all)),
+            &mut Batch::default(),
+        );
+        known.learn_patience(&all);
+        known.bearable()
+    };
+    assert_eq!(see(0, 0, 1, 10), 0.7);
+    // Whatever it is that one in ten lose patience with, it is not the server.
+    for _ in 0..100 {
+        assert_eq!(see(1, 100, 9, 10), 0.7);
     }
-    known.learn_patience(&left);
-    assert!((0.07..0.08).contains(&known.bearable()), "{known:?}");
+    assert!((0.07..0.08).contains(&see(100, 100, 0, 0)));
     // Those who are answered sooner say nothing of it.
-    known.learn_patience(&samples(100, now, Duration::from_millis(50), 100));
-    assert!((0.07..0.08).contains(&known.bearable()), "{known:?}");
-    known.learn_patience(&samples(100, now, Duration::from_secs(2), 100));
-    assert!((0.69..0.71).contains(&known.bearable()), "{known:?}");
+    assert!((0.07..0.08).contains(&see(0, 0, 100, 50)));
+    assert!((0.69..0.71).contains(&see(0, 0, 100, 2_000)));
 }
 
 #[test]

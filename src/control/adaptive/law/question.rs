@@ -73,14 +73,14 @@ impl Running {
         };
         self.target = self.target.max(1.0);
         // Down to half at once, it is seen at once whether latency goes with it: of a line, no more than half is left. One that has
-        // just come is about twice as long as for those who are answered, so it takes another half. Where answers have vanished,
-        // those who are answered are not those who wait.
-        let far = match why {
-            Why::Again => 0.5,
-            Why::Standing => 0.25,
+        // just come is longer than those found who are answered now (Little's law). Where answers have vanished, those who are
+        // answered are not those who wait.
+        let line = match why {
+            Why::Again => seen.in_flight,
+            Why::Standing => self.batch.rate() * self.batch.mean(),
             Why::Vanished => 0.0,
         };
-        let is_far = self.target.floor() <= far * seen.in_flight;
+        let is_far = self.target.floor() <= line / 2.0;
         let as_slow = if is_far && self.batch.successes >= known.enough() {
             BELOW * self.batch.mean()
         } else {
@@ -143,7 +143,7 @@ impl Running {
         let (batch, again) = (self.batch, question.why == Why::Again);
         let latency = batch.mean();
         let long = match question.why {
-            Why::Vanished => (2.0 * latency).max(1.0),
+            Why::Vanished => (2.0 * latency).max(self.known.patience),
             _ => latency,
         };
         let enough = self.known.enough() / if again { 1.0 } else { 2.0 };
@@ -167,11 +167,15 @@ impl Running {
             }
             return self.answer(question, seen);
         }
-        question.as_slow = match answered {
-            true => (0.5 + noise / 2.0).min(BELOW) * latency,
+        // What half as many leave of the latency of those who ended, if it is a line: where these are few of those inside, a longer one
+        // than they have seen, and it cannot be told from slow work. Fewer than one cannot be had.
+        let least = self.target <= 1.0;
+        let half = (0.5 / batch.seen()).max(0.5);
+        question.as_slow = match answered && (half < BELOW || least) {
+            true => (half + noise / 2.0).min(BELOW) * latency,
             false => f64::INFINITY,
         };
-        question.drained = self.target <= 1.0;
+        question.drained = least;
         self.lower(&mut question, seen);
         if question.why != Why::Vanished && !question.drained {
             question.room = self.kept(seen);
@@ -259,7 +263,11 @@ impl Running {
             Why::Vanished => rate,
             _ => best,
         };
-        known.hung = rate * batch.hung_for_each(latency);
+        known.hung = match again && batch.many_hang(latency) {
+            // Those who leave now came before the question, when more were answered; but no more than if half of all hung.
+            true => batch.hung().min(rate * batch.waits()),
+            false => rate * batch.hung_for_each(latency),
+        };
         known.expect_the_usual();
         let working = rate * known.service + known.hung;
         self.target = working + self.margin(working);
