@@ -57,17 +57,16 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
          by callers who were short of processor themselves.",
         plan.warm_up, plan.scored
     ));
-    let mut capacities = Capacities::default();
     let steady = STEADY.iter().filter(|scenario| plan.wants(scenario.name));
     for scenario in steady {
-        let capacity = capacities.of(scenario.service, scenario.work, plan.scored);
+        let capacity = capacity(scenario.service, scenario.work, plan.scored);
         scenario.run(&plan, capacity, &mut output)?;
     }
     let disturbed = DISTURBED
         .iter()
         .filter(|scenario| plan.wants(scenario.name));
     for scenario in disturbed {
-        let capacity = capacities.of(scenario.service, scenario.work, plan.scored);
+        let capacity = capacity(scenario.service, scenario.work, plan.scored);
         scenario.run(&plan, capacity, &mut output)?;
     }
     if plan.wants("saturated") {
@@ -76,23 +75,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     output.close()
 }
 
-/// Requests a second that each service can answer, when it always has some.
-#[derive(Default)]
-struct Capacities(Vec<((Service, Work), f64)>);
-
-impl Capacities {
-    /// Measured for so long, where it is asked for first.
-    fn of(&mut self, service: Service, work: Work, span: Duration) -> f64 {
-        let known = self.0.iter().find(|(of, _)| *of == (service, work));
-        if let Some((_, capacity)) = known {
-            return *capacity;
-        }
-        let capacity = capacity(service, work, span);
-        self.0.push(((service, work), capacity));
-        capacity
-    }
-}
-
+/// Requests a second that the service can answer, when it always has some.
 fn capacity(service: Service, work: Work, span: Duration) -> f64 {
     if service != Service::Processor {
         return server::capacity(work, span);

@@ -82,15 +82,13 @@ pub(crate) const DISTURBED: [Disturbed; 4] = [
         phases: [1.0, 1.0, 4.0],
         slow: false,
     },
-    // Work stops when its caller leaves: a deadline after the trouble nothing is left of it but what a limit has learned, so
-    // less of the time after it is needed than with the pool, which has its line to work off.
     Disturbed {
         name: "processor-step",
         title: PROCESSOR,
         service: Service::Processor,
         work: COMPUTED,
         loads: [0.8; 3],
-        phases: [1.0, 3.0, 3.0],
+        phases: [1.0, 3.0, 5.0],
         slow: true,
     },
     Disturbed {
@@ -99,7 +97,7 @@ pub(crate) const DISTURBED: [Disturbed; 4] = [
         service: Service::Processor,
         work: COMPUTED,
         loads: [0.5, 10.0, 0.5],
-        phases: [1.0, 1.0, 3.0],
+        phases: [1.0, 1.0, 4.0],
         slow: false,
     },
 ];
