@@ -11,6 +11,8 @@ pub(super) struct Estimates {
     pub(super) service: f64,
     /// How many successes that rests on which were asked for.
     rests_on: f64,
+    /// Whether that is what a first look into a flood has told, and nothing else since.
+    pub(super) hasty: bool,
     /// The squared coefficient of variation of that: 0 if all take as long, 1 if exponential.
     pub(super) variation: f64,
     /// X: successes, lately.
@@ -119,6 +121,7 @@ impl Estimates {
         Self {
             service,
             rests_on: 0.0,
+            hasty: false,
             // Nothing is known of it: as if exponential.
             variation: 1.0,
             rate,
@@ -221,6 +224,7 @@ impl Estimates {
     pub(super) fn guess_service(&mut self, mean: f64, weight: f64) {
         self.service += weight * (mean - self.service);
         self.rests_on = 0.0;
+        self.hasty = false;
     }
 
     /// What a question's answer says of the service time: as long as they agree, it is the mean of the last few.
@@ -229,6 +233,7 @@ impl Estimates {
         self.rests_on = (before + batch.successes).min(REMEMBERED * self.enough());
         let weight = (batch.successes / self.rests_on).min(1.0);
         self.service += weight * (batch.mean() - self.service);
+        self.hasty = false;
     }
 
     /// What a batch without a line says, each figure by so much.
@@ -301,14 +306,15 @@ impl Estimates {
         self.answered > 0.6 * self.usual
     }
 
-    /// Whether answers fail to come, and those that do are late.
-    pub(super) fn vanish(&self, seen: &Seen) -> bool {
+    /// Whether answers fail to come, and those that do are late and few. Where S is of a hasty look and a line stands, that they fail to
+    /// come is enough: the midst of a flood makes S many times too long, and by that nothing is late or few.
+    pub(super) fn vanish(&self, seen: &Seen, line_stands: bool) -> bool {
         let silent = self.silent.lasts(seen.now) * self.best > SILENT;
         let late = silent || self.latency > 2.0 * self.service;
+        let late_and_few = late && self.rate < 0.5 * self.best;
         !self.is_idle(seen)
-            && late
             && self.answered < 0.4 * self.usual
-            && self.rate < 0.5 * self.best
+            && (late_and_few || self.hasty && line_stands)
     }
 }
 

@@ -178,8 +178,8 @@ impl Running {
         }
         let knee = self.known.knee();
         let worked = seen.in_flight > 0.5 * self.target.min(knee);
-        let vanished = worked && self.known.vanish(&seen);
         let stood = self.line_stands(&seen);
+        let vanished = worked && self.known.vanish(&seen, stood > 0.0);
         if self.is_calm(&seen) && !matches!(self.phase, Phase::Open) {
             self.known.expect_the_usual();
             self.enter(Phase::Open, seen.now);

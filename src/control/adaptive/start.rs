@@ -129,7 +129,7 @@ impl Start {
             self.first = Some((self.crowd.came, window.now));
         }
         self.take_in(window, began);
-        let (known, seen) = (self.known(elapsed), Seen::of(window));
+        let (mut known, seen) = (self.known(elapsed), Seen::of(window));
         self.crowded.take_in(&seen, &known);
         let slower = self.is_slower(elapsed);
         if self.ended.successes < ENOUGH || elapsed == 0.0 {
@@ -137,6 +137,7 @@ impl Start {
         }
         let piles_up = self.first_have_ended() && known.is_flooded(&seen, &self.crowded);
         let flooded = slower || piles_up || self.left >= LEAVE || self.in_order(elapsed);
+        known.hasty = flooded;
         (flooded || self.most_has_ended()).then_some(Learned {
             crowded: self.crowded,
             overloaded: self.refused || flooded && seen.in_flight > known.burst(),

@@ -342,6 +342,39 @@ fn p11_a_moment_without_answers_is_no_flood_and_a_long_one_is() {
 }
 
 #[test]
+fn p11_a_line_is_not_borne_for_long_by_a_guess_while_hardly_anybody_is_answered() {
+    let mut law = Adaptive::default();
+    let (began, mut limit) = (Instant::now(), law.initial_limit());
+    let step =
+        |law: &mut Adaptive, limit: &mut usize, nth: u32, in_flight: usize, ended: &[Sample]| {
+            let mut window = window(began + nth * TICK, *limit, in_flight, ended);
+            window.refused = if *limit < in_flight { 50 } else { 0 };
+            let decision = law.update(&window);
+            *limit = decision.limit;
+            decision.reason
+        };
+    // A processor that is shared by more and more: the first of them are done after half a second, all but one who came before the others.
+    let half = Duration::from_millis(500);
+    for nth in 1..=24 {
+        step(&mut law, &mut limit, nth, 200 * nth as usize, &[]);
+    }
+    let mut first = samples(6, began, half, limit);
+    first[0].latency = half / 25;
+    assert_eq!(step(&mut law, &mut limit, 25, 5_000, &first), "guard");
+    // Those who are let in from now on leave after 120 ms, all but one in ten.
+    let mut ended = samples(20, began + half, Duration::from_millis(120), limit);
+    for sample in &mut ended[2..] {
+        sample.outcome = Outcome::Cancelled;
+    }
+    let asks = (26..).find(|&nth| {
+        let full = limit + 1;
+        step(&mut law, &mut limit, nth, full, &ended) == "asking"
+    });
+    let took = (asks.expect("it is asked some time") - 25) * TICK;
+    assert!(took <= Duration::from_millis(300), "{took:?}");
+}
+
+#[test]
 fn a_break_begins_anew() {
     let (mut since, now) = (Since::default(), Instant::now());
     assert_eq!(since.so(true, now), 0.0);

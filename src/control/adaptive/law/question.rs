@@ -273,7 +273,11 @@ impl Running {
         self.target = working + self.margin(working);
         self.verified = self.target;
         self.asked = Some(seen.now);
-        self.took = question.took;
+        // What had vanished has not to be drained again.
+        self.took = match question.why {
+            Why::Vanished => 0.0,
+            _ => question.took,
+        };
         self.enter_after(Phase::Hold, seen.now, self.known.service);
         self.verdict("answered")
     }
