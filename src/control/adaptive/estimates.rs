@@ -11,10 +11,10 @@ pub(super) struct Estimates {
     pub(super) service: f64,
     /// How many successes that rests on which were asked for.
     rests_on: f64,
-    /// Whether that is what a first look into a flood has told, and nothing else since.
-    pub(super) hasty: bool,
     /// The squared coefficient of variation of that: 0 if all take as long, 1 if exponential.
     pub(super) variation: f64,
+    /// Whether S is what a first look into a flood has told, and was not measured since.
+    pub(super) hasty: bool,
     /// X: successes, lately.
     pub(super) rate: f64,
     /// The most of that, as long as the server is not seen to do less although it is busy.
@@ -121,9 +121,9 @@ impl Estimates {
         Self {
             service,
             rests_on: 0.0,
-            hasty: false,
             // Nothing is known of it: as if exponential.
             variation: 1.0,
+            hasty: false,
             rate,
             peak: rate,
             best: rate,
@@ -306,15 +306,15 @@ impl Estimates {
         self.answered > 0.6 * self.usual
     }
 
-    /// Whether answers fail to come, and those that do are late and few. Where S is of a hasty look and a line stands, that they fail to
-    /// come is enough: the midst of a flood makes S many times too long, and by that nothing is late or few.
-    pub(super) fn vanish(&self, seen: &Seen, line_stands: bool) -> bool {
+    /// Whether answers fail to come, and those that do are late and few. Where S is hasty and a line has `stood` for some time, that they
+    /// fail to come is enough: the midst of a flood may make S many times too long, and by that nothing is late.
+    pub(super) fn vanish(&self, seen: &Seen, stood: f64) -> bool {
         let silent = self.silent.lasts(seen.now) * self.best > SILENT;
         let late = silent || self.latency > 2.0 * self.service;
         let late_and_few = late && self.rate < 0.5 * self.best;
         !self.is_idle(seen)
             && self.answered < 0.4 * self.usual
-            && (late_and_few || self.hasty && line_stands)
+            && (late_and_few || self.hasty && stood > 0.0)
     }
 }
 

@@ -112,6 +112,7 @@ impl Law {
         running.target = running.ratio.in_flight(window.limit) - window.answered as f64;
         running.target = running.target.max(1.0);
         running.verified = running.target;
+        running.known.hasty = false;
         running.enter(Phase::Hold, window.now);
         Some(Room::For(running.target))
     }
@@ -179,7 +180,7 @@ impl Running {
         let knee = self.known.knee();
         let worked = seen.in_flight > 0.5 * self.target.min(knee);
         let stood = self.line_stands(&seen);
-        let vanished = worked && self.known.vanish(&seen, stood > 0.0);
+        let vanished = worked && self.known.vanish(&seen, stood);
         if self.is_calm(&seen) && !matches!(self.phase, Phase::Open) {
             self.known.expect_the_usual();
             self.enter(Phase::Open, seen.now);

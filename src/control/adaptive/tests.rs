@@ -342,7 +342,7 @@ fn p11_a_moment_without_answers_is_no_flood_and_a_long_one_is() {
 }
 
 #[test]
-fn p11_a_line_is_not_borne_for_long_by_a_guess_while_hardly_anybody_is_answered() {
+fn p12_a_line_is_not_borne_for_long_by_a_hasty_guess_while_hardly_anybody_is_answered() {
     let mut law = Adaptive::default();
     let (began, mut limit) = (Instant::now(), law.initial_limit());
     let step =
@@ -353,7 +353,7 @@ fn p11_a_line_is_not_borne_for_long_by_a_guess_while_hardly_anybody_is_answered(
             *limit = decision.limit;
             decision.reason
         };
-    // A processor that is shared by more and more: the first of them are done after half a second, all but one who came before the others.
+    // A processor that is shared by more and more. The first who is done came before the others, and the next are done after half a second.
     let half = Duration::from_millis(500);
     for nth in 1..=24 {
         step(&mut law, &mut limit, nth, 200 * nth as usize, &[]);
@@ -366,7 +366,7 @@ fn p11_a_line_is_not_borne_for_long_by_a_guess_while_hardly_anybody_is_answered(
     for sample in &mut ended[2..] {
         sample.outcome = Outcome::Cancelled;
     }
-    let asks = (26..).find(|&nth| {
+    let asks = (26..=100).find(|&nth| {
         let full = limit + 1;
         step(&mut law, &mut limit, nth, full, &ended) == "asking"
     });

@@ -241,6 +241,11 @@ impl Running {
     fn answer(&mut self, question: Question, seen: &Seen) -> Verdict {
         let (batch, known) = (self.batch, &mut self.known);
         let (latency, rate, service) = (batch.mean(), batch.rate(), known.service);
+        // A flood at the start takes long to drain. That is no measure of the next one.
+        let took = match question.why {
+            Why::Vanished if known.hasty => 0.0,
+            _ => question.took,
+        };
         let noise = 2.0 / batch.successes.sqrt();
         known.learn_variation(&batch);
         let again = question.why == Why::Again;
@@ -273,11 +278,7 @@ impl Running {
         self.target = working + self.margin(working);
         self.verified = self.target;
         self.asked = Some(seen.now);
-        // What had vanished has not to be drained again.
-        self.took = match question.why {
-            Why::Vanished => 0.0,
-            _ => question.took,
-        };
+        self.took = took;
         self.enter_after(Phase::Hold, seen.now, self.known.service);
         self.verdict("answered")
     }
