@@ -13,7 +13,7 @@ pub(super) struct Estimates {
     rests_on: f64,
     /// The squared coefficient of variation of that: 0 if all take as long, 1 if exponential.
     pub(super) variation: f64,
-    /// Whether S is what a first look into a flood has told, and was not measured since.
+    /// Whether S is what a first look has told, in the midst of a flood or where requests were refused, and was not measured since.
     pub(super) hasty: bool,
     /// X: successes, lately.
     pub(super) rate: f64,

@@ -137,7 +137,7 @@ impl Start {
         }
         let piles_up = self.first_have_ended() && known.is_flooded(&seen, &self.crowded);
         let flooded = slower || piles_up || self.left >= LEAVE || self.in_order(elapsed);
-        known.hasty = flooded;
+        known.hasty = flooded || self.refused;
         (flooded || self.most_has_ended()).then_some(Learned {
             crowded: self.crowded,
             overloaded: self.refused || flooded && seen.in_flight > known.burst(),

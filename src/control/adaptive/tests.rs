@@ -1,3 +1,5 @@
+mod flood;
+
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -339,72 +341,6 @@ fn p11_a_moment_without_answers_is_no_flood_and_a_long_one_is() {
     }
     assert!(!after(5 * TICK, 0));
     assert!(after(Duration::from_secs(5), 0));
-}
-
-/// A processor that is shared by more and more: by the first look into it a request takes many times too long.
-struct Flood {
-    law: Adaptive,
-    began: Instant,
-    nth: u32,
-    limit: usize,
-}
-
-impl Flood {
-    const HALF: Duration = Duration::from_millis(500);
-
-    /// Up to the guard.
-    fn new() -> Self {
-        let law = Adaptive::default();
-        let (began, limit) = (Instant::now(), law.initial_limit());
-        let mut flood = Self {
-            law,
-            began,
-            nth: 0,
-            limit,
-        };
-        for nth in 1..=24 {
-            flood.step(200 * nth, &[]);
-        }
-        // The first who is done came before the others, and the next are done after half a second.
-        let mut first = samples(6, began, Self::HALF, limit);
-        first[0].latency = Self::HALF / 25;
-        assert_eq!(flood.step(5_000, &first), "guard");
-        flood
-    }
-
-    fn step(&mut self, in_flight: usize, ended: &[Sample]) -> &'static str {
-        self.nth += 1;
-        let mut window = window(self.began + self.nth * TICK, self.limit, in_flight, ended);
-        window.refused = if self.limit < in_flight { 50 } else { 0 };
-        let decision = self.law.update(&window);
-        self.limit = decision.limit;
-        decision.reason
-    }
-
-    /// After how long it asks, where those who are let in leave after 120 ms, all but one in ten.
-    fn asks(&mut self) -> Duration {
-        let patience = Duration::from_millis(120);
-        let mut ended = samples(20, self.began + Self::HALF, patience, self.limit);
-        for sample in &mut ended[2..] {
-            sample.outcome = Outcome::Cancelled;
-        }
-        let steps = (1..=100).find(|_| self.step(self.limit + 1, &ended) == "asking");
-        steps.expect("it asks some time") * TICK
-    }
-}
-
-#[test]
-fn p12_a_line_is_not_borne_for_long_by_a_hasty_guess_while_hardly_anybody_is_answered() {
-    let took = Flood::new().asks();
-    assert!(took <= Duration::from_millis(300), "{took:?}");
-}
-
-#[test]
-fn a_limit_that_was_set_after_a_hasty_guess_is_not_asked_about_at_once() {
-    let mut flood = Flood::new();
-    flood.limit = 200;
-    let took = flood.asks();
-    assert!(took > Duration::from_millis(300), "{took:?}");
 }
 
 #[test]

@@ -154,7 +154,10 @@ impl Running {
         // Of those who hang, more may leave than others are answered: they are no sign of a line, if a few answers say so.
         let hang = batch.successes >= 4.0 && batch.hangs(latency);
         let answered = batch.left < batch.successes || hang;
-        let agrees = latency < service * (1.0 + if again { noise } else { noise.min(0.4) });
+        // What the midst of a flood has told is nothing to agree with, where so few bring more answers, and not by chance.
+        let contradicts = self.known.hasty && batch.rate() > question.rate * (1.0 + noise);
+        let agrees =
+            !contradicts && latency < service * (1.0 + if again { noise } else { noise.min(0.4) });
         // Half as many in flight, and as slow: that is not a line.
         let lasts = latency > question.as_slow;
         // A line would have kept the workers busy.

@@ -68,6 +68,7 @@ fn p12_where_nobody_is_answered_at_all_a_few_are_let_in_and_then_fewer() {
         (0.019..0.021).contains(&learned.known.service),
         "{learned:?}"
     );
+    assert!(learned.known.hasty);
 }
 
 #[test]
