@@ -14,11 +14,16 @@ use crate::control::{Controller, Decision, Outcome, Sample, Window};
 
 pub(super) const TICK: Duration = Duration::from_millis(20);
 
+/// At a ratio of 0.85.
+fn cap(limit: usize) -> usize {
+    (limit * 85 / 100).max(1)
+}
+
 pub(super) fn samples(count: usize, at: Instant, latency: Duration, limit: usize) -> Vec<Sample> {
     let mut sample = Sample::new(at);
     sample.latency = latency;
     sample.limit = limit;
-    sample.cap = (limit * 85 / 100).max(1);
+    sample.cap = cap(limit);
     sample.in_flight = 1;
     vec![sample; count]
 }
@@ -66,8 +71,7 @@ impl Server {
     /// So many arrive in a step. The latency is that of a line of this length.
     fn step(&mut self, law: &mut Adaptive, arrive: usize) -> Decision {
         self.now += TICK;
-        let cap = (self.limit * 85 / 100).max(1);
-        let admitted = arrive.min(cap.saturating_sub(self.in_flight + self.kept));
+        let admitted = arrive.min(cap(self.limit).saturating_sub(self.in_flight + self.kept));
         let finished = self.in_flight.min(self.workers).div_ceil(5);
         let rounds = self.in_flight.max(self.workers) as f64 / self.workers as f64;
         let latency = Duration::from_millis(100).mul_f64(rounds);
@@ -276,7 +280,7 @@ fn there_is_headroom_where_some_are_refused_later_and_rounding_makes_none() {
     };
     // 85 % of each of these, and one that always runs.
     for limit in (6..400).chain([1]) {
-        ratio.learn(&seen((limit * 85 / 100).max(1), limit), now);
+        ratio.learn(&seen(cap(limit), limit), now);
         assert_eq!(ratio.headroom(), 1.0, "{limit}");
     }
     ratio.learn(&seen(95, 100), now);

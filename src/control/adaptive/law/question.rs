@@ -154,7 +154,7 @@ impl Running {
         // Of those who hang, more may leave than others are answered: they are no sign of a line, if a few answers say so.
         let hang = batch.successes >= 4.0 && batch.hangs(latency);
         let answered = batch.left < batch.successes || hang;
-        // What a first look into a flood has told is nothing to agree with, where so few bring more answers than chance does.
+        // A hasty S is nothing to agree with once fewer in flight bring more answers than before, and by more than chance.
         let contradicts = self.known.hasty && batch.rate() > question.rate * (1.0 + noise);
         let agrees =
             !contradicts && latency < service * (1.0 + if again { noise } else { noise.min(0.4) });

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{TICK, samples, window};
+use super::{TICK, cap, samples, window};
 use crate::control::{Controller, Outcome, Sample, adaptive::Adaptive};
 
 const HALF_A_SECOND: Duration = Duration::from_millis(500);
@@ -35,14 +35,10 @@ impl Flood {
         flood
     }
 
-    fn room(&self) -> usize {
-        (self.limit * 85 / 100).max(1)
-    }
-
     fn step(&mut self, in_flight: usize, ended: &[Sample]) -> &'static str {
         self.nth += 1;
         let mut window = window(self.began + self.nth * TICK, self.limit, in_flight, ended);
-        window.refused = if self.room() <= in_flight { 50 } else { 0 };
+        window.refused = if cap(self.limit) <= in_flight { 50 } else { 0 };
         let decision = self.law.update(&window);
         self.limit = decision.limit;
         decision.reason
@@ -55,7 +51,7 @@ impl Flood {
         for sample in &mut ended[2..] {
             sample.outcome = Outcome::Cancelled;
         }
-        let steps = (1..=100).find(|_| self.step(self.room(), &ended) == "asking");
+        let steps = (1..=100).find(|_| self.step(cap(self.limit), &ended) == "asking");
         steps.expect("it asks some time") * TICK
     }
 }
@@ -78,15 +74,15 @@ fn a_limit_that_was_set_after_a_hasty_guess_is_not_asked_about_at_once() {
 fn p12_a_hasty_guess_is_not_agreed_with_where_fewer_bring_more_answers() {
     let mut flood = Flood::of(Duration::from_millis(40));
     let few = samples(2, flood.began, Duration::from_millis(100), flood.limit);
-    assert!((0..100).any(|_| flood.step(flood.room(), &few) == "asking"));
+    assert!((0..100).any(|_| flood.step(cap(flood.limit), &few) == "asking"));
     // Eight processors, each of which takes 16 ms for one.
     let mut reasons = Vec::new();
     for _ in 0..50 {
-        let room = flood.room();
+        let room = cap(flood.limit);
         let took = Duration::from_millis(2) * room.max(8) as u32;
         let ended = samples(10 * room.min(8) / 8, flood.began, took, flood.limit);
         reasons.push(flood.step(room, &ended));
     }
     assert!(reasons.contains(&"answered"), "{reasons:?}");
-    assert!((8..16).contains(&flood.room()), "{}", flood.room());
+    assert!((8..16).contains(&cap(flood.limit)), "{}", cap(flood.limit));
 }
