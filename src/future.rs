@@ -13,8 +13,8 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::{
-    body::ResponseBody, budget::Place, control::Outcome, measure::Measurement, refuse::Answer,
-    wait::Turn,
+    body::ResponseBody, budget::held::Place, control::Outcome, measure::Measurement,
+    refuse::Answer, wait::turn::Turn,
 };
 
 pin_project! {

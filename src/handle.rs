@@ -1,6 +1,9 @@
 use std::sync::Arc;
 
-use crate::{budget::Budget, invalid::InvalidSetting, layer::Settings, threshold::Criticality};
+use crate::{
+    budget::Budget, invalid::InvalidSetting, layer::settings::Settings,
+    threshold::criticality::Criticality,
+};
 
 /// Changes a [`LoadShed`](crate::LoadShed) while it runs. A clone changes the same one.
 ///

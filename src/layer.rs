@@ -1,4 +1,4 @@
-mod settings;
+pub(crate) mod settings;
 
 use std::sync::{
     Arc, Mutex,
@@ -18,11 +18,11 @@ use crate::{
     measure::Measure,
     observe::Decisions,
     outcome::AskOutcome,
-    refuse::{Answers, Drain},
+    refuse::{Answers, drain::Drain},
     retry_after::RetryAfter,
     service::LoadShedService,
     shed::Shed,
-    threshold::{LiveLadder, Threshold},
+    threshold::{Threshold, ladder::LiveLadder},
     wait::Wait,
 };
 

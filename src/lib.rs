@@ -173,19 +173,22 @@ mod wait;
 
 pub use self::{
     body::ResponseBody,
-    budget::{Budget, LimitChange, Permit, Snapshot},
-    control::{Adaptive, Aimd, Fixed, Gradient2, LatencyTarget, Vegas},
+    budget::{Budget, change::LimitChange, permit::Permit, snapshot::Snapshot},
+    control::{
+        adaptive::Adaptive, aimd::Aimd, fixed::Fixed, gradient2::Gradient2,
+        latency_target::LatencyTarget, vegas::Vegas,
+    },
     future::ResponseFuture,
     handle::Handle,
     head::content_length,
     invalid::InvalidSetting,
     layer::LoadShed,
     measure::Measure,
-    refuse::Drain,
+    refuse::drain::Drain,
     retry_after::RetryAfter,
     service::LoadShedService,
     shed::{Reason, Shed},
-    threshold::{Criticality, Threshold},
+    threshold::{Threshold, criticality::Criticality},
 };
 
 /// The README's code, compiled.

@@ -5,9 +5,12 @@ use http::{Response, header::CONTENT_LENGTH};
 use http_body::{Body, Frame};
 
 use crate::{
-    budget::{Place, Probe, Scope, Watch, show},
+    budget::{
+        held::{Place, Scope, show},
+        sampler::{Probe, Watch},
+    },
     control::Outcome,
-    layer::Settings,
+    layer::settings::Settings,
     outcome,
     refuse::grpc_content_type,
     shed::Shed,

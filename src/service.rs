@@ -10,8 +10,8 @@ use http_body::Body;
 use tower_service::Service;
 
 use crate::{
-    body::ResponseBody, budget::Refused, control::Outcome, decide::Decided, future::ResponseFuture,
-    layer::Settings, measure::Measurement, wait::Turn,
+    body::ResponseBody, budget::claim::Refused, control::Outcome, decide::Decided,
+    future::ResponseFuture, layer::settings::Settings, measure::Measurement, wait::turn::Turn,
 };
 
 /// The service that [`LoadShed`](crate::LoadShed) makes of an inner one.

@@ -3,15 +3,16 @@
 use std::cell::Cell;
 
 use super::{
-    Budget, Claim, Mode, Place, Refused,
-    held::{self, Taken},
+    Budget,
+    claim::{Claim, Mode, Refused},
+    held::{self, Place, Taken},
 };
 use crate::{
     nanos::Now,
     observe::Decision,
     retry_after::{Counts, Refusal, RetryAfter, Unit},
     shed::{Reason, Shed},
-    threshold::{Criticality, Threshold},
+    threshold::{Threshold, criticality::Criticality},
 };
 
 /// A refusal that is counted, of which nobody has been told yet.
@@ -70,7 +71,7 @@ impl Budget {
     // By reference: a claim that has just been put together field by field is read the same way. To copy it whole is to
     // wait until all of its fields are in the cache, which costs as much as an atomic operation.
     #[inline]
-    pub(super) fn acquire(&self, claim: &Claim) -> Result<Place, Refused> {
+    pub(crate) fn acquire(&self, claim: &Claim) -> Result<Place, Refused> {
         if self.count.line.goes_before(claim) {
             return Err(Refused::new(Reason::Utilization, claim, claim.tenant()));
         }
@@ -118,7 +119,7 @@ impl Budget {
 
     /// Counts a refusal of a dry run, and takes a place among the ghosts.
     #[cold]
-    pub(super) fn would_refuse(
+    pub(crate) fn would_refuse(
         &self,
         refused: &Refused,
         told: &Cell<Option<Decision>>,

@@ -52,17 +52,17 @@ pub struct LimitChange {
 
 /// The latest changes, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Changes(VecDeque<LimitChange>);
+pub(crate) struct Changes(VecDeque<LimitChange>);
 
 /// Ten seconds of a busy episode; 3 kB.
 const KEPT: usize = 32;
 
 impl LimitChange {
-    pub(super) fn set(at: Instant, from: usize, to: usize) -> Self {
+    pub(crate) fn set(at: Instant, from: usize, to: usize) -> Self {
         Self::of(&Window::new(at, from), to, "set")
     }
 
-    pub(super) fn of(window: &Window<'_>, to: usize, reason: &'static str) -> Self {
+    pub(crate) fn of(window: &Window<'_>, to: usize, reason: &'static str) -> Self {
         let successes = || {
             let all = window.samples.iter();
             all.filter(|sample| sample.outcome == Outcome::Success)
@@ -97,14 +97,14 @@ fn seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok
 }
 
 impl Changes {
-    pub(super) fn push(&mut self, change: LimitChange) {
+    pub(crate) fn push(&mut self, change: LimitChange) {
         if self.0.len() == KEPT {
             self.0.pop_front();
         }
         self.0.push_back(change);
     }
 
-    pub(super) fn to_vec(&self) -> Vec<LimitChange> {
+    pub(crate) fn to_vec(&self) -> Vec<LimitChange> {
         self.0.iter().copied().collect()
     }
 }

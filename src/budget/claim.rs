@@ -7,7 +7,7 @@ use crate::{
     control::MAX_LIMIT,
     observe::Decision,
     shed::Reason,
-    threshold::{Stretch, Threshold},
+    threshold::{Threshold, stretch::Stretch},
 };
 
 /// What one request asks of a budget.
@@ -40,7 +40,7 @@ impl Claim {
 
     /// The same, for no more than it may use: then it runs alone among its like, whatever it is said to cost, and leaves
     /// what is above its threshold to others. What a caller claims goes into hints and control laws, too.
-    pub(super) fn within(self, limit: u32) -> Self {
+    pub(crate) fn within(self, limit: u32) -> Self {
         let most = self.threshold.cap(limit).min(limit).max(1);
         let units = self.units.min(most);
         Self { units, ..self }
@@ -48,7 +48,7 @@ impl Claim {
 
     /// How many may be in flight at most under `limit`, where its tenant's share lets it go so far along its stretch.
     #[inline]
-    pub(super) fn cap(self, limit: u32, share: f32) -> u32 {
+    pub(crate) fn cap(self, limit: u32, share: f32) -> u32 {
         let stop = self.threshold.cap(limit);
         match self.caller {
             Some(caller) if !self.threshold.is_never() => caller.stretch.cap(stop, limit, share),
@@ -86,7 +86,7 @@ impl Claim {
 
     /// A threshold of the same rank.
     #[inline]
-    pub(super) fn as_threshold(&self) -> Threshold {
+    pub(crate) fn as_threshold(&self) -> Threshold {
         match self.caller {
             None => self.threshold,
             Some(_) => Threshold::of_rank(self.rank()),
@@ -125,11 +125,11 @@ pub(crate) struct Refused {
     /// What it has asked for in all: an outer layer may have said that it costs more than the one that refuses it knows of,
     pub(crate) units: u32,
     /// and in whose share it is.
-    pub(super) tenant: Option<Tenant>,
+    pub(crate) tenant: Option<Tenant>,
 }
 
 impl Refused {
-    pub(super) fn new(reason: Reason, claim: &Claim, tenant: Option<Tenant>) -> Self {
+    pub(crate) fn new(reason: Reason, claim: &Claim, tenant: Option<Tenant>) -> Self {
         Self {
             reason,
             units: claim.units,

@@ -1,8 +1,8 @@
 //! The count: how much is in flight, against which limit.
 
-mod cap;
-mod kept;
-mod lane;
+pub(crate) mod cap;
+pub(crate) mod kept;
+pub(crate) mod lane;
 
 use std::sync::{OnceLock, PoisonError};
 
@@ -14,13 +14,13 @@ use self::{
     lane::{Lane, Put, ceiling},
 };
 use super::{
-    Claim,
+    claim::Claim,
     lanes::{Lanes, Writers},
     shares::Shares,
 };
 use crate::{
     sync::{AtomicU32, AtomicU64, Mutex, Ordering, fence},
-    wait::Line,
+    wait::line::Line,
 };
 
 /// One budget's limit and what is in flight under it, in units of cost, decided upon in one atomic step.
@@ -78,7 +78,7 @@ pub(crate) struct Count {
     patience: Patience,
     peak: AtomicU32,
     /// Those who wait for room. Nobody does once the budget's last handle is gone, as each holds one.
-    pub(super) line: Line,
+    pub(crate) line: Line,
     /// Here, as it is found by the count, too, and needed for as long. Empty where nobody asks for fair shares.
     shares: OnceLock<Shares>,
 }
@@ -112,7 +112,7 @@ impl Level {
     /// Whether a request that holds `held` units may hold `units`, under `cap`. One that is dearer than all the budget is
     /// served when it is alone.
     #[inline]
-    pub(super) fn has_room(self, held: u32, units: u32, cap: u32) -> bool {
+    pub(crate) fn has_room(self, held: u32, units: u32, cap: u32) -> bool {
         self.in_flight == held || self.fits(held, units, cap)
     }
 
@@ -347,7 +347,7 @@ impl Count {
     }
 
     /// Somebody has joined the line, or left it: there may be room for the first one.
-    pub(super) fn line_has_changed(&self) {
+    pub(crate) fn line_has_changed(&self) {
         // Changes nothing, and comes before or after each release: see `Line`. Lanes do not tell of what they keep; but
         // whoever finds no room calls that in, and lanes are not opened while somebody waits.
         self.word.fetch_add(0, Ordering::AcqRel);
@@ -355,12 +355,12 @@ impl Count {
     }
 
     #[inline]
-    pub(super) fn shares(&self) -> Option<&Shares> {
+    pub(crate) fn shares(&self) -> Option<&Shares> {
         self.shares.get()
     }
 
     /// From now on there are some.
-    pub(super) fn make_shares(&self) {
+    pub(crate) fn make_shares(&self) {
         self.shares.get_or_init(Shares::new);
     }
 
@@ -419,33 +419,33 @@ impl Count {
     }
 
     /// Without a look at the lanes, which other threads write to.
-    pub(super) fn limit(&self) -> u32 {
+    pub(crate) fn limit(&self) -> u32 {
         Level::from(self.word.load(Ordering::Relaxed)).limit
     }
 
-    pub(super) fn peak(&self) -> u32 {
+    pub(crate) fn peak(&self) -> u32 {
         self.peak.load(Ordering::Relaxed)
     }
 
     /// What this thread counts.
     #[inline]
-    pub(super) fn own(&self) -> (&Lane, Writers) {
+    pub(crate) fn own(&self) -> (&Lane, Writers) {
         self.lanes.own()
     }
 
     /// How many this thread has admitted.
     #[inline]
-    pub(super) fn admitted_here(&self) -> usize {
+    pub(crate) fn admitted_here(&self) -> usize {
         self.own().0.admitted.requests()
     }
 
     /// How many all threads have admitted.
-    pub(super) fn admitted(&self) -> usize {
+    pub(crate) fn admitted(&self) -> usize {
         self.sum(|lane| lane.admitted.requests())
     }
 
     /// What all threads have counted.
-    pub(super) fn sum(&self, counted: impl Fn(&Lane) -> usize) -> usize {
+    pub(crate) fn sum(&self, counted: impl Fn(&Lane) -> usize) -> usize {
         // One thread may have taken back what another counted.
         self.lanes.iter().map(counted).fold(0, usize::wrapping_add)
     }
@@ -458,12 +458,12 @@ impl Count {
 }
 
 #[cfg(all(test, loadshed_loom))]
-mod kept_model;
+pub(crate) mod kept_model;
 #[cfg(all(test, loadshed_loom))]
-mod model;
+pub(crate) mod model;
 
 #[cfg(all(test, not(loadshed_loom)))]
-mod stress;
+pub(crate) mod stress;
 
 #[cfg(all(test, not(loadshed_loom)))]
-mod tests;
+pub(crate) mod tests;

@@ -10,7 +10,7 @@
 
 use std::cell::Cell;
 
-use super::{Claim, Count, shares::Tenant};
+use super::{claim::Claim, count::Count, shares::Tenant};
 use crate::threshold::Threshold;
 
 /// One request's place in a count, given back on drop; or nothing, if it is exempt or an outer layer holds its place.
@@ -21,22 +21,22 @@ pub(crate) struct Place(Option<Taken>);
 
 /// What [`Count::acquire`] has counted.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Taken {
-    pub(super) count: &'static Count,
+pub(crate) struct Taken {
+    pub(crate) count: &'static Count,
     /// The lowest by which it was decided upon. Its rank is not worked out before somebody asks for it.
-    pub(super) threshold: Threshold,
-    pub(super) units: u32,
+    pub(crate) threshold: Threshold,
+    pub(crate) units: u32,
     /// In whose share they are.
-    pub(super) tenant: Option<Tenant>,
+    pub(crate) tenant: Option<Tenant>,
 }
 
 impl Place {
-    pub(super) fn is_some(&self) -> bool {
+    pub(crate) fn is_some(&self) -> bool {
         self.0.is_some()
     }
 
     #[inline]
-    pub(super) fn is_of(&self, count: &'static Count) -> bool {
+    pub(crate) fn is_of(&self, count: &'static Count) -> bool {
         self.0.is_some_and(|taken| taken.is_of(count))
     }
 
@@ -49,7 +49,7 @@ impl Place {
 impl Taken {
     /// What `claim` takes.
     #[inline]
-    pub(super) fn of(count: &'static Count, claim: &Claim) -> Self {
+    pub(crate) fn of(count: &'static Count, claim: &Claim) -> Self {
         Self {
             count,
             units: claim.units,
@@ -59,7 +59,7 @@ impl Taken {
     }
 
     #[inline]
-    pub(super) fn is_of(self, count: &'static Count) -> bool {
+    pub(crate) fn is_of(self, count: &'static Count) -> bool {
         std::ptr::eq(self.count, count)
     }
 
@@ -71,7 +71,7 @@ impl Taken {
     }
 
     #[inline]
-    pub(super) fn leave_shares(self) {
+    pub(crate) fn leave_shares(self) {
         if let (Some(tenant), Some(shares)) = (self.tenant, self.count.shares()) {
             shares.leave(tenant, self.units);
         }
@@ -113,12 +113,12 @@ struct Stack {
 }
 
 /// What one layer shows to the layers inside of it, and what those have made of it.
-pub(super) struct Shown {
+pub(crate) struct Shown {
     place: Cell<Option<Taken>>,
     /// Whether it is another than the one that was shown.
     changed: Cell<bool>,
     /// The rank of the lowest threshold that they have let the request pass: `u32::MAX` is that of `NEVER`.
-    pub(super) rank: Cell<u32>,
+    pub(crate) rank: Cell<u32>,
 }
 
 impl Shown {
@@ -131,13 +131,13 @@ impl Shown {
     }
 
     /// Puts another place there, or takes it away.
-    pub(super) fn set(&self, place: Option<Taken>) {
+    pub(crate) fn set(&self, place: Option<Taken>) {
         self.place.set(place);
         self.changed.set(true);
     }
 
     /// What it has of `count`.
-    pub(super) fn of(&self, count: &'static Count) -> Option<Taken> {
+    pub(crate) fn of(&self, count: &'static Count) -> Option<Taken> {
         self.place.get().filter(|taken| taken.is_of(count))
     }
 }
@@ -204,7 +204,7 @@ impl Drop for Scope<'_> {
 
 /// The innermost place shown for which `decide` has an answer. It may take the place away, or put another there.
 #[inline]
-pub(super) fn find<T>(decide: impl FnMut(&Shown) -> Option<T>) -> Option<T> {
+pub(crate) fn find<T>(decide: impl FnMut(&Shown) -> Option<T>) -> Option<T> {
     SHOWN.with(|stack| {
         let shown = stack.shown.get(..stack.depth.get())?;
         shown.iter().rev().find_map(decide)

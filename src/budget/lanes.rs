@@ -82,7 +82,7 @@ impl<T> Lanes<T> {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.own.len() + 1
     }
 
@@ -114,7 +114,7 @@ thread_local! {
 // Set by the model.
 #[cfg(all(test, loadshed_loom))]
 loom::thread_local! {
-    pub(super) static NUMBER: Cell<usize> = Cell::new(0);
+    pub(crate) static NUMBER: Cell<usize> = Cell::new(0);
 }
 
 thread_local! {
@@ -171,24 +171,24 @@ impl Drop for Returned {
 ///
 /// `Relaxed`: it stands for itself and orders nothing.
 #[derive(Debug)]
-pub(super) struct LaneCounter(Lanes<AtomicUsize>);
+pub(crate) struct LaneCounter(Lanes<AtomicUsize>);
 
 impl LaneCounter {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Lanes::new())
     }
 
     #[inline]
-    pub(super) fn add(&self, delta: usize) {
+    pub(crate) fn add(&self, delta: usize) {
         let (counter, writers) = self.0.own();
         writers.add(counter, delta);
     }
 
-    pub(super) fn take_back(&self, delta: usize) {
+    pub(crate) fn take_back(&self, delta: usize) {
         self.add(delta.wrapping_neg());
     }
 
-    pub(super) fn sum(&self) -> usize {
+    pub(crate) fn sum(&self) -> usize {
         let counts = self.0.iter().map(|counter| counter.load(Ordering::Relaxed));
         // One thread may have taken back what another counted.
         counts.fold(0, usize::wrapping_add)

@@ -1,20 +1,20 @@
 //! What one process can carry at once, and who is in it now.
 
-mod admission;
-mod change;
-mod claim;
-mod count;
-mod held;
-mod lanes;
+pub(crate) mod admission;
+pub(crate) mod change;
+pub(crate) mod claim;
+pub(crate) mod count;
+pub(crate) mod held;
+pub(crate) mod lanes;
 #[cfg(all(test, loadshed_loom))]
-mod model;
-mod nested;
-mod permit;
-mod sampler;
-mod shares;
-mod snapshot;
-mod tally;
-mod waiting;
+pub(crate) mod model;
+pub(crate) mod nested;
+pub(crate) mod permit;
+pub(crate) mod sampler;
+pub(crate) mod shares;
+pub(crate) mod snapshot;
+pub(crate) mod tally;
+pub(crate) mod waiting;
 
 use std::{
     fmt,
@@ -23,28 +23,24 @@ use std::{
 
 use tokio::time::Instant;
 
-#[cfg(feature = "metrics")]
-pub(crate) use self::lanes::Lanes;
-pub use self::{change::LimitChange, permit::Permit, snapshot::Snapshot};
+pub(crate) use self::{change::LimitChange, permit::Permit, snapshot::Snapshot};
 pub(crate) use self::{
-    claim::{Caller, Claim, Mode, Refused},
-    held::{Place, Scope, show},
-    sampler::{AsBudget, Probe, Watch},
-    shares::Tenant,
+    claim::Claim,
+    held::Place,
+    sampler::{AsBudget, Probe},
 };
 use self::{
     count::{Count, Level},
-    held::Taken,
     sampler::Sampler,
     tally::Tally,
 };
 use crate::{
-    control::{Adaptive, Controller, MAX_LIMIT},
+    control::{Controller, MAX_LIMIT, adaptive::Adaptive},
     invalid::{InvalidSetting, expect_valid},
     observe::Observed,
-    retry_after::{Line, RetryAfter, Unit},
+    retry_after::{RetryAfter, Unit, line::Line},
     shed::Shed,
-    threshold::{Criticality, Threshold},
+    threshold::{Threshold, criticality::Criticality},
 };
 
 /// What one process can carry at once: a limit, and the requests in flight under it.

@@ -8,22 +8,22 @@ use std::{
 use loom::model::Builder;
 use tokio::time::Instant;
 
-use super::{Claim, Count};
+use super::{claim::Claim, count::Count};
 use crate::{
     threshold::Threshold,
-    wait::{Joining, Ticket, Verdict},
+    wait::line::{Joining, Ticket, Verdict},
 };
 
 /// Some have too many interleavings to go through all. Nearly all mistakes show with two switches that no thread asked
 /// for (Musuvathi and Qadeer, 2007).
-pub(super) fn model_the_likely(run: impl Fn() + Sync + Send + 'static) {
+pub(crate) fn model_the_likely(run: impl Fn() + Sync + Send + 'static) {
     let mut builder = Builder::new();
     builder.preemption_bound = Some(2);
     builder.check(run);
 }
 
 /// With so many in flight, whatever the limit.
-pub(super) fn holding(limit: u32, held: u32) -> &'static Count {
+pub(crate) fn holding(limit: u32, held: u32) -> &'static Count {
     let count = Count::claim(limit);
     for _ in 0..held {
         assert!(count.acquire(1, |_| u32::MAX).is_ok());
@@ -32,15 +32,15 @@ pub(super) fn holding(limit: u32, held: u32) -> &'static Count {
 }
 
 /// As many as the limit.
-pub(super) fn all(limit: u32) -> u32 {
+pub(crate) fn all(limit: u32) -> u32 {
     limit
 }
 
-pub(super) fn half(limit: u32) -> u32 {
+pub(crate) fn half(limit: u32) -> u32 {
     limit / 2
 }
 
-pub(super) fn join(count: &'static Count, units: usize) -> Ticket {
+pub(crate) fn join(count: &'static Count, units: usize) -> Ticket {
     let joining = Joining {
         claim: Claim::of(Threshold::ratio(1.0), units),
         most: 2,
@@ -52,6 +52,6 @@ pub(super) fn join(count: &'static Count, units: usize) -> Ticket {
     ticket.expect("there is a place in the line")
 }
 
-pub(super) fn is_admitted(count: &'static Count, ticket: &Ticket) -> bool {
+pub(crate) fn is_admitted(count: &'static Count, ticket: &Ticket) -> bool {
     count.line.poll(ticket, Waker::noop()) == Poll::Ready(Verdict::Admitted)
 }

@@ -1,7 +1,8 @@
 //! Layers of one budget, one inside of the other: the inner one decides once more upon what the outer one has counted.
 
 use super::{
-    Budget, Claim, Mode, Refused,
+    Budget,
+    claim::{Claim, Mode, Refused},
     count::Level,
     held::{Shown, Taken},
 };
@@ -10,7 +11,7 @@ impl Budget {
     /// Decides upon a request for which an outer layer of this budget has decided before. `None` if what is shown is not
     /// of this budget.
     #[inline(never)]
-    pub(super) fn decide_again(
+    pub(crate) fn decide_again(
         &self,
         shown: &Shown,
         claim: &Claim,

@@ -26,12 +26,12 @@ struct Measured {
 }
 
 impl Permit {
-    pub(super) fn new(place: Place) -> Self {
+    pub(crate) fn new(place: Place) -> Self {
         let measured = None;
         Self { place, measured }
     }
 
-    pub(super) fn measured(place: Place, budget: &Budget, probe: Probe) -> Self {
+    pub(crate) fn measured(place: Place, budget: &Budget, probe: Probe) -> Self {
         let measured = Some(Measured {
             probe: Some(probe),
             watch: Watch::begin(budget.clone(), place.units()),

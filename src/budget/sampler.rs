@@ -31,7 +31,7 @@ use crate::{
 /// admitted and when it finishes, and a refused one, so that a law is asked where nothing finishes any more. Nobody waits
 /// for a lock: who finds one taken goes on.
 #[derive(Debug)]
-pub(super) struct Sampler {
+pub(crate) struct Sampler {
     finished: Lanes<Mutex<Vec<Finished>>>,
     /// The measured ones in flight, each as many times as the units in flight that it stands for.
     watched: LaneCounter,
@@ -79,7 +79,7 @@ const MANY_SAMPLES: usize = 256;
 const LANE_SAMPLES: usize = 2 * MANY_SAMPLES;
 
 impl Sampler {
-    pub(super) fn new(controller: Box<dyn Controller>, limits: RangeInclusive<usize>) -> Self {
+    pub(crate) fn new(controller: Box<dyn Controller>, limits: RangeInclusive<usize>) -> Self {
         let now = Instant::now();
         let window = controller.window();
         Self {
@@ -105,27 +105,27 @@ impl Sampler {
         }
     }
 
-    pub(super) fn limits(&self) -> RangeInclusive<usize> {
+    pub(crate) fn limits(&self) -> RangeInclusive<usize> {
         self.min..=self.max
     }
 
     /// Whether the request is measured that is the `nth` one admitted on its thread.
     #[inline]
-    pub(super) fn measures(&self, nth: usize) -> bool {
+    pub(crate) fn measures(&self, nth: usize) -> bool {
         chance(nth) as usize & self.mask.load(Ordering::Relaxed) == 0
     }
 
     /// A request was refused.
-    pub(super) fn refused(&self, budget: &Budget, now: &Now) {
+    pub(crate) fn refused(&self, budget: &Budget, now: &Now) {
         self.close_if_due(budget, self.since_epoch(now.get()));
     }
 
-    pub(super) fn note(&self, change: LimitChange) {
+    pub(crate) fn note(&self, change: LimitChange) {
         let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         changes.push(change);
     }
 
-    pub(super) fn changes(&self) -> Vec<LimitChange> {
+    pub(crate) fn changes(&self) -> Vec<LimitChange> {
         let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         changes.to_vec()
     }

@@ -1,18 +1,18 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{Count, lanes::Writers};
+use super::{count::Count, lanes::Writers};
 use crate::spread::spread;
 
 /// What has happened under a budget since it was made.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     /// It counts what it admits and what it refuses, each thread on its own line.
     count: &'static Count,
     /// How many threads have refused anything.
     refusing: AtomicUsize,
-    pub(super) would_refuse: Shared,
-    pub(super) exempt: Shared,
-    pub(super) waited: Shared,
+    pub(crate) would_refuse: Shared,
+    pub(crate) exempt: Shared,
+    pub(crate) waited: Shared,
 }
 
 /// A number of requests, and what they cost.
@@ -21,7 +21,7 @@ pub(super) struct Tally {
 ///
 /// `Relaxed`, here and in [`Tally`]: each number stands for itself and orders nothing.
 #[derive(Debug, Default)]
-pub(super) struct Counter {
+pub(crate) struct Counter {
     requests: AtomicUsize,
     /// By how many units they cost more than one each.
     surcharge: AtomicUsize,
@@ -29,7 +29,7 @@ pub(super) struct Counter {
 
 impl Counter {
     #[inline]
-    pub(super) fn add(&self, units: u32, writers: Writers) {
+    pub(crate) fn add(&self, units: u32, writers: Writers) {
         writers.add(&self.requests, 1);
         if units > 1 {
             writers.add(&self.surcharge, units as usize - 1);
@@ -37,22 +37,22 @@ impl Counter {
     }
 
     /// By numbers that may wrap.
-    pub(super) fn correct(&self, requests: usize, surcharge: usize, writers: Writers) {
+    pub(crate) fn correct(&self, requests: usize, surcharge: usize, writers: Writers) {
         writers.add(&self.requests, requests);
         writers.add(&self.surcharge, surcharge);
     }
 
-    pub(super) fn reset(&self) {
+    pub(crate) fn reset(&self) {
         self.requests.store(0, Ordering::Relaxed);
         self.surcharge.store(0, Ordering::Relaxed);
     }
 
     #[inline]
-    pub(super) fn requests(&self) -> usize {
+    pub(crate) fn requests(&self) -> usize {
         self.requests.load(Ordering::Relaxed)
     }
 
-    pub(super) fn surcharge(&self) -> usize {
+    pub(crate) fn surcharge(&self) -> usize {
         self.surcharge.load(Ordering::Relaxed)
     }
 }
@@ -60,24 +60,24 @@ impl Counter {
 /// One that all threads share, on a line of its own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub(super) struct Shared(Counter);
+pub(crate) struct Shared(Counter);
 
 impl Shared {
-    pub(super) fn add(&self, units: u32) {
+    pub(crate) fn add(&self, units: u32) {
         self.0.add(units, Writers::Many);
     }
 
-    pub(super) fn get(&self) -> usize {
+    pub(crate) fn get(&self) -> usize {
         self.0.requests()
     }
 
-    pub(super) fn units(&self) -> usize {
+    pub(crate) fn units(&self) -> usize {
         self.get().wrapping_add(self.0.surcharge())
     }
 }
 
 impl Tally {
-    pub(super) fn new(count: &'static Count) -> Self {
+    pub(crate) fn new(count: &'static Count) -> Self {
         Self {
             count,
             refusing: AtomicUsize::new(0),
@@ -88,18 +88,18 @@ impl Tally {
     }
 
     /// One that is admitted costs more than was counted.
-    pub(super) fn charge(&self, surcharge: u32) {
+    pub(crate) fn charge(&self, surcharge: u32) {
         self.correct(0, surcharge as usize);
     }
 
     /// How many this thread has admitted.
     #[inline]
-    pub(super) fn admitted_here(&self) -> usize {
+    pub(crate) fn admitted_here(&self) -> usize {
         self.count.admitted_here()
     }
 
     /// One that an outer layer had admitted was refused by an inner one.
-    pub(super) fn withdraw(&self, units: u32) {
+    pub(crate) fn withdraw(&self, units: u32) {
         let surcharge = units as usize - 1;
         self.correct(1_usize.wrapping_neg(), surcharge.wrapping_neg());
     }
@@ -110,18 +110,18 @@ impl Tally {
     }
 
     /// One that was taken back while the lanes are read may be seen before it was counted: less than 0 is 0.
-    pub(super) fn admitted(&self) -> usize {
+    pub(crate) fn admitted(&self) -> usize {
         let admitted = self.count.admitted() as isize;
         admitted.max(0) as usize
     }
 
     /// What those cost.
-    pub(super) fn admitted_units(&self) -> usize {
+    pub(crate) fn admitted_units(&self) -> usize {
         let surcharge = self.count.sum(|lane| lane.admitted.surcharge()) as isize;
         self.admitted().wrapping_add(surcharge.max(0) as usize)
     }
 
-    pub(super) fn refuse(&self, units: u32) {
+    pub(crate) fn refuse(&self, units: u32) {
         let (lane, writers) = self.count.own();
         if lane.refused.requests() == 0 {
             let threads = self.refusing.fetch_add(1, Ordering::Relaxed);
@@ -132,23 +132,23 @@ impl Tally {
     }
 
     /// Which refusal the latest on this thread is, in a sequence that no two threads are at the same place of for long.
-    pub(super) fn nth_refused(&self) -> u64 {
+    pub(crate) fn nth_refused(&self) -> u64 {
         let (lane, _) = self.count.own();
         let begin = lane.sequence.load(Ordering::Relaxed);
         begin.wrapping_add(lane.refused.requests()) as u64
     }
 
-    pub(super) fn refused(&self) -> usize {
+    pub(crate) fn refused(&self) -> usize {
         self.count.sum(|lane| lane.refused.requests())
     }
 
     /// What those would have cost.
-    pub(super) fn refused_units(&self) -> usize {
+    pub(crate) fn refused_units(&self) -> usize {
         let surcharge = self.count.sum(|lane| lane.refused.surcharge());
         self.refused().wrapping_add(surcharge)
     }
 
-    pub(super) fn peak_in_flight(&self) -> usize {
+    pub(crate) fn peak_in_flight(&self) -> usize {
         self.count.peak() as usize
     }
 }

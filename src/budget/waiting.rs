@@ -2,11 +2,15 @@ use std::task::{Poll, Waker};
 
 use tokio::time::Instant;
 
-use super::{Budget, Place, Refused, Taken};
+use super::claim::Claim;
+use super::{
+    Budget,
+    claim::Refused,
+    held::{Place, Taken},
+};
 use crate::{
-    budget::Claim,
     shed::Reason,
-    wait::{Joining, Ticket, Verdict},
+    wait::line::{Joining, Ticket, Verdict},
 };
 
 impl Budget {
@@ -66,7 +70,7 @@ impl Budget {
 
 #[cfg(all(test, loadshed_loom))]
 #[path = "waiting_model.rs"]
-mod model;
+pub(crate) mod model;
 
 #[cfg(all(test, not(loadshed_loom)))]
 mod tests {
@@ -79,7 +83,7 @@ mod tests {
     use tower::{Layer, Service, service_fn};
 
     use super::*;
-    use crate::{LoadShed, Threshold};
+    use crate::{layer::LoadShed, threshold::Threshold};
 
     #[tokio::test]
     async fn p17_neither_a_refusal_for_a_full_line_nor_an_admission_past_it_takes_its_lock() {

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     budget::model::{all, holding, is_admitted, join},
-    wait::Verdict,
+    wait::line::Verdict,
 };
 
 #[test]

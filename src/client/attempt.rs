@@ -21,9 +21,9 @@ use super::{
     reason = "it shows in the type of the future, and is of no use to anyone"
 )]
 pub struct Attempt<S, C> {
-    pub(super) inner: S,
-    pub(super) repeat: C,
-    pub(super) settings: Arc<Settings>,
+    pub(crate) inner: S,
+    pub(crate) repeat: C,
+    pub(crate) settings: Arc<Settings>,
 }
 
 impl<S, C, B, R> Service<Call<B, C>> for Attempt<S, C>

@@ -10,13 +10,13 @@ use super::random::Random;
 use crate::invalid::InvalidSetting;
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     base: Duration,
     most: Duration,
 }
 
 impl Backoff {
-    pub(super) fn try_new(base: Duration, most: Duration) -> Result<Self, InvalidSetting> {
+    pub(crate) fn try_new(base: Duration, most: Duration) -> Result<Self, InvalidSetting> {
         if base.is_zero() || base > most {
             return Err(InvalidSetting::new(
                 "backoff",
@@ -28,7 +28,7 @@ impl Backoff {
     }
 
     /// Before the `nth` retry, counted from 1.
-    pub(super) fn wait(&self, nth: u32, random: &Random) -> Duration {
+    pub(crate) fn wait(&self, nth: u32, random: &Random) -> Duration {
         let doubled = 2_u32.saturating_pow(nth.saturating_sub(1));
         let ceiling = self.base.saturating_mul(doubled).min(self.most);
         ceiling.mul_f64(random.unit())

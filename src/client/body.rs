@@ -17,7 +17,7 @@ pin_project! {
 }
 
 impl<B> ResponseBody<B> {
-    pub(super) fn received(body: B) -> Self {
+    pub(crate) fn received(body: B) -> Self {
         Self { body: Some(body) }
     }
 }

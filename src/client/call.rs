@@ -11,14 +11,14 @@ use crate::refuse::grpc_content_type;
     reason = "it shows in the type of the future, and is of no use to anyone"
 )]
 pub struct Call<B, C: Repeat<B>> {
-    pub(super) head: Parts,
-    pub(super) body: C::Kept,
-    pub(super) deadline: Option<Deadline>,
-    pub(super) retries: u32,
+    pub(crate) head: Parts,
+    pub(crate) body: C::Kept,
+    pub(crate) deadline: Option<Deadline>,
+    pub(crate) retries: u32,
 }
 
 impl<B, C: Repeat<B>> Call<B, C> {
-    pub(super) fn new(request: Request<B>, repeat: &C) -> Self {
+    pub(crate) fn new(request: Request<B>, repeat: &C) -> Self {
         let (head, body) = request.into_parts();
         let grpc = grpc_content_type(&head.headers);
         let of_grpc = grpc.and_then(|_| Deadline::of_grpc(&head.headers));
@@ -32,7 +32,7 @@ impl<B, C: Repeat<B>> Call<B, C> {
         }
     }
 
-    pub(super) fn again(&self) -> Option<Self> {
+    pub(crate) fn again(&self) -> Option<Self> {
         Some(Self {
             head: self.head.clone(),
             body: C::again(&self.body)?,

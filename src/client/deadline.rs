@@ -6,7 +6,6 @@ use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
 use crate::grpc_timeout;
-pub(super) use crate::grpc_timeout::GRPC_TIMEOUT;
 
 /// By when the answer is of use. Put into a request's extensions, it is passed on.
 ///
@@ -45,13 +44,13 @@ impl Deadline {
     }
 
     /// The one in `grpc-timeout`, counted from now. Where it cannot be read, there is none.
-    pub(super) fn of_grpc(headers: &HeaderMap) -> Option<Self> {
+    pub(crate) fn of_grpc(headers: &HeaderMap) -> Option<Self> {
         grpc_timeout::of(headers).map(Self::after)
     }
 }
 
 /// gRPC over HTTP/2, "Requests": at most 8 digits, not all of them 0, and a unit.
-pub(super) fn to_grpc(left: Duration) -> HeaderValue {
+pub(crate) fn to_grpc(left: Duration) -> HeaderValue {
     const MOST: u128 = 99_999_999;
     let units = [
         (left.as_nanos().max(1), "n"),
@@ -68,7 +67,7 @@ pub(super) fn to_grpc(left: Duration) -> HeaderValue {
 }
 
 /// Rounded down, and never 0, which could be taken for no deadline.
-pub(super) fn to_milliseconds(left: Duration) -> HeaderValue {
+pub(crate) fn to_milliseconds(left: Duration) -> HeaderValue {
     ascii(left.as_millis().max(1).to_string())
 }
 

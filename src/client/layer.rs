@@ -6,7 +6,7 @@ use tower_layer::Layer;
 
 use super::{
     backoff::Backoff,
-    deadline::{self, Deadline, GRPC_TIMEOUT},
+    deadline::{self, Deadline},
     not_sent::NotSent,
     random::Random,
     repeat::{Cloned, Once, Replayed},
@@ -15,10 +15,11 @@ use super::{
     service::BackpressureService,
     throttle::Throttle,
 };
+use crate::grpc_timeout::GRPC_TIMEOUT;
 use crate::{
     invalid::{InvalidSetting, expect_valid},
     refuse::grpc_content_type,
-    threshold::Criticality,
+    threshold::criticality::Criticality,
 };
 
 /// A [`Layer`] for outgoing calls that does what a server under load asks for: see the [module](super).
@@ -39,12 +40,12 @@ pub struct Backpressure<C = Cloned> {
     reason = "it shows in the type of the future, and is of no use to anyone"
 )]
 pub struct Settings {
-    pub(super) retries: u32,
-    pub(super) patience: Duration,
-    pub(super) backoff: Backoff,
-    pub(super) retry_budget: RetryBudget,
-    pub(super) throttle: Option<Arc<Throttle>>,
-    pub(super) random: Arc<Random>,
+    pub(crate) retries: u32,
+    pub(crate) patience: Duration,
+    pub(crate) backoff: Backoff,
+    pub(crate) retry_budget: RetryBudget,
+    pub(crate) throttle: Option<Arc<Throttle>>,
+    pub(crate) random: Arc<Random>,
     deadline_header: HeaderName,
     criticality_header: HeaderName,
 }
@@ -209,7 +210,7 @@ impl<S, C: Clone> Layer<S> for Backpressure<C> {
 
 impl Settings {
     /// Whether to send a call that was retried so often already.
-    pub(super) fn admit(&self, retries: u32, deadline: Option<Deadline>) -> Result<(), NotSent> {
+    pub(crate) fn admit(&self, retries: u32, deadline: Option<Deadline>) -> Result<(), NotSent> {
         if deadline.is_some_and(|deadline| deadline.left().is_zero()) {
             return Err(NotSent::DeadlineExceeded);
         }
@@ -222,7 +223,7 @@ impl Settings {
     }
 
     /// Writes what the server is told about a call.
-    pub(super) fn pass_on(&self, head: &mut Parts, deadline: Option<Deadline>) {
+    pub(crate) fn pass_on(&self, head: &mut Parts, deadline: Option<Deadline>) {
         if let Some(left) = deadline.map(Deadline::left) {
             let (name, value) = match grpc_content_type(&head.headers) {
                 Some(_) => (GRPC_TIMEOUT, deadline::to_grpc(left)),

@@ -73,22 +73,22 @@
 //! Time is tokio's, so tests may pause it. Waiting needs the runtime's timer (`Builder::enable_time`); without it a call that is to
 //! wait panics.
 
-mod attempt;
-mod backoff;
-mod body;
-mod call;
-mod deadline;
-mod layer;
-mod not_sent;
-mod policy;
-mod random;
-mod refusal;
-mod repeat;
-mod replay;
-mod retry_budget;
-mod service;
-mod throttle;
-mod window;
+pub(crate) mod attempt;
+pub(crate) mod backoff;
+pub(crate) mod body;
+pub(crate) mod call;
+pub(crate) mod deadline;
+pub(crate) mod layer;
+pub(crate) mod not_sent;
+pub(crate) mod policy;
+pub(crate) mod random;
+pub(crate) mod refusal;
+pub(crate) mod repeat;
+pub(crate) mod replay;
+pub(crate) mod retry_budget;
+pub(crate) mod service;
+pub(crate) mod throttle;
+pub(crate) mod window;
 
 pub use self::{
     body::ResponseBody,

@@ -3,7 +3,7 @@ use std::{error::Error, fmt};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 
 use super::body::ResponseBody;
-use crate::refuse::{GRPC_STATUS, grpc_content_type};
+use crate::refuse::{grpc::STATUS as GRPC_STATUS, grpc_content_type};
 
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
@@ -24,7 +24,7 @@ pub enum NotSent {
 
 impl NotSent {
     /// The answer to a request with these headers.
-    pub(super) fn answer<B>(self, request: &HeaderMap) -> Response<ResponseBody<B>> {
+    pub(crate) fn answer<B>(self, request: &HeaderMap) -> Response<ResponseBody<B>> {
         let mut response = Response::new(ResponseBody::default());
         if let Some(content_type) = grpc_content_type(request) {
             let headers = response.headers_mut();

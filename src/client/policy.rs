@@ -18,7 +18,7 @@ use super::{
     unnameable_types,
     reason = "it shows in the type of the future, and is of no use to anyone"
 )]
-pub struct Policy(pub(super) Arc<Settings>);
+pub struct Policy(pub(crate) Arc<Settings>);
 
 impl<B, C, R, E> tower::retry::Policy<Call<B, C>, Response<R>, E> for Policy
 where

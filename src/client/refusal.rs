@@ -8,21 +8,21 @@ use http::{
 };
 use httpdate::parse_http_date;
 
-use crate::refuse::GRPC_STATUS;
+use crate::refuse::grpc::STATUS as GRPC_STATUS;
 
 const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 /// Not of any RFC; SDKs of several vendors read it in place of whole seconds.
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// The server took the request on, however it ended.
     Accepted,
     Refused(Retry),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Retry {
+pub(crate) enum Retry {
     Never,
     /// It may be tried again. When, is left to the caller.
     BackOff,
@@ -31,7 +31,7 @@ pub(super) enum Retry {
 
 impl Answer {
     /// The answer to a request of this `method`.
-    pub(super) fn of<B>(method: &Method, response: &Response<B>) -> Self {
+    pub(crate) fn of<B>(method: &Method, response: &Response<B>) -> Self {
         let headers = response.headers();
         // In the head, so the call has failed before its first message: Trailers-Only.
         if let Some(code) = headers.get(GRPC_STATUS) {

@@ -12,7 +12,7 @@ pub trait Repeat<B>: sealed::Repeat<B> {}
 
 impl<B, C: sealed::Repeat<B>> Repeat<B> for C {}
 
-pub(super) mod sealed {
+pub(crate) mod sealed {
     #[allow(unnameable_types, reason = "nobody else is to implement it")]
     pub trait Repeat<B>: Clone {
         /// What is kept of a body, beside the one that is sent.
@@ -59,7 +59,7 @@ impl<B: Clone> sealed::Repeat<B> for Cloned {
 pub struct Replayed<B>(fn(Replay<B>) -> B);
 
 impl<B> Replayed<B> {
-    pub(super) fn new(wrap: fn(Replay<B>) -> B) -> Self {
+    pub(crate) fn new(wrap: fn(Replay<B>) -> B) -> Self {
         Self(wrap)
     }
 }

@@ -39,7 +39,7 @@ enum State {
 }
 
 impl<B: Body<Data = Bytes>> Replay<B> {
-    pub(super) fn new(body: B) -> Self {
+    pub(crate) fn new(body: B) -> Self {
         let kept = Kept {
             body,
             frames: Vec::new(),
@@ -53,14 +53,14 @@ impl<B: Body<Data = Bytes>> Replay<B> {
     }
 
     /// From the start. To be sent once [`is_whole`](Self::is_whole) says so, and not before.
-    pub(super) fn again(&self) -> Self {
+    pub(crate) fn again(&self) -> Self {
         Self {
             kept: Arc::clone(&self.kept),
             next: 0,
         }
     }
 
-    pub(super) fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         let kept = self.kept();
         match kept.state {
             State::Open => kept.body.is_end_stream(),

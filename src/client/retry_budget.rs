@@ -36,7 +36,7 @@ const RETRY: u32 = 1_000_000;
 ///
 /// `Relaxed`: all there is to know is in the one word, which changes in one step.
 #[derive(Debug)]
-pub(super) struct Share {
+pub(crate) struct Share {
     earned_by_a_call: u32,
     account: AtomicU64,
 }
@@ -49,7 +49,7 @@ struct Account {
 }
 
 impl Share {
-    pub(super) fn try_new(share: f64) -> Result<Self, InvalidSetting> {
+    pub(crate) fn try_new(share: f64) -> Result<Self, InvalidSetting> {
         if !(share > 0.0 && share <= 1.0) {
             return Err(InvalidSetting::new(
                 "retry budget",
@@ -114,18 +114,18 @@ impl Account {
 
 /// Any budget, shared by the clones of a layer.
 #[derive(Clone)]
-pub(super) struct RetryBudget(Arc<dyn Budget + Send + Sync>);
+pub(crate) struct RetryBudget(Arc<dyn Budget + Send + Sync>);
 
 impl RetryBudget {
-    pub(super) fn new(budget: impl Budget + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(budget: impl Budget + Send + Sync + 'static) -> Self {
         Self(Arc::new(budget))
     }
 
-    pub(super) fn deposit(&self) {
+    pub(crate) fn deposit(&self) {
         self.0.deposit();
     }
 
-    pub(super) fn withdraw(&self) -> bool {
+    pub(crate) fn withdraw(&self) -> bool {
         self.0.withdraw()
     }
 }

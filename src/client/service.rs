@@ -20,7 +20,7 @@ pub struct BackpressureService<S, C> {
 }
 
 impl<S, C: Clone> BackpressureService<S, C> {
-    pub(super) fn new(inner: S, repeat: C, settings: Arc<Settings>) -> Self {
+    pub(crate) fn new(inner: S, repeat: C, settings: Arc<Settings>) -> Self {
         let attempt = Attempt {
             inner,
             repeat: repeat.clone(),

@@ -25,13 +25,13 @@ use crate::invalid::InvalidSetting;
 const ALWAYS_SENT: f64 = 10.0;
 
 #[derive(Debug)]
-pub(super) struct Throttle {
+pub(crate) struct Throttle {
     k: f64,
     window: Window,
 }
 
 impl Throttle {
-    pub(super) fn try_new(k: f64) -> Result<Self, InvalidSetting> {
+    pub(crate) fn try_new(k: f64) -> Result<Self, InvalidSetting> {
         if !(k >= 1.0 && k.is_finite()) {
             return Err(InvalidSetting::new("throttle", k, "at least 1"));
         }
@@ -42,7 +42,7 @@ impl Throttle {
     }
 
     /// Whether to refuse the next one here. That counts as a request.
-    pub(super) fn refuses(&self, random: &Random) -> bool {
+    pub(crate) fn refuses(&self, random: &Random) -> bool {
         let now = Instant::now();
         let probability = self.probability(now);
         let refuses = probability > 0.0 && random.unit() < probability;
@@ -53,7 +53,7 @@ impl Throttle {
     }
 
     /// A request was sent, and the server has answered.
-    pub(super) fn answered(&self, accepted: bool) {
+    pub(crate) fn answered(&self, accepted: bool) {
         self.window.add(Instant::now(), u32::from(accepted));
     }
 

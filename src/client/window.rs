@@ -15,7 +15,7 @@ use tokio::time::Instant;
 ///
 /// `Relaxed`: a bucket changes in one step, and a sum over buckets that others change meanwhile is an estimate.
 #[derive(Debug)]
-pub(super) struct Window {
+pub(crate) struct Window {
     epoch: Instant,
     buckets: [AtomicU64; BUCKETS as usize],
 }
@@ -35,7 +35,7 @@ struct Bucket {
 }
 
 impl Window {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             epoch: Instant::now(),
             buckets: Default::default(),
@@ -43,7 +43,7 @@ impl Window {
     }
 
     /// One more request, and as many `accepts`: none or one.
-    pub(super) fn add(&self, now: Instant, accepts: u32) {
+    pub(crate) fn add(&self, now: Instant, accepts: u32) {
         let step = self.step(now);
         let add = |packed| {
             let bucket = Bucket::unpack(packed).at(step);
@@ -65,7 +65,7 @@ impl Window {
     }
 
     /// Requests and accepts.
-    pub(super) fn sums(&self, now: Instant) -> (u32, u32) {
+    pub(crate) fn sums(&self, now: Instant) -> (u32, u32) {
         let step = self.step(now);
         let (mut requests, mut accepts) = (0, 0);
         for bucket in &self.buckets {

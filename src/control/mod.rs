@@ -36,13 +36,13 @@
 //! assert_eq!(budget.limit(), 100);
 //! ```
 
-mod adaptive;
-mod aimd;
-mod fixed;
-mod gradient2;
-mod latency_target;
-mod range;
-mod vegas;
+pub(crate) mod adaptive;
+pub(crate) mod aimd;
+pub(crate) mod fixed;
+pub(crate) mod gradient2;
+pub(crate) mod latency_target;
+pub(crate) mod range;
+pub(crate) mod vegas;
 
 use std::{fmt, ops::RangeInclusive, time::Duration};
 

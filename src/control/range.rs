@@ -4,7 +4,7 @@ use crate::invalid::InvalidSetting;
 
 /// Where a law's limit begins, and between what it stays.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Range {
+pub(crate) struct Range {
     /// What was asked for.
     initial: Option<usize>,
     /// Where to begin if nothing was asked for.
@@ -15,7 +15,7 @@ pub(super) struct Range {
 
 impl Range {
     /// Begins at `usual`, or at what of `min` and `max` is nearer once they are set.
-    pub(super) const fn new(usual: usize, min: usize, max: usize) -> Self {
+    pub(crate) const fn new(usual: usize, min: usize, max: usize) -> Self {
         Self {
             initial: None,
             usual,
@@ -24,20 +24,20 @@ impl Range {
         }
     }
 
-    pub(super) fn limits(&self) -> RangeInclusive<usize> {
+    pub(crate) fn limits(&self) -> RangeInclusive<usize> {
         self.min..=self.max
     }
 
-    pub(super) fn initial(&self) -> usize {
+    pub(crate) fn initial(&self) -> usize {
         self.initial.unwrap_or_else(|| self.keep(self.usual))
     }
 
     /// `limit`, or the nearest one that is allowed.
-    pub(super) fn keep(&self, limit: usize) -> usize {
+    pub(crate) fn keep(&self, limit: usize) -> usize {
         limit.clamp(self.min, self.max)
     }
 
-    pub(super) fn try_initial(mut self, initial: usize) -> Result<Self, InvalidSetting> {
+    pub(crate) fn try_initial(mut self, initial: usize) -> Result<Self, InvalidSetting> {
         let (min, max) = (self.min, self.max);
         if !(min..=max).contains(&initial) {
             let allowed = format!("{min} to {max}, the floor and the ceiling");
@@ -47,7 +47,7 @@ impl Range {
         Ok(self)
     }
 
-    pub(super) fn try_min(mut self, min: usize) -> Result<Self, InvalidSetting> {
+    pub(crate) fn try_min(mut self, min: usize) -> Result<Self, InvalidSetting> {
         let most = self.initial.unwrap_or(self.max);
         if !(1..=most).contains(&min) {
             let allowed = format!("1 to {most}, the initial limit if set or else the ceiling");
@@ -57,7 +57,7 @@ impl Range {
         Ok(self)
     }
 
-    pub(super) fn try_max(mut self, max: usize) -> Result<Self, InvalidSetting> {
+    pub(crate) fn try_max(mut self, max: usize) -> Result<Self, InvalidSetting> {
         let least = self.initial.unwrap_or(self.min);
         if !(least..=super::MAX_LIMIT).contains(&max) {
             let allowed = format!("{least} to {}", super::MAX_LIMIT);
@@ -141,7 +141,7 @@ macro_rules! range_settings {
         }
     };
 }
-pub(super) use range_settings;
+pub(crate) use range_settings;
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,7 @@ use super::{
     ByHead, FairBy,
     cohort::{self, Hours},
 };
-use crate::{budget::Tenant, layer::LoadShed};
+use crate::{budget::shares::Tenant, layer::LoadShed};
 
 /// # Which callers
 ///

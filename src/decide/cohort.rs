@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 /// The hour of the wall clock, the same for all services. Time is tokio's from there on, so that tests can move it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Hours {
+pub(crate) struct Hours {
     began: Instant,
     /// Since 1970.
     since: Duration,
@@ -18,7 +18,7 @@ pub(super) struct Hours {
 impl Hours {
     /// As the wall clock has it now. When that is set later, this does not follow.
     #[expect(clippy::disallowed_methods, reason = "tokio has no wall clock")]
-    pub(super) fn now() -> Self {
+    pub(crate) fn now() -> Self {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         Self {
             began: Instant::now(),
@@ -26,7 +26,7 @@ impl Hours {
         }
     }
 
-    pub(super) fn hour(self) -> u64 {
+    pub(crate) fn hour(self) -> u64 {
         (self.since + self.began.elapsed()).as_secs() / 3_600
     }
 }
@@ -36,7 +36,7 @@ impl Hours {
 /// The hash is a fixed one, as all services have to come to the same order: FNV-1a of 64 bits over the key and the hour,
 /// and over that murmur's finalizer, as the upper bits of FNV's hash of a short key hardly differ. Numbers are hashed as
 /// 64-bit little-endian ones or in their own size, so machines of other kinds agree.
-pub(super) fn place(key: &impl Hash, hour: u64) -> f32 {
+pub(crate) fn place(key: &impl Hash, hour: u64) -> f32 {
     let mut hasher = Fnv::default();
     key.hash(&mut hasher);
     hasher.write_u64(hour);

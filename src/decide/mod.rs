@@ -1,17 +1,26 @@
 //! What applies to one request, where that depends on the request.
 
-mod callers;
-mod cohort;
-mod settings;
+pub(crate) mod callers;
+pub(crate) mod cohort;
+pub(crate) mod settings;
 
 use std::{fmt, sync::Arc};
 
 use http::Request;
 
 use crate::{
-    budget::{Caller, Claim, Tenant},
+    budget::{
+        claim::{Caller, Claim},
+        shares::Tenant,
+    },
     head::lend,
-    threshold::{Criticality, Found, LiveLadder, Routes, Stretch, Threshold},
+    threshold::{
+        Threshold,
+        criticality::Criticality,
+        ladder::LiveLadder,
+        routes::{Found, Routes},
+        stretch::Stretch,
+    },
 };
 
 /// How it is found: the routes first, then the closure for thresholds, then the class on its ladder.
@@ -181,7 +190,7 @@ impl<T> fmt::Debug for ByHead<T> {
 #[cfg(all(test, not(loadshed_loom)))]
 mod tests {
     use super::*;
-    use crate::LoadShed;
+    use crate::layer::LoadShed;
 
     #[test]
     fn p16_a_seed_reaches_the_tenants_whenever_it_is_set() {

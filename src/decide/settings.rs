@@ -4,7 +4,7 @@ use super::ByHead;
 use crate::{
     invalid::{InvalidSetting, expect_valid},
     layer::LoadShed,
-    threshold::{Criticality, Meaning, Threshold},
+    threshold::{Threshold, criticality::Criticality, routes::Meaning},
 };
 
 /// # Which requests

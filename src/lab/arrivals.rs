@@ -10,14 +10,14 @@ use super::{
 
 /// One call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Arrival {
-    pub(super) at: Nanos,
-    pub(super) draw: Draw,
+pub(crate) struct Arrival {
+    pub(crate) at: Nanos,
+    pub(crate) draw: Draw,
 }
 
 /// All calls of a scenario, in order.
 #[derive(Debug)]
-pub(super) struct Arrivals<'a> {
+pub(crate) struct Arrivals<'a> {
     scenario: &'a Scenario,
     chance: Chance,
     /// Apart, so that the mix changes nothing else.
@@ -28,7 +28,7 @@ pub(super) struct Arrivals<'a> {
 }
 
 impl<'a> Arrivals<'a> {
-    pub(super) fn new(scenario: &'a Scenario, seed: u64) -> Self {
+    pub(crate) fn new(scenario: &'a Scenario, seed: u64) -> Self {
         Self {
             scenario,
             chance: Chance::new(seed),

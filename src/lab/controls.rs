@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use super::judge::Law;
 use crate::{
-    Budget,
+    budget::Budget,
     control::{Controller, Decision, Outcome, Window},
 };
 

@@ -23,17 +23,25 @@ use super::{
     station::{Call, Nanos, Pool, Shared, Work},
 };
 use crate::{
-    Budget, Criticality, LoadShed, LoadShedService, ResponseFuture, RetryAfter, Shed, Threshold,
-    budget::{Claim, Mode, Place},
-    retry_after::Unit,
+    budget::{
+        Budget,
+        claim::{Claim, Mode},
+        held::Place,
+    },
+    future::ResponseFuture,
+    layer::LoadShed,
+    retry_after::{RetryAfter, Unit},
+    service::LoadShedService,
+    shed::Shed,
+    threshold::{Threshold, criticality::Criticality},
 };
 
-pub(super) struct Instance {
-    pub(super) budget: Budget,
+pub(crate) struct Instance {
+    pub(crate) budget: Budget,
     door: Door,
-    pub(super) work: Option<Work>,
+    pub(crate) work: Option<Work>,
     /// When its next call is done.
-    pub(super) finish: Option<Nanos>,
+    pub(crate) finish: Option<Nanos>,
 }
 
 struct Door {
@@ -47,37 +55,37 @@ struct Door {
     critical: Threshold,
 }
 
-pub(super) enum Inside {
+pub(crate) enum Inside {
     Reply(Pin<Box<ResponseFuture<Handler, Empty>>>),
     Place { _held: Place },
 }
 
 /// Between the world and its handlers.
 #[derive(Debug, Default)]
-pub(super) struct Wire {
+pub(crate) struct Wire {
     /// Who calls.
-    pub(super) calling: Cell<Call>,
+    pub(crate) calling: Cell<Call>,
     /// Whose work is done.
-    pub(super) answered: Cell<Call>,
+    pub(crate) answered: Cell<Call>,
 }
 
 /// The service behind the layer.
 #[derive(Clone, Debug)]
-pub(super) struct Handler(Rc<Wire>);
+pub(crate) struct Handler(Rc<Wire>);
 
 /// The answer to a call, there when the world says so.
 #[derive(Debug)]
-pub(super) struct Reply {
+pub(crate) struct Reply {
     call: Call,
     wire: Rc<Wire>,
 }
 
 /// A body without anything in it.
 #[derive(Debug, Default)]
-pub(super) struct Empty;
+pub(crate) struct Empty;
 
 impl Instance {
-    pub(super) fn new(scenario: &Scenario, budget: Budget, lab: Lab, wire: &Rc<Wire>) -> Self {
+    pub(crate) fn new(scenario: &Scenario, budget: Budget, lab: Lab, wire: &Rc<Wire>) -> Self {
         let ratio = lab.ratio;
         let sheddable = Threshold::ratio(ratio);
         let critical = Threshold::ratio(ratio + 2.0 * (1.0 - ratio) / 3.0);
@@ -130,7 +138,7 @@ impl Instance {
     }
 
     /// Or when to come back.
-    pub(super) fn enter(&mut self, draw: &Draw) -> Result<Inside, Duration> {
+    pub(crate) fn enter(&mut self, draw: &Draw) -> Result<Inside, Duration> {
         let door = &mut self.door;
         if door.through == Through::Budget {
             let threshold = match draw.critical {
@@ -234,6 +242,6 @@ fn request(draw: &Draw, unit: Unit) -> Request<Empty> {
     request
 }
 
-pub(super) fn context() -> Context<'static> {
+pub(crate) fn context() -> Context<'static> {
     Context::from_waker(Waker::noop())
 }

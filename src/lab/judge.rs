@@ -19,7 +19,7 @@ use super::{
     run::Lab,
     scenario::Scenario,
 };
-use crate::{Budget, control::Controller};
+use crate::{budget::Budget, control::Controller};
 
 /// A law, or anything else that a budget can be made of, by a name for people.
 #[derive(Clone)]
@@ -314,8 +314,8 @@ impl fmt::Debug for Judge {
 mod tests {
     use super::*;
     use crate::{
-        Adaptive,
-        lab::{Phase, Server, Times},
+        control::adaptive::Adaptive,
+        lab::scenario::{Phase, Server, Times},
     };
 
     fn overload(name: &str, load: f64) -> Scenario {

@@ -2,23 +2,23 @@
 //!
 //! No stability is promised for what is here.
 
-mod arrivals;
-mod bars;
-mod catalogue;
-mod controls;
-mod crowd;
-mod drawn;
-mod instance;
-mod judge;
-mod oracle;
-mod random;
-mod report;
-mod row;
-mod run;
-mod scenario;
-mod station;
-mod storm;
-mod world;
+pub(crate) mod arrivals;
+pub(crate) mod bars;
+pub(crate) mod catalogue;
+pub(crate) mod controls;
+pub(crate) mod crowd;
+pub(crate) mod drawn;
+pub(crate) mod instance;
+pub(crate) mod judge;
+pub(crate) mod oracle;
+pub(crate) mod random;
+pub(crate) mod report;
+pub(crate) mod row;
+pub(crate) mod run;
+pub(crate) mod scenario;
+pub(crate) mod station;
+pub(crate) mod storm;
+pub(crate) mod world;
 
 pub use self::{
     bars::Bar,
@@ -36,4 +36,4 @@ pub use self::{
 };
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -9,29 +9,29 @@ use super::{
 
 /// What one call brings along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Draw {
+pub(crate) struct Draw {
     /// `None`: it hangs.
-    pub(super) dependency: Option<Nanos>,
-    pub(super) service: Nanos,
-    pub(super) patience: Nanos,
-    pub(super) critical: bool,
-    pub(super) tenant: u32,
-    pub(super) units: u32,
+    pub(crate) dependency: Option<Nanos>,
+    pub(crate) service: Nanos,
+    pub(crate) patience: Nanos,
+    pub(crate) critical: bool,
+    pub(crate) tenant: u32,
+    pub(crate) units: u32,
 }
 
 /// What changes within a phase.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Now {
-    pub(super) load: f64,
-    pub(super) slowdown: f64,
+pub(crate) struct Now {
+    pub(crate) load: f64,
+    pub(crate) slowdown: f64,
 }
 
 #[derive(Debug)]
-pub(super) struct Chance(fastrand::Rng);
+pub(crate) struct Chance(fastrand::Rng);
 
 impl Draw {
     /// Whether it would be answered in time if it were alone.
-    pub(super) fn fits(&self, server: &Server) -> bool {
+    pub(crate) fn fits(&self, server: &Server) -> bool {
         let work = match server.station {
             Station::None => 0,
             _ => self.service,
@@ -42,27 +42,27 @@ impl Draw {
 }
 
 impl Chance {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(fastrand::Rng::with_seed(seed))
     }
 
     /// With a mean of 1.
-    pub(super) fn exponential(&mut self) -> f64 {
+    pub(crate) fn exponential(&mut self) -> f64 {
         -(1.0 - self.0.f64()).ln()
     }
 
     /// From 0 to 1.
-    pub(super) fn uniform(&mut self) -> f64 {
+    pub(crate) fn uniform(&mut self) -> f64 {
         self.0.f64()
     }
 
     /// Between these two, as often in one octave as in another.
-    pub(super) fn between(&mut self, low: f64, high: f64) -> f64 {
+    pub(crate) fn between(&mut self, low: f64, high: f64) -> f64 {
         low * (high / low).powf(self.uniform())
     }
 
     /// Always as many numbers, whatever they are used for.
-    pub(super) fn draw(
+    pub(crate) fn draw(
         &mut self,
         server: &Server,
         callers: &Callers,
@@ -89,7 +89,7 @@ impl Chance {
     }
 
     /// Whose a call is, and what it costs.
-    pub(super) fn mix(&mut self, mix: &Mix, draw: &mut Draw) {
+    pub(crate) fn mix(&mut self, mix: &Mix, draw: &mut Draw) {
         let [first, other, large] = [self.uniform(), self.uniform(), self.uniform()];
         if first >= mix.first {
             draw.tenant = 1 + (other * f64::from(mix.tenants - 1)) as u32;
@@ -111,6 +111,6 @@ impl Chance {
     }
 }
 
-pub(super) fn nanos(duration: Duration) -> Nanos {
+pub(crate) fn nanos(duration: Duration) -> Nanos {
     duration.as_nanos() as Nanos
 }

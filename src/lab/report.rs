@@ -85,7 +85,7 @@ pub struct Tick {
 }
 
 impl Report {
-    pub(super) fn new(scenario: &Scenario) -> Self {
+    pub(crate) fn new(scenario: &Scenario) -> Self {
         let phases = scenario.phases.iter().map(|phase| PhaseReport {
             name: phase.name.clone(),
             scored: phase.scored,
@@ -195,7 +195,7 @@ impl PhaseReport {
         (mean, variance.sqrt() / mean)
     }
 
-    pub(super) fn offer(&mut self, server: &Server, draw: &Draw) {
+    pub(crate) fn offer(&mut self, server: &Server, draw: &Draw) {
         self.offered += 1;
         self.servable += usize::from(draw.fits(server));
         if draw.dependency.is_some() {
@@ -206,30 +206,30 @@ impl PhaseReport {
         self.large.0 += usize::from(draw.units > 1);
     }
 
-    pub(super) fn refuse(&mut self, into: Nanos) {
+    pub(crate) fn refuse(&mut self, into: Nanos) {
         self.refused += 1;
         self.refused_later += usize::from(into > 1_000_000_000);
     }
 
-    pub(super) fn answer(&mut self, draw: &Draw) {
+    pub(crate) fn answer(&mut self, draw: &Draw) {
         self.good += 1;
         self.critical.1 += usize::from(draw.critical);
         self.tenants[draw.tenant as usize].1 += 1;
         self.large.1 += usize::from(draw.units > 1);
     }
 
-    pub(super) fn lose(&mut self, draw: &Draw) {
+    pub(crate) fn lose(&mut self, draw: &Draw) {
         self.lost += 1;
         self.critical_lost += usize::from(draw.critical);
     }
 
     /// The caller has left.
-    pub(super) fn leave(&mut self, draw: &Draw, nanos: Nanos) {
+    pub(crate) fn leave(&mut self, draw: &Draw, nanos: Nanos) {
         self.critical_lost += usize::from(draw.critical);
         self.wait(draw, nanos);
     }
 
-    pub(super) fn wait(&mut self, draw: &Draw, nanos: Nanos) {
+    pub(crate) fn wait(&mut self, draw: &Draw, nanos: Nanos) {
         let record = |latencies: &mut Histogram<u32>| {
             let fits = latencies.record(nanos / 1_000);
             debug_assert!(fits.is_ok(), "it grows as needed");
@@ -240,7 +240,7 @@ impl PhaseReport {
         }
     }
 
-    pub(super) fn look(&mut self, limit: usize, in_flight: usize) {
+    pub(crate) fn look(&mut self, limit: usize, in_flight: usize) {
         self.ticks.push(Tick {
             limit,
             in_flight,

@@ -51,7 +51,7 @@ pub struct Figures {
 }
 
 impl Figures {
-    pub(super) fn new(phase: &PhaseReport, par: Par) -> Self {
+    pub(crate) fn new(phase: &PhaseReport, par: Par) -> Self {
         let of_offered = |calls: usize| calls as f64 / phase.offered.max(1) as f64;
         let p99 = phase.latency(0.99);
         let (limit, limit_deviation) = phase.limit();

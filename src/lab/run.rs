@@ -8,16 +8,16 @@ use super::{
     scenario::Scenario,
     world::{Then, World},
 };
-use crate::Budget;
+use crate::budget::Budget;
 
 /// How a scenario is run.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct Lab {
-    pub(super) seed: u64,
-    pub(super) ratio: f64,
-    pub(super) through: Through,
-    pub(super) by: By,
+    pub(crate) seed: u64,
+    pub(crate) ratio: f64,
+    pub(crate) through: Through,
+    pub(crate) by: By,
 }
 
 /// What the layer is told of callers, beside their class.
@@ -34,7 +34,7 @@ pub struct By {
 
 /// Which way calls take into the server. Both decide alike; tests compare them.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Through {
+pub(crate) enum Through {
     /// As in a program: what a law is judged by.
     Layer,
     /// As the layer does, straight to the budget's decision: no samples and no answers for the refused, at a quarter of
@@ -63,7 +63,7 @@ impl Lab {
         Self { ratio, ..self }
     }
 
-    pub(super) fn through(self, through: Through) -> Self {
+    pub(crate) fn through(self, through: Through) -> Self {
         Self { through, ..self }
     }
 
@@ -82,7 +82,7 @@ impl Lab {
     }
 
     /// Runs it under each of these limits, with the same calls for all of them at the same time.
-    pub(super) fn run_fixed(self, scenario: &Scenario, limits: &[usize]) -> Vec<Report> {
+    pub(crate) fn run_fixed(self, scenario: &Scenario, limits: &[usize]) -> Vec<Report> {
         let world = |limit: &usize| {
             let runtime = virtual_time();
             let guard = runtime.enter();

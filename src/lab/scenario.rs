@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::{RetryAfter, retry_after::Unit};
+use crate::retry_after::{RetryAfter, Unit};
 
 /// A server, its callers, and what happens to them.
 ///
@@ -115,7 +115,7 @@ pub enum Waits {
 
 impl Waits {
     /// Whether it is the hint that it waits for, and in which unit.
-    pub(super) fn unit(self) -> Option<Unit> {
+    pub(crate) fn unit(self) -> Option<Unit> {
         match self {
             Self::Briefly | Self::Doubling => None,
             Self::Seconds => Some(Unit::Seconds),
@@ -183,7 +183,7 @@ impl Scenario {
     }
 
     /// About so many calls arrive.
-    pub(super) fn calls(&self) -> f64 {
+    pub(crate) fn calls(&self) -> f64 {
         let of = |phase: &Phase| phase.length.as_secs_f64() * (phase.load.peak() + phase.critical);
         let load: f64 = self.phases.iter().map(of).sum();
         load * self.server.capacity() * self.instances as f64
@@ -268,7 +268,7 @@ impl Phase {
 
 impl Load {
     /// At most.
-    pub(super) fn peak(self) -> f64 {
+    pub(crate) fn peak(self) -> f64 {
         match self {
             Self::Steady(load) => load,
             Self::Bursts { base, peak, .. } => base.max(peak),
@@ -276,7 +276,7 @@ impl Load {
     }
 
     /// The share of the time in which there is work to do, when work is kept for so long.
-    pub(super) fn busy(self, kept: Duration) -> f64 {
+    pub(crate) fn busy(self, kept: Duration) -> f64 {
         match self {
             Self::Bursts {
                 base: 0.0,
@@ -289,7 +289,7 @@ impl Load {
     }
 
     /// So long after the beginning of the phase.
-    pub(super) fn at(self, since: Duration) -> f64 {
+    pub(crate) fn at(self, since: Duration) -> f64 {
         match self {
             Self::Steady(load) => load,
             Self::Bursts {

@@ -6,21 +6,21 @@ use std::{
 };
 
 /// A call, by number.
-pub(super) type Call = u64;
+pub(crate) type Call = u64;
 
 /// Nanoseconds since the beginning.
-pub(super) type Nanos = u64;
+pub(crate) type Nanos = u64;
 
 /// Work at one server. It is told the time, and tells when to be asked next.
 #[derive(Debug)]
-pub(super) enum Work {
+pub(crate) enum Work {
     Pool(Pool),
     Shared(Shared),
 }
 
 /// Workers, and those who stand in line for them.
 #[derive(Debug)]
-pub(super) struct Pool {
+pub(crate) struct Pool {
     workers: usize,
     line: VecDeque<(Call, Nanos)>,
     busy: BinaryHeap<Reverse<(Nanos, Call)>>,
@@ -30,7 +30,7 @@ pub(super) struct Pool {
 ///
 /// Time runs for the calls as their part allows: a call is done when the `worked` time has moved on by its size.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(crate) struct Shared {
     workers: f64,
     thrash: f64,
     at: Nanos,
@@ -39,7 +39,7 @@ pub(super) struct Shared {
 }
 
 impl Work {
-    pub(super) fn arrive(&mut self, call: Call, size: Nanos, now: Nanos) {
+    pub(crate) fn arrive(&mut self, call: Call, size: Nanos, now: Nanos) {
         match self {
             Self::Pool(pool) => {
                 pool.line.push_back((call, size));
@@ -55,7 +55,7 @@ impl Work {
     }
 
     /// When the next call is done, if nothing else happens.
-    pub(super) fn next(&self) -> Option<Nanos> {
+    pub(crate) fn next(&self) -> Option<Nanos> {
         match self {
             Self::Pool(pool) => pool.busy.peek().map(|Reverse((at, _))| *at),
             Self::Shared(shared) => shared.calls.peek().map(|Reverse((at, _))| {
@@ -66,7 +66,7 @@ impl Work {
     }
 
     /// Takes the call out that [`next`](Self::next) has told of.
-    pub(super) fn finish(&mut self, now: Nanos) -> Option<Call> {
+    pub(crate) fn finish(&mut self, now: Nanos) -> Option<Call> {
         match self {
             Self::Pool(pool) => {
                 let Reverse((_, call)) = pool.busy.pop()?;
@@ -81,7 +81,7 @@ impl Work {
     }
 
     /// Those who are busy finish what they do.
-    pub(super) fn set_workers(&mut self, workers: usize, now: Nanos) {
+    pub(crate) fn set_workers(&mut self, workers: usize, now: Nanos) {
         match self {
             Self::Pool(pool) => {
                 pool.workers = workers;
@@ -96,7 +96,7 @@ impl Work {
 }
 
 impl Pool {
-    pub(super) fn new(workers: usize) -> Self {
+    pub(crate) fn new(workers: usize) -> Self {
         Self {
             workers,
             line: VecDeque::new(),
@@ -115,7 +115,7 @@ impl Pool {
 }
 
 impl Shared {
-    pub(super) fn new(workers: usize, thrash: f64) -> Self {
+    pub(crate) fn new(workers: usize, thrash: f64) -> Self {
         Self {
             workers: workers as f64,
             thrash,

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use super::{
-    Callers, Lab, Length, Load, Oracle, Phase, PhaseReport, Report, Scenario, Server, Size,
-    Station, Tick, Times, run::Through, scenarios,
+    catalogue::{Length, Size, scenarios},
+    oracle::Oracle,
+    report::{PhaseReport, Report, Tick},
+    run::{Lab, Through},
+    scenario::{Callers, Load, Phase, Scenario, Server, Station, Times},
 };
-use crate::Budget;
+use crate::budget::Budget;
 
 const MILLI: Duration = Duration::from_millis(1);
 

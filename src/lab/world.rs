@@ -19,9 +19,9 @@ use super::{
     scenario::{Phase, Scenario, Waits},
     station::{Call, Nanos, Work},
 };
-use crate::Budget;
+use crate::budget::Budget;
 
-pub(super) struct World<'a> {
+pub(crate) struct World<'a> {
     scenario: &'a Scenario,
     now: Nanos,
     instances: Vec<Instance>,
@@ -36,12 +36,12 @@ pub(super) struct World<'a> {
     /// Whether anybody looks at the clock.
     has_clock: bool,
     agenda: Agenda,
-    pub(super) report: Report,
+    pub(crate) report: Report,
 }
 
 /// What follows the last of the calls that a world is given.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Then {
+pub(crate) enum Then {
     GoesOn,
     Ends,
 }
@@ -100,7 +100,7 @@ struct ByNumber(u64);
 const TICK: Nanos = 100_000_000;
 
 impl<'a> World<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         lab: Lab,
         scenario: &'a Scenario,
         budget: &mut dyn FnMut() -> Budget,
@@ -138,7 +138,7 @@ impl<'a> World<'a> {
     }
 
     /// Goes on to the last of `arrivals`, or to the end.
-    pub(super) fn run(&mut self, mut arrivals: impl Iterator<Item = Arrival>, then: Then) {
+    pub(crate) fn run(&mut self, mut arrivals: impl Iterator<Item = Arrival>, then: Then) {
         self.agenda.arrival = arrivals.next();
         while self.phase < self.scenario.phases.len() {
             if self.agenda.arrival.is_none() && then == Then::GoesOn {

@@ -13,41 +13,46 @@ use http::{Request, Response};
 use http_body::Body;
 
 use crate::{
-    budget::{AsBudget, Budget, Mode, Place, Refused},
+    budget::{
+        Budget,
+        claim::{Mode, Refused},
+        held::Place,
+        sampler::AsBudget,
+    },
     control::Outcome,
     decide::{Decide, Decided},
     invalid::InvalidSetting,
     measure::Measure,
     observe::{Decision, Decisions},
     outcome::{self, AskOutcome},
-    refuse::{Answer, Answers, Drain},
+    refuse::{Answer, Answers, drain::Drain},
     retry_after::RetryAfter,
-    threshold::{Criticality, LiveLadder, Routes, Threshold},
+    threshold::{Threshold, criticality::Criticality, ladder::LiveLadder, routes::Routes},
     wait::Wait,
 };
 
 /// What all services of one layer share.
 pub(crate) struct Settings {
-    pub(super) budget: Budget,
+    pub(crate) budget: Budget,
     /// The bits of a [`Threshold`].
-    pub(super) threshold: AtomicU64,
+    pub(crate) threshold: AtomicU64,
     /// For the classes above the lowest.
-    pub(super) ladder: LiveLadder,
+    pub(crate) ladder: LiveLadder,
     /// Held to change either: whether they go together is asked first.
-    pub(super) changing: Mutex<()>,
+    pub(crate) changing: Mutex<()>,
     /// `None` where the threshold is that of each request.
-    pub(super) decide: Option<Box<Decide>>,
-    pub(super) dry_run: AtomicBool,
-    pub(super) retry_after: RetryAfter,
+    pub(crate) decide: Option<Box<Decide>>,
+    pub(crate) dry_run: AtomicBool,
+    pub(crate) retry_after: RetryAfter,
     /// Of what is left to chance.
-    pub(super) seed: Option<u64>,
-    pub(super) answers: Answers,
-    pub(super) drain: Drain,
-    pub(super) measure: Measure,
-    pub(super) outcome: Option<AskOutcome>,
-    pub(super) name: Option<Box<str>>,
-    pub(super) decisions: Decisions,
-    pub(super) wait: Wait,
+    pub(crate) seed: Option<u64>,
+    pub(crate) answers: Answers,
+    pub(crate) drain: Drain,
+    pub(crate) measure: Measure,
+    pub(crate) outcome: Option<AskOutcome>,
+    pub(crate) name: Option<Box<str>>,
+    pub(crate) decisions: Decisions,
+    pub(crate) wait: Wait,
 }
 
 /// The label of what is of no route, in a layer without a name.
@@ -94,13 +99,13 @@ impl Settings {
     }
 
     #[inline]
-    pub(super) fn threshold(&self) -> Threshold {
+    pub(crate) fn threshold(&self) -> Threshold {
         // Relaxed, as all settings: each stands for itself.
         Threshold::from_bits(self.threshold.load(Ordering::Relaxed))
     }
 
     /// From now on requests are decided upon.
-    pub(super) fn begin(&self) {
+    pub(crate) fn begin(&self) {
         if self.decide.is_none() && self.name.is_none() {
             return;
         }

@@ -13,7 +13,7 @@ use std::{
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::{Budget, LimitChange};
+use crate::budget::{Budget, change::LimitChange};
 use crate::nanos::{Now, nanos};
 
 /// As long without a refusal, and shedding has stopped. Longer than callers are told to wait who come back soon, so
@@ -27,7 +27,7 @@ const CALM: Duration = Duration::from_secs(10);
 /// `Relaxed`: what an episode is made of is behind the lock, and the words in front only save most from trying it.
 /// Nobody waits for it.
 #[derive(Debug)]
-pub(super) struct Shedding {
+pub(crate) struct Shedding {
     is_on: AtomicBool,
     epoch: Instant,
     last: Last,
@@ -59,7 +59,7 @@ impl Default for Shedding {
 }
 
 impl Shedding {
-    pub(super) fn refused(&self, budget: &Budget, now: &Now) {
+    pub(crate) fn refused(&self, budget: &Budget, now: &Now) {
         let now = now.get().saturating_duration_since(self.epoch);
         // A swap, so that one refusal alone finds that the last one was long ago.
         let before = Duration::from_nanos(self.last.0.swap(nanos(now), Ordering::Relaxed));
@@ -70,7 +70,7 @@ impl Shedding {
 
     /// A request that was not refused, or somebody who asks.
     #[inline]
-    pub(super) fn passed(&self, budget: &Budget) {
+    pub(crate) fn passed(&self, budget: &Budget) {
         if self.is_on.load(Ordering::Relaxed) {
             self.check(budget);
         }
@@ -187,7 +187,7 @@ impl Law {
 }
 
 /// The limit was changed.
-pub(super) fn changed(budget: &Budget, change: &LimitChange) {
+pub(crate) fn changed(budget: &Budget, change: &LimitChange) {
     tell(|| {
         debug!(
             target: "loadshed",

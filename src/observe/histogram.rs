@@ -12,7 +12,7 @@ use crate::{
 
 /// One histogram for each [`Outcome`].
 #[derive(Debug)]
-pub(super) struct Latencies(Box<[AtomicUsize]>);
+pub(crate) struct Latencies(Box<[AtomicUsize]>);
 
 /// Buckets an octave: each is a 16th of its octave wide, so its middle is within 3 % of all that is in it.
 const STEPS: u32 = 1 << STEP_BITS;
@@ -24,7 +24,7 @@ const HIGHEST: u32 = 40;
 
 const BUCKETS: usize = ((HIGHEST - LOWEST) * STEPS) as usize;
 
-pub(super) const OUTCOMES: [&str; 4] = ["success", "overload", "cancelled", "ignored"];
+pub(crate) const OUTCOMES: [&str; 4] = ["success", "overload", "cancelled", "ignored"];
 
 fn row(outcome: Outcome) -> usize {
     match outcome {
@@ -36,19 +36,19 @@ fn row(outcome: Outcome) -> usize {
 }
 
 impl Latencies {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let buckets = BUCKETS * OUTCOMES.len();
         Self((0..buckets).map(|_| AtomicUsize::new(0)).collect())
     }
 
-    pub(super) fn add(&self, sample: &Sample) {
+    pub(crate) fn add(&self, sample: &Sample) {
         let at = row(sample.outcome) * BUCKETS + bucket(sample.latency);
         // Relaxed, here and below: a number of events that orders nothing.
         self.0[at].fetch_add(1, Ordering::Relaxed);
     }
 
     /// What came since the last call: an outcome, a latency in seconds, and how often.
-    pub(super) fn take(&self) -> impl Iterator<Item = (&'static str, f64, usize)> {
+    pub(crate) fn take(&self) -> impl Iterator<Item = (&'static str, f64, usize)> {
         self.0.iter().enumerate().filter_map(|(at, count)| {
             // Reads before it writes: most are 0.
             if count.load(Ordering::Relaxed) == 0 {

@@ -1,7 +1,7 @@
 //! Figures, through the `metrics` facade.
 
-mod series;
-mod write;
+pub(crate) mod series;
+pub(crate) mod write;
 
 use std::{
     collections::BTreeMap,
@@ -12,21 +12,19 @@ use std::{
     time::Duration,
 };
 
-pub(super) use self::{
-    series::Series,
-    write::{reason, write},
-};
-use super::{Decision, OTHER, Sample, Text, histogram::Latencies, routes::Routes};
+pub(crate) use self::write::write;
+use super::{Decision, OTHER, Text, histogram::Latencies, routes::Routes};
+use crate::control::Sample;
 use crate::shed::Reason;
 
 /// What a budget counts for its figures alone. All else is in its tally anyway.
 #[derive(Debug, Default)]
-pub(super) struct Figures {
+pub(crate) struct Figures {
     hints: Hints,
     /// Requests refused because of a share, and those that a dry run would have.
     by_share: [AtomicU64; 2],
     changes: Mutex<Changes>,
-    pub(super) routes: Routes,
+    pub(crate) routes: Routes,
     /// Under which it was first published. A name that it is given later comes too late.
     label: OnceLock<Shown>,
     /// Made with the first sample: one allocation in a budget's life.
@@ -52,13 +50,13 @@ struct Shown {
 const MOST_REASONS: usize = 32;
 
 impl Figures {
-    pub(super) fn hinted(&self, hint: Duration) {
+    pub(crate) fn hinted(&self, hint: Duration) {
         let millis = u64::try_from(hint.as_millis()).unwrap_or(u64::MAX);
         // Relaxed: a sum that orders nothing.
         self.hints.0.fetch_add(millis, Ordering::Relaxed);
     }
 
-    pub(super) fn refused(&self, decision: Decision) {
+    pub(crate) fn refused(&self, decision: Decision) {
         let by_share = match decision {
             Decision::Refused(Reason::Share) => &self.by_share[0],
             Decision::WouldRefuse(Reason::Share) => &self.by_share[1],
@@ -68,16 +66,16 @@ impl Figures {
         by_share.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn changed(&self, reason: &'static str) {
+    pub(crate) fn changed(&self, reason: &'static str) {
         add(&mut self.changes(), reason, 1);
     }
 
     #[cfg(feature = "tracing")]
-    pub(super) fn label(&self) -> Option<&str> {
+    pub(crate) fn label(&self) -> Option<&str> {
         self.label.get().map(|shown| &*shown.label)
     }
 
-    pub(super) fn measured(&self, samples: &[Sample]) {
+    pub(crate) fn measured(&self, samples: &[Sample]) {
         if !samples.is_empty() {
             let latencies = self.latencies.get_or_init(Latencies::new);
             samples.iter().for_each(|sample| latencies.add(sample));

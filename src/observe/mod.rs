@@ -83,22 +83,22 @@
 //! An admitted request pays for reading one flag; while shedding lasts, for a clock, some 80 ns, as each refused one does.
 
 #[cfg(feature = "tracing")]
-mod events;
+pub(crate) mod events;
 #[cfg(feature = "metrics")]
-mod histogram;
+pub(crate) mod histogram;
 #[cfg(feature = "metrics")]
-mod metrics;
+pub(crate) mod metrics;
 #[cfg(any(feature = "metrics", feature = "tracing"))]
-mod registry;
+pub(crate) mod registry;
 #[cfg(feature = "metrics")]
-mod routes;
+pub(crate) mod routes;
 
 #[cfg(feature = "metrics")]
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::{
-    budget::{Budget, LimitChange, Snapshot, WeakBudget},
+    budget::{Budget, WeakBudget, change::LimitChange, snapshot::Snapshot},
     control::Sample,
     decide::Decided,
     nanos::Now,

@@ -11,9 +11,10 @@ use std::{
     },
 };
 
+use super::Observed;
 #[cfg(feature = "metrics")]
-use super::metrics::{self, Series};
-use super::{Budget, Observed, Snapshot, WeakBudget};
+use super::metrics::{self, series::Series};
+use crate::budget::{Budget, WeakBudget, snapshot::Snapshot};
 
 static REGISTRY: Mutex<Registry> = Mutex::new(Registry::new());
 
@@ -24,7 +25,7 @@ struct Registry {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Id(u64);
+pub(crate) struct Id(u64);
 
 impl Default for Id {
     /// The next one.
@@ -50,12 +51,12 @@ fn locked<T>(run: impl FnOnce(&mut Registry) -> T) -> T {
     run(&mut REGISTRY.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-pub(super) fn add(id: Id, budget: WeakBudget) {
+pub(crate) fn add(id: Id, budget: WeakBudget) {
     locked(|registry| registry.live.insert(id, budget));
 }
 
 #[cfg_attr(not(feature = "metrics"), allow(unused_variables))]
-pub(super) fn retire(observed: &Observed, name: Option<&str>, last: &Snapshot) {
+pub(crate) fn retire(observed: &Observed, name: Option<&str>, last: &Snapshot) {
     // Its weak handle is dropped without the lock, as is all that is not ours to know.
     let _weak = locked(|registry| {
         #[cfg(feature = "metrics")]
@@ -64,7 +65,7 @@ pub(super) fn retire(observed: &Observed, name: Option<&str>, last: &Snapshot) {
     });
 }
 
-pub(super) fn publish() {
+pub(crate) fn publish() {
     // The budgets are dropped without the lock: whoever drops the last handle takes it.
     let live = locked(|registry| {
         let live = registry.live.values();

@@ -10,24 +10,24 @@ use std::{
 
 use metrics::{Label, SharedString, counter};
 
-use super::{Decision, OTHER, Text, metrics::reason};
-use crate::{budget::Lanes, shed::Reason, threshold::Criticality};
+use super::{Decision, OTHER, Text, metrics::write::reason};
+use crate::{budget::lanes::Lanes, shed::Reason, threshold::criticality::Criticality};
 
 /// How often each was decided upon requests of one route.
 #[derive(Debug)]
-pub(super) struct Route(Lanes<Table<AtomicUsize>>);
+pub(crate) struct Route(Lanes<Table<AtomicUsize>>);
 
 /// By decision, and by class.
-pub(super) type Table<T> = [[T; Criticality::ALL.len()]; Decision::COUNT];
+pub(crate) type Table<T> = [[T; Criticality::ALL.len()]; Decision::COUNT];
 
 /// The routes of a budget, by label. Layers that are made anew, for each connection perhaps, find theirs again.
 #[derive(Debug, Default)]
-pub(super) struct Routes(Mutex<BTreeMap<Text, Arc<Route>>>);
+pub(crate) struct Routes(Mutex<BTreeMap<Text, Arc<Route>>>);
 
-pub(super) type Counts = BTreeMap<Text, Table<u64>>;
+pub(crate) type Counts = BTreeMap<Text, Table<u64>>;
 
 /// A table of routes that somebody generates is no reason to have that many series.
-pub(super) const MOST_ROUTES: usize = 200;
+pub(crate) const MOST_ROUTES: usize = 200;
 
 impl Route {
     fn new() -> Self {
@@ -35,7 +35,7 @@ impl Route {
     }
 
     #[inline]
-    pub(super) fn add(&self, decision: Decision, class: Criticality) {
+    pub(crate) fn add(&self, decision: Decision, class: Criticality) {
         let (table, writers) = self.0.own();
         writers.add(&table[decision.index()][class as usize], 1);
     }
@@ -53,14 +53,14 @@ impl Route {
 }
 
 impl Routes {
-    pub(super) fn get(&self, label: &str) -> Arc<Route> {
+    pub(crate) fn get(&self, label: &str) -> Arc<Route> {
         let mut routes = self.locked();
         let label = bounded(&routes, label);
         let route = routes.entry(label.into());
         Arc::clone(route.or_insert_with(|| Arc::new(Route::new())))
     }
 
-    pub(super) fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> Counts {
         let routes = self.locked();
         let sums = routes
             .iter()
@@ -73,7 +73,7 @@ impl Routes {
     }
 }
 
-pub(super) fn add(counts: &mut Counts, more: &Counts) {
+pub(crate) fn add(counts: &mut Counts, more: &Counts) {
     for (label, table) in more {
         let label = bounded(counts, label).into();
         let sum = counts.entry(label).or_default();
@@ -81,7 +81,7 @@ pub(super) fn add(counts: &mut Counts, more: &Counts) {
     }
 }
 
-pub(super) fn rise_to(shown: &mut Counts, now: Counts) {
+pub(crate) fn rise_to(shown: &mut Counts, now: Counts) {
     for (label, table) in now {
         let shown = shown.entry(label).or_default();
         merge(shown, &table, |shown, count| *shown = *count.max(shown));
@@ -89,7 +89,7 @@ pub(super) fn rise_to(shown: &mut Counts, now: Counts) {
 }
 
 /// A route and class of which anything is known is written as a whole: a rate needs to have seen its counter at 0.
-pub(super) fn write(budget: &SharedString, routes: &Counts) {
+pub(crate) fn write(budget: &SharedString, routes: &Counts) {
     for (route, table) in routes {
         let labels = |more: &[(&'static str, &'static str)]| {
             let mut labels = vec![

@@ -26,7 +26,7 @@ const RESOURCE_EXHAUSTED: HeaderValue = HeaderValue::from_static("8");
 const BUSY: HeaderValue = HeaderValue::from_static("the server is busy, retry later");
 
 /// `content_type` is the request's own: gRPC-Web clients expect theirs.
-pub(super) fn response(content_type: HeaderValue, shed: &Shed) -> Response<Bytes> {
+pub(crate) fn response(content_type: HeaderValue, shed: &Shed) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.headers_mut() = HeaderMap::with_capacity(6);
     let headers = response.headers_mut();

@@ -27,11 +27,11 @@ static PATTERN: LazyLock<Parts> = LazyLock::new(|| {
 });
 
 /// Before the first one is refused: whoever is next would wait for who is writing it.
-pub(super) fn prepare() {
+pub(crate) fn prepare() {
     LazyLock::force(&PATTERN);
 }
 
-pub(super) fn head(status: StatusCode, shed: &Shed) -> Parts {
+pub(crate) fn head(status: StatusCode, shed: &Shed) -> Parts {
     let mut head = PATTERN.clone();
     head.status = status;
     let hint = shed.hint();
@@ -59,7 +59,7 @@ pub(super) fn head(status: StatusCode, shed: &Shed) -> Parts {
 /// how much is missing.
 ///
 /// The types are the ones that IANA has registered for these statuses (HTTP Problem Types).
-pub(super) fn problem(status: StatusCode) -> Bytes {
+pub(crate) fn problem(status: StatusCode) -> Bytes {
     match status {
         StatusCode::TOO_MANY_REQUESTS => Bytes::from_static(
             br#"{"type":"https://iana.org/assignments/http-problem-types#quota-exceeded","title":"The server is busy. Retry later.","status":429}"#,

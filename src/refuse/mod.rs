@@ -1,9 +1,9 @@
 //! What a refused caller gets.
 
-mod drain;
-mod grpc;
-mod http;
-mod retry_info;
+pub(crate) mod drain;
+pub(crate) mod grpc;
+pub(crate) mod http;
+pub(crate) mod retry_info;
 
 use std::{fmt, io::Write, sync::Arc};
 
@@ -13,10 +13,6 @@ use ::http::{
 };
 use bytes::Bytes;
 
-pub use self::drain::Drain;
-#[cfg(feature = "metrics")]
-pub(crate) use self::drain::drains;
-pub(crate) use self::grpc::STATUS as GRPC_STATUS;
 use crate::{head::lend, invalid::InvalidSetting, retry_after::Unit, shed::Shed};
 
 /// How refusals are answered.

@@ -16,7 +16,7 @@ const TYPE: &[u8] = b"type.googleapis.com/google.rpc.RetryInfo";
 
 /// A status with this `message`, which has to be the one of `grpc-message`: Python's `rpc_status.from_call` raises
 /// where they differ.
-pub(super) fn details(message: &HeaderValue, milliseconds: u64) -> HeaderValue {
+pub(crate) fn details(message: &HeaderValue, milliseconds: u64) -> HeaderValue {
     let delay = Message::<20>::new()
         .number(1, milliseconds / 1_000)
         .number(2, milliseconds % 1_000 * 1_000_000);

@@ -6,7 +6,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{Counts, Refusal, share};
-use crate::{nanos::nanos, spread::spread_apart, threshold::Criticality};
+use crate::{nanos::nanos, spread::spread_apart, threshold::criticality::Criticality};
 
 /// The line of those who were told to come back.
 ///
@@ -88,7 +88,7 @@ impl Line {
 
     /// How long the one who is refused stands in it, in nanoseconds: at most `most`. The `nth` has a place of its own also
     /// where it is full.
-    pub(super) fn join(
+    pub(crate) fn join(
         &self,
         refusal: Refusal<'_>,
         most: u64,
@@ -125,7 +125,7 @@ impl Line {
     /// Who waits whole seconds comes back at the same fraction of a second at which it was refused. So those refused
     /// within a tenth of a second, who fill a piece of the line, would all come back within tenths of seconds: they are mixed
     /// with all those that are refused within a second.
-    pub(super) fn blur(&self, wait: u64) -> u64 {
+    pub(crate) fn blur(&self, wait: u64) -> u64 {
         // By a third of the wait at most, which keeps the flow even where the line begins: ln 2 × 3/2 of it, 1.04.
         (self.growth.load(Relaxed) / 2).min(wait / 3)
     }

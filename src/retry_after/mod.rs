@@ -50,7 +50,7 @@
 //! What is left is HTTP's grain: those who are refused within the same tenth of a second return within the same tenth of
 //! one.
 
-mod line;
+pub(crate) mod line;
 
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ use crate::{
     invalid::{InvalidSetting, expect_valid},
     nanos::{Now, nanos},
     spread::{spread, spread_apart},
-    threshold::Criticality,
+    threshold::criticality::Criticality,
 };
 
 /// How a refused caller is told when to come back.
@@ -427,4 +427,4 @@ fn share(of: u64, part: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -51,7 +51,7 @@ impl Criticality {
     }
 
     /// Its place among the classes above the lowest.
-    pub(super) fn above_lowest(self) -> Option<usize> {
+    pub(crate) fn above_lowest(self) -> Option<usize> {
         (self as usize).checked_sub(1)
     }
 

@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Criticality, Kind, Threshold, ratio::Ratio};
+use super::{Kind, Threshold, criticality::Criticality, ratio::Ratio};
 use crate::invalid::InvalidSetting;
 
 /// Where each class stops, above a ratio.

@@ -1,20 +1,14 @@
 //! Up to which utilization a request is admitted.
 
-mod criticality;
-mod ladder;
-mod ratio;
-mod routes;
-mod stretch;
+pub(crate) mod criticality;
+pub(crate) mod ladder;
+pub(crate) mod ratio;
+pub(crate) mod routes;
+pub(crate) mod stretch;
 
 use std::fmt;
 
-pub use self::criticality::Criticality;
 use self::ratio::Ratio;
-pub(crate) use self::{
-    ladder::LiveLadder,
-    routes::{Found, Meaning, Routes},
-    stretch::Stretch,
-};
 use crate::invalid::{InvalidSetting, expect_valid};
 
 /// What applies to one request: a ratio of the budget, or one of the two exceptions.
@@ -165,7 +159,7 @@ impl fmt::Debug for Kind {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{criticality::Criticality, ladder::LiveLadder, *};
 
     #[test]
     fn a_threshold_is_one_word_that_tells_what_it_was_made_of() {

@@ -9,7 +9,7 @@ use crate::invalid::InvalidSetting;
 ///
 /// Both fit 62 bits: 17 digits are less than 2⁵⁷, and the places take 5.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Ratio {
+pub(crate) struct Ratio {
     digits: u64,
     places: u32,
 }
@@ -26,15 +26,15 @@ const PLACES_BITS: u32 = 5;
 const MAX_PLACES: u32 = (1 << PLACES_BITS) - 1;
 
 impl Ratio {
-    pub(super) const ONE: Self = Self {
+    pub(crate) const ONE: Self = Self {
         digits: USUAL_SCALE,
         places: USUAL_PLACES,
     };
 
     /// 10¹² ÷ 2⁸: with it, the rank of a usual ratio is a shift, and it fits 32 bits.
-    pub(super) const HIGHEST_RANK: u32 = (USUAL_SCALE >> RANK_SHIFT) as u32;
+    pub(crate) const HIGHEST_RANK: u32 = (USUAL_SCALE >> RANK_SHIFT) as u32;
 
-    pub(super) fn new(ratio: f64) -> Result<Self, InvalidSetting> {
+    pub(crate) fn new(ratio: f64) -> Result<Self, InvalidSetting> {
         if !(ratio > 0.0 && ratio <= 1.0) {
             return Err(InvalidSetting::new(
                 "ratio",
@@ -79,20 +79,20 @@ impl Ratio {
 
     /// `floor(ratio × limit)`, exactly.
     #[inline]
-    pub(super) fn of(self, limit: u32) -> u32 {
+    pub(crate) fn of(self, limit: u32) -> u32 {
         self.times(u64::from(limit)) as u32
     }
 
     /// `floor(ratio × HIGHEST_RANK)`.
     #[inline]
-    pub(super) fn rank(self) -> u32 {
+    pub(crate) fn rank(self) -> u32 {
         if self.places == USUAL_PLACES {
             return (self.digits >> RANK_SHIFT) as u32;
         }
         self.rank_above(0)
     }
 
-    pub(super) fn of_rank(rank: u32) -> Self {
+    pub(crate) fn of_rank(rank: u32) -> Self {
         Self {
             digits: u64::from(rank) << RANK_SHIFT,
             places: USUAL_PLACES,
@@ -100,7 +100,7 @@ impl Ratio {
     }
 
     #[cold]
-    pub(super) fn rank_above(self, thirds: u8) -> u32 {
+    pub(crate) fn rank_above(self, thirds: u8) -> u32 {
         self.above(thirds, Self::HIGHEST_RANK)
     }
 
@@ -109,7 +109,7 @@ impl Ratio {
     /// That is a third of `(3 − thirds) × ratio × limit + thirds × limit`, of which only the first may have a fraction;
     /// and a whole number divides the same with it and without.
     #[inline]
-    pub(super) fn above(self, thirds: u8, limit: u32) -> u32 {
+    pub(crate) fn above(self, thirds: u8, limit: u32) -> u32 {
         let (thirds, limit) = (u64::from(thirds), u64::from(limit));
         ((self.times((3 - thirds) * limit) + thirds * limit) / 3) as u32
     }
@@ -133,18 +133,18 @@ impl Ratio {
     }
 
     /// `3 × (ratio + thirds/3 × (1 − ratio))` in units of the last place that there is, to compare two of them.
-    pub(super) fn height(self, thirds: u8) -> u128 {
+    pub(crate) fn height(self, thirds: u8) -> u128 {
         let one = 10_u128.pow(MAX_PLACES);
         let ratio = u128::from(self.digits) * 10_u128.pow(MAX_PLACES - self.places);
         (3 - u128::from(thirds)) * ratio + u128::from(thirds) * one
     }
 
-    pub(super) fn to_bits(self) -> u64 {
+    pub(crate) fn to_bits(self) -> u64 {
         self.digits << PLACES_BITS | u64::from(self.places)
     }
 
     #[inline]
-    pub(super) fn from_bits(bits: u64) -> Self {
+    pub(crate) fn from_bits(bits: u64) -> Self {
         Self {
             digits: bits >> PLACES_BITS,
             places: (bits & u64::from(MAX_PLACES)) as u32,

@@ -55,7 +55,7 @@ impl Stretch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::threshold::{Criticality, ladder::Ladder};
+    use crate::threshold::{criticality::Criticality, ladder::Ladder};
 
     fn caps(stops: &[Threshold], class: usize, limit: u32) -> Vec<u32> {
         let stop = stops[class].cap(limit);

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 /// There the line is emptied by workers alone. Here those leave it, too, who have waited too long. A line that has become
 /// empty by that is no sign of room: only after N without anybody in it does it count as one.
 #[derive(Debug, Default)]
-pub(super) struct Delay {
+pub(crate) struct Delay {
     /// Since when the line has not been empty.
     since: Option<Instant>,
     /// When the last one left it without having been admitted.
@@ -30,7 +30,7 @@ const SHORTER: u32 = 20;
 
 impl Delay {
     /// Somebody joins the empty line, who may wait for `longest`.
-    pub(super) fn begins(&mut self, now: Instant, longest: Duration) {
+    pub(crate) fn begins(&mut self, now: Instant, longest: Duration) {
         let goes_on = |left| now.saturating_duration_since(left) <= longest;
         if !self.given_up.take().is_some_and(goes_on) {
             self.since = Some(now);
@@ -38,23 +38,23 @@ impl Delay {
     }
 
     /// The last one was admitted.
-    pub(super) fn served(&mut self) {
+    pub(crate) fn served(&mut self) {
         *self = Self::default();
     }
 
     /// The last one has left.
-    pub(super) fn given_up(&mut self, now: Instant) {
+    pub(crate) fn given_up(&mut self, now: Instant) {
         self.given_up = Some(now);
     }
 
     /// For one who may wait for `longest`.
-    pub(super) fn is_standing(&self, now: Instant, longest: Duration) -> bool {
+    pub(crate) fn is_standing(&self, now: Instant, longest: Duration) -> bool {
         let stands = |since| now.saturating_duration_since(since) > longest;
         self.since.is_some_and(stands)
     }
 
     /// How long one may wait who joins now.
-    pub(super) fn bound(&self, now: Instant, longest: Duration) -> Duration {
+    pub(crate) fn bound(&self, now: Instant, longest: Duration) -> Duration {
         if self.is_standing(now, longest) {
             longest / SHORTER
         } else {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::delay::Delay;
 use crate::{
-    budget::Claim,
+    budget::claim::Claim,
     sync::{AtomicU32, Mutex, MutexGuard, Ordering},
 };
 

@@ -12,21 +12,18 @@
 //! - **A law** sees those who wait when they are admitted, from then on, or as refused. To it, a line is nothing.
 //! - **Nothing of this costs** those who do not wait more than to see that nobody does.
 
-mod delay;
-mod line;
-mod turn;
+pub(crate) mod delay;
+pub(crate) mod line;
+pub(crate) mod turn;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use http::Request;
 use tokio::time::Instant;
 
-pub(crate) use self::{
-    line::{Joining, Line, Ticket, Verdict},
-    turn::Turn,
-};
+pub(crate) use self::line::Joining;
 use crate::{
-    budget::Claim,
+    budget::claim::Claim,
     control::MAX_LIMIT,
     grpc_timeout,
     head::lend,

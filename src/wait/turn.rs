@@ -12,11 +12,11 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::Ticket;
+use super::line::Ticket;
 use crate::{
-    budget::{Place, Refused},
+    budget::{claim::Refused, held::Place},
     decide::Decided,
-    layer::Settings,
+    layer::settings::Settings,
 };
 
 /// One request that waits for room. Dropped, it leaves the line, and gives back what it was given.

@@ -5,7 +5,10 @@
 
 use std::sync::atomic::AtomicUsize;
 
-use super::{Count, KEEPING, Lane, Level, lane::ceiling};
+use super::{
+    Count, KEEPING, Level,
+    lane::{Lane, ceiling},
+};
 use crate::sync::{AtomicU64, Ordering};
 
 /// Who is at a step that reads the word, and then writes to a lane or to the word by what it has read. While there is one,
@@ -16,7 +19,7 @@ use crate::sync::{AtomicU64, Ordering};
 /// `AcqRel` throughout. Who opens the lanes has seen all that earlier visitors did, the calling in included; and who
 /// visits after it has begun sees that, and never an older word.
 #[derive(Debug, Default)]
-pub(super) struct Visitors(AtomicU64);
+pub(crate) struct Visitors(AtomicU64);
 
 /// Beside any number of visitors: somebody opens the lanes. Visitors may come meanwhile, a second one of these may not.
 const OPENING: u64 = 1 << 63;
@@ -48,7 +51,7 @@ impl Drop for Visit<'_> {
 /// How long to count in the word before the lanes are opened again, so that a budget that needs its last places all the
 /// time does not pay for the calling in all the time.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(crate) struct Patience {
     /// Admissions on one thread, less one: a power of two less one.
     mask: AtomicUsize,
     /// How many had been admitted when the lanes were opened.
@@ -72,7 +75,7 @@ impl Default for Patience {
 impl Patience {
     /// Whether the `nth` admission on its thread may open the lanes.
     #[inline]
-    pub(super) fn ends(&self, nth: usize) -> bool {
+    pub(crate) fn ends(&self, nth: usize) -> bool {
         nth & self.mask.load(Ordering::Relaxed) == 0
     }
 
@@ -90,7 +93,7 @@ impl Patience {
         self.mask.store(mask, Ordering::Relaxed);
     }
 
-    pub(super) fn reset(&self) {
+    pub(crate) fn reset(&self) {
         self.mask.store(LEAST - 1, Ordering::Relaxed);
     }
 }
@@ -98,7 +101,7 @@ impl Patience {
 impl Count {
     /// Opens the lanes, if it is worth it and nobody is in the way.
     #[cold]
-    pub(super) fn let_keep(&self) {
+    pub(crate) fn let_keep(&self) {
         let Some(_alone) = self.visitors.enter_to_open() else {
             return;
         };
@@ -143,7 +146,7 @@ impl Count {
 
     /// Keeps `units` in a `lane` that has kept none since the lanes were opened. Whether it may.
     #[cold]
-    pub(super) fn keep_first(&self, lane: &Lane, units: u32) -> bool {
+    pub(crate) fn keep_first(&self, lane: &Lane, units: u32) -> bool {
         let _visit = self.visitors.enter();
         let seen = self.word.load(Ordering::Acquire);
         // As long as the lane is not shut, the limit cannot change.
@@ -152,7 +155,7 @@ impl Count {
 
     /// Calls all places in that are kept. Returns the word, which then says what is in flight, and no more.
     #[cold]
-    pub(super) fn call_in(&self) -> u64 {
+    pub(crate) fn call_in(&self) -> u64 {
         let _visit = self.visitors.enter();
         let mut seen = self.word.load(Ordering::Acquire);
         while seen & KEEPING != 0 {
@@ -174,7 +177,7 @@ impl Count {
     }
 
     /// How much of what is taken is kept.
-    pub(super) fn kept(&self) -> u32 {
+    pub(crate) fn kept(&self) -> u32 {
         self.lanes.iter().map(Lane::kept).sum()
     }
 }

@@ -19,13 +19,13 @@ use crate::{
 ///
 /// All zeros is a lane that may keep places and has never kept one.
 #[derive(Debug)]
-pub(in crate::budget) struct Lane {
+pub(crate) struct Lane {
     word: AtomicU64,
     /// What this thread has admitted, and what it has refused.
-    pub(in crate::budget) admitted: Counter,
-    pub(in crate::budget) refused: Counter,
+    pub(crate) admitted: Counter,
+    pub(crate) refused: Counter,
     /// Where its refusals begin in the sequence that the hints follow: threads that refuse at once tell different ones.
-    pub(in crate::budget) sequence: AtomicUsize,
+    pub(crate) sequence: AtomicUsize,
 }
 
 const SHUT: u64 = 1 << 63;
@@ -36,13 +36,13 @@ const KEPT: u64 = (1 << LIMIT_SHIFT) - 1;
 ///
 /// Half, as most ratios are above. What stops below never takes a place that is kept.
 #[inline]
-pub(super) fn ceiling(limit: u32) -> u32 {
+pub(crate) fn ceiling(limit: u32) -> u32 {
     limit / 2
 }
 
 /// What became of units that were to be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Put {
+pub(crate) enum Put {
     Kept,
     /// The first that this lane would keep.
     First,
@@ -66,7 +66,7 @@ impl Lane {
     /// Where it can, there is room: what is in flight and what is kept come to no more than the ceiling, and before this
     /// what it takes was not in flight.
     #[inline]
-    pub(super) fn take(&self, units: u32, cap: &impl Cap) -> Option<u32> {
+    pub(crate) fn take(&self, units: u32, cap: &impl Cap) -> Option<u32> {
         let mut seen = self.word.load(Ordering::Relaxed);
         loop {
             let limit = ((seen & !SHUT) >> LIMIT_SHIFT) as u32;
@@ -87,7 +87,7 @@ impl Lane {
 
     /// Keeps `units` that are no longer in flight.
     #[inline]
-    pub(super) fn put(&self, units: u32) -> Put {
+    pub(crate) fn put(&self, units: u32) -> Put {
         let mut seen = self.word.load(Ordering::Relaxed);
         loop {
             if seen & SHUT != 0 {
@@ -109,7 +109,7 @@ impl Lane {
     }
 
     /// Keeps `units`, the first, under `limit`. Whether it may.
-    pub(super) fn put_first(&self, units: u32, limit: u32) -> bool {
+    pub(crate) fn put_first(&self, units: u32, limit: u32) -> bool {
         let word = u64::from(limit) << LIMIT_SHIFT | u64::from(units);
         let first = self
             .word
@@ -118,25 +118,25 @@ impl Lane {
     }
 
     /// Nothing is put or taken here any more. Returns what is kept, which stands from now on.
-    pub(super) fn shut(&self) -> u32 {
+    pub(crate) fn shut(&self) -> u32 {
         // Acquire: who calls the places in gives them away, with all that was done in them.
         (self.word.fetch_or(SHUT, Ordering::Acquire) & KEPT) as u32
     }
 
     /// May keep places from now on. Only of a lane that is shut, and that nobody else shuts now.
-    pub(super) fn reopen(&self) {
+    pub(crate) fn reopen(&self) {
         self.word.store(0, Ordering::Relaxed);
     }
 
     /// Only before anybody knows the count.
-    pub(super) fn reset(&self) {
+    pub(crate) fn reset(&self) {
         self.word.store(SHUT, Ordering::Relaxed);
         self.admitted.reset();
         self.refused.reset();
         self.sequence.store(0, Ordering::Relaxed);
     }
 
-    pub(super) fn kept(&self) -> u32 {
+    pub(crate) fn kept(&self) -> u32 {
         (self.word.load(Ordering::Acquire) & KEPT) as u32
     }
 }

@@ -1,7 +1,7 @@
 use std::{collections::HashSet, ptr};
 
 use super::*;
-use crate::Budget;
+use crate::budget::Budget;
 
 #[test]
 fn limit_and_count_fill_their_bits_without_touching_each_other() {

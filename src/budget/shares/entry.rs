@@ -1,16 +1,21 @@
 use super::{Seen, Shares};
 use crate::{
-    budget::{Budget, Claim, Refused, count::Level, held::Taken},
+    budget::{
+        Budget,
+        claim::{Claim, Refused},
+        count::Level,
+        held::Taken,
+    },
     shed::Reason,
     threshold::Threshold,
 };
 
 /// A request that is about to be decided upon.
-pub(in crate::budget) struct Entry {
+pub(crate) struct Entry {
     /// What it takes if it is admitted.
-    pub(in crate::budget) taken: Taken,
+    pub(crate) taken: Taken,
     /// How far along its stretch its tenant's share lets it go.
-    pub(in crate::budget) share: f32,
+    pub(crate) share: f32,
 }
 
 impl Budget {
@@ -20,7 +25,7 @@ impl Budget {
     }
 
     #[inline]
-    pub(in crate::budget) fn enter(&self, claim: Claim) -> Entry {
+    pub(crate) fn enter(&self, claim: Claim) -> Entry {
         let taken = Taken::of(self.count, &claim);
         let units = claim.units;
         let share = match (taken.tenant, self.count.shares()) {
@@ -32,7 +37,7 @@ impl Budget {
 
     /// [`enter`](Self::enter) for one that has a place already, by an outer layer. It is in one share only, that of the
     /// tenant that the outermost layer names.
-    pub(in crate::budget) fn enter_again(&self, held: Taken, claim: Claim) -> Entry {
+    pub(crate) fn enter_again(&self, held: Taken, claim: Claim) -> Entry {
         let units = claim.units;
         let tenant = held.tenant.or(claim.tenant());
         let taken = Taken {
@@ -54,7 +59,7 @@ impl Budget {
 
     /// It has not been admitted at this level, that has `held` units of its own in it.
     #[cold]
-    pub(in crate::budget) fn leave_shares(
+    pub(crate) fn leave_shares(
         &self,
         Entry { taken, share }: Entry,
         claim: Claim,
@@ -72,7 +77,7 @@ impl Budget {
     }
 
     /// One was refused for good, or would have been: its tenant would have had that, too.
-    pub(in crate::budget) fn missed(&self, refused: &Refused) {
+    pub(crate) fn missed(&self, refused: &Refused) {
         if let (Some(tenant), Some(shares)) = (refused.tenant, self.count.shares()) {
             shares.refused(tenant, refused.units);
         }

@@ -1,6 +1,6 @@
 /// The part τ for which min(wanted, τ), summed up over all tenants, is what is `carried`. Infinite where all of it is, and
 /// where there is but one tenant.
-pub(super) fn fair<I: Iterator<Item = f32>>(carried: f32, wanted: impl Fn() -> I) -> f32 {
+pub(crate) fn fair<I: Iterator<Item = f32>>(carried: f32, wanted: impl Fn() -> I) -> f32 {
     if wanted().filter(|&wanted| wanted > 0.0).nth(1).is_none() {
         return f32::INFINITY;
     }

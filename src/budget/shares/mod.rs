@@ -36,12 +36,12 @@
 //! One that is about to be refused is in its tenant's cells for a moment. By that it can cost another request of the same
 //! tenant the upper part of the stretch, and nobody else anything: the count, which all share, does not know of it.
 
-mod entry;
-mod level;
+pub(crate) mod entry;
+pub(crate) mod level;
 #[cfg(all(test, loadshed_loom))]
-mod model;
+pub(crate) mod model;
 #[cfg(all(test, not(loadshed_loom)))]
-mod tests;
+pub(crate) mod tests;
 
 use std::{
     hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash, RandomState},
@@ -150,7 +150,7 @@ impl Tenant {
 static BASE: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl Shares {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let cells = (0..ROWS.len() * CELLS).map(|_| Cell::default()).collect();
         let shares = Self {
             cells,
@@ -163,7 +163,7 @@ impl Shares {
     }
 
     /// Begins anew. Nothing is held.
-    pub(super) fn forget(&self) {
+    pub(crate) fn forget(&self) {
         for cell in &self.cells {
             cell.refused.store(0, Ordering::Relaxed);
             cell.average.store(0, Ordering::Relaxed);
@@ -201,7 +201,7 @@ impl Shares {
         share(average.max(at_once), load(&self.part))
     }
 
-    pub(super) fn leave(&self, tenant: Tenant, units: u32) {
+    pub(crate) fn leave(&self, tenant: Tenant, units: u32) {
         for cell in self.of(tenant) {
             cell.held.fetch_sub(u64::from(units), Ordering::Relaxed);
         }

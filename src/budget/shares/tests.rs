@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use tower_layer::Layer;
 
 use super::*;
-use crate::{Budget, LoadShed, Threshold};
+use crate::{budget::Budget, layer::LoadShed, threshold::Threshold};
 
 /// So many units for this tenant, and how far the last one may go.
 fn enter(shares: &Shares, tenant: Tenant, units: u32) -> f32 {

@@ -6,25 +6,25 @@ use crate::control::{Outcome, Sample, Window};
 
 /// How the server is doing, by what has been seen of it. Times in seconds, rates per second.
 #[derive(Clone, Debug)]
-pub(super) struct Estimates {
+pub(crate) struct Estimates {
     /// S: how long a success takes when nobody stands in line.
-    pub(super) service: f64,
+    pub(crate) service: f64,
     /// How many successes that rests on which were asked for.
     rests_on: f64,
     /// The squared coefficient of variation of that: 0 if all take as long, 1 if exponential.
-    pub(super) variation: f64,
+    pub(crate) variation: f64,
     /// Whether S is what a first look has told, in the midst of a flood or where requests were refused, and was not measured since.
-    pub(super) hasty: bool,
+    pub(crate) hasty: bool,
     /// X: successes, lately.
-    pub(super) rate: f64,
+    pub(crate) rate: f64,
     /// The most of that, as long as the server is not seen to do less although it is busy.
-    pub(super) peak: f64,
+    pub(crate) peak: f64,
     /// The most since the last calm.
-    pub(super) best: f64,
+    pub(crate) best: f64,
     /// How many callers have left whose work may still stand in line.
-    pub(super) left_behind: f64,
+    pub(crate) left_behind: f64,
     /// How many in flight are usually not worked on at all: those that hang until the caller leaves.
-    pub(super) hung: f64,
+    pub(crate) hung: f64,
     /// Which share of the callers got an answer, of the last 16 or so.
     answered: f64,
     /// How long the last 16 or so answers took, and since when there has been none.
@@ -33,19 +33,19 @@ pub(super) struct Estimates {
     /// Which share usually does.
     usual: f64,
     /// How long callers are seen to wait, at most 1.
-    pub(super) patience: f64,
+    pub(crate) patience: f64,
     busy: Since,
 }
 
 /// One window's figures.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seen {
-    pub(super) now: Instant,
-    pub(super) elapsed: f64,
+pub(crate) struct Seen {
+    pub(crate) now: Instant,
+    pub(crate) elapsed: f64,
     /// Those who wait for their answer.
-    pub(super) in_flight: f64,
-    pub(super) completed: f64,
-    pub(super) refused: bool,
+    pub(crate) in_flight: f64,
+    pub(crate) completed: f64,
+    pub(crate) refused: bool,
     successes: f64,
     latency: f64,
     left: f64,
@@ -55,13 +55,13 @@ pub(super) struct Seen {
 
 /// The figures of several windows, from a moment on at which what was changed has had its effect.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Batch {
-    pub(super) since: Option<Instant>,
-    pub(super) elapsed: f64,
-    pub(super) refused: bool,
-    pub(super) successes: f64,
-    pub(super) left: f64,
-    pub(super) completed: f64,
+pub(crate) struct Batch {
+    pub(crate) since: Option<Instant>,
+    pub(crate) elapsed: f64,
+    pub(crate) refused: bool,
+    pub(crate) successes: f64,
+    pub(crate) left: f64,
+    pub(crate) completed: f64,
     /// How long all of them have waited together, in seconds.
     waited: f64,
     good: f64,
@@ -72,11 +72,11 @@ pub(super) struct Batch {
 
 /// Since when something has been so, without a break.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Since(Option<Instant>);
+pub(crate) struct Since(Option<Instant>);
 
 /// What has gone on since more are inside than chance brings together.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Crowded {
+pub(crate) struct Crowded {
     since: Since,
     /// How long all of them have waited together, in seconds, and how many have ended: lately.
     waited: f64,
@@ -117,7 +117,7 @@ const LEFT_SOON: f64 = 3.0;
 
 impl Estimates {
     /// Of what was seen first: a service time, and a rate.
-    pub(super) fn new(service: f64, rate: f64) -> Self {
+    pub(crate) fn new(service: f64, rate: f64) -> Self {
         Self {
             service,
             rests_on: 0.0,
@@ -138,7 +138,7 @@ impl Estimates {
         }
     }
 
-    pub(super) fn take_in(&mut self, seen: &Seen, batch: &mut Batch) {
+    pub(crate) fn take_in(&mut self, seen: &Seen, batch: &mut Batch) {
         let ended = seen.successes + seen.left;
         if ended > 0.0 {
             self.answered += gain(ended, ENOUGH) * (seen.successes / ended - self.answered);
@@ -189,7 +189,7 @@ impl Estimates {
 
     /// Those who left after a long wait tell how long callers wait, where most do, and those who were answered after a longer one. A few
     /// who leave are never made up for by others where all answers are quick.
-    pub(super) fn learn_patience(&mut self, samples: &[Sample]) {
+    pub(crate) fn learn_patience(&mut self, samples: &[Sample]) {
         let many = !self.are_answered();
         for sample in samples {
             let waited = sample.latency.as_secs_f64();
@@ -216,19 +216,19 @@ impl Estimates {
         self.best = self.best.max(self.peak);
     }
 
-    pub(super) fn forget_best(&mut self) {
+    pub(crate) fn forget_best(&mut self) {
         self.best = self.peak;
     }
 
     /// What is seen of the service time without a question.
-    pub(super) fn guess_service(&mut self, mean: f64, weight: f64) {
+    pub(crate) fn guess_service(&mut self, mean: f64, weight: f64) {
         self.service += weight * (mean - self.service);
         self.rests_on = 0.0;
         self.hasty = false;
     }
 
     /// What a question's answer says of the service time: as long as they agree, it is the mean of the last few.
-    pub(super) fn learn_service(&mut self, batch: &Batch, agrees: bool) {
+    pub(crate) fn learn_service(&mut self, batch: &Batch, agrees: bool) {
         let before = if agrees { self.rests_on } else { 0.0 };
         self.rests_on = (before + batch.successes).min(REMEMBERED * self.enough());
         let weight = (batch.successes / self.rests_on).min(1.0);
@@ -237,48 +237,48 @@ impl Estimates {
     }
 
     /// What a batch without a line says, each figure by so much.
-    pub(super) fn learn_variation(&mut self, batch: &Batch) {
+    pub(crate) fn learn_variation(&mut self, batch: &Batch) {
         self.variation += 0.3 * (batch.variation() - self.variation);
     }
 
-    pub(super) fn learn_hung(&mut self, batch: &Batch) {
+    pub(crate) fn learn_hung(&mut self, batch: &Batch) {
         self.hung += 0.3 * (batch.hung() - self.hung);
     }
 
-    pub(super) fn learn_usual(&mut self, seen: &Seen) {
+    pub(crate) fn learn_usual(&mut self, seen: &Seen) {
         // Over 10 s: longer than any episode that is still without a name.
         self.usual += gain(seen.elapsed, 10.0) * (self.answered - self.usual);
     }
 
     /// What was unusual is over, or will be judged anew.
-    pub(super) fn expect_the_usual(&mut self) {
+    pub(crate) fn expect_the_usual(&mut self) {
         self.answered = self.answered.max(self.usual);
     }
 
     /// How many are in flight when the server is just busy: Little's law.
-    pub(super) fn knee(&self) -> f64 {
+    pub(crate) fn knee(&self) -> f64 {
         self.peak * self.service + self.hung
     }
 
     /// How long a request may take in all, for a while.
-    pub(super) fn bearable(&self) -> f64 {
+    pub(crate) fn bearable(&self) -> f64 {
         (BEARABLE * self.patience).max(SLOW * self.service)
     }
 
     /// How many may be in flight for a while: what is answered in time, or what chance brings together at the least.
-    pub(super) fn burst(&self) -> f64 {
+    pub(crate) fn burst(&self) -> f64 {
         (self.peak * self.bearable() + self.hung).max(self.by_chance())
     }
 
     /// How many chance brings together at the most.
-    pub(super) fn by_chance(&self) -> f64 {
+    pub(crate) fn by_chance(&self) -> f64 {
         let working = self.peak * self.service;
         working + 4.0 * working.sqrt() + 4.0 + self.hung
     }
 
     /// Whether more are inside than can be answered soon. The server has had the time of a request to show what it can do, and
     /// answers a few only.
-    pub(super) fn is_flooded(&self, seen: &Seen, crowded: &Crowded) -> bool {
+    pub(crate) fn is_flooded(&self, seen: &Seen, crowded: &Crowded) -> bool {
         let few = |waited, ended| waited > SLOW * self.service * (ended + 1.0);
         seen.in_flight > self.burst()
             && few(seen.in_flight * seen.elapsed, seen.completed)
@@ -287,28 +287,28 @@ impl Estimates {
     }
 
     /// How many may stand in line for good where so many are at work.
-    pub(super) fn margin(&self, working: f64) -> f64 {
+    pub(crate) fn margin(&self, working: f64) -> f64 {
         MARGIN * (working * (1.0 + self.variation) / 2.0).sqrt()
     }
 
     /// Successes whose mean can be relied upon.
-    pub(super) fn enough(&self) -> f64 {
+    pub(crate) fn enough(&self) -> f64 {
         ENOUGH * (1.0 + self.variation)
     }
 
     /// Whether hardly anything was asked for.
-    pub(super) fn is_idle(&self, seen: &Seen) -> bool {
+    pub(crate) fn is_idle(&self, seen: &Seen) -> bool {
         seen.elapsed > 1.0 + 3.0 * self.service
     }
 
     /// Whether callers get answers as usual.
-    pub(super) fn are_answered(&self) -> bool {
+    pub(crate) fn are_answered(&self) -> bool {
         self.answered > 0.6 * self.usual
     }
 
     /// Whether answers fail to come, and those that do are late and few. Where S is hasty and a line has `stood` for some time, that they
     /// fail to come is enough: the midst of a flood may make S many times too long, and by that nothing is late.
-    pub(super) fn vanish(&self, seen: &Seen, stood: f64) -> bool {
+    pub(crate) fn vanish(&self, seen: &Seen, stood: f64) -> bool {
         let silent = self.silent.lasts(seen.now) * self.best > SILENT;
         let late = silent || self.latency > 2.0 * self.service;
         let late_and_few = late && self.rate < 0.5 * self.best;
@@ -319,7 +319,7 @@ impl Estimates {
 }
 
 impl Seen {
-    pub(super) fn of(window: &Window<'_>) -> Self {
+    pub(crate) fn of(window: &Window<'_>) -> Self {
         let mut seen = Self {
             now: window.now,
             elapsed: window.elapsed.as_secs_f64(),
@@ -352,7 +352,7 @@ impl Seen {
 }
 
 impl Batch {
-    pub(super) fn from(since: Instant) -> Self {
+    pub(crate) fn from(since: Instant) -> Self {
         Self {
             since: Some(since),
             ..Self::default()
@@ -373,7 +373,7 @@ impl Batch {
     }
 
     /// Successes a second.
-    pub(super) fn rate(&self) -> f64 {
+    pub(crate) fn rate(&self) -> f64 {
         if self.elapsed > 0.0 {
             self.good / self.elapsed
         } else {
@@ -382,12 +382,12 @@ impl Batch {
     }
 
     /// W: how long a success took.
-    pub(super) fn mean(&self) -> f64 {
+    pub(crate) fn mean(&self) -> f64 {
         self.latency / self.successes.max(1.0)
     }
 
     /// Which part of what all have waited is of those who ended: nearly 1 where nothing changes, less where a line has grown.
-    pub(super) fn seen(&self) -> f64 {
+    pub(crate) fn seen(&self) -> f64 {
         let ended = (self.successes + self.left).max(1.0);
         let each = (self.latency + self.left_latency) / ended;
         self.completed * each / self.waited.max(f64::MIN_POSITIVE)
@@ -403,7 +403,7 @@ impl Batch {
     }
 
     /// How many were in flight of those who left: Little's law.
-    pub(super) fn hung(&self) -> f64 {
+    pub(crate) fn hung(&self) -> f64 {
         let ended = self.successes + self.left;
         if self.elapsed > 0.0 && ended > 0.0 {
             self.completed / self.elapsed * self.left_latency / ended
@@ -413,28 +413,28 @@ impl Batch {
     }
 
     /// Whether those who left waited for what nobody was at work on.
-    pub(super) fn hangs(&self, service: f64) -> bool {
+    pub(crate) fn hangs(&self, service: f64) -> bool {
         self.left_latency > HANGS * service * self.left
     }
 
     /// Whether those are more than a few.
-    pub(super) fn many_hang(&self, service: f64) -> bool {
+    pub(crate) fn many_hang(&self, service: f64) -> bool {
         self.left >= SOME && self.hangs(service)
     }
 
     /// After how long those left who did.
-    pub(super) fn waits(&self) -> f64 {
+    pub(crate) fn waits(&self) -> f64 {
         self.left_latency / self.left.max(1.0)
     }
 
     /// How long those waited who left, for each one who ended.
-    pub(super) fn waited_in_vain(&self) -> f64 {
+    pub(crate) fn waited_in_vain(&self) -> f64 {
         self.left_latency / (self.successes + self.left).max(1.0)
     }
 
     /// The same for each one who was answered, as Little's law has it; but where those who left may be few that stood in a line
     /// before, so much is not made of them, and never more than if half of all hung.
-    pub(super) fn hung_for_each(&self, service: f64) -> f64 {
+    pub(crate) fn hung_for_each(&self, service: f64) -> f64 {
         if self.many_hang(service) {
             self.left_latency / self.successes.max(self.left)
         } else {
@@ -444,7 +444,7 @@ impl Batch {
 }
 
 impl Crowded {
-    pub(super) fn take_in(&mut self, seen: &Seen, known: &Estimates) {
+    pub(crate) fn take_in(&mut self, seen: &Seen, known: &Estimates) {
         if seen.in_flight <= known.by_chance() {
             *self = Self::default();
         } else if self.since.so(true, seen.now) > 0.0 {
@@ -458,7 +458,7 @@ impl Crowded {
 
 impl Since {
     /// Whether it is `so` now. For how long, in seconds.
-    pub(super) fn so(&mut self, so: bool, now: Instant) -> f64 {
+    pub(crate) fn so(&mut self, so: bool, now: Instant) -> f64 {
         if !so {
             self.0 = None;
             return 0.0;
@@ -474,16 +474,16 @@ impl Since {
     }
 }
 
-pub(super) fn has_left(sample: &Sample) -> bool {
+pub(crate) fn has_left(sample: &Sample) -> bool {
     matches!(sample.outcome, Outcome::Cancelled | Outcome::Overload)
 }
 
 /// At least a microsecond, as a clock that stands still makes no server infinitely fast.
-pub(super) fn latency(sample: &Sample) -> f64 {
+pub(crate) fn latency(sample: &Sample) -> f64 {
     sample.latency.as_secs_f64().max(1e-6)
 }
 
 /// The weight of what has gone on for `elapsed` against an average over `time`.
-pub(super) fn gain(elapsed: f64, time: f64) -> f64 {
+pub(crate) fn gain(elapsed: f64, time: f64) -> f64 {
     1.0 - (-elapsed / time).exp()
 }

@@ -1,6 +1,6 @@
 //! What the law does with what it believes.
 
-mod question;
+pub(crate) mod question;
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use super::{
 use crate::control::Window;
 
 /// How many may be in flight, and why.
-pub(super) type Verdict = (Room, &'static str);
+pub(crate) type Verdict = (Room, &'static str);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Room {
+pub(crate) enum Room {
     /// As many as come.
     Unlimited,
     /// As long as no more than so many wait for their answer.
@@ -28,13 +28,13 @@ pub(super) enum Room {
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Law {
+pub(crate) enum Law {
     Starting(Box<Start>, Ratio),
     Running(Box<Running>),
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Running {
+pub(crate) struct Running {
     phase: Phase,
     known: Estimates,
     ratio: Ratio,
@@ -81,7 +81,7 @@ const CALM: f64 = 3.0;
 const PAUSE: (f64, f64) = (5.0, 15.0);
 
 impl Law {
-    pub(super) fn update(&mut self, window: &Window<'_>) -> Verdict {
+    pub(crate) fn update(&mut self, window: &Window<'_>) -> Verdict {
         match self {
             Self::Running(running) => running.update(window),
             Self::Starting(start, ratio) => {
@@ -105,7 +105,7 @@ impl Law {
     }
 
     /// Somebody has set this limit. It stands for as long as so many may be in flight.
-    pub(super) fn set(&mut self, window: &Window<'_>) -> Option<Room> {
+    pub(crate) fn set(&mut self, window: &Window<'_>) -> Option<Room> {
         let Self::Running(running) = self else {
             return None;
         };
@@ -118,7 +118,7 @@ impl Law {
     }
 
     /// No more than that is to be had, where the ceiling says so: what is beyond it is not to be believed in.
-    pub(super) fn keep_within(&mut self, limit: Option<usize>) {
+    pub(crate) fn keep_within(&mut self, limit: Option<usize>) {
         if let Self::Running(running) = self {
             running.clipped = limit.is_some();
             // Places that are kept after the answer are given back some time.
@@ -129,7 +129,7 @@ impl Law {
     }
 
     /// The limit under which so many may be in flight.
-    pub(super) fn limit(&self, in_flight: f64) -> f64 {
+    pub(crate) fn limit(&self, in_flight: f64) -> f64 {
         match self {
             Self::Starting(_, ratio) => ratio.limit(in_flight),
             Self::Running(running) => running.ratio.limit(in_flight),

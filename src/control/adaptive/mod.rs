@@ -1,9 +1,9 @@
-mod estimates;
-mod law;
-mod ratio;
-mod start;
+pub(crate) mod estimates;
+pub(crate) mod law;
+pub(crate) mod ratio;
+pub(crate) mod start;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{ops::RangeInclusive, time::Duration};
 

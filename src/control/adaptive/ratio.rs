@@ -6,7 +6,7 @@ use crate::control::Sample;
 
 /// Which part of the limit those are admitted to that are refused first.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ratio {
+pub(crate) struct Ratio {
     /// At least so much, as caps are rounded down.
     low: f64,
     /// And less than that.
@@ -29,7 +29,7 @@ impl Default for Ratio {
 
 impl Ratio {
     /// The lowest ratio counts, for as long as it is seen once in 10 s.
-    pub(super) fn learn(&mut self, samples: &[Sample], now: Instant) {
+    pub(crate) fn learn(&mut self, samples: &[Sample], now: Instant) {
         let is_old = |seen: Instant| now.saturating_duration_since(seen).as_secs() >= 10;
         self.next = self.next.filter(|&(_, seen)| !is_old(seen));
         for sample in samples.iter().filter(|sample| sample.limit > 0) {
@@ -53,7 +53,7 @@ impl Ratio {
 
     /// Up to how many times as many may be in flight for those who are refused next as for those who are refused first:
     /// 1 where all are refused at once.
-    pub(super) fn headroom(&self) -> f64 {
+    pub(crate) fn headroom(&self) -> f64 {
         match self.next {
             Some((next, _)) if next >= self.high => next / self.low,
             _ => 1.0,
@@ -61,13 +61,13 @@ impl Ratio {
     }
 
     /// The limit under which so many may be in flight.
-    pub(super) fn limit(&self, in_flight: f64) -> f64 {
+    pub(crate) fn limit(&self, in_flight: f64) -> f64 {
         // Not one more for what the caps' rounding has made of the ratio.
         (in_flight.round().max(1.0) / self.low * (1.0 - 1e-4)).ceil()
     }
 
     /// How many may be in flight under this limit.
-    pub(super) fn in_flight(&self, limit: usize) -> f64 {
+    pub(crate) fn in_flight(&self, limit: usize) -> f64 {
         (limit as f64 * self.low).max(1.0)
     }
 }

@@ -1,8 +1,8 @@
 //! The first look at a server.
 
-mod clock;
+pub(crate) mod clock;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::control::{Outcome, Sample, Window};
 /// never is, and there is no time; but a flood shows. Those who came first end first, and the more come the longer they take;
 /// or twice as many are in flight and hardly more are answered, which no server does that still has room; or callers leave.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Start {
+pub(crate) struct Start {
     clock: Clock,
     crowd: Crowd,
     ended: Ended,
@@ -39,11 +39,11 @@ pub(super) struct Start {
 
 /// What the first look has told.
 #[derive(Debug)]
-pub(super) struct Learned {
-    pub(super) known: Estimates,
-    pub(super) crowded: Crowded,
+pub(crate) struct Learned {
+    pub(crate) known: Estimates,
+    pub(crate) crowded: Crowded,
     /// Whether more have come than can be answered soon.
-    pub(super) overloaded: bool,
+    pub(crate) overloaded: bool,
 }
 
 /// All together: who has come, who waits.
@@ -119,7 +119,7 @@ const HARDLY: f64 = 1.2;
 const KEPT: usize = 1_024;
 
 impl Start {
-    pub(super) fn learn(&mut self, window: &Window<'_>) -> Option<Learned> {
+    pub(crate) fn learn(&mut self, window: &Window<'_>) -> Option<Learned> {
         self.refused |= window.refused > 0;
         let elapsed = self.clock.read(window);
         let busy = Duration::from_secs_f64(elapsed);
@@ -147,7 +147,7 @@ impl Start {
 
     /// How many are to be let in, where the room is full, as many have left as are inside and hardly anybody was answered: nothing
     /// would ever be learned of a server that so many keep from finishing even one. A few at first, and half as many each time again.
-    pub(super) fn room(&mut self, window: &Window<'_>) -> Option<f64> {
+    pub(crate) fn room(&mut self, window: &Window<'_>) -> Option<f64> {
         let (inside, room) = (window.waiting() as f64, self.room.map(|(room, _)| room));
         let is_full = window.refused > 0 || inside >= room.unwrap_or(MANY);
         let in_vain = self.ended.successes < ENOUGH && self.left >= MANY.max(inside);

@@ -1,4 +1,4 @@
-mod flood;
+pub(crate) mod flood;
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use super::{
 };
 use crate::control::{Controller, Decision, Outcome, Sample, Window};
 
-pub(super) const TICK: Duration = Duration::from_millis(20);
+pub(crate) const TICK: Duration = Duration::from_millis(20);
 
 /// At a ratio of 0.85.
 fn cap(limit: usize) -> usize {
     (limit * 85 / 100).max(1)
 }
 
-pub(super) fn samples(count: usize, at: Instant, latency: Duration, limit: usize) -> Vec<Sample> {
+pub(crate) fn samples(count: usize, at: Instant, latency: Duration, limit: usize) -> Vec<Sample> {
     let mut sample = Sample::new(at);
     sample.latency = latency;
     sample.limit = limit;
@@ -28,7 +28,7 @@ pub(super) fn samples(count: usize, at: Instant, latency: Duration, limit: usize
     vec![sample; count]
 }
 
-pub(super) fn window(
+pub(crate) fn window(
     now: Instant,
     limit: usize,
     in_flight: usize,

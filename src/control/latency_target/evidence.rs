@@ -6,7 +6,7 @@ use crate::control::{Outcome, Sample, Window};
 
 /// What has been seen since the last decision.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Evidence {
+pub(crate) struct Evidence {
     /// The last change of the limit. Only what was admitted from then on is judged.
     changed: Option<Instant>,
     /// When the first and the latest of it ended.
@@ -28,15 +28,15 @@ pub(super) struct Evidence {
 
 /// What the evidence says. Latencies are in seconds.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Finding {
+pub(crate) struct Finding {
     /// For how long it was gathered.
-    pub(super) span: Duration,
+    pub(crate) span: Duration,
     /// The latency at the percentile.
-    pub(super) quantile: f64,
+    pub(crate) quantile: f64,
     /// The least that it may be: two standard deviations of its rank below.
-    pub(super) at_least: f64,
+    pub(crate) at_least: f64,
     /// Successes per second.
-    pub(super) throughput: f64,
+    pub(crate) throughput: f64,
 }
 
 /// Fewer samples decide nothing, and above the 90th percentile that one slow answer alone is not yet too many.
@@ -50,26 +50,26 @@ const STALE: Duration = Duration::from_secs(10);
 
 impl Evidence {
     /// None yet, after a decision upon the limit.
-    pub(super) fn after(changed: Option<Instant>) -> Self {
+    pub(crate) fn after(changed: Option<Instant>) -> Self {
         Self {
             changed,
             ..Self::default()
         }
     }
 
-    pub(super) fn changed(&self) -> Option<Instant> {
+    pub(crate) fn changed(&self) -> Option<Instant> {
         self.changed
     }
 
-    pub(super) fn refused(&self) -> bool {
+    pub(crate) fn refused(&self) -> bool {
         self.refused > 0
     }
 
-    pub(super) fn busiest(&self) -> usize {
+    pub(crate) fn busiest(&self) -> usize {
         self.busiest.max(1)
     }
 
-    pub(super) fn take_in(&mut self, window: &Window<'_>, target: Duration) {
+    pub(crate) fn take_in(&mut self, window: &Window<'_>, target: Duration) {
         let stale = STALE.max(target.saturating_mul(2));
         let is_stale = |ended| window.now.saturating_duration_since(ended) > stale;
         if self.ended.is_some_and(|(_, latest)| is_stale(latest)) {
@@ -119,12 +119,12 @@ impl Evidence {
 
     /// Whether more callers give up than are answered, and not by chance. Then successes are the lucky few, and their
     /// latency says nothing.
-    pub(super) fn is_hopeless(&self) -> bool {
+    pub(crate) fn is_hopeless(&self) -> bool {
         self.gave_up >= self.successes + ENOUGH
     }
 
     /// `None` where there are too few successes, or the clock stands still.
-    pub(super) fn find(&mut self, now: Instant, percentile: f64) -> Option<Finding> {
+    pub(crate) fn find(&mut self, now: Instant, percentile: f64) -> Option<Finding> {
         let (first, _) = self.ended?;
         let span = now.saturating_duration_since(first);
         let enough = (1.0 / (1.0 - percentile)).round() as usize;

@@ -1,8 +1,8 @@
 //! A latency that is too slow, given by the user.
 
-mod evidence;
+pub(crate) mod evidence;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{ops::RangeInclusive, time::Duration};
 

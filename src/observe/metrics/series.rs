@@ -7,7 +7,7 @@ use metrics::SharedString;
 
 use super::{Changes, Figures, Shown, add};
 use crate::{
-    budget::{Budget, Snapshot},
+    budget::{Budget, snapshot::Snapshot},
     observe::{
         OTHER, Text,
         routes::{self, Counts},
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// All that has been published, by label.
-pub(in crate::observe) struct Series {
+pub(crate) struct Series {
     by_label: BTreeMap<Text, Entry>,
     /// Those that living budgets without a name have.
     numbers: BTreeSet<usize>,
@@ -30,27 +30,27 @@ struct Entry {
 }
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Totals {
-    pub(super) admitted: u64,
-    pub(super) by_share: [u64; 2],
-    pub(super) refused: u64,
-    pub(super) would_refuse: u64,
-    pub(super) exempt: u64,
-    pub(super) waited: u64,
-    pub(super) hints: u64,
-    pub(super) changes: Changes,
-    pub(super) routes: Counts,
+pub(crate) struct Totals {
+    pub(crate) admitted: u64,
+    pub(crate) by_share: [u64; 2],
+    pub(crate) refused: u64,
+    pub(crate) would_refuse: u64,
+    pub(crate) exempt: u64,
+    pub(crate) waited: u64,
+    pub(crate) hints: u64,
+    pub(crate) changes: Changes,
+    pub(crate) routes: Counts,
 }
 
 /// What is written of one label.
 #[derive(Clone, Debug, Default)]
-pub(in crate::observe) struct Line {
-    pub(super) budget: SharedString,
-    pub(super) limit: usize,
-    pub(super) in_flight: usize,
-    pub(super) peak_in_flight: usize,
-    pub(super) waiting: usize,
-    pub(super) totals: Totals,
+pub(crate) struct Line {
+    pub(crate) budget: SharedString,
+    pub(crate) limit: usize,
+    pub(crate) in_flight: usize,
+    pub(crate) peak_in_flight: usize,
+    pub(crate) waiting: usize,
+    pub(crate) totals: Totals,
 }
 
 /// A budget for each tenant is a series for each tenant; a recorder keeps them all for good.
@@ -111,7 +111,7 @@ impl Totals {
 }
 
 impl Series {
-    pub(in crate::observe) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             by_label: BTreeMap::new(),
             numbers: BTreeSet::new(),
@@ -119,7 +119,7 @@ impl Series {
     }
 
     /// What there is to be written, also of labels whose budgets are all gone.
-    pub(in crate::observe) fn of(&mut self, live: &[Budget]) -> Vec<Line> {
+    pub(crate) fn of(&mut self, live: &[Budget]) -> Vec<Line> {
         let mut lines: BTreeMap<Text, Line> = BTreeMap::new();
         for budget in live {
             let figures = &budget.observed().figures;
@@ -150,12 +150,7 @@ impl Series {
         lines.collect()
     }
 
-    pub(in crate::observe) fn retire(
-        &mut self,
-        figures: &Figures,
-        name: Option<&str>,
-        last: &Snapshot,
-    ) {
+    pub(crate) fn retire(&mut self, figures: &Figures, name: Option<&str>, last: &Snapshot) {
         let totals = Totals::of(figures, last);
         let label = match (figures.label.get(), name) {
             (Some(shown), _) => {
@@ -201,7 +196,8 @@ fn is_unused(snapshot: &Snapshot) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::MOST_REASONS, *};
+    use super::*;
+    use crate::observe::metrics::MOST_REASONS;
 
     fn labels(lines: &[Line]) -> Vec<&str> {
         lines.iter().map(|line| &*line.budget).collect()

@@ -6,10 +6,10 @@ use super::{
     Figures, Shown,
     series::{Line, Totals},
 };
-use crate::{budget::Budget, observe::routes, refuse::drains, shed::Reason};
+use crate::{budget::Budget, observe::routes, refuse::drain::reader::drains, shed::Reason};
 
 /// Hands everything over to the recorder, which is asked for each anew: it may be another one than last time.
-pub(in crate::observe) fn write(lines: Vec<Line>, live: &[Budget]) {
+pub(crate) fn write(lines: Vec<Line>, live: &[Budget]) {
     describe();
     for line in lines {
         line.write();
@@ -88,7 +88,7 @@ impl Figures {
     }
 }
 
-pub(in crate::observe) fn reason(reason: Reason) -> &'static str {
+pub(crate) fn reason(reason: Reason) -> &'static str {
     match reason {
         Reason::Utilization => "utilization",
         Reason::Share => "share",

@@ -5,7 +5,7 @@
 //! over HTTP/2, a connection with 1,024 such resets is closed by the server. So the rest is read and thrown away in the
 //! background, within bounds, as an endless upload must not become a way to hold resources.
 
-mod reader;
+pub(crate) mod reader;
 
 use std::time::Duration;
 
@@ -14,8 +14,6 @@ use http_body::Body;
 use tokio::runtime::Handle;
 
 use self::reader::Reader;
-#[cfg(feature = "metrics")]
-pub(crate) use self::reader::drains;
 use crate::invalid::{InvalidSetting, expect_valid};
 
 /// How much of a refused upload is read after the answer, so that its sender sees the answer and not a reset.

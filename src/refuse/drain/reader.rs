@@ -27,13 +27,13 @@ pub(crate) fn drains() -> usize {
 }
 
 /// Reads one body, and is counted until it is dropped.
-pub(super) struct Reader {
+pub(crate) struct Reader {
     bounds: Drain,
 }
 
 impl Reader {
     /// `None` if there are as many as there may be.
-    pub(super) fn begin(bounds: Drain) -> Option<Self> {
+    pub(crate) fn begin(bounds: Drain) -> Option<Self> {
         let more = |readers| (readers < bounds.at_once).then_some(readers + 1);
         READERS
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
@@ -41,7 +41,7 @@ impl Reader {
             .map(|_| Self { bounds })
     }
 
-    pub(super) async fn read<B: Body>(self, mut body: Pin<Box<B>>) {
+    pub(crate) async fn read<B: Body>(self, mut body: Pin<Box<B>>) {
         let mut now = Instant::now();
         let end = now + self.bounds.time;
         let mut bytes = 0;

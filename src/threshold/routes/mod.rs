@@ -5,8 +5,8 @@
 //! beside `/users/{id}`), and for each with more than three parameters; and it finds the one that fits best, where here
 //! a pattern's meaning goes first. So a [tree] is walked for all that match.
 
-mod pattern;
-mod tree;
+pub(crate) mod pattern;
+pub(crate) mod tree;
 
 #[cfg(feature = "axum")]
 use std::collections::HashMap;
@@ -292,4 +292,4 @@ impl fmt::Debug for Routes {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -5,15 +5,15 @@ use matchit::{InsertError, Router};
 use crate::invalid::InvalidSetting;
 
 /// `"POST /mail/{id}"`: a path in axum's syntax, after a method or alone.
-pub(super) struct Pattern<'a> {
-    pub(super) method: Option<&'a str>,
-    pub(super) path: &'a str,
+pub(crate) struct Pattern<'a> {
+    pub(crate) method: Option<&'a str>,
+    pub(crate) path: &'a str,
 }
 
 const MOST_PARAMETERS: usize = 25;
 
 impl<'a> Pattern<'a> {
-    pub(super) fn parse(route: &'a str) -> Result<Self, InvalidSetting> {
+    pub(crate) fn parse(route: &'a str) -> Result<Self, InvalidSetting> {
         let (method, path) = match route.split_once(' ') {
             Some((method, path)) => (Some(method), path.trim_start()),
             None => (None, route),
@@ -47,7 +47,7 @@ impl<'a> Pattern<'a> {
     }
 
     /// Adds the path to `router`, which has the `others`.
-    pub(super) fn join(
+    pub(crate) fn join(
         &self,
         router: &mut Router<()>,
         others: &[String],

@@ -5,7 +5,7 @@ use std::mem;
 /// A request walks down by its path. Each node is reached by one way only, so that none is visited twice, whatever the
 /// path; and nothing is allocated.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tree<T> {
+pub(crate) struct Tree<T> {
     /// What a path begins with, to be here. The root's is empty, and that of what follows a parameter.
     literal: Vec<u8>,
     /// Which go on by a literal. No two of them begin with the same byte.
@@ -26,7 +26,7 @@ enum Part {
 
 impl<T: Default> Tree<T> {
     /// The value of a pattern that axum's router takes.
-    pub(super) fn at(&mut self, pattern: &str) -> &mut T {
+    pub(crate) fn at(&mut self, pattern: &str) -> &mut T {
         let mut node = self;
         for part in parts(pattern) {
             node = match part {
@@ -80,7 +80,7 @@ impl<T> Tree<T> {
     /// Shows the values of all patterns that match, those first that fit closest: at each place a literal goes before a
     /// parameter, and that before the rest.
     #[inline]
-    pub(super) fn visit<'a>(&'a self, path: &[u8], seen: &mut impl FnMut(&'a T)) {
+    pub(crate) fn visit<'a>(&'a self, path: &[u8], seen: &mut impl FnMut(&'a T)) {
         let Some(&first) = path.first() else {
             return seen(&self.here);
         };

@@ -1,9 +1,10 @@
 //! How the law asks for the service time: less and less is let in, until there is no line.
 
-use super::{Batch, Phase, Room, Running, Seen, Verdict};
+use super::{Phase, Room, Running, Verdict};
+use crate::control::adaptive::estimates::{Batch, Seen};
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Question {
+pub(crate) struct Question {
     why: Why,
     /// Successes a second before it.
     rate: f64,
@@ -26,7 +27,7 @@ pub(super) struct Question {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Why {
+pub(crate) enum Why {
     /// A line has been standing.
     Standing,
     /// The last answer was some time ago, or may no longer hold.
@@ -36,7 +37,7 @@ pub(super) enum Why {
 }
 
 /// So many of a target's requests that the server has something to wait for: they are below the knee for sure.
-pub(super) const BELOW: f64 = 0.8;
+pub(crate) const BELOW: f64 = 0.8;
 
 /// Where some are let in above the target: half of what is missing to the knee may still be inside.
 const DRAINED: f64 = 1.125;
@@ -54,7 +55,7 @@ const FELL: f64 = 0.75;
 
 impl Running {
     /// Begins a question: the target comes down to where there is no line.
-    pub(super) fn ask(&mut self, why: Why, rate: f64, seen: &Seen) -> Verdict {
+    pub(crate) fn ask(&mut self, why: Why, rate: f64, seen: &Seen) -> Verdict {
         let known = &self.known;
         let busy = rate * known.service + known.hung;
         let guess = self.asked.is_none();
@@ -109,7 +110,7 @@ impl Running {
 
     /// So many that those who are refused later than others are let in as before, and the others make room for the question.
     /// 0 where all are refused at once.
-    pub(super) fn kept(&self, seen: &Seen) -> f64 {
+    pub(crate) fn kept(&self, seen: &Seen) -> f64 {
         let headroom = self.ratio.headroom();
         if headroom <= 1.0 {
             return 0.0;
@@ -119,7 +120,7 @@ impl Running {
     }
 
     /// As many as the target, or more on the way down to it.
-    pub(super) fn down(&self) -> Verdict {
+    pub(crate) fn down(&self) -> Verdict {
         let (room, reason) = match self.phase {
             Phase::Guard(room) => (room, "guard"),
             Phase::Ask(question) => (question.room, "asking"),
@@ -129,11 +130,11 @@ impl Running {
     }
 
     /// The next room on the way down: at a quarter of the pace of the server at the least, whoever comes.
-    pub(super) fn less(&self, room: f64, seen: &Seen) -> f64 {
+    pub(crate) fn less(&self, room: f64, seen: &Seen) -> f64 {
         (room - seen.completed / 4.0).min(self.kept(seen))
     }
 
-    pub(super) fn listen(&mut self, mut question: Question, seen: &Seen) -> Verdict {
+    pub(crate) fn listen(&mut self, mut question: Question, seen: &Seen) -> Verdict {
         question.took += seen.elapsed;
         let service = self.known.service;
         if !question.drained {

@@ -7,7 +7,7 @@ use crate::control::Window;
 /// While nobody waits, nothing says how much the server can do, and the clock stands: a first request, and a burst long
 /// after it, are no slow server.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     /// Since when somebody has been waiting for an answer, if anybody was when the last window was closed.
     busy: Option<Instant>,
     /// What it read when it stopped last, in seconds,
@@ -18,7 +18,7 @@ pub(super) struct Clock {
 
 impl Clock {
     /// In seconds, all together.
-    pub(super) fn read(&mut self, window: &Window<'_>) -> f64 {
+    pub(crate) fn read(&mut self, window: &Window<'_>) -> f64 {
         let admitted = window.samples.iter().map(|sample| sample.admitted_at);
         let since = admitted.chain(self.busy).min().unwrap_or(window.now);
         let since = self.stopped.map_or(since, |stopped| since.max(stopped));
