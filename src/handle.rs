@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use crate::{
-    budget::Budget, invalid::InvalidSetting, layer::settings::Settings,
+    budget::Budget, layer::settings::Settings, support::invalid::InvalidSetting,
     threshold::criticality::Criticality,
 };
 

@@ -14,7 +14,6 @@ use crate::{
     budget::Budget,
     control::Outcome,
     handle::Handle,
-    invalid::{InvalidSetting, expect_valid},
     measure::Measure,
     observe::Decisions,
     outcome::AskOutcome,
@@ -22,6 +21,7 @@ use crate::{
     retry_after::RetryAfter,
     service::LoadShedService,
     shed::Shed,
+    support::invalid::{InvalidSetting, expect_valid},
     threshold::{Threshold, ladder::LiveLadder},
     wait::Wait,
 };

@@ -155,10 +155,8 @@ mod future;
 mod grpc_timeout;
 mod handle;
 mod head;
-mod invalid;
 mod layer;
 mod measure;
-mod nanos;
 #[cfg(not(any(feature = "metrics", feature = "tracing")))]
 mod observe;
 mod outcome;
@@ -166,8 +164,7 @@ mod refuse;
 mod retry_after;
 mod service;
 mod shed;
-mod spread;
-mod sync;
+mod support;
 mod threshold;
 mod wait;
 
@@ -181,13 +178,13 @@ pub use self::{
     future::ResponseFuture,
     handle::Handle,
     head::content_length,
-    invalid::InvalidSetting,
     layer::LoadShed,
     measure::Measure,
     refuse::drain::Drain,
     retry_after::RetryAfter,
     service::LoadShedService,
     shed::{Reason, Shed},
+    support::invalid::InvalidSetting,
     threshold::{Threshold, criticality::Criticality},
 };
 

@@ -8,10 +8,10 @@ use super::{
     held::{self, Place, Taken},
 };
 use crate::{
-    nanos::Now,
     observe::Decision,
     retry_after::{Counts, Refusal, RetryAfter, Unit},
     shed::{Reason, Shed},
+    support::clock::Now,
     threshold::{Threshold, criticality::Criticality},
 };
 

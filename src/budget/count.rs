@@ -13,13 +13,10 @@ use self::{
     kept::{Patience, Visitors},
     lane::{Lane, Put, ceiling},
 };
-use super::{
-    claim::Claim,
-    lanes::{Lanes, Writers},
-    shares::Shares,
-};
+use super::{claim::Claim, shares::Shares};
+use crate::support::per_thread::{Lanes, Writers};
 use crate::{
-    sync::{AtomicU32, AtomicU64, Mutex, Ordering, fence},
+    support::sync::{AtomicU32, AtomicU64, Mutex, Ordering, fence},
     wait::line::Line,
 };
 

@@ -5,7 +5,6 @@ pub(crate) mod change;
 pub(crate) mod claim;
 pub(crate) mod count;
 pub(crate) mod held;
-pub(crate) mod lanes;
 #[cfg(all(test, loadshed_loom))]
 pub(crate) mod model;
 pub(crate) mod nested;
@@ -36,10 +35,10 @@ use self::{
 };
 use crate::{
     control::{Controller, MAX_LIMIT, adaptive::Adaptive},
-    invalid::{InvalidSetting, expect_valid},
     observe::Observed,
     retry_after::{RetryAfter, Unit, line::Line},
     shed::Shed,
+    support::invalid::{InvalidSetting, expect_valid},
     threshold::{Threshold, criticality::Criticality},
 };
 

@@ -15,12 +15,14 @@ use tokio::time::Instant;
 use super::{
     Budget,
     change::{Changes, LimitChange},
-    lanes::{LaneCounter, Lanes},
 };
+use crate::support::per_thread::{LaneCounter, Lanes};
 use crate::{
     control::{Controller, Outcome, Sample, Window},
-    nanos::{Now, nanos},
-    spread::spread,
+    support::{
+        clock::{Now, nanos},
+        spread::spread,
+    },
     threshold::Threshold,
 };
 

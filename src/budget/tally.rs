@@ -1,7 +1,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{count::Count, lanes::Writers};
-use crate::spread::spread;
+use super::count::Count;
+use crate::support::per_thread::Writers;
+use crate::support::spread::spread;
 
 /// What has happened under a budget since it was made.
 #[derive(Debug)]

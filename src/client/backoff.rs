@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::random::Random;
-use crate::invalid::InvalidSetting;
+use crate::support::invalid::InvalidSetting;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backoff {

@@ -7,8 +7,8 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 pin_project! {
-    /// The response body of [`BackpressureService`](super::BackpressureService): the server's, or the empty one of a
-    /// call that was [not sent](super::NotSent).
+    /// The response body of [`BackpressureService`](super::service::BackpressureService): the server's, or the empty one of a
+    /// call that was [not sent](super::not_sent::NotSent).
     #[derive(Clone, Debug)]
     pub struct ResponseBody<B> {
         #[pin]

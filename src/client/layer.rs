@@ -17,8 +17,8 @@ use super::{
 };
 use crate::grpc_timeout::GRPC_TIMEOUT;
 use crate::{
-    invalid::{InvalidSetting, expect_valid},
     refuse::grpc_content_type,
+    support::invalid::{InvalidSetting, expect_valid},
     threshold::criticality::Criticality,
 };
 

@@ -18,7 +18,7 @@ const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 pub enum NotSent {
     /// The server refuses so much that this one was better not sent.
     Throttled,
-    /// Its [`Deadline`](super::Deadline) had passed.
+    /// Its [`Deadline`](super::deadline::Deadline) had passed.
     DeadlineExceeded,
 }
 

@@ -4,7 +4,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use crate::spread::unit;
+use crate::support::spread::unit;
 
 /// Chance, without a lock: SplitMix64 (Steele, Lea, Flood: *Fast Splittable Pseudorandom Number Generators*, 2014). Its
 /// state is a counter, so that callers who share it each draw a number of their own.

@@ -55,7 +55,7 @@ impl<B: Clone> sealed::Repeat<B> for Cloned {
     }
 }
 
-/// The body is kept while it is sent: see [`Backpressure::replay`](super::Backpressure::replay).
+/// The body is kept while it is sent: see [`Backpressure::replay`](super::layer::Backpressure::replay).
 pub struct Replayed<B>(fn(Replay<B>) -> B);
 
 impl<B> Replayed<B> {

@@ -12,7 +12,7 @@ use super::{
     repeat::Repeat,
 };
 
-/// The service that [`Backpressure`](super::Backpressure) makes of an inner one.
+/// The service that [`Backpressure`](super::layer::Backpressure) makes of an inner one.
 #[derive(Clone, Debug)]
 pub struct BackpressureService<S, C> {
     retry: Retry<Policy, Attempt<S, C>>,

@@ -19,7 +19,7 @@
 use tokio::time::Instant;
 
 use super::{random::Random, window::Window};
-use crate::invalid::InvalidSetting;
+use crate::support::invalid::InvalidSetting;
 
 /// Envoy's admission control has such a threshold, too, as a rate (`rps_threshold`).
 const ALWAYS_SENT: f64 = 10.0;

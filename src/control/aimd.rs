@@ -10,7 +10,7 @@ use super::{
     Controller, Decision, Outcome, Sample, Window,
     range::{Range, range_settings},
 };
-use crate::invalid::{InvalidSetting, expect_valid};
+use crate::support::invalid::{InvalidSetting, expect_valid};
 
 /// Netflix's AIMD, for comparison: one step up for an answer, a tenth down for a drop.
 ///

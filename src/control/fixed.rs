@@ -1,7 +1,7 @@
 use std::ops::RangeInclusive;
 
 use super::{Controller, Decision, MAX_LIMIT, Window};
-use crate::invalid::{InvalidSetting, expect_valid};
+use crate::support::invalid::{InvalidSetting, expect_valid};
 
 /// A law that never moves: the limit is what it was set to.
 ///

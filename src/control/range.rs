@@ -1,6 +1,6 @@
 use std::ops::RangeInclusive;
 
-use crate::invalid::InvalidSetting;
+use crate::support::invalid::InvalidSetting;
 
 /// Where a law's limit begins, and between what it stays.
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +80,7 @@ macro_rules! range_settings {
         /// error instead.
         #[track_caller]
         pub fn initial(self, initial: usize) -> Self {
-            $crate::invalid::expect_valid(self.try_initial(initial))
+            $crate::support::invalid::expect_valid(self.try_initial(initial))
         }
 
         /// [`initial`](Self::initial) for a value that comes from configuration.
@@ -91,7 +91,7 @@ macro_rules! range_settings {
         pub fn try_initial(
             mut self,
             initial: usize,
-        ) -> Result<Self, $crate::invalid::InvalidSetting> {
+        ) -> Result<Self, $crate::support::invalid::InvalidSetting> {
             self.range = self.range.try_initial(initial)?;
             Ok(self)
         }
@@ -105,7 +105,7 @@ macro_rules! range_settings {
         /// error instead.
         #[track_caller]
         pub fn min(self, min: usize) -> Self {
-            $crate::invalid::expect_valid(self.try_min(min))
+            $crate::support::invalid::expect_valid(self.try_min(min))
         }
 
         /// [`min`](Self::min) for a value that comes from configuration.
@@ -113,7 +113,7 @@ macro_rules! range_settings {
         /// # Errors
         ///
         /// If `min` is 0, above the ceiling, or above an initial limit that was set.
-        pub fn try_min(mut self, min: usize) -> Result<Self, $crate::invalid::InvalidSetting> {
+        pub fn try_min(mut self, min: usize) -> Result<Self, $crate::support::invalid::InvalidSetting> {
             self.range = self.range.try_min(min)?;
             Ok(self)
         }
@@ -127,7 +127,7 @@ macro_rules! range_settings {
         /// [`try_max`](Self::try_max) returns an error instead.
         #[track_caller]
         pub fn max(self, max: usize) -> Self {
-            $crate::invalid::expect_valid(self.try_max(max))
+            $crate::support::invalid::expect_valid(self.try_max(max))
         }
 
         /// [`max`](Self::max) for a value that comes from configuration.
@@ -135,7 +135,7 @@ macro_rules! range_settings {
         /// # Errors
         ///
         /// If `max` is below the floor, below an initial limit that was set, or more than 2,147,483,647.
-        pub fn try_max(mut self, max: usize) -> Result<Self, $crate::invalid::InvalidSetting> {
+        pub fn try_max(mut self, max: usize) -> Result<Self, $crate::support::invalid::InvalidSetting> {
             self.range = self.range.try_max(max)?;
             Ok(self)
         }

@@ -10,7 +10,7 @@ use super::{
     Controller, Decision, Outcome, Sample, Window,
     range::{Range, range_settings},
 };
-use crate::spread::{spread, unit};
+use crate::support::spread::{spread, unit};
 
 /// Netflix's Vegas, for comparison: the limit follows an estimate of the queue.
 ///
@@ -31,7 +31,7 @@ use crate::spread::{spread, unit};
 /// anew each time), the latency of the next one becomes the lowest, whatever it is. All figures are the defaults of
 /// `VegasLimit` in [concurrency-limits](https://github.com/Netflix/concurrency-limits) 0.5.4.
 ///
-/// Drops are those of [`Aimd`](super::Aimd): [`Outcome::Overload`] and [`Outcome::Cancelled`].
+/// Drops are those of [`Aimd`](super::aimd::Aimd): [`Outcome::Overload`] and [`Outcome::Cancelled`].
 ///
 /// The source takes requests one by one (its limiters use it so by default, and wrap only Gradient2 in a window), so
 /// each sample is an update of its own here too, and no average of a window. They are gathered for 10 ms, which makes a

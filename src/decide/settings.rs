@@ -2,8 +2,8 @@ use http::{HeaderMap, HeaderName, Request};
 
 use super::ByHead;
 use crate::{
-    invalid::{InvalidSetting, expect_valid},
     layer::LoadShed,
+    support::invalid::{InvalidSetting, expect_valid},
     threshold::{Threshold, criticality::Criticality, routes::Meaning},
 };
 

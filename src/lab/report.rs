@@ -135,7 +135,7 @@ impl PhaseReport {
     /// workers have time for, when nothing is known of a call before it is done.
     ///
     /// It is a bound and not a goal: where times vary, callers are impatient or loads come in bursts, the best that can
-    /// be done is well below. For that, see [`Oracle`](super::Oracle).
+    /// be done is well below. For that, see [`Oracle`](super::oracle::Oracle).
     #[must_use]
     pub fn bound(&self, scenario: &Scenario, phase: &Phase) -> f64 {
         let servable = self.servable as f64;

@@ -21,12 +21,12 @@ use crate::{
     },
     control::Outcome,
     decide::{Decide, Decided},
-    invalid::InvalidSetting,
     measure::Measure,
     observe::{Decision, Decisions},
     outcome::{self, AskOutcome},
     refuse::{Answer, Answers, drain::Drain},
     retry_after::RetryAfter,
+    support::invalid::InvalidSetting,
     threshold::{Threshold, criticality::Criticality, ladder::LiveLadder, routes::Routes},
     wait::Wait,
 };

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     control::{Outcome, Sample},
-    nanos::nanos,
+    support::clock::nanos,
 };
 
 /// One histogram for each [`Outcome`].

@@ -101,8 +101,8 @@ use crate::{
     budget::{Budget, WeakBudget, change::LimitChange, snapshot::Snapshot},
     control::Sample,
     decide::Decided,
-    nanos::Now,
     shed::Reason,
+    support::clock::Now,
 };
 
 /// A label's text.

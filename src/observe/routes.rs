@@ -11,7 +11,7 @@ use std::{
 use metrics::{Label, SharedString, counter};
 
 use super::{Decision, OTHER, Text, metrics::write::reason};
-use crate::{budget::lanes::Lanes, shed::Reason, threshold::criticality::Criticality};
+use crate::{shed::Reason, support::per_thread::Lanes, threshold::criticality::Criticality};
 
 /// How often each was decided upon requests of one route.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use ::http::{
 };
 use bytes::Bytes;
 
-use crate::{head::lend, invalid::InvalidSetting, retry_after::Unit, shed::Shed};
+use crate::{head::lend, retry_after::Unit, shed::Shed, support::invalid::InvalidSetting};
 
 /// How refusals are answered.
 #[derive(Clone)]

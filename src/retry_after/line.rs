@@ -6,7 +6,10 @@ use std::{
 use tokio::time::Instant;
 
 use super::{Counts, Refusal, share};
-use crate::{nanos::nanos, spread::spread_apart, threshold::criticality::Criticality};
+use crate::{
+    support::{clock::nanos, spread::spread_apart},
+    threshold::criticality::Criticality,
+};
 
 /// The line of those who were told to come back.
 ///

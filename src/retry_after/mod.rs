@@ -56,9 +56,11 @@ use std::time::Duration;
 
 pub(crate) use self::line::Line;
 use crate::{
-    invalid::{InvalidSetting, expect_valid},
-    nanos::{Now, nanos},
-    spread::{spread, spread_apart},
+    support::{
+        clock::{Now, nanos},
+        invalid::{InvalidSetting, expect_valid},
+        spread::{spread, spread_apart},
+    },
     threshold::criticality::Criticality,
 };
 

@@ -1,6 +1,6 @@
 use std::{fmt, str::FromStr};
 
-use crate::invalid::InvalidSetting;
+use crate::support::invalid::InvalidSetting;
 
 /// How much a request matters, in the four classes of the SRE book.
 ///

@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Kind, Threshold, criticality::Criticality, ratio::Ratio};
-use crate::invalid::InvalidSetting;
+use crate::support::invalid::InvalidSetting;
 
 /// Where each class stops, above a ratio.
 #[derive(Clone, Copy, Debug, Default)]

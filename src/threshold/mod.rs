@@ -9,7 +9,7 @@ pub(crate) mod stretch;
 use std::fmt;
 
 use self::ratio::Ratio;
-use crate::invalid::{InvalidSetting, expect_valid};
+use crate::support::invalid::{InvalidSetting, expect_valid};
 
 /// What applies to one request: a ratio of the budget, or one of the two exceptions.
 ///

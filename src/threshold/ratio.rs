@@ -1,6 +1,6 @@
 use std::{fmt, io::Write};
 
-use crate::invalid::InvalidSetting;
+use crate::support::invalid::InvalidSetting;
 
 /// A ratio in (0, 1], kept as the decimal that the user wrote: `digits × 10^-places`.
 ///

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::delay::Delay;
 use crate::{
     budget::claim::Claim,
-    sync::{AtomicU32, Mutex, MutexGuard, Ordering},
+    support::sync::{AtomicU32, Mutex, MutexGuard, Ordering},
 };
 
 /// Those who wait for room under one count.

@@ -27,8 +27,8 @@ use crate::{
     control::MAX_LIMIT,
     grpc_timeout,
     head::lend,
-    invalid::{InvalidSetting, expect_valid},
     layer::LoadShed,
+    support::invalid::{InvalidSetting, expect_valid},
 };
 
 /// How requests that were refused may wait.

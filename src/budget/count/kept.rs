@@ -9,7 +9,7 @@ use super::{
     Count, KEEPING, Level,
     lane::{Lane, ceiling},
 };
-use crate::sync::{AtomicU64, Ordering};
+use crate::support::sync::{AtomicU64, Ordering};
 
 /// Who is at a step that reads the word, and then writes to a lane or to the word by what it has read. While there is one,
 /// the lanes are not opened anew: the step cannot meet with a later opening and take it for the one that it has read of.
@@ -130,7 +130,7 @@ impl Count {
     }
 
     /// Who has joined the line before the lanes were opened does not know that they are; who joins after it does. See
-    /// [`Line`](crate::wait::Line): the opening has changed the word, as a release does.
+    /// [`Line`](crate::wait::line::Line): the opening has changed the word, as a release does.
     fn mind_the_line(&self) {
         if !self.line.is_empty() {
             self.call_in();

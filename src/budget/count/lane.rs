@@ -3,7 +3,7 @@ use std::sync::atomic::AtomicUsize;
 use super::cap::Cap;
 use crate::{
     budget::tally::Counter,
-    sync::{AtomicU64, Ordering},
+    support::sync::{AtomicU64, Ordering},
 };
 
 /// What one thread has of a [`Count`](super::Count) for itself, on a line of its own.

@@ -11,7 +11,7 @@ use super::{
     Controller, Decision, Window,
     range::{Range, range_settings},
 };
-use crate::invalid::{InvalidSetting, expect_valid};
+use crate::support::invalid::{InvalidSetting, expect_valid};
 
 /// A law that keeps a percentile of latency, the 90th by default, under what the user says is too slow.
 ///

@@ -14,7 +14,7 @@ use http_body::Body;
 use tokio::runtime::Handle;
 
 use self::reader::Reader;
-use crate::invalid::{InvalidSetting, expect_valid};
+use crate::support::invalid::{InvalidSetting, expect_valid};
 
 /// How much of a refused upload is read after the answer, so that its sender sees the answer and not a reset.
 ///

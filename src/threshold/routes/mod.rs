@@ -17,7 +17,7 @@ use std::{
 
 use self::{pattern::Pattern, tree::Tree};
 use super::Threshold;
-use crate::invalid::InvalidSetting;
+use crate::support::invalid::InvalidSetting;
 
 /// Routes that have a meaning of their own.
 #[derive(Clone, Default)]

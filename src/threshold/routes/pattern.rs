@@ -2,7 +2,7 @@ use std::fmt;
 
 use matchit::{InsertError, Router};
 
-use crate::invalid::InvalidSetting;
+use crate::support::invalid::InvalidSetting;
 
 /// `"POST /mail/{id}"`: a path in axum's syntax, after a method or alone.
 pub(crate) struct Pattern<'a> {
