@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use crate::{
-    budget::held::Place,
+    admission::held::Place,
     measure::{BodyMeasurement, End},
 };
 

@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::{
-    body::ResponseBody, budget::held::Place, control::Outcome, measure::Measurement,
+    admission::held::Place, body::ResponseBody, control::Outcome, measure::Measurement,
     refuse::Answer, wait::turn::Turn,
 };
 

@@ -148,6 +148,7 @@ pub mod lab;
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 pub mod observe;
 
+mod admission;
 mod body;
 mod budget;
 mod decide;
@@ -161,6 +162,7 @@ mod measure;
 mod observe;
 mod outcome;
 mod refuse;
+mod report;
 mod retry_after;
 mod service;
 mod shed;
@@ -170,7 +172,7 @@ mod wait;
 
 pub use self::{
     body::ResponseBody,
-    budget::{Budget, change::LimitChange, permit::Permit, snapshot::Snapshot},
+    budget::{Budget, permit::Permit},
     control::{
         adaptive::Adaptive, aimd::Aimd, fixed::Fixed, gradient2::Gradient2,
         latency_target::LatencyTarget, vegas::Vegas,
@@ -181,6 +183,7 @@ pub use self::{
     layer::LoadShed,
     measure::Measure,
     refuse::drain::Drain,
+    report::{LimitChange, Snapshot},
     retry_after::RetryAfter,
     service::LoadShedService,
     shed::{Reason, Shed},

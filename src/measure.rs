@@ -5,10 +5,8 @@ use http::{Response, header::CONTENT_LENGTH};
 use http_body::{Body, Frame};
 
 use crate::{
-    budget::{
-        held::{Place, Scope, show},
-        sampler::{Probe, Watch},
-    },
+    admission::held::{Place, Scope, show},
+    budget::sampler::{Probe, Watch},
     control::Outcome,
     layer::settings::Settings,
     outcome,

@@ -2,8 +2,8 @@
 
 use std::cell::Cell;
 
-use super::{
-    Budget,
+use super::Budget;
+use crate::admission::{
     claim::{Claim, Mode, Refused},
     held::{self, Place, Taken},
 };

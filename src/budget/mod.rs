@@ -1,18 +1,10 @@
 //! What one process can carry at once, and who is in it now.
 
 pub(crate) mod admission;
-pub(crate) mod change;
-pub(crate) mod claim;
-pub(crate) mod count;
-pub(crate) mod held;
-#[cfg(all(test, loadshed_loom))]
-pub(crate) mod model;
+pub(crate) mod entry;
 pub(crate) mod nested;
 pub(crate) mod permit;
 pub(crate) mod sampler;
-pub(crate) mod shares;
-pub(crate) mod snapshot;
-pub(crate) mod tally;
 pub(crate) mod waiting;
 
 use std::{
@@ -22,17 +14,16 @@ use std::{
 
 use tokio::time::Instant;
 
-pub(crate) use self::{change::LimitChange, permit::Permit, snapshot::Snapshot};
-pub(crate) use self::{
-    claim::Claim,
-    held::Place,
-    sampler::{AsBudget, Probe},
-};
-use self::{
+pub(crate) use self::permit::Permit;
+use self::sampler::Sampler;
+pub(crate) use self::sampler::{AsBudget, Probe};
+pub(crate) use crate::admission::{claim::Claim, held::Place};
+use crate::admission::{
     count::{Count, Level},
-    sampler::Sampler,
-    tally::Tally,
+    counters::Tally,
 };
+pub(crate) use crate::report::LimitChange;
+pub(crate) use crate::report::Snapshot;
 use crate::{
     control::{Controller, MAX_LIMIT, adaptive::Adaptive},
     observe::Observed,
@@ -357,6 +348,17 @@ fn checked_limit(limit: usize, min: usize, max: usize) -> Result<u32, InvalidSet
             limit,
             format!("{min} to {max}"),
         )),
+    }
+}
+
+#[cfg(all(test, not(loadshed_loom)))]
+impl Budget {
+    pub(crate) fn counts(&self) -> [&'static Count; 2] {
+        [self.count, self.inner.ghosts]
+    }
+
+    pub(crate) fn shares(&self) -> Option<&crate::admission::shares::Shares> {
+        self.count.shares()
     }
 }
 

@@ -2,9 +2,9 @@ use std::fmt;
 
 use super::{
     Budget,
-    held::Place,
     sampler::{Probe, Watch},
 };
+use crate::admission::held::Place;
 use crate::control::Outcome;
 
 /// One request's place in a [`Budget`], given back when it is dropped.

@@ -12,10 +12,9 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{
-    Budget,
-    change::{Changes, LimitChange},
-};
+use super::Budget;
+use crate::admission::changes::Changes;
+use crate::report::LimitChange;
 use crate::support::per_thread::{LaneCounter, Lanes};
 use crate::{
     control::{Controller, Outcome, Sample, Window},

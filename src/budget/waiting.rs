@@ -2,15 +2,15 @@ use std::task::{Poll, Waker};
 
 use tokio::time::Instant;
 
-use super::claim::Claim;
-use super::{
-    Budget,
+use super::Budget;
+use crate::admission::claim::Claim;
+use crate::admission::{
     claim::Refused,
     held::{Place, Taken},
 };
 use crate::{
+    admission::queue::queue::{Joining, Ticket, Verdict},
     shed::Reason,
-    wait::line::{Joining, Ticket, Verdict},
 };
 
 impl Budget {
@@ -67,10 +67,6 @@ impl Budget {
         Ok(taken.into())
     }
 }
-
-#[cfg(all(test, loadshed_loom))]
-#[path = "waiting_model.rs"]
-pub(crate) mod model;
 
 #[cfg(all(test, not(loadshed_loom)))]
 mod tests {

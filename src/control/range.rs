@@ -113,7 +113,10 @@ macro_rules! range_settings {
         /// # Errors
         ///
         /// If `min` is 0, above the ceiling, or above an initial limit that was set.
-        pub fn try_min(mut self, min: usize) -> Result<Self, $crate::support::invalid::InvalidSetting> {
+        pub fn try_min(
+            mut self,
+            min: usize,
+        ) -> Result<Self, $crate::support::invalid::InvalidSetting> {
             self.range = self.range.try_min(min)?;
             Ok(self)
         }
@@ -135,7 +138,10 @@ macro_rules! range_settings {
         /// # Errors
         ///
         /// If `max` is below the floor, below an initial limit that was set, or more than 2,147,483,647.
-        pub fn try_max(mut self, max: usize) -> Result<Self, $crate::support::invalid::InvalidSetting> {
+        pub fn try_max(
+            mut self,
+            max: usize,
+        ) -> Result<Self, $crate::support::invalid::InvalidSetting> {
             self.range = self.range.try_max(max)?;
             Ok(self)
         }

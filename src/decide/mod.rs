@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc};
 use http::Request;
 
 use crate::{
-    budget::{
+    admission::{
         claim::{Caller, Claim},
         shares::Tenant,
     },

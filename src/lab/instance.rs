@@ -23,11 +23,11 @@ use super::{
     station::{Call, Nanos, Pool, Shared, Work},
 };
 use crate::{
-    budget::{
-        Budget,
+    admission::{
         claim::{Claim, Mode},
         held::Place,
     },
+    budget::Budget,
     future::ResponseFuture,
     layer::LoadShed,
     retry_after::{RetryAfter, Unit},

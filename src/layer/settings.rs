@@ -13,12 +13,11 @@ use http::{Request, Response};
 use http_body::Body;
 
 use crate::{
-    budget::{
-        Budget,
+    admission::{
         claim::{Mode, Refused},
         held::Place,
-        sampler::AsBudget,
     },
+    budget::{Budget, sampler::AsBudget},
     control::Outcome,
     decide::{Decide, Decided},
     measure::Measure,

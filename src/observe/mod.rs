@@ -98,9 +98,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::{
-    budget::{Budget, WeakBudget, change::LimitChange, snapshot::Snapshot},
+    budget::{Budget, WeakBudget},
     control::Sample,
     decide::Decided,
+    report::{LimitChange, Snapshot},
     shed::Reason,
     support::clock::Now,
 };

@@ -14,7 +14,10 @@ use std::{
 use super::Observed;
 #[cfg(feature = "metrics")]
 use super::metrics::{self, series::Series};
-use crate::budget::{Budget, WeakBudget, snapshot::Snapshot};
+use crate::{
+    budget::{Budget, WeakBudget},
+    report::Snapshot,
+};
 
 static REGISTRY: Mutex<Registry> = Mutex::new(Registry::new());
 

@@ -12,8 +12,6 @@
 //! - **A law** sees those who wait when they are admitted, from then on, or as refused. To it, a line is nothing.
 //! - **Nothing of this costs** those who do not wait more than to see that nobody does.
 
-pub(crate) mod delay;
-pub(crate) mod line;
 pub(crate) mod turn;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -21,9 +19,9 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::Request;
 use tokio::time::Instant;
 
-pub(crate) use self::line::Joining;
+pub(crate) use crate::admission::queue::queue::Joining;
 use crate::{
-    budget::claim::Claim,
+    admission::claim::Claim,
     control::MAX_LIMIT,
     grpc_timeout,
     head::lend,

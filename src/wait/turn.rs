@@ -12,9 +12,9 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::line::Ticket;
+use crate::admission::queue::queue::Ticket;
 use crate::{
-    budget::{claim::Refused, held::Place},
+    admission::{claim::Refused, held::Place},
     decide::Decided,
     layer::settings::Settings,
 };

@@ -7,11 +7,12 @@ use metrics::SharedString;
 
 use super::{Changes, Figures, Shown, add};
 use crate::{
-    budget::{Budget, snapshot::Snapshot},
+    budget::Budget,
     observe::{
         OTHER, Text,
         routes::{self, Counts},
     },
+    report::Snapshot,
 };
 
 /// All that has been published, by label.

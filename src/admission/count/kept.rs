@@ -130,7 +130,7 @@ impl Count {
     }
 
     /// Who has joined the line before the lanes were opened does not know that they are; who joins after it does. See
-    /// [`Line`](crate::wait::line::Line): the opening has changed the word, as a release does.
+    /// [`Line`](crate::admission::queue::queue::Line): the opening has changed the word, as a release does.
     fn mind_the_line(&self) {
         if !self.line.is_empty() {
             self.call_in();

@@ -8,9 +8,9 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::delay::Delay;
+use super::codel::Delay;
 use crate::{
-    budget::claim::Claim,
+    admission::claim::Claim,
     support::sync::{AtomicU32, Mutex, MutexGuard, Ordering},
 };
 

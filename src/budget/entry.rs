@@ -1,7 +1,7 @@
-use super::{Seen, Shares};
+use super::Budget;
+use crate::admission::shares::{Seen, Shares};
 use crate::{
-    budget::{
-        Budget,
+    admission::{
         claim::{Claim, Refused},
         count::Level,
         held::Taken,

@@ -4,10 +4,8 @@
 use loom::thread;
 use tokio::time::Instant;
 
-use crate::{
-    budget::model::{all, holding, is_admitted, join},
-    wait::line::Verdict,
-};
+use super::queue::Verdict;
+use crate::admission::model::{all, holding, is_admitted, join};
 
 #[test]
 fn loom_a_release_and_one_who_joins_do_not_miss_each_other() {

@@ -203,7 +203,7 @@ fn p03_whatever_becomes_of_a_request_its_tenants_share_gets_it_back() {
     type Empties = Empty<bytes::Bytes>;
     let budget = Budget::fixed(40);
     budget.make_shares();
-    let is_empty = || budget.count.shares().is_some_and(Shares::is_empty);
+    let is_empty = || budget.shares().is_some_and(Shares::is_empty);
     let by = |name: &'static str| {
         move |head: &Request<()>| {
             let value = head.headers().get(name)?.to_str().ok()?;
@@ -269,7 +269,7 @@ async fn one_that_waits_is_in_its_share_until_it_is_served_or_refused_or_leaves(
     use tower_service::Service;
 
     let budget = Budget::fixed(1);
-    let is_empty = || budget.count.shares().is_some_and(Shares::is_empty);
+    let is_empty = || budget.shares().is_some_and(Shares::is_empty);
     let inner = tower::service_fn(async |_: Request<Empty<Bytes>>| {
         Ok::<_, std::convert::Infallible>(Response::new(Empty::<Bytes>::new()))
     });

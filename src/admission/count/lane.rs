@@ -2,7 +2,7 @@ use std::sync::atomic::AtomicUsize;
 
 use super::cap::Cap;
 use crate::{
-    budget::tally::Counter,
+    admission::counters::Counter,
     support::sync::{AtomicU64, Ordering},
 };
 

@@ -4,7 +4,7 @@
 use loom::thread;
 
 use super::Count;
-use crate::budget::model::{all, holding};
+use crate::admission::model::{all, holding};
 
 #[test]
 fn loom_p02_no_interleaving_admits_one_too_many_or_refuses_one_too_few() {

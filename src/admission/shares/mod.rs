@@ -36,7 +36,6 @@
 //! One that is about to be refused is in its tenant's cells for a moment. By that it can cost another request of the same
 //! tenant the upper part of the stretch, and nobody else anything: the count, which all share, does not know of it.
 
-pub(crate) mod entry;
 pub(crate) mod level;
 #[cfg(all(test, loadshed_loom))]
 pub(crate) mod model;
@@ -119,10 +118,10 @@ struct Watch {
 }
 
 /// The whole budget, at one moment.
-struct Seen {
-    in_flight: u32,
+pub(crate) struct Seen {
+    pub(crate) in_flight: u32,
     /// Units admitted since it was made.
-    admitted: usize,
+    pub(crate) admitted: usize,
 }
 
 /// A tenant's hash. The uppermost bit is set.
@@ -182,7 +181,7 @@ impl Shares {
 
     /// Enters `more` units for this tenant, those of a request that needs `units`, or what is new of them. How far along
     /// its stretch it may go, from 0 to 1.
-    fn enter(&self, tenant: Tenant, more: u32, units: u32) -> f32 {
+    pub(crate) fn enter(&self, tenant: Tenant, more: u32, units: u32) -> f32 {
         let more = u64::from(more);
         let cells = self.of(tenant);
         let [others @ .., last] = cells;
@@ -208,14 +207,14 @@ impl Shares {
     }
 
     /// A request has left its cells as it was refused.
-    fn refused(&self, tenant: Tenant, units: u32) {
+    pub(crate) fn refused(&self, tenant: Tenant, units: u32) {
         for cell in self.of(tenant) {
             cell.refused.fetch_add(units, Ordering::Relaxed);
         }
     }
 
     /// Finds τ anew, if it is time. One request in some does, and no other waits for it.
-    fn look_if_due(&self, seen: impl FnOnce() -> Seen) {
+    pub(crate) fn look_if_due(&self, seen: impl FnOnce() -> Seen) {
         let now = Instant::now();
         let since = since_base(now);
         let is_due = || since >= self.due.load(Ordering::Relaxed);

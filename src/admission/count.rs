@@ -13,12 +13,10 @@ use self::{
     kept::{Patience, Visitors},
     lane::{Lane, Put, ceiling},
 };
+use super::queue::queue::Line;
 use super::{claim::Claim, shares::Shares};
 use crate::support::per_thread::{Lanes, Writers};
-use crate::{
-    support::sync::{AtomicU32, AtomicU64, Mutex, Ordering, fence},
-    wait::line::Line,
-};
+use crate::support::sync::{AtomicU32, AtomicU64, Mutex, Ordering, fence};
 
 /// One budget's limit and what is in flight under it, in units of cost, decided upon in one atomic step.
 ///

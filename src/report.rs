@@ -1,8 +1,41 @@
-use std::{collections::VecDeque, time::Duration};
+//! What a budget reports: its figures at one moment, and the changes of its limit.
+
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::control::{Outcome, Window};
+
+/// The figures of a [`Budget`](crate::budget::Budget) at one moment.
+///
+/// `limit`, `in_flight` and `peak_in_flight` are in units, which is requests where each costs one
+/// ([`LoadShed::cost`](crate::LoadShed::cost)). The others count requests.
+///
+/// With the feature `serde` it serialises as a map of its fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// How much it carries at once.
+    pub limit: usize,
+    /// How much is in flight.
+    pub in_flight: usize,
+    /// The most that was ever in flight at once, requests included that an outer layer counted and an inner one refused.
+    pub peak_in_flight: usize,
+    /// How many requests were admitted since the budget was made. It goes down by one when an outer layer has counted a request
+    /// that an inner one then refuses.
+    pub admitted: usize,
+    /// How many were refused.
+    pub refused: usize,
+    /// How many would have been refused, and ran uncounted in a dry run instead.
+    pub would_refuse: usize,
+    /// How many passed a layer that did not count them.
+    pub exempt: usize,
+    /// How many wait for room now. They are not in flight.
+    pub waiting: usize,
+    /// How many have waited for room since the budget was made, those included that were refused in the end.
+    pub waited: usize,
+}
 
 /// One change of a learned limit: why, and upon which figures.
 ///
@@ -50,13 +83,6 @@ pub struct LimitChange {
     pub latency: Duration,
 }
 
-/// The latest changes, oldest first.
-#[derive(Debug, Default)]
-pub(crate) struct Changes(VecDeque<LimitChange>);
-
-/// Ten seconds of a busy episode; 3 kB.
-const KEPT: usize = 32;
-
 impl LimitChange {
     pub(crate) fn set(at: Instant, from: usize, to: usize) -> Self {
         Self::of(&Window::new(at, from), to, "set")
@@ -94,19 +120,6 @@ fn since<S: serde::Serializer>(at: &Instant, serializer: S) -> Result<S::Ok, S::
 #[cfg(feature = "serde")]
 fn seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(time.as_secs_f64())
-}
-
-impl Changes {
-    pub(crate) fn push(&mut self, change: LimitChange) {
-        if self.0.len() == KEPT {
-            self.0.pop_front();
-        }
-        self.0.push_back(change);
-    }
-
-    pub(crate) fn to_vec(&self) -> Vec<LimitChange> {
-        self.0.iter().copied().collect()
-    }
 }
 
 #[cfg(all(test, feature = "serde"))]

@@ -1,4 +1,4 @@
-//! The interleavings in which lanes keep places, or may: see [`model`](super::model) for the word alone.
+//! The interleavings in which lanes keep places, or may: see [`model`](crate::admission::count::model) for the word alone.
 
 use loom::{
     sync::{
@@ -9,10 +9,8 @@ use loom::{
 };
 
 use super::{Count, KEEPING, Level, POOL};
-use crate::budget::{
-    lanes::NUMBER,
-    model::{all, half, holding, is_admitted, join, model_the_likely},
-};
+use crate::admission::model::{all, half, holding, is_admitted, join, model_the_likely};
+use crate::support::per_thread::NUMBER;
 
 /// A count of 4 whose lanes may keep places, with `held` of 2 in flight and the others kept by the first lane. Both were
 /// in flight at once.

@@ -1,0 +1,11 @@
+//! The concurrency core: what a request claims, the count that decides, fair shares, the queue. No HTTP, no `Budget`.
+
+pub(crate) mod changes;
+pub(crate) mod claim;
+pub(crate) mod count;
+pub(crate) mod counters;
+pub(crate) mod held;
+#[cfg(all(test, loadshed_loom))]
+pub(crate) mod model;
+pub(crate) mod queue;
+pub(crate) mod shares;
