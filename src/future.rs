@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::{
-    admission::held::Place, body::ResponseBody, control::Outcome, measure::Measurement,
+    admission::held::Place, body::ResponseBody, control::controller::Outcome, measure::Measurement,
     refuse::Answer, wait::turn::Turn,
 };
 

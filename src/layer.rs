@@ -11,18 +11,18 @@ use tower_layer::Layer;
 
 pub(crate) use self::settings::Settings;
 use crate::{
-    budget::Budget,
-    control::Outcome,
+    budget::budget::Budget,
+    control::controller::Outcome,
     handle::Handle,
     measure::Measure,
     observe::Decisions,
     outcome::AskOutcome,
     refuse::{Answers, drain::Drain},
-    retry_after::RetryAfter,
+    retry_after::retry_after::RetryAfter,
     service::LoadShedService,
     shed::Shed,
     support::invalid::{InvalidSetting, expect_valid},
-    threshold::{Threshold, ladder::LiveLadder},
+    threshold::{ladder::LiveLadder, threshold::Threshold},
     wait::Wait,
 };
 

@@ -172,10 +172,10 @@ mod wait;
 
 pub use self::{
     body::ResponseBody,
-    budget::{Budget, permit::Permit},
+    budget::{budget::Budget, permit::Permit},
     control::{
-        adaptive::Adaptive, aimd::Aimd, fixed::Fixed, gradient2::Gradient2,
-        latency_target::LatencyTarget, vegas::Vegas,
+        adaptive::adaptive::Adaptive, aimd::Aimd, fixed::Fixed, gradient2::Gradient2,
+        latency_target::latency_target::LatencyTarget, vegas::Vegas,
     },
     future::ResponseFuture,
     handle::Handle,
@@ -184,11 +184,11 @@ pub use self::{
     measure::Measure,
     refuse::drain::Drain,
     report::{LimitChange, Snapshot},
-    retry_after::RetryAfter,
+    retry_after::retry_after::RetryAfter,
     service::LoadShedService,
     shed::{Reason, Shed},
     support::invalid::InvalidSetting,
-    threshold::{Threshold, criticality::Criticality},
+    threshold::{criticality::Criticality, threshold::Threshold},
 };
 
 /// The README's code, compiled.

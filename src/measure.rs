@@ -7,12 +7,12 @@ use http_body::{Body, Frame};
 use crate::{
     admission::held::{Place, Scope, show},
     budget::sampler::{Probe, Watch},
-    control::Outcome,
+    control::controller::Outcome,
     layer::settings::Settings,
     outcome,
     refuse::grpc_content_type,
     shed::Shed,
-    threshold::Threshold,
+    threshold::threshold::Threshold,
 };
 
 /// Up to where the latency of a request is measured: what a learned budget takes for its duration.

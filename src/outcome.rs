@@ -22,7 +22,7 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
-use crate::{control::Outcome, refuse::grpc::STATUS as GRPC_STATUS};
+use crate::{control::controller::Outcome, refuse::grpc::STATUS as GRPC_STATUS};
 
 /// A closure that decides upon some heads by itself.
 #[derive(Clone)]

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::control::{Outcome, Window};
+use crate::control::controller::{Outcome, Window};
 
-/// The figures of a [`Budget`](crate::budget::Budget) at one moment.
+/// The figures of a [`Budget`](crate::budget::budget::Budget) at one moment.
 ///
 /// `limit`, `in_flight` and `peak_in_flight` are in units, which is requests where each costs one
 /// ([`LoadShed::cost`](crate::LoadShed::cost)). The others count requests.
@@ -39,7 +39,7 @@ pub struct Snapshot {
 
 /// One change of a learned limit: why, and upon which figures.
 ///
-/// [`Budget::changes`](super::Budget::changes) tells the latest ones.
+/// [`Budget::changes`](crate::budget::budget::Budget::changes) tells the latest ones.
 ///
 /// With the feature `serde` it serialises as a map of its fields, of times in seconds: `seconds_ago` in the place of `at`,
 /// `elapsed_seconds`, `latency_seconds`.

@@ -10,7 +10,7 @@ use http_body::Body;
 use tower_service::Service;
 
 use crate::{
-    admission::claim::Refused, body::ResponseBody, control::Outcome, decide::Decided,
+    admission::claim::Refused, body::ResponseBody, control::controller::Outcome, decide::Decided,
     future::ResponseFuture, layer::settings::Settings, measure::Measurement, wait::turn::Turn,
 };
 

@@ -1,6 +1,6 @@
 use std::{error::Error, fmt, time::Duration};
 
-use crate::{retry_after::Hint, threshold::criticality::Criticality};
+use crate::{retry_after::retry_after::Hint, threshold::criticality::Criticality};
 
 /// Why a request was refused, and when it may come back.
 ///

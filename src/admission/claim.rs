@@ -2,12 +2,12 @@
 
 use std::cell::Cell;
 
-use super::shares::Tenant;
+use super::shares::shares::Tenant;
 use crate::{
-    control::MAX_LIMIT,
+    control::controller::MAX_LIMIT,
     observe::Decision,
     shed::Reason,
-    threshold::{Threshold, stretch::Stretch},
+    threshold::{stretch::Stretch, threshold::Threshold},
 };
 
 /// What one request asks of a budget.

@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::count::Count;
+use super::count::count::Count;
 use crate::support::per_thread::Writers;
 use crate::support::spread::spread;
 

@@ -10,8 +10,8 @@
 
 use std::cell::Cell;
 
-use super::{claim::Claim, count::Count, shares::Tenant};
-use crate::threshold::Threshold;
+use super::{claim::Claim, count::count::Count, shares::shares::Tenant};
+use crate::threshold::threshold::Threshold;
 
 /// One request's place in a count, given back on drop; or nothing, if it is exempt or an outer layer holds its place.
 ///

@@ -9,8 +9,8 @@ use loom::model::Builder;
 use tokio::time::Instant;
 
 use super::queue::queue::{Joining, Ticket, Verdict};
-use super::{claim::Claim, count::Count};
-use crate::threshold::Threshold;
+use super::{claim::Claim, count::count::Count};
+use crate::threshold::threshold::Threshold;
 
 /// Some have too many interleavings to go through all. Nearly all mistakes show with two switches that no thread asked
 /// for (Musuvathi and Qadeer, 2007).

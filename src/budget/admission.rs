@@ -2,17 +2,17 @@
 
 use std::cell::Cell;
 
-use super::Budget;
+use super::budget::Budget;
 use crate::admission::{
     claim::{Claim, Mode, Refused},
     held::{self, Place, Taken},
 };
 use crate::{
     observe::Decision,
-    retry_after::{Counts, Refusal, RetryAfter, Unit},
+    retry_after::retry_after::{Counts, Refusal, RetryAfter, Unit},
     shed::{Reason, Shed},
     support::clock::Now,
-    threshold::{Threshold, criticality::Criticality},
+    threshold::{criticality::Criticality, threshold::Threshold},
 };
 
 /// A refusal that is counted, of which nobody has been told yet.

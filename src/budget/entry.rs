@@ -1,13 +1,13 @@
-use super::Budget;
-use crate::admission::shares::{Seen, Shares};
+use super::budget::Budget;
+use crate::admission::shares::shares::{Seen, Shares};
 use crate::{
     admission::{
         claim::{Claim, Refused},
-        count::Level,
+        count::count::Level,
         held::Taken,
     },
     shed::Reason,
-    threshold::Threshold,
+    threshold::threshold::Threshold,
 };
 
 /// A request that is about to be decided upon.

@@ -1,9 +1,9 @@
 //! Layers of one budget, one inside of the other: the inner one decides once more upon what the outer one has counted.
 
-use super::Budget;
+use super::budget::Budget;
 use crate::admission::{
     claim::{Claim, Mode, Refused},
-    count::Level,
+    count::count::Level,
     held::{Shown, Taken},
 };
 
@@ -71,7 +71,7 @@ impl Budget {
         }
     }
 
-    /// As [`Count::keep`](crate::admission::count::Count::keep); but not where somebody waits for room: it has not stood in line for
+    /// As [`Count::keep`](crate::admission::count::count::Count::keep); but not where somebody waits for room: it has not stood in line for
     /// what it asks for here, where an outer layer has let it in for the asking of more.
     fn keep(&self, held: Taken, claim: Claim, share: f32) -> Result<Level, Level> {
         if held.threshold.rank() > claim.rank() && self.count.line.goes_before(&claim) {

@@ -1,11 +1,11 @@
 use std::fmt;
 
 use super::{
-    Budget,
+    budget::Budget,
     sampler::{Probe, Watch},
 };
 use crate::admission::held::Place;
-use crate::control::Outcome;
+use crate::control::controller::Outcome;
 
 /// One request's place in a [`Budget`], given back when it is dropped.
 ///

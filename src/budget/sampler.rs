@@ -12,17 +12,17 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::Budget;
+use super::budget::Budget;
 use crate::admission::changes::Changes;
 use crate::report::LimitChange;
 use crate::support::per_thread::{LaneCounter, Lanes};
 use crate::{
-    control::{Controller, Outcome, Sample, Window},
+    control::controller::{Controller, Outcome, Sample, Window},
     support::{
         clock::{Now, nanos},
         spread::spread,
     },
-    threshold::Threshold,
+    threshold::threshold::Threshold,
 };
 
 /// Measures requests, and shows them to the law a window at a time.

@@ -2,7 +2,7 @@ use std::task::{Poll, Waker};
 
 use tokio::time::Instant;
 
-use super::Budget;
+use super::budget::Budget;
 use crate::admission::claim::Claim;
 use crate::admission::{
     claim::Refused,
@@ -79,7 +79,7 @@ mod tests {
     use tower::{Layer, Service, service_fn};
 
     use super::*;
-    use crate::{layer::LoadShed, threshold::Threshold};
+    use crate::{layer::LoadShed, threshold::threshold::Threshold};
 
     #[tokio::test]
     async fn p17_neither_a_refusal_for_a_full_line_nor_an_admission_past_it_takes_its_lock() {

@@ -1,6 +1,6 @@
 use std::ops::RangeInclusive;
 
-use super::{Controller, Decision, MAX_LIMIT, Window};
+use super::controller::{Controller, Decision, MAX_LIMIT, Window};
 use crate::support::invalid::{InvalidSetting, expect_valid};
 
 /// A law that never moves: the limit is what it was set to.
@@ -68,7 +68,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::control::{Outcome, Sample};
+    use crate::control::controller::{Outcome, Sample};
 
     #[test]
     fn nothing_moves_it_but_people() {

@@ -7,7 +7,7 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
-    Controller, Decision, Outcome, Sample, Window,
+    controller::{Controller, Decision, Outcome, Sample, Window},
     range::{Range, range_settings},
 };
 

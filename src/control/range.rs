@@ -59,8 +59,8 @@ impl Range {
 
     pub(crate) fn try_max(mut self, max: usize) -> Result<Self, InvalidSetting> {
         let least = self.initial.unwrap_or(self.min);
-        if !(least..=super::MAX_LIMIT).contains(&max) {
-            let allowed = format!("{least} to {}", super::MAX_LIMIT);
+        if !(least..=super::controller::MAX_LIMIT).contains(&max) {
+            let allowed = format!("{least} to {}", super::controller::MAX_LIMIT);
             return Err(InvalidSetting::new("ceiling", max, allowed));
         }
         self.max = max;

@@ -6,7 +6,7 @@ use super::{
     ByHead, FairBy,
     cohort::{self, Hours},
 };
-use crate::{admission::shares::Tenant, layer::LoadShed};
+use crate::{admission::shares::shares::Tenant, layer::LoadShed};
 
 /// # Which callers
 ///

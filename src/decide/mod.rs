@@ -11,15 +11,15 @@ use http::Request;
 use crate::{
     admission::{
         claim::{Caller, Claim},
-        shares::Tenant,
+        shares::shares::Tenant,
     },
     head::lend,
     threshold::{
-        Threshold,
         criticality::Criticality,
         ladder::LiveLadder,
-        routes::{Found, Routes},
+        routes::table::{Found, Routes},
         stretch::Stretch,
+        threshold::Threshold,
     },
 };
 

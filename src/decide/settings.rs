@@ -4,7 +4,7 @@ use super::ByHead;
 use crate::{
     layer::LoadShed,
     support::invalid::{InvalidSetting, expect_valid},
-    threshold::{Threshold, criticality::Criticality, routes::Meaning},
+    threshold::{criticality::Criticality, routes::table::Meaning, threshold::Threshold},
 };
 
 /// # Which requests

@@ -4,8 +4,8 @@ use std::ops::RangeInclusive;
 
 use super::judge::Law;
 use crate::{
-    budget::Budget,
-    control::{Controller, Decision, Outcome, Window},
+    budget::budget::Budget,
+    control::controller::{Controller, Decision, Outcome, Window},
 };
 
 /// What a budget of everything has, by default: more than anybody has sockets for.

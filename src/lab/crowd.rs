@@ -7,7 +7,7 @@ use super::{
     run::{By, Lab},
     scenario::{Mix, Phase, Scenario, Server, Station, Times},
 };
-use crate::budget::Budget;
+use crate::budget::budget::Budget;
 
 /// Many tenants, of which the first sends more than its part. Nobody tries again.
 #[derive(Clone, Copy, Debug)]

@@ -27,13 +27,13 @@ use crate::{
         claim::{Claim, Mode},
         held::Place,
     },
-    budget::Budget,
+    budget::budget::Budget,
     future::ResponseFuture,
     layer::LoadShed,
-    retry_after::{RetryAfter, Unit},
+    retry_after::retry_after::{RetryAfter, Unit},
     service::LoadShedService,
     shed::Shed,
-    threshold::{Threshold, criticality::Criticality},
+    threshold::{criticality::Criticality, threshold::Threshold},
 };
 
 pub(crate) struct Instance {

@@ -19,7 +19,7 @@ use super::{
     run::Lab,
     scenario::Scenario,
 };
-use crate::{budget::Budget, control::Controller};
+use crate::{budget::budget::Budget, control::controller::Controller};
 
 /// A law, or anything else that a budget can be made of, by a name for people.
 #[derive(Clone)]
@@ -314,7 +314,7 @@ impl fmt::Debug for Judge {
 mod tests {
     use super::*;
     use crate::{
-        control::adaptive::Adaptive,
+        control::adaptive::adaptive::Adaptive,
         lab::scenario::{Phase, Server, Times},
     };
 

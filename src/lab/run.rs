@@ -8,7 +8,7 @@ use super::{
     scenario::Scenario,
     world::{Then, World},
 };
-use crate::budget::Budget;
+use crate::budget::budget::Budget;
 
 /// How a scenario is run.
 #[derive(Clone, Copy, Debug)]

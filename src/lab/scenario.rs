@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::retry_after::{RetryAfter, Unit};
+use crate::retry_after::retry_after::{RetryAfter, Unit};
 
 /// A server, its callers, and what happens to them.
 ///

@@ -7,7 +7,7 @@ use super::{
     run::Lab,
     scenario::{Phase, Scenario, Server, Waits},
 };
-use crate::{budget::Budget, retry_after::RetryAfter};
+use crate::{budget::budget::Budget, retry_after::retry_after::RetryAfter};
 
 /// A minute at 0.8 of the capacity, a trigger of 3 times the capacity, and then 0.8 again. Each caller tries up to four
 /// times.

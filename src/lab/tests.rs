@@ -9,7 +9,7 @@ use super::{
     run::{Lab, Through},
     scenario::{Callers, Load, Phase, Scenario, Server, Station, Times},
 };
-use crate::budget::Budget;
+use crate::budget::budget::Budget;
 
 const MILLI: Duration = Duration::from_millis(1);
 

@@ -19,7 +19,7 @@ use super::{
     scenario::{Phase, Scenario, Waits},
     station::{Call, Nanos, Work},
 };
-use crate::budget::Budget;
+use crate::budget::budget::Budget;
 
 pub(crate) struct World<'a> {
     scenario: &'a Scenario,

@@ -17,16 +17,18 @@ use crate::{
         claim::{Mode, Refused},
         held::Place,
     },
-    budget::{Budget, sampler::AsBudget},
-    control::Outcome,
+    budget::{budget::Budget, sampler::AsBudget},
+    control::controller::Outcome,
     decide::{Decide, Decided},
     measure::Measure,
     observe::{Decision, Decisions},
     outcome::{self, AskOutcome},
     refuse::{Answer, Answers, drain::Drain},
-    retry_after::RetryAfter,
+    retry_after::retry_after::RetryAfter,
     support::invalid::InvalidSetting,
-    threshold::{Threshold, criticality::Criticality, ladder::LiveLadder, routes::Routes},
+    threshold::{
+        criticality::Criticality, ladder::LiveLadder, routes::table::Routes, threshold::Threshold,
+    },
     wait::Wait,
 };
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    control::{Outcome, Sample},
+    control::controller::{Outcome, Sample},
     support::clock::nanos,
 };
 

@@ -14,7 +14,7 @@ use std::{
 
 pub(crate) use self::write::write;
 use super::{Decision, OTHER, Text, histogram::Latencies, routes::Routes};
-use crate::control::Sample;
+use crate::control::controller::Sample;
 use crate::shed::Reason;
 
 /// What a budget counts for its figures alone. All else is in its tally anyway.
@@ -46,7 +46,7 @@ struct Shown {
     number: Option<usize>,
 }
 
-/// A controller's author may have more reasons than [`Decision`](crate::control::Decision) asks for, but no more series.
+/// A controller's author may have more reasons than [`Decision`](crate::control::controller::Decision) asks for, but no more series.
 const MOST_REASONS: usize = 32;
 
 impl Figures {

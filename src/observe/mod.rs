@@ -98,8 +98,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::{
-    budget::{Budget, WeakBudget},
-    control::Sample,
+    budget::budget::{Budget, WeakBudget},
+    control::controller::Sample,
     decide::Decided,
     report::{LimitChange, Snapshot},
     shed::Reason,

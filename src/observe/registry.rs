@@ -15,7 +15,7 @@ use super::Observed;
 #[cfg(feature = "metrics")]
 use super::metrics::{self, series::Series};
 use crate::{
-    budget::{Budget, WeakBudget},
+    budget::budget::{Budget, WeakBudget},
     report::Snapshot,
 };
 

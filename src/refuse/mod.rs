@@ -13,7 +13,9 @@ use ::http::{
 };
 use bytes::Bytes;
 
-use crate::{head::lend, retry_after::Unit, shed::Shed, support::invalid::InvalidSetting};
+use crate::{
+    head::lend, retry_after::retry_after::Unit, shed::Shed, support::invalid::InvalidSetting,
+};
 
 /// How refusals are answered.
 #[derive(Clone)]

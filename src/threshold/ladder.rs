@@ -1,6 +1,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Kind, Threshold, criticality::Criticality, ratio::Ratio};
+use super::{
+    criticality::Criticality,
+    ratio::Ratio,
+    threshold::{Kind, Threshold},
+};
 use crate::support::invalid::InvalidSetting;
 
 /// Where each class stops, above a ratio.

@@ -1,6 +1,6 @@
 use std::num::NonZeroU8;
 
-use super::Threshold;
+use super::threshold::Threshold;
 
 /// Where one caller of a class stops: not all of them at one point, but one after the other, over the last stretch below
 /// the stop of their class.

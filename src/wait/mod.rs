@@ -22,7 +22,7 @@ use tokio::time::Instant;
 pub(crate) use crate::admission::queue::queue::Joining;
 use crate::{
     admission::claim::Claim,
-    control::MAX_LIMIT,
+    control::controller::MAX_LIMIT,
     grpc_timeout,
     head::lend,
     layer::LoadShed,

@@ -1,5 +1,5 @@
 use super::lane::ceiling;
-use crate::threshold::Threshold;
+use crate::threshold::threshold::Threshold;
 
 /// How much may be in flight at most, in units, what is asked for included.
 pub(crate) trait Cap {

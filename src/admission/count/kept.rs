@@ -6,7 +6,7 @@
 use std::sync::atomic::AtomicUsize;
 
 use super::{
-    Count, KEEPING, Level,
+    count::{Count, KEEPING, Level},
     lane::{Lane, ceiling},
 };
 use crate::support::sync::{AtomicU64, Ordering};

@@ -6,7 +6,7 @@ use crate::{
     support::sync::{AtomicU64, Ordering},
 };
 
-/// What one thread has of a [`Count`](super::Count) for itself, on a line of its own.
+/// What one thread has of a [`Count`](super::count::Count) for itself, on a line of its own.
 ///
 /// Its word says which places it keeps, and all that is needed to give one away: who takes it decides by this word
 /// alone, in one compare-and-swap. So nothing that happens to the count between a look and the decision can make it

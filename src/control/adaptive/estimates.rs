@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use crate::control::{Outcome, Sample, Window};
+use crate::control::controller::{Outcome, Sample, Window};
 
 /// How the server is doing, by what has been seen of it. Times in seconds, rates per second.
 #[derive(Clone, Debug)]

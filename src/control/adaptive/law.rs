@@ -12,7 +12,7 @@ use super::{
     ratio::Ratio,
     start::{Learned, Start},
 };
-use crate::control::Window;
+use crate::control::controller::Window;
 
 /// How many may be in flight, and why.
 pub(crate) type Verdict = (Room, &'static str);

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use crate::control::Sample;
+use crate::control::controller::Sample;
 
 /// Which part of the limit those are admitted to that are refused first.
 #[derive(Clone, Copy, Debug)]

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use self::clock::Clock;
 use super::estimates::{Crowded, Estimates, Seen, has_left, latency};
-use crate::control::{Outcome, Sample, Window};
+use crate::control::controller::{Outcome, Sample, Window};
 
 /// Gathers the first answers until they tell a service time.
 ///

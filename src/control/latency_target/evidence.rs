@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::control::{Outcome, Sample, Window};
+use crate::control::controller::{Outcome, Sample, Window};
 
 /// What has been seen since the last decision.
 #[derive(Clone, Debug, Default)]

@@ -7,7 +7,7 @@ use metrics::SharedString;
 
 use super::{Changes, Figures, Shown, add};
 use crate::{
-    budget::Budget,
+    budget::budget::Budget,
     observe::{
         OTHER, Text,
         routes::{self, Counts},

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use crate::control::Window;
+use crate::control::controller::Window;
 
 /// While nobody waits, nothing says how much the server can do, and the clock stands: a first request, and a burst long
 /// after it, are no slow server.

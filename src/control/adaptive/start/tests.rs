@@ -4,11 +4,11 @@ use tokio::time::Instant;
 
 use super::{Learned, Start};
 use crate::control::{
-    Controller, Decision, Outcome,
-    adaptive::{
+    adaptive::adaptive::{
         Adaptive,
         tests::{TICK, samples, window},
     },
+    controller::{Controller, Decision, Outcome},
 };
 
 #[test]

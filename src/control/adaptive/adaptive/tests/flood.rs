@@ -3,7 +3,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{TICK, cap, samples, window};
-use crate::control::{Controller, Outcome, Sample, adaptive::Adaptive};
+use crate::control::{
+    adaptive::adaptive::Adaptive,
+    controller::{Controller, Outcome, Sample},
+};
 
 const HALF_A_SECOND: Duration = Duration::from_millis(500);
 

@@ -1,7 +1,7 @@
 use tokio::time::Instant;
 
 use super::*;
-use crate::control::{Outcome, Sample};
+use crate::control::controller::{Outcome, Sample};
 
 const TARGET: Duration = Duration::from_millis(200);
 

@@ -1,20 +1,14 @@
-//! The count: how much is in flight, against which limit.
-
-pub(crate) mod cap;
-pub(crate) mod kept;
-pub(crate) mod lane;
-
 use std::sync::{OnceLock, PoisonError};
 
 use tokio::time::Instant;
 
-use self::{
+use super::{
     cap::Cap,
     kept::{Patience, Visitors},
     lane::{Lane, Put, ceiling},
 };
-use super::queue::queue::Line;
-use super::{claim::Claim, shares::Shares};
+use crate::admission::queue::queue::Line;
+use crate::admission::{claim::Claim, shares::shares::Shares};
 use crate::support::per_thread::{Lanes, Writers};
 use crate::support::sync::{AtomicU32, AtomicU64, Mutex, Ordering, fence};
 
@@ -67,10 +61,10 @@ use crate::support::sync::{AtomicU32, AtomicU64, Mutex, Ordering, fence};
 /// room in the word is an `Acquire` as well, and looks whether somebody waits for it: see [`Line`].
 #[derive(Debug)]
 pub(crate) struct Count {
-    word: Padded<AtomicU64>,
-    lanes: Lanes<Lane>,
-    visitors: Visitors,
-    patience: Patience,
+    pub(crate) word: Padded<AtomicU64>,
+    pub(crate) lanes: Lanes<Lane>,
+    pub(crate) visitors: Visitors,
+    pub(crate) patience: Patience,
     peak: AtomicU32,
     /// Those who wait for room. Nobody does once the budget's last handle is gone, as each holds one.
     pub(crate) line: Line,
@@ -81,7 +75,7 @@ pub(crate) struct Count {
 /// Two lines of 64 bytes: x86 fetches them in pairs, and some ARM cores have lines of 128.
 #[derive(Debug)]
 #[repr(align(128))]
-struct Padded<T>(T);
+pub(crate) struct Padded<T>(T);
 
 impl<T> std::ops::Deref for Padded<T> {
     type Target = T;
@@ -92,7 +86,7 @@ impl<T> std::ops::Deref for Padded<T> {
 }
 
 const LIMIT_SHIFT: u32 = 32;
-const KEEPING: u64 = 1 << 31;
+pub(crate) const KEEPING: u64 = 1 << 31;
 const TAKEN: u64 = KEEPING - 1;
 const ABANDONED: u64 = 1 << 63;
 
@@ -326,7 +320,7 @@ impl Count {
     }
 
     #[inline]
-    fn made_room(&self) {
+    pub(crate) fn made_room(&self) {
         if !self.line.is_empty() {
             self.serve();
         }

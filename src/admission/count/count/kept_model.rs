@@ -1,4 +1,4 @@
-//! The interleavings in which lanes keep places, or may: see [`model`](crate::admission::count::model) for the word alone.
+//! The interleavings in which lanes keep places, or may: see [`model`](crate::admission::count::count::model) for the word alone.
 
 use loom::{
     sync::{

@@ -5,7 +5,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Counts, Refusal, share};
+use super::retry_after::{Counts, Refusal, share};
 use crate::{
     support::{clock::nanos, spread::spread_apart},
     threshold::criticality::Criticality,

@@ -1,7 +1,7 @@
 use std::{collections::HashSet, ptr};
 
 use super::*;
-use crate::budget::Budget;
+use crate::budget::budget::Budget;
 
 #[test]
 fn limit_and_count_fill_their_bits_without_touching_each_other() {

@@ -1,0 +1,420 @@
+use std::{
+    fmt,
+    sync::{Arc, OnceLock, Weak},
+};
+
+use tokio::time::Instant;
+
+use super::permit::Permit;
+use super::sampler::Sampler;
+use super::sampler::{AsBudget, Probe};
+use crate::admission::{claim::Claim, held::Place};
+use crate::admission::{
+    count::count::{Count, Level},
+    counters::Tally,
+};
+use crate::report::LimitChange;
+use crate::report::Snapshot;
+use crate::{
+    control::{
+        adaptive::adaptive::Adaptive,
+        controller::{Controller, MAX_LIMIT},
+    },
+    observe::Observed,
+    retry_after::{
+        retry_after::{RetryAfter, Unit},
+        schedule::Line,
+    },
+    shed::Shed,
+    support::invalid::{InvalidSetting, expect_valid},
+    threshold::{criticality::Criticality, threshold::Threshold},
+};
+
+/// What one process can carry at once: a limit, and the requests in flight under it.
+///
+/// A clone is the same budget. Give it to as many layers and routes as use the same thing: a pool of workers, of
+/// connections, of memory.
+///
+/// ```
+/// use loadshed::{Budget, Threshold};
+///
+/// let pool = Budget::fixed(200).named("mail");
+/// let permit = pool.try_acquire(Threshold::ratio(0.85))?;
+/// assert_eq!((pool.in_flight(), pool.limit()), (1, 200));
+/// drop(permit);
+/// assert_eq!(pool.utilization(), 0.0);
+/// # Ok::<(), loadshed::Shed>(())
+/// ```
+#[derive(Clone)]
+pub struct Budget {
+    /// Here, and not behind the `Arc`, as every request goes to it.
+    pub(crate) count: &'static Count,
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    count: &'static Count,
+    /// Requests that run although a dry run has found that they would have been refused. They are not in `count`; the
+    /// layers further in know them by this one.
+    pub(crate) ghosts: &'static Count,
+    pub(crate) tally: Tally,
+    pub(crate) line: Line,
+    /// `None` where the limit is fixed.
+    sampler: Option<Sampler>,
+    name: OnceLock<Box<str>>,
+    pub(crate) observed: Observed,
+}
+
+/// A budget for those who look at it and do not keep it alive.
+pub(crate) struct WeakBudget(Weak<Inner>);
+
+impl Budget {
+    /// A budget of `limit` requests at once; of units, where they [cost](crate::LoadShed::cost) more than one each.
+    ///
+    /// # Panics
+    ///
+    /// If `limit` is 0 or more than 2,147,483,647. [`try_fixed`](Self::try_fixed) returns an error instead.
+    #[track_caller]
+    #[must_use]
+    pub fn fixed(limit: usize) -> Self {
+        expect_valid(Self::try_fixed(limit))
+    }
+
+    /// [`fixed`](Self::fixed) for a value that comes from configuration.
+    ///
+    /// # Errors
+    ///
+    /// If `limit` is 0 or more than 2,147,483,647.
+    pub fn try_fixed(limit: usize) -> Result<Self, InvalidSetting> {
+        Ok(Self::make(checked_limit(limit, 1, MAX_LIMIT)?, None))
+    }
+
+    /// A budget that learns its limit. It needs no settings; [`Adaptive`] says how it learns and has some.
+    #[must_use]
+    pub fn adaptive() -> Self {
+        Self::new(Adaptive::default())
+    }
+
+    /// A budget whose limit is moved by `controller`.
+    ///
+    /// # Panics
+    ///
+    /// If the controller's limits are not within 1 to 2,147,483,647, or its initial limit is not within them.
+    /// [`try_new`](Self::try_new) returns an error instead.
+    #[track_caller]
+    #[must_use]
+    pub fn new(controller: impl Controller) -> Self {
+        expect_valid(Self::try_new(controller))
+    }
+
+    /// [`new`](Self::new) for a controller whose limits come from configuration.
+    ///
+    /// # Errors
+    ///
+    /// If the controller's limits are not within 1 to 2,147,483,647, or its initial limit is not within them.
+    pub fn try_new(controller: impl Controller) -> Result<Self, InvalidSetting> {
+        let (min, max) = controller.limits().into_inner();
+        if min < 1 || max < min || max > MAX_LIMIT {
+            let allowed = format!("a range within 1 to {MAX_LIMIT}");
+            let given = format_args!("{min} to {max}").to_string();
+            return Err(InvalidSetting::new("controller's limits", given, allowed));
+        }
+        let initial = checked_limit(controller.initial_limit(), min, max)?;
+        Ok(Self::make(
+            initial,
+            Some(Sampler::new(Box::new(controller), min..=max)),
+        ))
+    }
+
+    fn make(limit: u32, sampler: Option<Sampler>) -> Self {
+        let count = Count::claim(limit);
+        let inner = Inner {
+            count,
+            ghosts: Count::claim(limit),
+            tally: Tally::new(count),
+            line: Line::new(),
+            sampler,
+            name: OnceLock::new(),
+            observed: Observed::default(),
+        };
+        let budget = Self {
+            count,
+            inner: Arc::new(inner),
+        };
+        let weak = WeakBudget(Arc::downgrade(&budget.inner));
+        budget.inner.observed.begin(weak);
+        budget
+    }
+
+    /// Names the budget, for people and for metrics.
+    ///
+    /// # Panics
+    ///
+    /// If it has a name already: clones are the same budget. [`try_named`](Self::try_named) returns an error instead.
+    #[track_caller]
+    #[must_use]
+    pub fn named(self, name: impl Into<String>) -> Self {
+        expect_valid(self.try_named(name))
+    }
+
+    /// [`named`](Self::named) for a name that comes from configuration.
+    ///
+    /// # Errors
+    ///
+    /// If it has a name already: clones are the same budget.
+    pub fn try_named(self, name: impl Into<String>) -> Result<Self, InvalidSetting> {
+        if let Err(second) = self.inner.name.set(name.into().into()) {
+            let first = self.name().unwrap_or_default();
+            let allowed = format!("one name for each budget, and this one is {first:?} already");
+            return Err(InvalidSetting::new(
+                "name",
+                format_args!("{second:?}"),
+                allowed,
+            ));
+        }
+        Ok(self)
+    }
+
+    /// The name, if it was given one.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.inner.name.get().map(|name| &**name)
+    }
+
+    /// How many requests, or units, it carries at once.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.count.limit() as usize
+    }
+
+    /// How many of them are in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.level().in_flight as usize
+    }
+
+    /// In flight ÷ limit: 0 when idle, 1 when full, more when the limit was lowered or for traffic that is never shed.
+    #[must_use]
+    pub fn utilization(&self) -> f64 {
+        let level = self.level();
+        f64::from(level.in_flight) / f64::from(level.limit)
+    }
+
+    /// All figures at once. Limit and in flight are of one moment; the counters are read right after.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.inner.snapshot()
+    }
+
+    /// Sets the limit while running.
+    ///
+    /// Lowering it cancels nothing: what is in flight runs to its end, and nothing new is admitted until enough has
+    /// ended. Raising it takes effect at once. A learned budget goes on learning from there.
+    ///
+    /// # Errors
+    ///
+    /// If `limit` is 0 or more than 2,147,483,647, or outside the limits of a learned budget's controller. The old
+    /// limit then stays.
+    pub fn set_limit(&self, limit: usize) -> Result<(), InvalidSetting> {
+        let (min, max) = match &self.inner.sampler {
+            Some(sampler) => sampler.limits().into_inner(),
+            None => (1, MAX_LIMIT),
+        };
+        let before = self.count.set_limit(checked_limit(limit, min, max)?);
+        self.note(LimitChange::set(
+            Instant::now(),
+            before.limit as usize,
+            limit,
+        ));
+        Ok(())
+    }
+
+    /// The latest changes of a learned limit, at most 32, oldest first: why, and upon which figures. Empty where the limit
+    /// is fixed.
+    ///
+    /// ```
+    /// use loadshed::Budget;
+    ///
+    /// let budget = Budget::adaptive();
+    /// budget.set_limit(64)?;
+    /// let change = budget.changes()[0];
+    /// assert_eq!((change.to, change.reason), (64, "set"));
+    /// # Ok::<(), loadshed::InvalidSetting>(())
+    /// ```
+    #[must_use]
+    pub fn changes(&self) -> Vec<LimitChange> {
+        self.sampler().map(Sampler::changes).unwrap_or_default()
+    }
+
+    /// Takes a place for work that no layer sees: a message from a queue, an upgraded connection.
+    ///
+    /// The place is held until the permit is dropped. It is one of its own, also within a request that holds one.
+    ///
+    /// ```
+    /// # use loadshed::{Budget, Threshold};
+    /// # let budget = Budget::adaptive();
+    /// # fn work() {}
+    /// # fn retry_in(_: std::time::Duration) {}
+    /// match budget.try_acquire(Threshold::ratio(0.85)) {
+    ///     Ok(permit) => {
+    ///         work();
+    ///         drop(permit);
+    ///     }
+    ///     Err(shed) => retry_in(shed.retry_after()),
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If there is no room under `threshold`, or what there is is for requests that [wait](crate::LoadShed::wait).
+    pub fn try_acquire(&self, threshold: Threshold) -> Result<Permit, Shed> {
+        self.try_acquire_many(1, threshold)
+    }
+
+    /// [`try_acquire`](Self::try_acquire) for work that costs `units` of the budget. 0 counts as 1. Work that is dearer than
+    /// all that it may use is admitted when nothing else is in flight, and then counts as that.
+    ///
+    /// # Errors
+    ///
+    /// If there is no room for so many under `threshold`.
+    pub fn try_acquire_many(&self, units: usize, threshold: Threshold) -> Result<Permit, Shed> {
+        let mut claim = Claim::of(threshold, units);
+        if threshold.is_exempt() {
+            self.inner.tally.exempt.add(claim.units);
+            return Ok(Permit::new(Place::default()));
+        }
+        if claim.units > 1 {
+            claim = self.bound(claim);
+        }
+        let place = match self.acquire(&claim) {
+            Ok(place) => place,
+            Err(refused) => {
+                let (hint, unit) = (&RetryAfter::adaptive(), Unit::Milliseconds);
+                let counted = self.refused(&refused);
+                return Err(counted.shed(hint, unit, Criticality::default()));
+            }
+        };
+        if !self.measures(&place) {
+            return Ok(Permit::new(place));
+        }
+        let probe = Probe::new(self, threshold);
+        Ok(Permit::measured(place, self, probe))
+    }
+
+    pub(crate) fn level(&self) -> Level {
+        self.count.level()
+    }
+
+    #[inline]
+    pub(crate) fn sampler(&self) -> Option<&Sampler> {
+        self.inner.sampler.as_ref()
+    }
+
+    /// The limit was changed.
+    pub(crate) fn note(&self, change: LimitChange) {
+        if let Some(sampler) = self.sampler() {
+            sampler.note(change);
+        }
+        self.inner.observed.changed(self, &change);
+    }
+
+    #[cfg(any(feature = "metrics", feature = "tracing"))]
+    pub(crate) fn observed(&self) -> &Observed {
+        &self.inner.observed
+    }
+
+    #[cfg(feature = "tracing")]
+    pub(crate) fn learns(&self) -> bool {
+        self.sampler().is_some()
+    }
+
+    /// What a controller decided, within its limits. Whether it holds now:
+    /// not if somebody has set it since the controller was shown `from`, as people win.
+    pub(crate) fn move_limit(&self, from: usize, to: usize) -> bool {
+        // Within MAX_LIMIT, as the controller's limits are.
+        let before = self.count.move_limit(from as u32, to as u32);
+        before.limit as usize == from
+    }
+}
+
+fn checked_limit(limit: usize, min: usize, max: usize) -> Result<u32, InvalidSetting> {
+    match u32::try_from(limit) {
+        Ok(fits) if (min..=max).contains(&limit) => Ok(fits),
+        _ => Err(InvalidSetting::new(
+            "limit",
+            limit,
+            format!("{min} to {max}"),
+        )),
+    }
+}
+
+#[cfg(all(test, not(loadshed_loom)))]
+impl Budget {
+    pub(crate) fn counts(&self) -> [&'static Count; 2] {
+        [self.count, self.inner.ghosts]
+    }
+
+    pub(crate) fn shares(&self) -> Option<&crate::admission::shares::shares::Shares> {
+        self.count.shares()
+    }
+}
+
+impl AsBudget for Budget {
+    fn budget(&self) -> &Budget {
+        self
+    }
+}
+
+impl From<&Self> for Budget {
+    fn from(budget: &Self) -> Self {
+        budget.clone()
+    }
+}
+
+impl Inner {
+    fn snapshot(&self) -> Snapshot {
+        let (level, tally) = (self.count.level(), &self.tally);
+        Snapshot {
+            limit: level.limit as usize,
+            in_flight: level.in_flight as usize,
+            peak_in_flight: tally.peak_in_flight(),
+            admitted: tally.admitted(),
+            refused: tally.refused(),
+            would_refuse: tally.would_refuse.get(),
+            exempt: tally.exempt.get(),
+            waiting: self.count.line.waiting() as usize,
+            waited: tally.waited.get(),
+        }
+    }
+}
+
+#[cfg_attr(
+    not(any(feature = "metrics", feature = "tracing")),
+    allow(dead_code, reason = "then nobody looks")
+)]
+impl WeakBudget {
+    pub(crate) fn upgrade(&self) -> Option<Budget> {
+        let inner = self.0.upgrade()?;
+        let count = inner.count;
+        Some(Budget { count, inner })
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let name = self.name.get().map(|name| &**name);
+        self.observed.retire(name, &self.snapshot());
+        self.count.abandon();
+        self.ghosts.abandon();
+    }
+}
+
+impl fmt::Debug for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Budget")
+            .field("name", &self.name())
+            .field("limit", &self.limit())
+            .field("in_flight", &self.in_flight())
+            .finish_non_exhaustive()
+    }
+}
