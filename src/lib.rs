@@ -12,7 +12,7 @@
 //!
 //! ```
 //! use axum::{Router, routing::{get, post}};
-//! use loadshed::{Budget, LoadShed};
+//! use loadshedder::measure::Measure, shed::{Budget, LoadShed};
 //!
 //! # async fn receive() {}
 //! # async fn list() {}
@@ -149,44 +149,35 @@ pub mod lab;
 pub mod observe;
 
 mod admission;
-mod body;
 mod budget;
-mod decide;
-mod future;
-mod grpc_timeout;
-mod handle;
-mod head;
-mod layer;
-mod measure;
+mod middleware;
 #[cfg(not(any(feature = "metrics", feature = "tracing")))]
 mod observe;
-mod outcome;
-mod refuse;
+mod protocol;
+mod refused_upload;
 mod report;
 mod retry_after;
-mod service;
 mod shed;
+mod shedder;
 mod support;
 mod threshold;
-mod wait;
 
 pub use self::{
-    body::ResponseBody,
     budget::{budget::Budget, permit::Permit},
     control::{
         adaptive::adaptive::Adaptive, aimd::Aimd, fixed::Fixed, gradient2::Gradient2,
         latency_target::latency_target::LatencyTarget, vegas::Vegas,
     },
-    future::ResponseFuture,
-    handle::Handle,
-    head::content_length,
-    layer::LoadShed,
-    measure::Measure,
-    refuse::drain::Drain,
+    middleware::{
+        body::ResponseBody, future::ResponseFuture, handle::Handle, load_shed::load_shed::LoadShed,
+        service::LoadShedService,
+    },
+    protocol::head::content_length,
+    refused_upload::refused_upload::Drain,
     report::{LimitChange, Snapshot},
     retry_after::retry_after::RetryAfter,
-    service::LoadShedService,
     shed::{Reason, Shed},
+    shedder::measure::Measure,
     support::invalid::InvalidSetting,
     threshold::{criticality::Criticality, threshold::Threshold},
 };

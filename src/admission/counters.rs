@@ -1,8 +1,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::count::count::Count;
-use crate::support::per_thread::Writers;
-use crate::support::spread::spread;
+use crate::support::{per_thread::Writers, spread::spread};
 
 /// What has happened under a budget since it was made.
 #[derive(Debug)]

@@ -8,8 +8,11 @@ use std::{
 use loom::model::Builder;
 use tokio::time::Instant;
 
-use super::queue::queue::{Joining, Ticket, Verdict};
-use super::{claim::Claim, count::count::Count};
+use super::{
+    claim::Claim,
+    count::count::Count,
+    queue::queue::{Joining, Ticket, Verdict},
+};
 use crate::threshold::threshold::Threshold;
 
 /// Some have too many interleavings to go through all. Nearly all mistakes show with two switches that no thread asked

@@ -3,11 +3,11 @@
 use std::cell::Cell;
 
 use super::budget::Budget;
-use crate::admission::{
-    claim::{Claim, Mode, Refused},
-    held::{self, Place, Taken},
-};
 use crate::{
+    admission::{
+        claim::{Claim, Mode, Refused},
+        held::{self, Place, Taken},
+    },
     observe::Decision,
     retry_after::retry_after::{Counts, Refusal, RetryAfter, Unit},
     shed::{Reason, Shed},

@@ -5,22 +5,23 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::permit::Permit;
-use super::sampler::Sampler;
-use super::sampler::{AsBudget, Probe};
-use crate::admission::{claim::Claim, held::Place};
-use crate::admission::{
-    count::count::{Count, Level},
-    counters::Tally,
+use super::{
+    permit::Permit,
+    sampler::{AsBudget, Probe, Sampler},
 };
-use crate::report::LimitChange;
-use crate::report::Snapshot;
 use crate::{
+    admission::{
+        claim::Claim,
+        count::count::{Count, Level},
+        counters::Tally,
+        held::Place,
+    },
     control::{
         adaptive::adaptive::Adaptive,
         controller::{Controller, MAX_LIMIT},
     },
     observe::Observed,
+    report::{LimitChange, Snapshot},
     retry_after::{
         retry_after::{RetryAfter, Unit},
         schedule::Line,

@@ -1,10 +1,10 @@
 use super::budget::Budget;
-use crate::admission::shares::shares::{Seen, Shares};
 use crate::{
     admission::{
         claim::{Claim, Refused},
         count::count::Level,
         held::Taken,
+        shares::shares::{Seen, Shares},
     },
     shed::Reason,
     threshold::threshold::Threshold,

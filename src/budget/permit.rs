@@ -4,8 +4,7 @@ use super::{
     budget::Budget,
     sampler::{Probe, Watch},
 };
-use crate::admission::held::Place;
-use crate::control::controller::Outcome;
+use crate::{admission::held::Place, control::controller::Outcome};
 
 /// One request's place in a [`Budget`], given back when it is dropped.
 ///

@@ -13,13 +13,13 @@ use std::{
 use tokio::time::Instant;
 
 use super::budget::Budget;
-use crate::admission::changes::Changes;
-use crate::report::LimitChange;
-use crate::support::per_thread::{LaneCounter, Lanes};
 use crate::{
+    admission::changes::Changes,
     control::controller::{Controller, Outcome, Sample, Window},
+    report::LimitChange,
     support::{
         clock::{Now, nanos},
+        per_thread::{LaneCounter, Lanes},
         spread::spread,
     },
     threshold::threshold::Threshold,

@@ -3,13 +3,12 @@ use std::task::{Poll, Waker};
 use tokio::time::Instant;
 
 use super::budget::Budget;
-use crate::admission::claim::Claim;
-use crate::admission::{
-    claim::Refused,
-    held::{Place, Taken},
-};
 use crate::{
-    admission::queue::queue::{Joining, Ticket, Verdict},
+    admission::{
+        claim::{Claim, Refused},
+        held::{Place, Taken},
+        queue::queue::{Joining, Ticket, Verdict},
+    },
     shed::Reason,
 };
 
@@ -79,7 +78,7 @@ mod tests {
     use tower::{Layer, Service, service_fn};
 
     use super::*;
-    use crate::{layer::LoadShed, threshold::threshold::Threshold};
+    use crate::{middleware::load_shed::load_shed::LoadShed, threshold::threshold::Threshold};
 
     #[tokio::test]
     async fn p17_neither_a_refusal_for_a_full_line_nor_an_admission_past_it_takes_its_lock() {

@@ -3,7 +3,7 @@ use std::fmt;
 use http::{Request, request::Parts};
 
 use super::{deadline::Deadline, repeat::sealed::Repeat};
-use crate::refuse::grpc_content_type;
+use crate::protocol::grpc::grpc_content_type;
 
 /// A request on its way through its tries.
 #[allow(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
-use crate::grpc_timeout;
+use crate::protocol::grpc;
 
 /// By when the answer is of use. Put into a request's extensions, it is passed on.
 ///
@@ -45,7 +45,7 @@ impl Deadline {
 
     /// The one in `grpc-timeout`, counted from now. Where it cannot be read, there is none.
     pub(crate) fn of_grpc(headers: &HeaderMap) -> Option<Self> {
-        grpc_timeout::of(headers).map(Self::after)
+        grpc::timeout(headers).map(Self::after)
     }
 }
 
@@ -109,7 +109,7 @@ mod tests {
             let left = Duration::from_nanos(nanoseconds);
             let header = to_grpc(left);
             prop_assert!(header.len() <= 9);
-            let read = grpc_timeout::parse(&header).unwrap();
+            let read = crate::protocol::grpc::parse_timeout(&header).unwrap();
             prop_assert!(read <= left);
             let longest = Duration::from_secs(99_999_999);
             prop_assert!(read.as_secs_f64() >= left.min(longest).as_secs_f64() * 0.99999);

@@ -15,9 +15,8 @@ use super::{
     service::BackpressureService,
     throttle::Throttle,
 };
-use crate::grpc_timeout::GRPC_TIMEOUT;
 use crate::{
-    refuse::grpc_content_type,
+    protocol::grpc::{GRPC_TIMEOUT, grpc_content_type},
     support::invalid::{InvalidSetting, expect_valid},
     threshold::criticality::Criticality,
 };

@@ -3,7 +3,7 @@ use std::{error::Error, fmt};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 
 use super::body::ResponseBody;
-use crate::refuse::{grpc::STATUS as GRPC_STATUS, grpc_content_type};
+use crate::protocol::grpc::{GRPC_STATUS, grpc_content_type};
 
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 

@@ -28,10 +28,10 @@ use crate::{
         held::Place,
     },
     budget::budget::Budget,
-    future::ResponseFuture,
-    layer::LoadShed,
+    middleware::{
+        future::ResponseFuture, load_shed::load_shed::LoadShed, service::LoadShedService,
+    },
     retry_after::retry_after::{RetryAfter, Unit},
-    service::LoadShedService,
     shed::Shed,
     threshold::{criticality::Criticality, threshold::Threshold},
 };

@@ -13,8 +13,11 @@ use std::{
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use crate::support::clock::{Now, nanos};
-use crate::{budget::budget::Budget, report::LimitChange};
+use crate::{
+    budget::budget::Budget,
+    report::LimitChange,
+    support::clock::{Now, nanos},
+};
 
 /// As long without a refusal, and shedding has stopped. Longer than callers are told to wait who come back soon, so
 /// that an overload whose callers return in waves is one.

@@ -13,9 +13,9 @@ use std::{
 };
 
 pub(crate) use self::write::write;
+
 use super::{Decision, OTHER, Text, histogram::Latencies, routes::Routes};
-use crate::control::controller::Sample;
-use crate::shed::Reason;
+use crate::{control::controller::Sample, shed::Reason};
 
 /// What a budget counts for its figures alone. All else is in its tally anyway.
 #[derive(Debug, Default)]

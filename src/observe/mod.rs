@@ -100,7 +100,7 @@ use std::time::Duration;
 use crate::{
     budget::budget::{Budget, WeakBudget},
     control::controller::Sample,
-    decide::Decided,
+    protocol::classification::decide::Decided,
     report::{LimitChange, Snapshot},
     shed::Reason,
     support::clock::Now,

@@ -11,9 +11,10 @@ use std::{
     },
 };
 
-use super::Observed;
 #[cfg(feature = "metrics")]
 use super::metrics::{self, series::Series};
+
+use super::Observed;
 use crate::{
     budget::budget::{Budget, WeakBudget},
     report::Snapshot,

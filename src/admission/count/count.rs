@@ -7,10 +7,13 @@ use super::{
     kept::{Patience, Visitors},
     lane::{Lane, Put, ceiling},
 };
-use crate::admission::queue::queue::Line;
-use crate::admission::{claim::Claim, shares::shares::Shares};
-use crate::support::per_thread::{Lanes, Writers};
-use crate::support::sync::{AtomicU32, AtomicU64, Mutex, Ordering, fence};
+use crate::{
+    admission::{claim::Claim, queue::queue::Line, shares::shares::Shares},
+    support::{
+        per_thread::{Lanes, Writers},
+        sync::{AtomicU32, AtomicU64, Mutex, Ordering, fence},
+    },
+};
 
 /// One budget's limit and what is in flight under it, in units of cost, decided upon in one atomic step.
 ///

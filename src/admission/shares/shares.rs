@@ -16,7 +16,6 @@ use std::{
 use tokio::time::Instant;
 
 use super::level;
-
 use crate::support::{
     clock::nanos,
     sync::{AtomicU64, Ordering},

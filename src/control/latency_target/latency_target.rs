@@ -4,11 +4,13 @@ pub(crate) mod tests;
 use std::{ops::RangeInclusive, time::Duration};
 
 use super::evidence::{Evidence, Finding};
-use crate::control::{
-    controller::{Controller, Decision, Window},
-    range::{Range, range_settings},
+use crate::{
+    control::{
+        controller::{Controller, Decision, Window},
+        range::{Range, range_settings},
+    },
+    support::invalid::{InvalidSetting, expect_valid},
 };
-use crate::support::invalid::{InvalidSetting, expect_valid};
 
 /// A law that keeps a percentile of latency, the 90th by default, under what the user says is too slow.
 ///

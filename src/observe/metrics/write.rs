@@ -6,7 +6,9 @@ use super::{
     Figures, Shown,
     series::{Line, Totals},
 };
-use crate::{budget::budget::Budget, observe::routes, refuse::drain::reader::drains, shed::Reason};
+use crate::{
+    budget::budget::Budget, observe::routes, refused_upload::reader::drains, shed::Reason,
+};
 
 /// Hands everything over to the recorder, which is asked for each anew: it may be another one than last time.
 pub(crate) fn write(lines: Vec<Line>, live: &[Budget]) {

@@ -6,8 +6,7 @@ use std::{
 };
 
 use super::{pattern::Pattern, tree::Tree};
-use crate::support::invalid::InvalidSetting;
-use crate::threshold::threshold::Threshold;
+use crate::{support::invalid::InvalidSetting, threshold::threshold::Threshold};
 
 /// Routes that have a meaning of their own.
 #[derive(Clone, Default)]

@@ -9,8 +9,10 @@ use loom::{
 };
 
 use super::{Count, KEEPING, Level, POOL};
-use crate::admission::model::{all, half, holding, is_admitted, join, model_the_likely};
-use crate::support::per_thread::NUMBER;
+use crate::{
+    admission::model::{all, half, holding, is_admitted, join, model_the_likely},
+    support::per_thread::NUMBER,
+};
 
 /// A count of 4 whose lanes may keep places, with `held` of 2 in flight and the others kept by the first lane. Both were
 /// in flight at once.

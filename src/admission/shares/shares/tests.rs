@@ -5,7 +5,10 @@ use proptest::prelude::*;
 use tower_layer::Layer;
 
 use super::*;
-use crate::{budget::budget::Budget, layer::LoadShed, threshold::threshold::Threshold};
+use crate::{
+    budget::budget::Budget, middleware::load_shed::load_shed::LoadShed,
+    threshold::threshold::Threshold,
+};
 
 /// So many units for this tenant, and how far the last one may go.
 fn enter(shares: &Shares, tenant: Tenant, units: u32) -> f32 {

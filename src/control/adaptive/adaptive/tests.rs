@@ -6,11 +6,13 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::Adaptive;
-use crate::control::adaptive::{
-    estimates::{Batch, Crowded, Estimates, Seen, Since},
-    ratio::Ratio,
+use crate::control::{
+    adaptive::{
+        estimates::{Batch, Crowded, Estimates, Seen, Since},
+        ratio::Ratio,
+    },
+    controller::{Controller, Decision, Outcome, Sample, Window},
 };
-use crate::control::controller::{Controller, Decision, Outcome, Sample, Window};
 
 pub(crate) const TICK: Duration = Duration::from_millis(20);
 

@@ -8,10 +8,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::{
-    admission::held::Place,
-    measure::{BodyMeasurement, End},
-};
+use super::measurement::{BodyMeasurement, End};
+use crate::admission::held::Place;
 
 pin_project! {
     /// The response body of [`LoadShedService`](crate::LoadShedService): the inner service's, with the request's place

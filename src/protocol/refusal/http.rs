@@ -9,7 +9,7 @@ use http::{
     response::Parts,
 };
 
-use super::number;
+use super::digits::number;
 use crate::shed::Shed;
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");

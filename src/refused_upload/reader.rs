@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::Drain;
+use super::refused_upload::Drain;
 
 /// How many there are in the process.
 ///

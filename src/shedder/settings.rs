@@ -12,6 +12,7 @@ use std::{
 use http::{Request, Response};
 use http_body::Body;
 
+use super::{measure::Measure, wait::Wait};
 use crate::{
     admission::{
         claim::{Mode, Refused},
@@ -19,17 +20,18 @@ use crate::{
     },
     budget::{budget::Budget, sampler::AsBudget},
     control::controller::Outcome,
-    decide::{Decide, Decided},
-    measure::Measure,
     observe::{Decision, Decisions},
-    outcome::{self, AskOutcome},
-    refuse::{Answer, Answers, drain::Drain},
+    protocol::{
+        classification::decide::{Decide, Decided},
+        outcome::{self, AskOutcome},
+        refusal::refusal::{Answer, Answers},
+    },
+    refused_upload::refused_upload::Drain,
     retry_after::retry_after::RetryAfter,
     support::invalid::InvalidSetting,
     threshold::{
         criticality::Criticality, ladder::LiveLadder, routes::table::Routes, threshold::Threshold,
     },
-    wait::Wait,
 };
 
 /// What all services of one layer share.

@@ -1,20 +1,14 @@
-//! What a refused caller gets.
+use std::{fmt, sync::Arc};
 
-pub(crate) mod drain;
-pub(crate) mod grpc;
-pub(crate) mod http;
-pub(crate) mod retry_info;
-
-use std::{fmt, io::Write, sync::Arc};
-
-use ::http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
-    header::{CONTENT_LENGTH, CONTENT_TYPE},
-};
+use ::http::{HeaderMap, Method, Request, Response, StatusCode, header::CONTENT_LENGTH};
 use bytes::Bytes;
 
+use super::{digits::number, grpc, http};
 use crate::{
-    head::lend, retry_after::retry_after::Unit, shed::Shed, support::invalid::InvalidSetting,
+    protocol::{grpc::take_grpc_content_type, head::lend},
+    retry_after::retry_after::Unit,
+    shed::Shed,
+    support::invalid::InvalidSetting,
 };
 
 /// How refusals are answered.
@@ -158,92 +152,5 @@ impl fmt::Debug for Answers {
             .field("status", &self.status)
             .field("on_shed", &self.on_shed.is_some())
             .finish_non_exhaustive()
-    }
-}
-
-/// The content type of a gRPC or gRPC-Web call: `application/grpc`, alone or before `+`, `-` or `;`.
-pub(crate) fn grpc_content_type(headers: &HeaderMap) -> Option<&HeaderValue> {
-    const GRPC: &[u8] = b"application/grpc";
-    let value = headers.get(CONTENT_TYPE)?;
-    let (start, rest) = value.as_bytes().split_at_checked(GRPC.len())?;
-    let is_grpc = start.eq_ignore_ascii_case(GRPC)
-        && matches!(rest.first(), None | Some(b'+' | b'-' | b';' | b' '));
-    is_grpc.then_some(value)
-}
-
-/// Taken, as nobody asks for it again, and as the clone of a value that is its own owner is an allocation.
-fn take_grpc_content_type(headers: &mut HeaderMap) -> Option<HeaderValue> {
-    grpc_content_type(headers)?;
-    headers.remove(CONTENT_TYPE)
-}
-
-/// A header of digits: without an allocation below 1,000, as nearly all hints in seconds are, and in one above.
-fn number(n: u64) -> HeaderValue {
-    match usize::try_from(n) {
-        Ok(n @ 0..1_000) => {
-            let zeros = usize::from(n < 100) + usize::from(n < 10);
-            HeaderValue::from_static(&TRIPLES[3 * n + zeros..3 * n + 3])
-        }
-        _ => {
-            let mut text = [0; 20];
-            let mut rest = &mut text[..];
-            let left = write!(rest, "{n}").map(|()| rest.len()).unwrap_or(0);
-            HeaderValue::from_bytes(&text[..20 - left]).unwrap_or_else(|_| HeaderValue::from(n))
-        }
-    }
-}
-
-/// 000001002 … 999.
-const TRIPLES: &str = match std::str::from_utf8(&DIGITS) {
-    Ok(triples) => triples,
-    Err(_) => unreachable!(),
-};
-
-static DIGITS: [u8; 3_000] = {
-    let mut digits = [b'0'; 3_000];
-    let mut n = 0;
-    while n < 1_000 {
-        digits[3 * n] += (n / 100) as u8;
-        digits[3 * n + 1] += (n / 10 % 10) as u8;
-        digits[3 * n + 2] += (n % 10) as u8;
-        n += 1;
-    }
-    digits
-};
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_grpc_is_taken_for_grpc() {
-        let is_grpc = |content_type: &'static str| {
-            let value = HeaderValue::from_static(content_type);
-            grpc_content_type(&HeaderMap::from_iter([(CONTENT_TYPE, value)])).is_some()
-        };
-        for yes in [
-            "application/grpc",
-            "application/grpc+proto",
-            "application/grpc-web-text+proto",
-            "application/grpc; charset=utf-8",
-            "Application/gRPC",
-        ] {
-            assert!(is_grpc(yes), "{yes}");
-        }
-        for no in [
-            "application/json",
-            "application/grpcish",
-            "application/gr",
-            "",
-        ] {
-            assert!(!is_grpc(no), "{no}");
-        }
-    }
-
-    #[test]
-    fn a_header_of_digits_is_those_digits() {
-        for n in (0..=1_001).chain([4_294_967_295, u64::MAX]) {
-            assert_eq!(number(n), HeaderValue::from(n));
-        }
     }
 }

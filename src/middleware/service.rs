@@ -9,9 +9,10 @@ use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
+use super::{body::ResponseBody, future::ResponseFuture, measurement::Measurement, turn::Turn};
 use crate::{
-    admission::claim::Refused, body::ResponseBody, control::controller::Outcome, decide::Decided,
-    future::ResponseFuture, layer::settings::Settings, measure::Measurement, wait::turn::Turn,
+    admission::claim::Refused, control::controller::Outcome,
+    protocol::classification::decide::Decided, shedder::settings::Settings,
 };
 
 /// The service that [`LoadShed`](crate::LoadShed) makes of an inner one.

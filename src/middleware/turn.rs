@@ -12,11 +12,10 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use crate::admission::queue::queue::Ticket;
 use crate::{
-    admission::{claim::Refused, held::Place},
-    decide::Decided,
-    layer::settings::Settings,
+    admission::{claim::Refused, held::Place, queue::queue::Ticket},
+    protocol::classification::decide::Decided,
+    shedder::settings::Settings,
 };
 
 /// One request that waits for room. Dropped, it leaves the line, and gives back what it was given.

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use crate::{
-    budget::budget::Budget, layer::settings::Settings, support::invalid::InvalidSetting,
+    budget::budget::Budget, shedder::settings::Settings, support::invalid::InvalidSetting,
     threshold::criticality::Criticality,
 };
 

@@ -22,7 +22,8 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
-use crate::{control::controller::Outcome, refuse::grpc::STATUS as GRPC_STATUS};
+use super::grpc::GRPC_STATUS;
+use crate::control::controller::Outcome;
 
 /// A closure that decides upon some heads by itself.
 #[derive(Clone)]

@@ -1,19 +1,10 @@
-//! The unread rest of a refused upload.
-//!
-//! A refusal is answered at once. But most clients write their whole request before they read the answer, and a body
-//! that is dropped unread resets the stream or the connection under them: they then see the reset and lose the answer;
-//! over HTTP/2, a connection with 1,024 such resets is closed by the server. So the rest is read and thrown away in the
-//! background, within bounds, as an endless upload must not become a way to hold resources.
-
-pub(crate) mod reader;
-
 use std::time::Duration;
 
 use http::{Request, header::EXPECT};
 use http_body::Body;
 use tokio::runtime::Handle;
 
-use self::reader::Reader;
+use super::reader::Reader;
 use crate::support::invalid::{InvalidSetting, expect_valid};
 
 /// How much of a refused upload is read after the answer, so that its sender sees the answer and not a reset.
@@ -46,10 +37,10 @@ use crate::support::invalid::{InvalidSetting, expect_valid};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Drain {
-    bytes: usize,
-    time: Duration,
-    silence: Duration,
-    at_once: usize,
+    pub(crate) bytes: usize,
+    pub(crate) time: Duration,
+    pub(crate) silence: Duration,
+    pub(crate) at_once: usize,
 }
 
 impl Default for Drain {

@@ -1,9 +1,3 @@
-//! What applies to one request, where that depends on the request.
-
-pub(crate) mod callers;
-pub(crate) mod cohort;
-pub(crate) mod settings;
-
 use std::{fmt, sync::Arc};
 
 use http::Request;
@@ -13,7 +7,7 @@ use crate::{
         claim::{Caller, Claim},
         shares::shares::Tenant,
     },
-    head::lend,
+    protocol::head::lend,
     threshold::{
         criticality::Criticality,
         ladder::LiveLadder,
@@ -50,7 +44,7 @@ impl<T> ByHead<T> {
 
 /// Whose request it is, by a hash of this seed.
 #[derive(Clone)]
-pub(crate) struct FairBy(Arc<AskTenant>);
+pub(crate) struct FairBy(pub(crate) Arc<AskTenant>);
 
 type AskTenant = dyn Fn(&Request<()>, Option<u64>) -> Tenant + Send + Sync;
 
@@ -190,7 +184,7 @@ impl<T> fmt::Debug for ByHead<T> {
 #[cfg(all(test, not(loadshed_loom)))]
 mod tests {
     use super::*;
-    use crate::layer::LoadShed;
+    use crate::middleware::load_shed::load_shed::LoadShed;
 
     #[test]
     fn p16_a_seed_reaches_the_tenants_whenever_it_is_set() {

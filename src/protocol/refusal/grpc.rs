@@ -12,10 +12,9 @@ use http::{
     header::{CACHE_CONTROL, CONTENT_TYPE},
 };
 
-use super::{number, retry_info};
-use crate::shed::Shed;
+use super::{digits::number, retry_info};
+use crate::{protocol::grpc::GRPC_STATUS, shed::Shed};
 
-pub(crate) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// gRFC A6: milliseconds, an integer. A client that is told 0 may stall.
 const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
@@ -33,7 +32,7 @@ pub(crate) fn response(content_type: HeaderValue, shed: &Shed) -> Response<Bytes
     // It is a 200, which a cache may store for a page where the call is not a POST.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(CONTENT_TYPE, content_type);
-    headers.insert(STATUS, RESOURCE_EXHAUSTED);
+    headers.insert(GRPC_STATUS, RESOURCE_EXHAUSTED);
     headers.insert(MESSAGE, BUSY);
     if let Some(milliseconds) = shed.hint().milliseconds() {
         headers.insert(PUSHBACK, number(milliseconds));

@@ -1,53 +1,15 @@
-//! A short wait for room, in place of a refusal at once.
-//!
-//! A burst is over in less time than a caller needs to come back. Where a request takes 10 ms, a place comes free soon:
-//! to wait for it is better for both sides than to refuse, and to answer again in a second. But a line that does not get
-//! shorter serves nobody: it makes each answer late and lets no more through. So the line is bounded in number and in
-//! time, and in time the more tightly, the longer it has stood; see [`Delay`](delay::Delay) for the formula and its source.
-//!
-//! - **Who waits** is not in flight. It is decided upon as before, when there may be room for it: by those who make room, in
-//!   the order of the line, with the one atomic step that admits all others.
-//! - **Who comes** while others wait does not pass them, unless it may use more of the budget than they; nor does it where
-//!   it cannot wait itself.
-//! - **A law** sees those who wait when they are admitted, from then on, or as refused. To it, a line is nothing.
-//! - **Nothing of this costs** those who do not wait more than to see that nobody does.
-
-pub(crate) mod turn;
-
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use http::Request;
-use tokio::time::Instant;
 
-pub(crate) use crate::admission::queue::queue::Joining;
+use super::load_shed::LoadShed;
 use crate::{
-    admission::claim::Claim,
     control::controller::MAX_LIMIT,
-    grpc_timeout,
-    head::lend,
-    layer::LoadShed,
+    shedder::wait::{Bounds, LONGEST},
     support::invalid::{InvalidSetting, expect_valid},
 };
 
-/// How requests that were refused may wait.
-#[derive(Clone, Default)]
-pub(crate) struct Wait {
-    bounds: Option<Bounds>,
-    deadline: Option<Arc<TimeLeft>>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Bounds {
-    most: u32,
-    longest: Duration,
-}
-
-type TimeLeft = dyn Fn(&Request<()>) -> Option<Duration> + Send + Sync;
-
-/// An hour. No caller waits that long.
-const LONGEST: Duration = Duration::from_secs(3_600);
-
-/// # Waiting
+/// # A short wait
 impl LoadShed {
     /// Has a request for which there is no room wait for some, in place of being refused at once: for `max_wait` at most, and
     /// while fewer than `max_waiting` others wait. By default none does.
@@ -135,38 +97,5 @@ impl LoadShed {
         left: impl Fn(&Request<()>) -> Option<Duration> + Send + Sync + 'static,
     ) -> Self {
         self.with(|settings| settings.wait_mut().deadline = Some(Arc::new(left)))
-    }
-}
-
-impl Wait {
-    /// `None` if none may wait.
-    #[inline]
-    pub(crate) fn joining(&self, claim: impl FnOnce() -> Claim) -> Option<Joining> {
-        let Bounds { most, longest } = self.bounds?;
-        Some(Joining {
-            claim: claim(),
-            most,
-            longest,
-            deadline: None,
-        })
-    }
-
-    /// When the caller of a request gives up, if it tells.
-    pub(crate) fn deadline<B>(&self, request: &mut Request<B>) -> Option<Instant> {
-        let asked = self.deadline.as_ref();
-        let asked = asked.and_then(|left| lend(request, |head| left(head)).flatten());
-        let grpc = grpc_timeout::of(request.headers());
-        let left = asked.into_iter().chain(grpc).min()?;
-        // One that is further away than any wait is none.
-        (left < LONGEST).then(|| Instant::now() + left)
-    }
-}
-
-impl fmt::Debug for Wait {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wait")
-            .field("bounds", &self.bounds)
-            .field("deadline", &self.deadline.is_some())
-            .finish()
     }
 }

@@ -12,9 +12,9 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
+use super::{body::ResponseBody, measurement::Measurement, turn::Turn};
 use crate::{
-    admission::held::Place, body::ResponseBody, control::controller::Outcome, measure::Measurement,
-    refuse::Answer, wait::turn::Turn,
+    admission::held::Place, control::controller::Outcome, protocol::refusal::refusal::Answer,
 };
 
 pin_project! {

@@ -1,0 +1,9 @@
+use super::load_shed::LoadShed;
+use crate::budget::budget::Budget;
+
+impl LoadShed {
+    /// The budget to count against. Layers that are given the same one share it.
+    pub fn budget(self, budget: impl Into<Budget>) -> Self {
+        self.with(|settings| settings.budget = budget.into())
+    }
+}

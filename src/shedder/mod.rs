@@ -1,0 +1,5 @@
+//! What a layer was configured to do.
+
+pub(crate) mod measure;
+pub(crate) mod settings;
+pub(crate) mod wait;
