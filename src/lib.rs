@@ -146,13 +146,11 @@ pub mod control;
 #[cfg(feature = "lab")]
 pub mod lab;
 #[cfg(any(feature = "metrics", feature = "tracing"))]
-pub mod observe;
+pub mod telemetry;
 
 mod admission;
 mod budget;
 mod middleware;
-#[cfg(not(any(feature = "metrics", feature = "tracing")))]
-mod observe;
 mod protocol;
 mod refused_upload;
 mod report;
@@ -160,6 +158,8 @@ mod retry_after;
 mod shed;
 mod shedder;
 mod support;
+#[cfg(not(any(feature = "metrics", feature = "tracing")))]
+mod telemetry;
 mod threshold;
 
 pub use self::{

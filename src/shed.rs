@@ -36,6 +36,14 @@ pub enum Reason {
 #[cfg(feature = "metrics")]
 impl Reason {
     pub(crate) const ALL: [Self; 2] = [Self::Utilization, Self::Share];
+
+    /// Returns the value of the label `reason`.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Utilization => "utilization",
+            Self::Share => "share",
+        }
+    }
 }
 
 impl Shed {

@@ -3,9 +3,9 @@
 use std::cell::Cell;
 
 use super::shares::shares::Tenant;
+use crate::admission::verdict::Verdict;
 use crate::{
     control::controller::MAX_LIMIT,
-    observe::Decision,
     shed::Reason,
     threshold::{stretch::Stretch, threshold::Threshold},
 };
@@ -115,7 +115,7 @@ impl From<Threshold> for Claim {
 pub(crate) enum Mode<'a> {
     Enforce,
     /// It is not, and what has become of the request is told here. `None`: it would never have come.
-    DryRun(&'a Cell<Option<Decision>>),
+    DryRun(&'a Cell<Option<Verdict>>),
 }
 
 /// There was no room.

@@ -9,3 +9,4 @@ pub(crate) mod held;
 pub(crate) mod model;
 pub(crate) mod queue;
 pub(crate) mod shares;
+pub(crate) mod verdict;

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{
     claim::Claim,
     count::count::Count,
-    queue::queue::{Joining, Ticket, Verdict},
+    queue::queue::{Joining, Ticket, WaitOutcome},
 };
 use crate::threshold::threshold::Threshold;
 
@@ -54,5 +54,5 @@ pub(crate) fn join(count: &'static Count, units: usize) -> Ticket {
 }
 
 pub(crate) fn is_admitted(count: &'static Count, ticket: &Ticket) -> bool {
-    count.line.poll(ticket, Waker::noop()) == Poll::Ready(Verdict::Admitted)
+    count.line.poll(ticket, Waker::noop()) == Poll::Ready(WaitOutcome::Admitted)
 }

@@ -7,8 +7,8 @@ use crate::{
     admission::{
         claim::{Claim, Mode, Refused},
         held::{self, Place, Taken},
+        verdict::Verdict,
     },
-    observe::Decision,
     retry_after::retry_after::{Counts, Refusal, RetryAfter, Unit},
     shed::{Reason, Shed},
     support::clock::Now,
@@ -89,7 +89,7 @@ impl Budget {
                 Err(refused) => return Err(refused),
             },
         };
-        self.inner.observed.admitted(self);
+        self.inner.observed.admitted(&*self.inner);
         Ok(taken.into())
     }
 
@@ -109,7 +109,7 @@ impl Budget {
         let now = Now::default();
         self.inner.tally.refuse(refused.units);
         self.missed(refused);
-        self.tell_refused(Decision::Refused(refused.reason), &now);
+        self.tell_refused(Verdict::Refused(refused.reason), &now);
         Counted {
             budget: self,
             refused,
@@ -122,9 +122,9 @@ impl Budget {
     pub(crate) fn would_refuse(
         &self,
         refused: &Refused,
-        told: &Cell<Option<Decision>>,
+        told: &Cell<Option<Verdict>>,
     ) -> Option<Taken> {
-        let decision = Decision::WouldRefuse(refused.reason);
+        let decision = Verdict::WouldRefuse(refused.reason);
         told.set(Some(decision));
         self.inner.tally.would_refuse.add(refused.units);
         self.missed(refused);
@@ -136,8 +136,8 @@ impl Budget {
 
     /// Where everything hangs, refusals are all that a law hears of. A fixed budget has none, and reads no clock (but
     /// with the feature `tracing`).
-    fn tell_refused(&self, decision: Decision, now: &Now) {
-        self.inner.observed.refused(self, decision, now);
+    fn tell_refused(&self, verdict: Verdict, now: &Now) {
+        self.inner.observed.refused(&*self.inner, verdict, now);
         if let Some(sampler) = self.sampler() {
             sampler.refused(self, now);
         }

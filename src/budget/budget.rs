@@ -9,6 +9,9 @@ use super::{
     permit::Permit,
     sampler::{AsBudget, Probe, Sampler},
 };
+#[cfg(feature = "metrics")]
+use crate::telemetry::figures::Figures;
+use crate::telemetry::observable::Observable;
 use crate::{
     admission::{
         claim::Claim,
@@ -20,7 +23,6 @@ use crate::{
         adaptive::adaptive::Adaptive,
         controller::{Controller, MAX_LIMIT},
     },
-    observe::Observed,
     report::{LimitChange, Snapshot},
     retry_after::{
         retry_after::{RetryAfter, Unit},
@@ -28,6 +30,7 @@ use crate::{
     },
     shed::Shed,
     support::invalid::{InvalidSetting, expect_valid},
+    telemetry::observed::Observed,
     threshold::{criticality::Criticality, threshold::Threshold},
 };
 
@@ -65,9 +68,6 @@ pub(crate) struct Inner {
     name: OnceLock<Box<str>>,
     pub(crate) observed: Observed,
 }
-
-/// A budget for those who look at it and do not keep it alive.
-pub(crate) struct WeakBudget(Weak<Inner>);
 
 impl Budget {
     /// A budget of `limit` requests at once; of units, where they [cost](crate::LoadShed::cost) more than one each.
@@ -142,7 +142,7 @@ impl Budget {
             count,
             inner: Arc::new(inner),
         };
-        let weak = WeakBudget(Arc::downgrade(&budget.inner));
+        let weak: Weak<dyn Observable> = Arc::<Inner>::downgrade(&budget.inner);
         budget.inner.observed.begin(weak);
         budget
     }
@@ -316,17 +316,11 @@ impl Budget {
         if let Some(sampler) = self.sampler() {
             sampler.note(change);
         }
-        self.inner.observed.changed(self, &change);
+        self.inner.observed.changed(&*self.inner, &change);
     }
 
-    #[cfg(any(feature = "metrics", feature = "tracing"))]
     pub(crate) fn observed(&self) -> &Observed {
         &self.inner.observed
-    }
-
-    #[cfg(feature = "tracing")]
-    pub(crate) fn learns(&self) -> bool {
-        self.sampler().is_some()
     }
 
     /// What a controller decided, within its limits. Whether it holds now:
@@ -353,6 +347,11 @@ fn checked_limit(limit: usize, min: usize, max: usize) -> Result<u32, InvalidSet
 impl Budget {
     pub(crate) fn counts(&self) -> [&'static Count; 2] {
         [self.count, self.inner.ghosts]
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(crate) fn observable(&self) -> Arc<dyn Observable> {
+        self.inner.clone()
     }
 
     pub(crate) fn shares(&self) -> Option<&crate::admission::shares::shares::Shares> {
@@ -389,15 +388,31 @@ impl Inner {
     }
 }
 
-#[cfg_attr(
-    not(any(feature = "metrics", feature = "tracing")),
-    allow(dead_code, reason = "then nobody looks")
-)]
-impl WeakBudget {
-    pub(crate) fn upgrade(&self) -> Option<Budget> {
-        let inner = self.0.upgrade()?;
-        let count = inner.count;
-        Some(Budget { count, inner })
+impl Observable for Inner {
+    fn name(&self) -> Option<&str> {
+        self.name.get().map(|name| &**name)
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Inner::snapshot(self)
+    }
+
+    fn last_change(&self) -> Option<LimitChange> {
+        self.sampler.as_ref()?.changes().pop()
+    }
+
+    fn learns(&self) -> bool {
+        self.sampler.is_some()
+    }
+
+    #[cfg(feature = "metrics")]
+    fn figures(&self) -> &Figures {
+        self.observed.figures()
+    }
+
+    #[cfg(any(feature = "metrics", feature = "tracing"))]
+    fn check_shedding(&self) {
+        self.observed.check_shedding(self);
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
     admission::{
         claim::{Claim, Refused},
         held::{Place, Taken},
-        queue::queue::{Joining, Ticket, Verdict},
+        queue::queue::{Joining, Ticket, WaitOutcome},
     },
     shed::Reason,
 };
@@ -52,17 +52,17 @@ impl Budget {
         if verdict.is_none() {
             self.count.line_has_changed();
         }
-        self.told(verdict.unwrap_or(Verdict::Refused), claim)
+        self.told(verdict.unwrap_or(WaitOutcome::Refused), claim)
     }
 
-    fn told(&self, verdict: Verdict, claim: Claim) -> Result<Place, Refused> {
+    fn told(&self, verdict: WaitOutcome, claim: Claim) -> Result<Place, Refused> {
         let taken = Taken::of(self.count, &claim);
-        let Verdict::Admitted = verdict else {
+        let WaitOutcome::Admitted = verdict else {
             taken.leave_shares();
             return Err(Refused::new(Reason::Utilization, &claim, claim.tenant()));
         };
         // Not before: whoever has made room knows the count alone.
-        self.inner.observed.admitted(self);
+        self.inner.observed.admitted(&*self.inner);
         Ok(taken.into())
     }
 }

@@ -13,6 +13,7 @@ use http::{Request, Response};
 use http_body::Body;
 
 use super::{measure::Measure, wait::Wait};
+use crate::admission::verdict::Verdict;
 use crate::{
     admission::{
         claim::{Mode, Refused},
@@ -20,7 +21,6 @@ use crate::{
     },
     budget::{budget::Budget, sampler::AsBudget},
     control::controller::Outcome,
-    observe::{Decision, Decisions},
     protocol::{
         classification::decide::{Decide, Decided},
         outcome::{self, AskOutcome},
@@ -29,6 +29,7 @@ use crate::{
     refused_upload::refused_upload::Drain,
     retry_after::retry_after::RetryAfter,
     support::invalid::InvalidSetting,
+    telemetry::observed::Decisions,
     threshold::{
         criticality::Criticality, ladder::LiveLadder, routes::table::Routes, threshold::Threshold,
     },
@@ -119,7 +120,7 @@ impl Settings {
         let routes = tables.flat_map(Routes::labels);
         let own = self.name.as_deref().unwrap_or(UNNAMED);
         self.decisions
-            .begin(&self.budget, iter::once(own).chain(routes));
+            .begin(self.budget.observed(), iter::once(own).chain(routes));
     }
 
     #[inline]
@@ -128,31 +129,32 @@ impl Settings {
             return self.try_out(decided);
         }
         let admitted = self.budget.admit(&decided.claim, Mode::Enforce);
-        let decision = match admitted {
-            Ok(_) if decided.claim.threshold.is_exempt() => Decision::Exempt,
-            Ok(_) => Decision::Admitted,
+        let verdict = match admitted {
+            Ok(_) if decided.claim.threshold.is_exempt() => Verdict::Exempt,
+            Ok(_) => Verdict::Admitted,
             // It may wait: see `refuse` and `has_waited`.
             Err(_) => return admitted,
         };
-        self.decisions.add(decided, decision);
+        self.decisions.add(decided.route, decided.class, verdict);
         admitted
     }
 
     /// One for which there was no room has waited for it, and is admitted.
     pub(crate) fn has_waited(&self, decided: &Decided) {
-        self.decisions.add(decided, Decision::Admitted);
+        self.decisions
+            .add(decided.route, decided.class, Verdict::Admitted);
     }
 
     #[cold]
     fn try_out(&self, decided: &Decided) -> Result<Place, Refused> {
         let passed = match decided.claim.threshold.is_exempt() {
-            true => Decision::Exempt,
-            false => Decision::Admitted,
+            true => Verdict::Exempt,
+            false => Verdict::Admitted,
         };
         let told = Cell::new(Some(passed));
         let admitted = self.budget.admit(&decided.claim, Mode::DryRun(&told));
-        if let Some(decision) = told.get() {
-            self.decisions.add(decided, decision);
+        if let Some(verdict) = told.get() {
+            self.decisions.add(decided.route, decided.class, verdict);
         }
         admitted
     }
@@ -166,8 +168,11 @@ impl Settings {
         refused: &Refused,
     ) -> Answer {
         let counted = self.budget.refused(refused);
-        self.decisions
-            .add(decided, Decision::Refused(refused.reason));
+        self.decisions.add(
+            decided.route,
+            decided.class,
+            Verdict::Refused(refused.reason),
+        );
         let shed = |unit| counted.shed(&self.hints(), unit, decided.class);
         self.answers.answer(request, shed)
     }

@@ -4,7 +4,7 @@
 use loom::thread;
 use tokio::time::Instant;
 
-use super::queue::Verdict;
+use super::queue::WaitOutcome;
 use crate::admission::model::{all, holding, is_admitted, join};
 
 #[test]
@@ -55,7 +55,7 @@ fn loom_one_who_leaves_passes_on_what_it_was_given() {
         match count.line.leave(&first, Instant::now()) {
             None => count.line_has_changed(),
             Some(verdict) => {
-                assert_eq!(verdict, Verdict::Admitted);
+                assert_eq!(verdict, WaitOutcome::Admitted);
                 count.release(1);
             }
         }

@@ -53,7 +53,7 @@ struct Apart(Mutex<Queue>);
 struct Queue {
     waiting: BTreeMap<Key, Waiter>,
     /// Whose turn has come, and who do not know it yet.
-    called: BTreeMap<Key, Verdict>,
+    called: BTreeMap<Key, WaitOutcome>,
     delay: Delay,
     joined: u64,
 }
@@ -75,7 +75,7 @@ struct Waiter {
 
 /// What has become of one who waited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum WaitOutcome {
     /// Counted.
     Admitted,
     Refused,
@@ -165,7 +165,7 @@ impl Line {
     }
 
     /// Whether its turn has come. If not, the waker is called once it has.
-    pub(crate) fn poll(&self, ticket: &Ticket, waker: &Waker) -> Poll<Verdict> {
+    pub(crate) fn poll(&self, ticket: &Ticket, waker: &Waker) -> Poll<WaitOutcome> {
         let waker = waker.clone();
         let mut queue = self.lock();
         if let Some(verdict) = queue.called.remove(&ticket.key) {
@@ -173,7 +173,7 @@ impl Line {
         }
         let before = match queue.waiting.get_mut(&ticket.key) {
             Some(waiter) => waiter.waker.replace(waker),
-            None => return Poll::Ready(Verdict::Refused),
+            None => return Poll::Ready(WaitOutcome::Refused),
         };
         drop(queue);
         drop(before);
@@ -182,7 +182,7 @@ impl Line {
 
     /// Leaves the line. `None` if its turn has not come. Who was behind may then be the first: see
     /// [`serve`](Self::serve).
-    pub(crate) fn leave(&self, ticket: &Ticket, now: Instant) -> Option<Verdict> {
+    pub(crate) fn leave(&self, ticket: &Ticket, now: Instant) -> Option<WaitOutcome> {
         let mut queue = self.lock();
         if let Some(verdict) = queue.called.remove(&ticket.key) {
             return Some(verdict);
@@ -264,7 +264,7 @@ impl Queue {
         if self.waiting.is_empty() {
             self.delay.served();
         }
-        self.called.insert(key, Verdict::Admitted);
+        self.called.insert(key, WaitOutcome::Admitted);
         waiter.map(|waiter| waiter.waker)
     }
 
@@ -282,7 +282,7 @@ impl Queue {
 
     fn refuse(&mut self, key: Key, now: Instant) -> Option<Waker> {
         let waiter = self.remove(key, now);
-        self.called.insert(key, Verdict::Refused);
+        self.called.insert(key, WaitOutcome::Refused);
         waiter.and_then(|waiter| waiter.waker)
     }
 

@@ -10,12 +10,12 @@ pub(crate) use crate::shedder::measure::Measure;
 use crate::{
     budget::budget::Budget,
     middleware::service::LoadShedService,
-    observe::Decisions,
     protocol::refusal::refusal::Answers,
     refused_upload::refused_upload::Drain,
     retry_after::retry_after::RetryAfter,
     shedder::{settings::Settings, wait::Wait},
     support::invalid::{InvalidSetting, expect_valid},
+    telemetry::observed::Decisions,
     threshold::{ladder::LiveLadder, threshold::Threshold},
 };
 

@@ -5,15 +5,14 @@ use std::{
 
 use metrics::SharedString;
 
-use super::{Changes, Figures, Shown, add};
-use crate::{
-    budget::budget::Budget,
-    observe::{
-        OTHER, Text,
-        routes::{self, Counts},
-    },
-    report::Snapshot,
+use super::figures::{Changes, Figures, Shown, add};
+use super::observable::Observable;
+use super::{
+    label::OTHER,
+    label::Text,
+    routes::{self, Counts},
 };
+use crate::report::Snapshot;
 
 /// All that has been published, by label.
 pub(crate) struct Series {
@@ -120,10 +119,10 @@ impl Series {
     }
 
     /// What there is to be written, also of labels whose budgets are all gone.
-    pub(crate) fn of(&mut self, live: &[Budget]) -> Vec<Line> {
+    pub(crate) fn of(&mut self, live: &[Arc<dyn Observable>]) -> Vec<Line> {
         let mut lines: BTreeMap<Text, Line> = BTreeMap::new();
         for budget in live {
-            let figures = &budget.observed().figures;
+            let figures = budget.figures();
             let snapshot = budget.snapshot();
             // It may be about to be named, or replaced by another one: a layer makes one before it is given one.
             let is_new = budget.name().is_none() && is_unused(&snapshot);
@@ -197,11 +196,17 @@ fn is_unused(snapshot: &Snapshot) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use crate::budget::budget::Budget;
+
     use super::*;
-    use crate::observe::metrics::MOST_REASONS;
+    use crate::telemetry::figures::MOST_REASONS;
 
     fn labels(lines: &[Line]) -> Vec<&str> {
         lines.iter().map(|line| &*line.budget).collect()
+    }
+
+    fn observables(budgets: &[Budget]) -> Vec<Arc<dyn Observable>> {
+        budgets.iter().map(Budget::observable).collect()
     }
 
     fn unnamed() -> Budget {
@@ -212,7 +217,7 @@ mod tests {
 
     fn retire(series: &mut Series, budget: &Budget) {
         series.retire(
-            &budget.observed().figures,
+            budget.observable().figures(),
             budget.name(),
             &budget.snapshot(),
         );
@@ -222,13 +227,16 @@ mod tests {
     fn budgets_without_a_name_have_a_number_each_while_they_live() {
         let mut series = Series::new();
         let mut live = vec![unnamed(), unnamed()];
-        assert_eq!(labels(&series.of(&live)), ["budget-1", "budget-2"]);
+        assert_eq!(
+            labels(&series.of(&observables(&live))),
+            ["budget-1", "budget-2"]
+        );
         // A name that comes too late.
         live[1] = live[1].clone().named("late");
         retire(&mut series, &live.remove(0));
         live.push(unnamed());
         live.push(unnamed());
-        let lines = series.of(&live);
+        let lines = series.of(&observables(&live));
         assert_eq!(labels(&lines), ["budget-1", "budget-2", "budget-3"]);
         let admitted = lines.iter().map(|line| line.totals.admitted);
         assert_eq!(
@@ -243,12 +251,12 @@ mod tests {
         let mut series = Series::new();
         for name in 0..MOST_LABELS + 50 {
             let budget = unnamed().named(format!("tenant {name}"));
-            series.of(std::slice::from_ref(&budget));
+            series.of(&[budget.observable()]);
             retire(&mut series, &budget);
         }
         for _ in 0..50 {
             let budget = unnamed();
-            series.of(std::slice::from_ref(&budget));
+            series.of(&[budget.observable()]);
             retire(&mut series, &budget);
         }
         let lines = series.of(&[]);

@@ -10,7 +10,8 @@ use std::{
 
 use metrics::{Label, SharedString, counter};
 
-use super::{Decision, OTHER, Text, metrics::write::reason};
+use super::{label::OTHER, label::Text};
+use crate::admission::verdict::Verdict;
 use crate::{shed::Reason, support::per_thread::Lanes, threshold::criticality::Criticality};
 
 /// How often each was decided upon requests of one route.
@@ -18,7 +19,7 @@ use crate::{shed::Reason, support::per_thread::Lanes, threshold::criticality::Cr
 pub(crate) struct Route(Lanes<Table<AtomicUsize>>);
 
 /// By decision, and by class.
-pub(crate) type Table<T> = [[T; Criticality::ALL.len()]; Decision::COUNT];
+pub(crate) type Table<T> = [[T; Criticality::ALL.len()]; Verdict::COUNT];
 
 /// The routes of a budget, by label. Layers that are made anew, for each connection perhaps, find theirs again.
 #[derive(Debug, Default)]
@@ -35,9 +36,9 @@ impl Route {
     }
 
     #[inline]
-    pub(crate) fn add(&self, decision: Decision, class: Criticality) {
+    pub(crate) fn add(&self, verdict: Verdict, class: Criticality) {
         let (table, writers) = self.0.own();
-        writers.add(&table[decision.index()][class as usize], 1);
+        writers.add(&table[verdict.index()][class as usize], 1);
     }
 
     fn sum(&self) -> Table<u64> {
@@ -100,9 +101,9 @@ pub(crate) fn write(budget: &SharedString, routes: &Counts) {
             labels
         };
         for class in Criticality::ALL {
-            let of = |decision: Decision| table[decision.index()][class as usize];
-            let refusals = |why| [Decision::Refused(why), Decision::WouldRefuse(why)].map(of);
-            let admitted = of(Decision::Admitted);
+            let of = |verdict: Verdict| table[verdict.index()][class as usize];
+            let refusals = |why| [Verdict::Refused(why), Verdict::WouldRefuse(why)].map(of);
+            let admitted = of(Verdict::Admitted);
             let all = Reason::ALL.map(|why| (why, refusals(why)));
             if admitted + all.iter().flat_map(|(_, refusals)| refusals).sum::<u64>() == 0 {
                 continue;
@@ -114,12 +115,12 @@ pub(crate) fn write(budget: &SharedString, routes: &Counts) {
                 if why == Reason::Share && refused + would_refuse == 0 {
                     continue;
                 }
-                let why = || labels(&[class, ("reason", reason(why))]);
+                let why = || labels(&[class, ("reason", why.label())]);
                 counter!("loadshed_route_refused_total", why()).absolute(refused);
                 counter!("loadshed_route_would_refuse_total", why()).absolute(would_refuse);
             }
         }
-        let exempt = table[Decision::Exempt.index()].iter().sum::<u64>();
+        let exempt = table[Verdict::Exempt.index()].iter().sum::<u64>();
         if exempt > 0 {
             counter!("loadshed_route_exempt_total", labels(&[])).absolute(exempt);
         }
@@ -147,7 +148,7 @@ mod tests {
         let mut twice = Counts::new();
         for nth in 0..MOST_ROUTES + 7 {
             let route = routes.get(&format!("/{nth}"));
-            route.add(Decision::Refused(Reason::Share), Criticality::Critical);
+            route.add(Verdict::Refused(Reason::Share), Criticality::Critical);
             let other = Counts::from([(format!("/another/{nth}").into(), route.sum())]);
             add(&mut twice, &other);
         }
@@ -155,7 +156,7 @@ mod tests {
         for counts in [&counts, &twice] {
             assert_eq!(counts.len(), MOST_ROUTES + 1);
         }
-        let refused = Decision::Refused(Reason::Share).index();
+        let refused = Verdict::Refused(Reason::Share).index();
         assert_eq!(counts["/0"][refused], [0, 0, 1, 0]);
         assert_eq!(counts[OTHER][refused], [0, 0, 7, 0]);
     }
@@ -166,7 +167,7 @@ mod tests {
         for _ in 0..3 {
             routes
                 .get("/mail")
-                .add(Decision::Admitted, Criticality::Sheddable);
+                .add(Verdict::Admitted, Criticality::Sheddable);
         }
         assert_eq!(routes.counts()["/mail"][0], [3, 0, 0, 0]);
     }

@@ -11,7 +11,7 @@
 //! use metrics_exporter_prometheus::PrometheusHandle;
 //!
 //! async fn scrape(prometheus: PrometheusHandle) -> String {
-//!     loadshed::observe::publish();
+//!     loadshed::telemetry::publish();
 //!     prometheus.render()
 //! }
 //! # }
@@ -85,199 +85,23 @@
 #[cfg(feature = "tracing")]
 pub(crate) mod events;
 #[cfg(feature = "metrics")]
+pub(crate) mod figures;
+#[cfg(feature = "metrics")]
 pub(crate) mod histogram;
 #[cfg(feature = "metrics")]
-pub(crate) mod metrics;
+pub(crate) mod label;
+pub(crate) mod observable;
+pub(crate) mod observed;
+#[cfg(any(feature = "metrics", feature = "tracing"))]
+pub(crate) mod publish;
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 pub(crate) mod registry;
 #[cfg(feature = "metrics")]
 pub(crate) mod routes;
-
 #[cfg(feature = "metrics")]
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
-
-use crate::{
-    budget::budget::{Budget, WeakBudget},
-    control::controller::Sample,
-    protocol::classification::decide::Decided,
-    report::{LimitChange, Snapshot},
-    shed::Reason,
-    support::clock::Now,
-};
-
-/// A label's text.
+pub(crate) mod series;
 #[cfg(feature = "metrics")]
-type Text = Arc<str>;
+pub(crate) mod write;
 
-/// The label of what there are too many labels for.
-#[cfg(feature = "metrics")]
-const OTHER: &str = "other";
-
-/// Hands the figures of all budgets over to the recorder of the `metrics` facade, and notes where shedding has stopped.
-///
-/// It costs some microseconds a budget, and no request waits for it. Calls at one time are as good as one.
 #[cfg(any(feature = "metrics", feature = "tracing"))]
-pub fn publish() {
-    registry::publish();
-}
-
-/// [`publish`] now and every `period`, for ever: a task for recorders that nobody asks.
-///
-/// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() {
-/// use std::time::Duration;
-///
-/// tokio::spawn(loadshed::observe::publish_every(Duration::from_secs(5)));
-/// # }
-/// ```
-///
-/// # Panics
-///
-/// If `period` is zero, or where the runtime has no timer.
-#[cfg(any(feature = "metrics", feature = "tracing"))]
-pub async fn publish_every(period: Duration) {
-    let mut beat = tokio::time::interval(period);
-    loop {
-        beat.tick().await;
-        publish();
-    }
-}
-
-/// What a budget keeps to be seen by. Empty without the features.
-#[derive(Debug, Default)]
-pub(crate) struct Observed {
-    #[cfg(any(feature = "metrics", feature = "tracing"))]
-    id: registry::Id,
-    #[cfg(feature = "metrics")]
-    figures: metrics::Figures,
-    #[cfg(feature = "tracing")]
-    shedding: events::Shedding,
-}
-
-#[cfg_attr(
-    not(all(feature = "metrics", feature = "tracing")),
-    allow(
-        unused_variables,
-        clippy::unused_self,
-        reason = "each feature sees some"
-    )
-)]
-impl Observed {
-    /// From now on `budget` is published, until [`retire`](Self::retire).
-    pub(crate) fn begin(&self, budget: WeakBudget) {
-        #[cfg(any(feature = "metrics", feature = "tracing"))]
-        registry::add(self.id, budget);
-    }
-
-    /// The last of the budget's handles is gone.
-    pub(crate) fn retire(&self, name: Option<&str>, last: &Snapshot) {
-        #[cfg(any(feature = "metrics", feature = "tracing"))]
-        registry::retire(self, name, last);
-    }
-
-    /// Under which the budget has been published.
-    #[cfg(feature = "tracing")]
-    fn label(&self) -> Option<&str> {
-        #[cfg(feature = "metrics")]
-        return self.figures.label();
-        #[cfg(not(feature = "metrics"))]
-        None
-    }
-
-    #[inline]
-    pub(crate) fn admitted(&self, budget: &Budget) {
-        #[cfg(feature = "tracing")]
-        self.shedding.passed(budget);
-    }
-
-    /// A request was refused, or would have been in a dry run.
-    pub(crate) fn refused(&self, budget: &Budget, decision: Decision, now: &Now) {
-        #[cfg(feature = "metrics")]
-        self.figures.refused(decision);
-        #[cfg(feature = "tracing")]
-        self.shedding.refused(budget, now);
-    }
-
-    /// A refused caller is told to wait for `hint`.
-    pub(crate) fn hinted(&self, hint: Duration) {
-        #[cfg(feature = "metrics")]
-        self.figures.hinted(hint);
-    }
-
-    pub(crate) fn changed(&self, budget: &Budget, change: &LimitChange) {
-        #[cfg(feature = "metrics")]
-        self.figures.changed(change.reason);
-        #[cfg(feature = "tracing")]
-        events::changed(budget, change);
-    }
-
-    /// A law was shown `samples`.
-    pub(crate) fn measured(&self, samples: &[Sample]) {
-        #[cfg(feature = "metrics")]
-        self.figures.measured(samples);
-    }
-}
-
-/// What a layer decides upon a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Decision {
-    Admitted,
-    Exempt,
-    Refused(Reason),
-    WouldRefuse(Reason),
-}
-
-#[cfg(feature = "metrics")]
-impl Decision {
-    /// How many there are.
-    const COUNT: usize = 2 + 2 * Reason::ALL.len();
-
-    #[inline]
-    fn index(self) -> usize {
-        match self {
-            Self::Admitted => 0,
-            Self::Exempt => 1,
-            Self::Refused(reason) => 2 + reason as usize,
-            Self::WouldRefuse(reason) => 2 + Reason::ALL.len() + reason as usize,
-        }
-    }
-}
-
-/// What a layer keeps to be seen by: its routes, in the order of its table. Empty without the feature `metrics`.
-#[derive(Debug, Default)]
-pub(crate) struct Decisions {
-    #[cfg(feature = "metrics")]
-    routes: OnceLock<Box<[Arc<routes::Route>]>>,
-}
-
-#[cfg_attr(
-    not(feature = "metrics"),
-    allow(unused_variables, clippy::unused_self, reason = "then nobody looks")
-)]
-impl Decisions {
-    /// The layer is about to be used.
-    pub(crate) fn begin<'a>(&self, budget: &Budget, labels: impl Iterator<Item = &'a str>) {
-        #[cfg(feature = "metrics")]
-        self.routes.get_or_init(|| {
-            let routes = &budget.observed().figures.routes;
-            labels.map(|label| routes.get(label)).collect()
-        });
-    }
-
-    /// One request was decided upon. A layer that tells none from another does not count them.
-    #[inline]
-    pub(crate) fn add(&self, decided: &Decided, decision: Decision) {
-        #[cfg(feature = "metrics")]
-        if let Some(nth) = decided.route {
-            let route = self
-                .routes
-                .get()
-                .and_then(|routes| routes.get(nth as usize));
-            if let Some(route) = route {
-                route.add(decision, decided.class);
-            }
-        }
-    }
-}
+pub use self::publish::{publish, publish_every};

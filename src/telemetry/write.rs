@@ -2,22 +2,22 @@ use std::{iter, sync::Arc};
 
 use metrics::{Label, Unit, counter, gauge, histogram};
 
+use super::observable::Observable;
+use super::routes;
 use super::{
-    Figures, Shown,
+    figures::{Figures, Shown},
     series::{Line, Totals},
 };
-use crate::{
-    budget::budget::Budget, observe::routes, refused_upload::reader::drains, shed::Reason,
-};
+use crate::{refused_upload::reader::drains, shed::Reason};
 
 /// Hands everything over to the recorder, which is asked for each anew: it may be another one than last time.
-pub(crate) fn write(lines: Vec<Line>, live: &[Budget]) {
+pub(crate) fn write(lines: Vec<Line>, live: &[Arc<dyn Observable>]) {
     describe();
     for line in lines {
         line.write();
     }
     for budget in live {
-        budget.observed().figures.write_latencies();
+        budget.figures().write_latencies();
     }
     gauge!("loadshed_drains").set(drains() as f64);
 }
@@ -59,8 +59,8 @@ impl Line {
         counter!("loadshed_exempt_total", labels()).absolute(exempt);
         counter!("loadshed_waited_total", labels()).absolute(waited);
         counter!("loadshed_hint_seconds_total", labels()).absolute(hints / 1_000);
-        let write = |why, [refused, would_refuse]: [u64; 2]| {
-            let why = || with("reason", reason(why));
+        let write = |why: Reason, [refused, would_refuse]: [u64; 2]| {
+            let why = || with("reason", why.label());
             counter!("loadshed_refused_total", why()).absolute(refused);
             counter!("loadshed_would_refuse_total", why()).absolute(would_refuse);
         };
@@ -87,13 +87,6 @@ impl Figures {
             let labels = vec![budget, Label::from_static_parts("outcome", outcome)];
             histogram!("loadshed_latency_seconds", labels).record_many(seconds, count);
         }
-    }
-}
-
-pub(crate) fn reason(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Utilization => "utilization",
-        Reason::Share => "share",
     }
 }
 

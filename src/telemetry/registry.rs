@@ -6,24 +6,23 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
 
+use super::observable::Observable;
 #[cfg(feature = "metrics")]
-use super::metrics::{self, series::Series};
-
-use super::Observed;
-use crate::{
-    budget::budget::{Budget, WeakBudget},
-    report::Snapshot,
+use super::{
+    figures::Figures,
+    series::{Line, Series},
 };
+use crate::report::Snapshot;
 
 static REGISTRY: Mutex<Registry> = Mutex::new(Registry::new());
 
 struct Registry {
-    live: BTreeMap<Id, WeakBudget>,
+    live: BTreeMap<Id, Weak<dyn Observable>>,
     #[cfg(feature = "metrics")]
     series: Series,
 }
@@ -55,31 +54,32 @@ fn locked<T>(run: impl FnOnce(&mut Registry) -> T) -> T {
     run(&mut REGISTRY.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-pub(crate) fn add(id: Id, budget: WeakBudget) {
+pub(crate) fn add(id: Id, budget: Weak<dyn Observable>) {
     locked(|registry| registry.live.insert(id, budget));
 }
 
 #[cfg_attr(not(feature = "metrics"), allow(unused_variables))]
-pub(crate) fn retire(observed: &Observed, name: Option<&str>, last: &Snapshot) {
-    // Its weak handle is dropped without the lock, as is all that is not ours to know.
+pub(crate) fn retire(
+    id: Id,
+    #[cfg(feature = "metrics")] figures: &Figures,
+    name: Option<&str>,
+    last: &Snapshot,
+) {
+    // The weak handle is dropped outside the lock.
     let _weak = locked(|registry| {
         #[cfg(feature = "metrics")]
-        registry.series.retire(&observed.figures, name, last);
-        registry.live.remove(&observed.id)
+        registry.series.retire(figures, name, last);
+        registry.live.remove(&id)
     });
 }
 
-pub(crate) fn publish() {
-    // The budgets are dropped without the lock: whoever drops the last handle takes it.
-    let live = locked(|registry| {
-        let live = registry.live.values();
-        live.filter_map(WeakBudget::upgrade)
-            .collect::<Vec<Budget>>()
-    });
-    #[cfg(feature = "metrics")]
-    metrics::write(locked(|registry| registry.series.of(&live)), &live);
-    #[cfg(feature = "tracing")]
-    for budget in &live {
-        budget.observed().shedding.passed(budget);
-    }
+/// Returns the budgets alive. They are to be dropped outside the lock: the drop of a last handle takes it.
+pub(crate) fn live() -> Vec<Arc<dyn Observable>> {
+    locked(|registry| registry.live.values().filter_map(Weak::upgrade).collect())
+}
+
+/// Returns what is to be written for the `live` budgets, and for labels whose budgets are gone.
+#[cfg(feature = "metrics")]
+pub(crate) fn series(live: &[Arc<dyn Observable>]) -> Vec<Line> {
+    locked(|registry| registry.series.of(live))
 }

@@ -1,8 +1,5 @@
 //! Figures, through the `metrics` facade.
 
-pub(crate) mod series;
-pub(crate) mod write;
-
 use std::{
     collections::BTreeMap,
     sync::{
@@ -12,42 +9,41 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use self::write::write;
-
-use super::{Decision, OTHER, Text, histogram::Latencies, routes::Routes};
+use super::{histogram::Latencies, label::OTHER, label::Text, routes::Routes};
+use crate::admission::verdict::Verdict;
 use crate::{control::controller::Sample, shed::Reason};
 
 /// What a budget counts for its figures alone. All else is in its tally anyway.
 #[derive(Debug, Default)]
 pub(crate) struct Figures {
-    hints: Hints,
+    pub(crate) hints: Hints,
     /// Requests refused because of a share, and those that a dry run would have.
-    by_share: [AtomicU64; 2],
+    pub(crate) by_share: [AtomicU64; 2],
     changes: Mutex<Changes>,
     pub(crate) routes: Routes,
     /// Under which it was first published. A name that it is given later comes too late.
-    label: OnceLock<Shown>,
+    pub(crate) label: OnceLock<Shown>,
     /// Made with the first sample: one allocation in a budget's life.
-    latencies: OnceLock<Latencies>,
+    pub(crate) latencies: OnceLock<Latencies>,
 }
 
 /// The sum of the hints given, in milliseconds. On a line of its own, as each refusal writes to it.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Hints(AtomicU64);
+pub(crate) struct Hints(pub(crate) AtomicU64);
 
 /// How often the limit was changed, by reason.
-type Changes = BTreeMap<&'static str, u64>;
+pub(crate) type Changes = BTreeMap<&'static str, u64>;
 
 #[derive(Debug)]
-struct Shown {
-    label: Text,
+pub(crate) struct Shown {
+    pub(crate) label: Text,
     /// The number in it, if the budget has no name.
-    number: Option<usize>,
+    pub(crate) number: Option<usize>,
 }
 
 /// A controller's author may have more reasons than [`Decision`](crate::control::controller::Decision) asks for, but no more series.
-const MOST_REASONS: usize = 32;
+pub(crate) const MOST_REASONS: usize = 32;
 
 impl Figures {
     pub(crate) fn hinted(&self, hint: Duration) {
@@ -56,10 +52,10 @@ impl Figures {
         self.hints.0.fetch_add(millis, Ordering::Relaxed);
     }
 
-    pub(crate) fn refused(&self, decision: Decision) {
-        let by_share = match decision {
-            Decision::Refused(Reason::Share) => &self.by_share[0],
-            Decision::WouldRefuse(Reason::Share) => &self.by_share[1],
+    pub(crate) fn refused(&self, verdict: Verdict) {
+        let by_share = match verdict {
+            Verdict::Refused(Reason::Share) => &self.by_share[0],
+            Verdict::WouldRefuse(Reason::Share) => &self.by_share[1],
             _ => return,
         };
         // Relaxed, likewise.
@@ -82,12 +78,12 @@ impl Figures {
         }
     }
 
-    fn changes(&self) -> std::sync::MutexGuard<'_, Changes> {
+    pub(crate) fn changes(&self) -> std::sync::MutexGuard<'_, Changes> {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn add(changes: &mut Changes, reason: &'static str, count: u64) {
+pub(crate) fn add(changes: &mut Changes, reason: &'static str, count: u64) {
     let is_one_too_many = changes.len() >= MOST_REASONS && !changes.contains_key(reason);
     let reason = if is_one_too_many { OTHER } else { reason };
     *changes.entry(reason).or_default() += count;

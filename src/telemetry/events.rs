@@ -13,8 +13,8 @@ use std::{
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use super::observable::Observable;
 use crate::{
-    budget::budget::Budget,
     report::LimitChange,
     support::clock::{Now, nanos},
 };
@@ -62,7 +62,7 @@ impl Default for Shedding {
 }
 
 impl Shedding {
-    pub(crate) fn refused(&self, budget: &Budget, now: &Now) {
+    pub(crate) fn refused(&self, budget: &dyn Observable, now: &Now) {
         let now = now.get().saturating_duration_since(self.epoch);
         // A swap, so that one refusal alone finds that the last one was long ago.
         let before = Duration::from_nanos(self.last.0.swap(nanos(now), Ordering::Relaxed));
@@ -73,14 +73,14 @@ impl Shedding {
 
     /// A request that was not refused, or somebody who asks.
     #[inline]
-    pub(crate) fn passed(&self, budget: &Budget) {
+    pub(crate) fn passed(&self, budget: &dyn Observable) {
         if self.is_on.load(Ordering::Relaxed) {
             self.check(budget);
         }
     }
 
     #[cold]
-    fn check(&self, budget: &Budget) {
+    fn check(&self, budget: &dyn Observable) {
         let now = self.now();
         if !is_calm(self.last(), now) {
             return;
@@ -96,7 +96,7 @@ impl Shedding {
 
     /// The first refusal for a while.
     #[cold]
-    fn turn(&self, budget: &Budget, before: Duration, now: Duration) {
+    fn turn(&self, budget: &dyn Observable, before: Duration, now: Duration) {
         let Ok(mut log) = self.log.try_lock() else {
             return;
         };
@@ -110,7 +110,7 @@ impl Shedding {
         }
     }
 
-    fn stop(&self, log: &mut Log, budget: &Budget, last: Duration) {
+    fn stop(&self, log: &mut Log, budget: &dyn Observable, last: Duration) {
         if let Some(since) = log.since.take() {
             self.is_on.store(false, Ordering::Relaxed);
             tell(|| log.tell_stop(budget, last.saturating_sub(since)));
@@ -131,7 +131,7 @@ fn is_calm(last: Duration, now: Duration) -> bool {
 }
 
 impl Log {
-    fn tell_start(&self, budget: &Budget) {
+    fn tell_start(&self, budget: &dyn Observable) {
         let now = budget.snapshot();
         let law = Law::of(budget);
         warn!(
@@ -148,7 +148,7 @@ impl Log {
         );
     }
 
-    fn tell_stop(&mut self, budget: &Budget, lasted: Duration) {
+    fn tell_stop(&mut self, budget: &dyn Observable, lasted: Duration) {
         let now = budget.snapshot();
         let told = mem::replace(&mut self.told, [now.refused, now.would_refuse]);
         let law = Law::of(budget);
@@ -175,8 +175,8 @@ struct Law {
 }
 
 impl Law {
-    fn of(budget: &Budget) -> Self {
-        let change = budget.changes().pop();
+    fn of(budget: &dyn Observable) -> Self {
+        let change = budget.last_change();
         Self {
             reason: change.map_or("no change", |change| change.reason),
             seconds_ago: change.map(|change| change.at.elapsed().as_secs_f64()),
@@ -190,7 +190,7 @@ impl Law {
 }
 
 /// The limit was changed.
-pub(crate) fn changed(budget: &Budget, change: &LimitChange) {
+pub(crate) fn changed(budget: &dyn Observable, change: &LimitChange) {
     tell(|| {
         debug!(
             target: "loadshed",
@@ -210,9 +210,12 @@ pub(crate) fn changed(budget: &Budget, change: &LimitChange) {
     });
 }
 
-fn name(budget: &Budget) -> &str {
-    let name = budget.name().or_else(|| budget.observed().label());
-    name.unwrap_or("unnamed")
+fn name(budget: &dyn Observable) -> &str {
+    #[cfg(feature = "metrics")]
+    let label = || budget.figures().label();
+    #[cfg(not(feature = "metrics"))]
+    let label = || None;
+    budget.name().or_else(label).unwrap_or("unnamed")
 }
 
 /// A subscriber that panics costs no request, and no law.
