@@ -3,8 +3,8 @@
 use std::cell::Cell;
 
 use super::shares::shares::Tenant;
-use crate::admission::verdict::Verdict;
 use crate::{
+    admission::verdict::Verdict,
     control::controller::MAX_LIMIT,
     shed::Reason,
     threshold::{stretch::Stretch, threshold::Threshold},

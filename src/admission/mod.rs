@@ -8,5 +8,6 @@ pub(crate) mod held;
 #[cfg(all(test, loadshed_loom))]
 pub(crate) mod model;
 pub(crate) mod queue;
+pub(crate) mod sampler;
 pub(crate) mod shares;
 pub(crate) mod verdict;

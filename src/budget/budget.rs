@@ -5,23 +5,24 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{
-    permit::Permit,
-    sampler::{AsBudget, Probe, Sampler},
-};
 #[cfg(feature = "metrics")]
 use crate::telemetry::figures::Figures;
-use crate::telemetry::observable::Observable;
+
+use super::{
+    permit::Permit,
+    sample_timer::{AsBudget, SampleTimer},
+};
 use crate::{
     admission::{
         claim::Claim,
         count::count::{Count, Level},
         counters::Tally,
         held::Place,
+        sampler::{Meter, Reading, Sampler},
     },
     control::{
         adaptive::adaptive::Adaptive,
-        controller::{Controller, MAX_LIMIT},
+        controller::{Controller, MAX_LIMIT, Sample},
     },
     report::{LimitChange, Snapshot},
     retry_after::{
@@ -30,7 +31,7 @@ use crate::{
     },
     shed::Shed,
     support::invalid::{InvalidSetting, expect_valid},
-    telemetry::observed::Observed,
+    telemetry::{observable::Observable, observed::Observed},
     threshold::{criticality::Criticality, threshold::Threshold},
 };
 
@@ -222,7 +223,7 @@ impl Budget {
             None => (1, MAX_LIMIT),
         };
         let before = self.count.set_limit(checked_limit(limit, min, max)?);
-        self.note(LimitChange::set(
+        self.changed(LimitChange::set(
             Instant::now(),
             before.limit as usize,
             limit,
@@ -298,8 +299,8 @@ impl Budget {
         if !self.measures(&place) {
             return Ok(Permit::new(place));
         }
-        let probe = Probe::new(self, threshold);
-        Ok(Permit::measured(place, self, probe))
+        let timer = SampleTimer::new(self, threshold);
+        Ok(Permit::measured(place, self, timer))
     }
 
     pub(crate) fn level(&self) -> Level {
@@ -311,24 +312,8 @@ impl Budget {
         self.inner.sampler.as_ref()
     }
 
-    /// The limit was changed.
-    pub(crate) fn note(&self, change: LimitChange) {
-        if let Some(sampler) = self.sampler() {
-            sampler.note(change);
-        }
-        self.inner.observed.changed(&*self.inner, &change);
-    }
-
     pub(crate) fn observed(&self) -> &Observed {
         &self.inner.observed
-    }
-
-    /// What a controller decided, within its limits. Whether it holds now:
-    /// not if somebody has set it since the controller was shown `from`, as people win.
-    pub(crate) fn move_limit(&self, from: usize, to: usize) -> bool {
-        // Within MAX_LIMIT, as the controller's limits are.
-        let before = self.count.move_limit(from as u32, to as u32);
-        before.limit as usize == from
     }
 }
 
@@ -385,6 +370,37 @@ impl Inner {
             waiting: self.count.line.waiting() as usize,
             waited: tally.waited.get(),
         }
+    }
+}
+
+impl Meter for Budget {
+    fn reading(&self) -> Reading {
+        let (level, tally) = (self.level(), &self.inner.tally);
+        Reading {
+            limit: level.limit as usize,
+            in_flight: level.in_flight as usize,
+            admitted: tally.admitted(),
+            admitted_units: tally.admitted_units(),
+            refused_units: tally.refused_units() + tally.would_refuse.units(),
+        }
+    }
+
+    /// A limit that a person has set since the controller was shown `from` stays.
+    fn move_limit(&self, from: usize, to: usize) -> bool {
+        // Within MAX_LIMIT, as the controller's limits are.
+        let before = self.count.move_limit(from as u32, to as u32);
+        before.limit as usize == from
+    }
+
+    fn changed(&self, change: LimitChange) {
+        if let Some(sampler) = self.sampler() {
+            sampler.note(change);
+        }
+        self.inner.observed.changed(&*self.inner, &change);
+    }
+
+    fn measured(&self, samples: &[Sample]) {
+        self.inner.observed.measured(samples);
     }
 }
 

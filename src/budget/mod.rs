@@ -5,5 +5,5 @@ pub(crate) mod budget;
 pub(crate) mod entry;
 pub(crate) mod nested;
 pub(crate) mod permit;
-pub(crate) mod sampler;
+pub(crate) mod sample_timer;
 pub(crate) mod waiting;

@@ -2,7 +2,7 @@ use std::fmt;
 
 use super::{
     budget::Budget,
-    sampler::{Probe, Watch},
+    sample_timer::{SampleTimer, Watch},
 };
 use crate::{admission::held::Place, control::controller::Outcome};
 
@@ -20,7 +20,7 @@ pub struct Permit {
 
 struct Measured {
     /// `None` once it was answered.
-    probe: Option<Probe>,
+    timer: Option<SampleTimer>,
     watch: Watch<Budget>,
 }
 
@@ -30,9 +30,9 @@ impl Permit {
         Self { place, measured }
     }
 
-    pub(crate) fn measured(place: Place, budget: &Budget, probe: Probe) -> Self {
+    pub(crate) fn measured(place: Place, budget: &Budget, timer: SampleTimer) -> Self {
         let measured = Some(Measured {
-            probe: Some(probe),
+            timer: Some(timer),
             watch: Watch::begin(budget.clone(), place.units()),
         });
         Self { place, measured }
@@ -43,10 +43,10 @@ impl Permit {
     /// A learned budget takes the time from admission to here as the latency, and the place as one that nobody waits
     /// for. A fixed one counts it as before.
     pub fn answered(&mut self) {
-        if let Some(Measured { probe, watch }) = &mut self.measured {
+        if let Some(Measured { timer, watch }) = &mut self.measured {
             watch.answer();
-            if let Some(probe) = probe.take() {
-                probe.finish(watch.budget(), outcome());
+            if let Some(timer) = timer.take() {
+                timer.finish(watch.budget(), outcome());
             }
         }
     }
@@ -62,11 +62,11 @@ impl Drop for Permit {
         // The place first: a sample may close a window, which takes longer.
         drop(std::mem::take(&mut self.place));
         if let Some(Measured {
-            probe: Some(probe),
+            timer: Some(timer),
             watch,
         }) = self.measured.take()
         {
-            probe.finish(watch.budget(), outcome());
+            timer.finish(watch.budget(), outcome());
         }
     }
 }

@@ -6,7 +6,7 @@ use http_body::{Body, Frame};
 
 use crate::{
     admission::held::{Place, Scope, show},
-    budget::sampler::{Probe, Watch},
+    budget::sample_timer::{SampleTimer, Watch},
     control::controller::Outcome,
     protocol::{grpc::grpc_content_type, outcome},
     shed::Shed,
@@ -21,7 +21,7 @@ use crate::{
 pub(crate) struct Measurement(Option<Measured>);
 
 struct Measured {
-    probe: Probe,
+    timer: SampleTimer,
     // With the budget in it: the layer that has measured a request says what its outcome is.
     watch: Watch<Arc<Settings>>,
 }
@@ -40,7 +40,7 @@ impl Measurement {
     #[cold]
     fn begin_measured(settings: &Arc<Settings>, place: &Place, threshold: Threshold) -> Self {
         Self(Some(Measured {
-            probe: Probe::new(settings.budget(), threshold),
+            timer: SampleTimer::new(settings.budget(), threshold),
             watch: Watch::begin(Arc::clone(settings), place.units()),
         }))
     }
@@ -67,7 +67,7 @@ impl Measurement {
         self.set_inside(false);
         if let Some(measured) = &mut self.0 {
             match scope.left() {
-                Some(threshold) => measured.probe.lower(threshold),
+                Some(threshold) => measured.timer.lower(threshold),
                 None => self.0 = None,
             }
         }
@@ -76,13 +76,13 @@ impl Measurement {
     #[inline]
     fn set_inside(&mut self, inside: bool) {
         if let Some(measured) = &mut self.0 {
-            measured.probe.inside = inside;
+            measured.timer.inside = inside;
         }
     }
 
     #[cold]
     fn cancel(&mut self) {
-        let panics_inside = self.0.take_if(|measured| measured.probe.inside);
+        let panics_inside = self.0.take_if(|measured| measured.timer.inside);
         if panics_inside.is_none() {
             self.end(Outcome::Cancelled);
         }
@@ -91,19 +91,19 @@ impl Measurement {
     /// The request ends here.
     #[inline]
     pub(crate) fn end(&mut self, outcome: Outcome) {
-        if let Some(Measured { probe, watch }) = self.0.take() {
-            probe.finish(watch.budget(), outcome);
+        if let Some(Measured { timer, watch }) = self.0.take() {
+            timer.finish(watch.budget(), outcome);
         }
     }
 
     /// The request is answered here, and keeps its place.
     #[cold]
     fn answered(&mut self, outcome: Outcome) -> BodyMeasurement {
-        let Some(Measured { probe, mut watch }) = self.0.take() else {
+        let Some(Measured { timer, mut watch }) = self.0.take() else {
             return BodyMeasurement::default();
         };
         watch.answer();
-        probe.finish(watch.budget(), outcome);
+        timer.finish(watch.budget(), outcome);
         BodyMeasurement(Some(Measuring::Answered {
             _until_dropped: watch,
         }))

@@ -13,13 +13,13 @@ use http::{Request, Response};
 use http_body::Body;
 
 use super::{measure::Measure, wait::Wait};
-use crate::admission::verdict::Verdict;
 use crate::{
     admission::{
         claim::{Mode, Refused},
         held::Place,
+        verdict::Verdict,
     },
-    budget::{budget::Budget, sampler::AsBudget},
+    budget::{budget::Budget, sample_timer::AsBudget},
     control::controller::Outcome,
     protocol::{
         classification::decide::{Decide, Decided},

@@ -9,9 +9,12 @@ use std::{
     time::Duration,
 };
 
-use super::{histogram::Latencies, label::OTHER, label::Text, routes::Routes};
-use crate::admission::verdict::Verdict;
-use crate::{control::controller::Sample, shed::Reason};
+use super::{
+    histogram::Latencies,
+    label::{OTHER, Text},
+    routes::Routes,
+};
+use crate::{admission::verdict::Verdict, control::controller::Sample, shed::Reason};
 
 /// What a budget counts for its figures alone. All else is in its tally anyway.
 #[derive(Debug, Default)]

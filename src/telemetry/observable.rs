@@ -1,5 +1,6 @@
 #[cfg(feature = "metrics")]
 use super::figures::Figures;
+
 use crate::report::{LimitChange, Snapshot};
 
 /// What telemetry reads of a budget.

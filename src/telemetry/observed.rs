@@ -3,23 +3,23 @@ use std::sync::Weak;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::admission::verdict::Verdict;
-use crate::threshold::criticality::Criticality;
-use crate::{
-    control::controller::Sample,
-    report::{LimitChange, Snapshot},
-    support::clock::Now,
-};
-
 #[cfg(feature = "tracing")]
 use super::events;
 #[cfg(feature = "metrics")]
 use super::figures::Figures;
-use super::observable::Observable;
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 use super::registry;
 #[cfg(feature = "metrics")]
 use super::routes::Route;
+
+use super::observable::Observable;
+use crate::{
+    admission::verdict::Verdict,
+    control::controller::Sample,
+    report::{LimitChange, Snapshot},
+    support::clock::Now,
+    threshold::criticality::Criticality,
+};
 
 /// What a budget keeps to be seen by. Empty without the features.
 #[derive(Debug, Default)]

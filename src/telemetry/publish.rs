@@ -1,8 +1,9 @@
 use std::time::Duration;
 
-use super::registry;
 #[cfg(feature = "metrics")]
 use super::write;
+
+use super::registry;
 
 /// Hands the metrics of all budgets to the recorder of the `metrics` facade, and logs where shedding has stopped.
 ///

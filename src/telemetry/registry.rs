@@ -11,12 +11,13 @@ use std::{
     },
 };
 
-use super::observable::Observable;
 #[cfg(feature = "metrics")]
 use super::{
     figures::Figures,
     series::{Line, Series},
 };
+
+use super::observable::Observable;
 use crate::report::Snapshot;
 
 static REGISTRY: Mutex<Registry> = Mutex::new(Registry::new());

@@ -10,9 +10,11 @@ use std::{
 
 use metrics::{Label, SharedString, counter};
 
-use super::{label::OTHER, label::Text};
-use crate::admission::verdict::Verdict;
-use crate::{shed::Reason, support::per_thread::Lanes, threshold::criticality::Criticality};
+use super::label::{OTHER, Text};
+use crate::{
+    admission::verdict::Verdict, shed::Reason, support::per_thread::Lanes,
+    threshold::criticality::Criticality,
+};
 
 /// How often each was decided upon requests of one route.
 #[derive(Debug)]

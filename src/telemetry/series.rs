@@ -5,11 +5,10 @@ use std::{
 
 use metrics::SharedString;
 
-use super::figures::{Changes, Figures, Shown, add};
-use super::observable::Observable;
 use super::{
-    label::OTHER,
-    label::Text,
+    figures::{Changes, Figures, Shown, add},
+    label::{OTHER, Text},
+    observable::Observable,
     routes::{self, Counts},
 };
 use crate::report::Snapshot;

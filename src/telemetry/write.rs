@@ -2,10 +2,10 @@ use std::{iter, sync::Arc};
 
 use metrics::{Label, Unit, counter, gauge, histogram};
 
-use super::observable::Observable;
-use super::routes;
 use super::{
     figures::{Figures, Shown},
+    observable::Observable,
+    routes,
     series::{Line, Totals},
 };
 use crate::{refused_upload::reader::drains, shed::Reason};

@@ -12,18 +12,43 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::budget::Budget;
+use super::changes::Changes;
 use crate::{
-    admission::changes::Changes,
-    control::controller::{Controller, Outcome, Sample, Window},
+    control::controller::{Controller, Sample, Window},
     report::LimitChange,
     support::{
         clock::{Now, nanos},
         per_thread::{LaneCounter, Lanes},
         spread::spread,
     },
-    threshold::threshold::Threshold,
 };
+
+/// What a [`Sampler`] measures: asked for a reading once a window, and told what the controller decided.
+pub(crate) trait Meter {
+    fn reading(&self) -> Reading;
+
+    /// Moves the limit, unless it is no longer `from`. Returns whether it moved.
+    fn move_limit(&self, from: usize, to: usize) -> bool;
+
+    /// Takes note of a limit that has changed.
+    fn changed(&self, change: LimitChange);
+
+    /// Takes note of the samples of a window.
+    fn measured(&self, samples: &[Sample]);
+}
+
+/// The figures of a [`Meter`] when a window is closed. Counters count from the start of the budget.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading {
+    pub(crate) limit: usize,
+    /// Units in flight.
+    pub(crate) in_flight: usize,
+    /// Requests admitted.
+    pub(crate) admitted: usize,
+    pub(crate) admitted_units: usize,
+    /// Units refused, those of dry runs included.
+    pub(crate) refused_units: usize,
+}
 
 /// Measures requests, and shows them to the law a window at a time.
 ///
@@ -35,9 +60,9 @@ use crate::{
 pub(crate) struct Sampler {
     finished: Lanes<Mutex<Vec<Finished>>>,
     /// The measured ones in flight, each as many times as the units in flight that it stands for.
-    watched: LaneCounter,
+    pub(crate) watched: LaneCounter,
     /// Those of them that have been answered.
-    answered: LaneCounter,
+    pub(crate) answered: LaneCounter,
     law: Mutex<Law>,
     /// Apart from the law, so that it can be read, and the limit set, while the law thinks. Held for a copy's time.
     changes: Mutex<Changes>,
@@ -64,12 +89,12 @@ struct Law {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Finished {
-    sample: Sample,
+pub(crate) struct Finished {
+    pub(crate) sample: Sample,
     /// One in two to the power of this was measured when it was admitted.
-    rarity: u8,
+    pub(crate) rarity: u8,
     /// Up to which rarity it is among them.
-    drawn: u8,
+    pub(crate) drawn: u8,
 }
 
 /// Where this many of a window's requests would be measured, one in twice as many is; below a quarter, one in half as many.
@@ -117,8 +142,8 @@ impl Sampler {
     }
 
     /// A request was refused.
-    pub(crate) fn refused(&self, budget: &Budget, now: &Now) {
-        self.close_if_due(budget, self.since_epoch(now.get()));
+    pub(crate) fn refused(&self, meter: &impl Meter, now: &Now) {
+        self.close_if_due(meter, self.since_epoch(now.get()));
     }
 
     pub(crate) fn note(&self, change: LimitChange) {
@@ -131,16 +156,16 @@ impl Sampler {
         changes.to_vec()
     }
 
-    fn record(&self, budget: &Budget, finished: Finished, now: u64) {
+    pub(crate) fn record(&self, meter: &impl Meter, finished: Finished, now: u64) {
         if let Ok(mut lane) = self.finished.own().0.try_lock() {
             if lane.len() < LANE_SAMPLES {
                 lane.push(finished);
             }
         }
-        self.close_if_due(budget, now);
+        self.close_if_due(meter, now);
     }
 
-    fn close_if_due(&self, budget: &Budget, now: u64) {
+    pub(crate) fn close_if_due(&self, meter: &impl Meter, now: u64) {
         // Relaxed: the lock on the law decides who closes the window, this only saves most from trying.
         let is_due = || now >= self.due.load(Ordering::Relaxed);
         if !is_due() {
@@ -151,13 +176,13 @@ impl Sampler {
                 // First, so that nobody else tries while the law thinks.
                 let next = now.saturating_add(nanos(self.window));
                 self.due.store(next, Ordering::Relaxed);
-                self.close_window(budget, &mut law, self.at(now));
+                self.close_window(meter, &mut law, self.at(now));
             }
         }
     }
 
     /// In nanoseconds since its epoch, as all times here that a request pays for.
-    fn now(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         self.since_epoch(Instant::now())
     }
 
@@ -165,11 +190,11 @@ impl Sampler {
         nanos(now.saturating_duration_since(self.epoch))
     }
 
-    fn at(&self, since_epoch: u64) -> Instant {
+    pub(crate) fn at(&self, since_epoch: u64) -> Instant {
         self.epoch + Duration::from_nanos(since_epoch)
     }
 
-    fn close_window(&self, budget: &Budget, law: &mut Law, now: Instant) {
+    fn close_window(&self, meter: &impl Meter, law: &mut Law, now: Instant) {
         for lane in self.finished.iter() {
             // One that is being written to is for the next window.
             if let Ok(mut lane) = lane.try_lock() {
@@ -177,22 +202,21 @@ impl Sampler {
             }
         }
         law.take_alike();
-        budget.inner.observed.measured(&law.samples);
+        meter.measured(&law.samples);
 
-        let snapshot = budget.snapshot();
-        let answered = self.answered(snapshot.in_flight);
-        let waiting = snapshot.in_flight - answered;
-        let tally = &budget.inner.tally;
+        let reading = meter.reading();
+        let answered = self.answered(reading.in_flight);
+        let waiting = reading.in_flight - answered;
         let elapsed = now.saturating_duration_since(law.opened);
-        let came = snapshot.admitted.saturating_sub(law.admitted);
+        let came = reading.admitted.saturating_sub(law.admitted);
         self.measure_fewer_or_more(came, elapsed);
         // It never goes back, as the sum of an estimate over time could.
-        let admitted = tally.admitted_units();
+        let admitted = reading.admitted_units;
         let completed = law.completed.max(admitted.saturating_sub(waiting));
-        let refused = tally.refused_units() + tally.would_refuse.units();
-        let mut window = Window::new(now, snapshot.limit);
+        let refused = reading.refused_units;
+        let mut window = Window::new(now, reading.limit);
         window.elapsed = elapsed;
-        window.in_flight = snapshot.in_flight;
+        window.in_flight = reading.in_flight;
         window.answered = answered;
         window.completed = completed - law.completed;
         window.refused = refused.saturating_sub(law.refused);
@@ -203,8 +227,8 @@ impl Sampler {
             match catch_unwind(AssertUnwindSafe(|| controller.update(&window))) {
                 Ok(decision) => {
                     let limit = decision.limit.clamp(self.min, self.max);
-                    if limit != snapshot.limit && budget.move_limit(snapshot.limit, limit) {
-                        budget.note(LimitChange::of(&window, limit, decision.reason));
+                    if limit != reading.limit && meter.move_limit(reading.limit, limit) {
+                        meter.changed(LimitChange::of(&window, limit, decision.reason));
                     }
                 }
                 // Nor is one that panics again when it is dropped.
@@ -212,7 +236,7 @@ impl Sampler {
             }
         }
         law.opened = now;
-        law.admitted = snapshot.admitted;
+        law.admitted = reading.admitted;
         law.completed = completed;
         law.refused = refused;
     }
@@ -228,8 +252,13 @@ impl Sampler {
         (in_flight as f64 * share).round() as usize
     }
 
+    /// Returns the number of requests of which one is measured.
+    pub(crate) fn one_in(&self) -> usize {
+        self.mask.load(Ordering::Relaxed) + 1
+    }
+
     /// One in two to the power of this is measured.
-    fn rarity(&self) -> u8 {
+    pub(crate) fn rarity(&self) -> u8 {
         self.mask.load(Ordering::Relaxed).count_ones() as u8
     }
 
@@ -272,128 +301,6 @@ fn chance(nth: usize) -> u32 {
 }
 
 /// Where one in two to the power of this is measured, or more, the `nth` one is.
-fn drawn(nth: usize) -> u8 {
+pub(crate) fn drawn(nth: usize) -> u8 {
     chance(nth).trailing_zeros() as u8
-}
-
-/// What is noted of a measured request when it is admitted. Kept small: it moves with every request's future.
-pub(crate) struct Probe {
-    /// Nanoseconds since the sampler's epoch.
-    admitted_at: u64,
-    in_flight: u32,
-    limit: u32,
-    cap: u32,
-    rarity: u8,
-    drawn: u8,
-    /// Whether what is inside runs. If it panics, this stays.
-    pub(crate) inside: bool,
-}
-
-impl Probe {
-    /// Of a request that `budget` has just admitted under `threshold`.
-    #[cold]
-    pub(crate) fn new(budget: &Budget, threshold: Threshold) -> Self {
-        // Before a window is closed: that may move the limit.
-        let level = budget.level();
-        let (admitted_at, rarity) = budget.sampler().map_or((0, 0), |sampler| {
-            let (now, rarity) = (sampler.now(), sampler.rarity());
-            sampler.close_if_due(budget, now);
-            (now, rarity)
-        });
-        let drawn = drawn(budget.inner.tally.admitted_here());
-        Self {
-            admitted_at,
-            // Another thread may have changed it since the request was chosen.
-            rarity: rarity.min(drawn),
-            drawn,
-            in_flight: level.in_flight,
-            limit: level.limit,
-            cap: threshold.cap(level.limit).min(level.limit),
-            inside: false,
-        }
-    }
-
-    /// Layers further in have let the request pass `threshold`, maybe under another limit than the one it came in under.
-    pub(crate) fn lower(&mut self, threshold: Threshold) {
-        self.cap = self.cap.min(threshold.cap(self.limit));
-    }
-
-    /// The request has ended. `budget` is the one that has admitted it.
-    #[cold]
-    pub(crate) fn finish(self, budget: &Budget, outcome: Outcome) {
-        let Some(sampler) = budget.sampler() else {
-            return;
-        };
-        let now = sampler.now();
-        let mut sample = Sample::new(sampler.at(self.admitted_at));
-        sample.latency = Duration::from_nanos(now.saturating_sub(self.admitted_at));
-        sample.in_flight = self.in_flight as usize;
-        sample.limit = self.limit as usize;
-        sample.cap = self.cap as usize;
-        sample.outcome = outcome;
-        let finished = Finished {
-            sample,
-            rarity: self.rarity,
-            drawn: self.drawn,
-        };
-        sampler.record(budget, finished, now);
-    }
-}
-
-/// One measured request in flight, for as long as it holds its place: that may be longer than it is measured.
-pub(crate) struct Watch<T: AsBudget> {
-    owner: T,
-    /// How many units in flight it stands for.
-    weight: u32,
-    answered: bool,
-}
-
-/// What has a budget in it.
-pub(crate) trait AsBudget {
-    fn budget(&self) -> &Budget;
-}
-
-impl<T: AsBudget> Watch<T> {
-    /// Of a request that holds `units`.
-    pub(crate) fn begin(owner: T, units: u32) -> Self {
-        let weight = owner.budget().sampler().map_or(0, |sampler| {
-            let weight = (sampler.mask.load(Ordering::Relaxed) + 1).saturating_mul(units as usize);
-            let weight = u32::try_from(weight).unwrap_or(u32::MAX);
-            sampler.watched.add(weight as usize);
-            weight
-        });
-        Self {
-            owner,
-            weight,
-            answered: false,
-        }
-    }
-
-    pub(crate) fn owner(&self) -> &T {
-        &self.owner
-    }
-
-    pub(crate) fn budget(&self) -> &Budget {
-        self.owner.budget()
-    }
-
-    /// It has been answered, and keeps its place.
-    pub(crate) fn answer(&mut self) {
-        if let (Some(sampler), false) = (self.budget().sampler(), self.answered) {
-            sampler.answered.add(self.weight as usize);
-            self.answered = true;
-        }
-    }
-}
-
-impl<T: AsBudget> Drop for Watch<T> {
-    fn drop(&mut self) {
-        if let Some(sampler) = self.budget().sampler() {
-            let weight = self.weight as usize;
-            if self.answered {
-                sampler.answered.take_back(weight);
-            }
-            sampler.watched.take_back(weight);
-        }
-    }
 }

@@ -1,0 +1,132 @@
+//! From one measured request to one sample.
+
+use std::time::Duration;
+
+use super::budget::Budget;
+use crate::{
+    admission::sampler::{Finished, drawn},
+    control::controller::{Outcome, Sample},
+    threshold::threshold::Threshold,
+};
+
+/// What is noted of a measured request when it is admitted. Kept small: it moves with every request's future.
+pub(crate) struct SampleTimer {
+    /// Nanoseconds since the sampler's epoch.
+    admitted_at: u64,
+    in_flight: u32,
+    limit: u32,
+    cap: u32,
+    rarity: u8,
+    drawn: u8,
+    /// Whether what is inside runs. If it panics, this stays.
+    pub(crate) inside: bool,
+}
+
+impl SampleTimer {
+    /// Of a request that `budget` has just admitted under `threshold`.
+    #[cold]
+    pub(crate) fn new(budget: &Budget, threshold: Threshold) -> Self {
+        // Before a window is closed: that may move the limit.
+        let level = budget.level();
+        let (admitted_at, rarity) = budget.sampler().map_or((0, 0), |sampler| {
+            let (now, rarity) = (sampler.now(), sampler.rarity());
+            sampler.close_if_due(budget, now);
+            (now, rarity)
+        });
+        let drawn = drawn(budget.inner.tally.admitted_here());
+        Self {
+            admitted_at,
+            // Another thread may have changed it since the request was chosen.
+            rarity: rarity.min(drawn),
+            drawn,
+            in_flight: level.in_flight,
+            limit: level.limit,
+            cap: threshold.cap(level.limit).min(level.limit),
+            inside: false,
+        }
+    }
+
+    /// Layers further in have let the request pass `threshold`, maybe under another limit than the one it came in under.
+    pub(crate) fn lower(&mut self, threshold: Threshold) {
+        self.cap = self.cap.min(threshold.cap(self.limit));
+    }
+
+    /// The request has ended. `budget` is the one that has admitted it.
+    #[cold]
+    pub(crate) fn finish(self, budget: &Budget, outcome: Outcome) {
+        let Some(sampler) = budget.sampler() else {
+            return;
+        };
+        let now = sampler.now();
+        let mut sample = Sample::new(sampler.at(self.admitted_at));
+        sample.latency = Duration::from_nanos(now.saturating_sub(self.admitted_at));
+        sample.in_flight = self.in_flight as usize;
+        sample.limit = self.limit as usize;
+        sample.cap = self.cap as usize;
+        sample.outcome = outcome;
+        let finished = Finished {
+            sample,
+            rarity: self.rarity,
+            drawn: self.drawn,
+        };
+        sampler.record(budget, finished, now);
+    }
+}
+
+/// One measured request in flight, for as long as it holds its place: that may be longer than it is measured.
+pub(crate) struct Watch<T: AsBudget> {
+    owner: T,
+    /// How many units in flight it stands for.
+    weight: u32,
+    answered: bool,
+}
+
+/// What has a budget in it.
+pub(crate) trait AsBudget {
+    fn budget(&self) -> &Budget;
+}
+
+impl<T: AsBudget> Watch<T> {
+    /// Of a request that holds `units`.
+    pub(crate) fn begin(owner: T, units: u32) -> Self {
+        let weight = owner.budget().sampler().map_or(0, |sampler| {
+            let weight = sampler.one_in().saturating_mul(units as usize);
+            let weight = u32::try_from(weight).unwrap_or(u32::MAX);
+            sampler.watched.add(weight as usize);
+            weight
+        });
+        Self {
+            owner,
+            weight,
+            answered: false,
+        }
+    }
+
+    pub(crate) fn owner(&self) -> &T {
+        &self.owner
+    }
+
+    pub(crate) fn budget(&self) -> &Budget {
+        self.owner.budget()
+    }
+
+    /// It has been answered, and keeps its place.
+    pub(crate) fn answer(&mut self) {
+        if let (Some(sampler), false) = (self.budget().sampler(), self.answered) {
+            sampler.answered.add(self.weight as usize);
+            self.answered = true;
+        }
+    }
+}
+
+impl<T: AsBudget> Drop for Watch<T> {
+    fn drop(&mut self) {
+        if let Some(sampler) = self.budget().sampler() {
+            let weight = self.weight as usize;
+            if self.answered {
+                sampler.answered.take_back(weight);
+            }
+            sampler.watched.take_back(weight);
+        }
+    }
+}
