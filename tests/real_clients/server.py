@@ -81,7 +81,7 @@ class Server:
 
 
 def python(*args):
-    return [CACHE / "python/bin/python", ROOT / "tests/clients/callers.py", *map(str, args)]
+    return [CACHE / "python/bin/python", ROOT / "tests/real_clients/callers.py", *map(str, args)]
 
 
 def node(*args):
