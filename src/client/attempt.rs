@@ -10,8 +10,8 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::{
-    body::ResponseBody, call::Call, layer::Settings, not_sent::NotSent, refusal::Answer,
-    repeat::sealed::Repeat,
+    body::ResponseBody, call::Call, not_sent::NotSent, refusal::Answer, repeat::sealed::Repeat,
+    settings::Settings,
 };
 
 /// One try: sends the request, or answers it here.

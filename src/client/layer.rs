@@ -1,25 +1,20 @@
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderName, HeaderValue, request::Parts};
+use http::HeaderName;
 use tower::retry::budget::Budget;
 use tower_layer::Layer;
 
 use super::{
     backoff::Backoff,
-    deadline::{self, Deadline, GRPC_TIMEOUT},
-    not_sent::NotSent,
     random::Random,
     repeat::{Cloned, Once, Replayed},
     replay::Replay,
     retry_budget::{RetryBudget, Share},
     service::BackpressureService,
+    settings::Settings,
     throttle::Throttle,
 };
-use crate::{
-    invalid::{InvalidSetting, expect_valid},
-    refuse::grpc_content_type,
-    threshold::Criticality,
-};
+use crate::invalid::{InvalidSetting, expect_valid};
 
 /// A [`Layer`] for outgoing calls that does what a server under load asks for: see the [module](super).
 ///
@@ -30,23 +25,6 @@ use crate::{
 pub struct Backpressure<C = Cloned> {
     settings: Arc<Settings>,
     repeat: C,
-}
-
-/// What all services of one layer share.
-#[derive(Clone, Debug)]
-#[allow(
-    unnameable_types,
-    reason = "it shows in the type of the future, and is of no use to anyone"
-)]
-pub struct Settings {
-    pub(super) retries: u32,
-    pub(super) patience: Duration,
-    pub(super) backoff: Backoff,
-    pub(super) retry_budget: RetryBudget,
-    pub(super) throttle: Option<Arc<Throttle>>,
-    pub(super) random: Arc<Random>,
-    deadline_header: HeaderName,
-    criticality_header: HeaderName,
 }
 
 impl Backpressure {
@@ -87,7 +65,7 @@ impl<C> Backpressure<C> {
     }
 
     /// The longest wait before a retry, by default 10 seconds. If it would take longer, or longer than the
-    /// [`Deadline`] leaves, the refusal is returned at once, as it is.
+    /// [`Deadline`](super::Deadline) leaves, the refusal is returned at once, as it is.
     pub fn patience(self, patience: Duration) -> Self {
         self.with(|settings| settings.patience = patience)
     }
@@ -166,16 +144,16 @@ impl<C> Backpressure<C> {
         self.with(|settings| settings.throttle = None)
     }
 
-    /// Where an HTTP call says how many milliseconds its [`Deadline`] leaves. By default
+    /// Where an HTTP call says how many milliseconds its [`Deadline`](super::Deadline) leaves. By default
     /// `x-envoy-expected-rq-timeout-ms`, as Envoy tells those behind it. gRPC has `grpc-timeout`.
     pub fn deadline_header(self, name: HeaderName) -> Self {
         self.with(|settings| settings.deadline_header = name)
     }
 
-    /// Where a call says how much it matters, if it has a [`Criticality`] in its extensions: as `SHEDDABLE`,
+    /// Where a call says how much it matters, if it has a [`Criticality`](crate::Criticality) in its extensions: as `SHEDDABLE`,
     /// `SHEDDABLE_PLUS`, `CRITICAL` or `CRITICAL_PLUS`. By default `x-criticality`; there is no standard.
     ///
-    /// A call without a [`Criticality`] in its extensions goes out as it is. So a handler that copies the headers of its caller
+    /// A call without a [`Criticality`](crate::Criticality) in its extensions goes out as it is. So a handler that copies the headers of its caller
     /// onto the call passes on, in its own name, whatever class that caller has claimed: leave this one out.
     pub fn criticality_header(self, name: HeaderName) -> Self {
         self.with(|settings| settings.criticality_header = name)
@@ -204,54 +182,5 @@ impl<S, C: Clone> Layer<S> for Backpressure<C> {
 
     fn layer(&self, inner: S) -> Self::Service {
         BackpressureService::new(inner, self.repeat.clone(), Arc::clone(&self.settings))
-    }
-}
-
-impl Settings {
-    /// Whether to send a call that was retried so often already.
-    pub(super) fn admit(&self, retries: u32, deadline: Option<Deadline>) -> Result<(), NotSent> {
-        if deadline.is_some_and(|deadline| deadline.left().is_zero()) {
-            return Err(NotSent::DeadlineExceeded);
-        }
-        // The server has asked for the retries, and their budget bounds them.
-        let throttle = self.throttle.as_ref().filter(|_| retries == 0);
-        if throttle.is_some_and(|throttle| throttle.refuses(&self.random)) {
-            return Err(NotSent::Throttled);
-        }
-        Ok(())
-    }
-
-    /// Writes what the server is told about a call.
-    pub(super) fn pass_on(&self, head: &mut Parts, deadline: Option<Deadline>) {
-        if let Some(left) = deadline.map(Deadline::left) {
-            let (name, value) = match grpc_content_type(&head.headers) {
-                Some(_) => (GRPC_TIMEOUT, deadline::to_grpc(left)),
-                None => (
-                    self.deadline_header.clone(),
-                    deadline::to_milliseconds(left),
-                ),
-            };
-            head.headers.insert(name, value);
-        }
-        if let Some(criticality) = head.extensions.get::<Criticality>() {
-            let name = self.criticality_header.clone();
-            let class = HeaderValue::from_static(criticality.name());
-            head.headers.insert(name, class);
-        }
-    }
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            retries: 2,
-            patience: Duration::from_secs(10),
-            backoff: Backoff::default(),
-            retry_budget: RetryBudget::new(expect_valid(Share::try_new(0.1))),
-            throttle: Some(Arc::new(expect_valid(Throttle::try_new(2.0)))),
-            random: Arc::default(),
-            deadline_header: HeaderName::from_static("x-envoy-expected-rq-timeout-ms"),
-            criticality_header: HeaderName::from_static("x-criticality"),
-        }
     }
 }

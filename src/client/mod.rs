@@ -87,6 +87,7 @@ mod repeat;
 mod replay;
 mod retry_budget;
 mod service;
+mod settings;
 mod throttle;
 mod window;
 

@@ -6,10 +6,10 @@ use tokio::time::{Sleep, sleep};
 use super::{
     call::Call,
     deadline::Deadline,
-    layer::Settings,
     not_sent::NotSent,
     refusal::{Answer, Retry},
     repeat::sealed::Repeat,
+    settings::Settings,
 };
 
 /// What tower's `Retry` asks.

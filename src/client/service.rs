@@ -8,8 +8,8 @@ use tower::retry::{Retry, future::ResponseFuture};
 use tower_service::Service;
 
 use super::{
-    attempt::Attempt, body::ResponseBody, call::Call, layer::Settings, policy::Policy,
-    repeat::Repeat,
+    attempt::Attempt, body::ResponseBody, call::Call, policy::Policy, repeat::Repeat,
+    settings::Settings,
 };
 
 /// The service that [`Backpressure`](super::Backpressure) makes of an inner one.
