@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::Method;
-use loadshed::client::{Backpressure, Deadline, NotSent};
+use loadshed_client::{Backpressure, Deadline, NotSent};
 use tokio::time::Instant;
 
 use super::{BUSY, Server, call, grpc, ms, with_method};

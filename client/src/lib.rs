@@ -1,4 +1,5 @@
-//! The other side: a layer for outgoing calls that does what a server under load asks for.
+//! A [tower](https://docs.rs/tower) layer for outgoing calls that does what a server under load asks for, such as one with
+//! [`loadshed`].
 //!
 //! A refusal is only as good as what the caller does next. One that comes back at once, or three times, or not at all
 //! though a second's wait would do, makes the overload worse or the refusal useless.
@@ -9,7 +10,7 @@
 //! use bytes::Bytes;
 //! use http_body_util::Full;
 //! use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-//! use loadshed::client::Backpressure;
+//! use loadshed_client::Backpressure;
 //! use tower::ServiceBuilder;
 //!
 //! let http = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
@@ -19,7 +20,7 @@
 //! A tonic channel's bodies are not `Clone`, so it is told how to make another:
 //!
 //! ```
-//! use loadshed::client::Backpressure;
+//! use loadshed_client::Backpressure;
 //! use tonic::transport::Channel;
 //! use tonic_health::pb::health_client::HealthClient;
 //! use tower::ServiceBuilder;
@@ -57,7 +58,7 @@
 //!   [one in two](Backpressure::throttle), over two minutes. Such a call gets an answer in the server's stead, 429 or
 //!   RESOURCE_EXHAUSTED, with [`NotSent`] in the extensions. So the caller deals with a refusal in one place, whoever
 //!   refuses, and the error type stays the inner service's own. Retries are not throttled.
-//! - **Passes on** the [`Deadline`] and the [`Criticality`](crate::Criticality) in a request's extensions. Each try says
+//! - **Passes on** the [`Deadline`] and the [`Criticality`] in a request's extensions. Each try says
 //!   what is left of the deadline then, and none is sent once it has passed. A `grpc-timeout` that is there already is
 //!   a deadline for all tries together.
 //!
@@ -72,12 +73,17 @@
 //!
 //! Time is tokio's, so tests may pause it. Waiting needs the runtime's timer (`Builder::enable_time`); without it a call that is to
 //! wait panics.
+//!
+//! # Minimum supported Rust version
+//!
+//! 1.85, as for `loadshed`.
 
 mod attempt;
 mod backoff;
 mod body;
 mod call;
 mod deadline;
+mod grpc;
 mod layer;
 mod not_sent;
 mod policy;
@@ -100,3 +106,9 @@ pub use self::{
     replay::Replay,
     service::BackpressureService,
 };
+pub use loadshed::{Criticality, InvalidSetting};
+
+/// The README's code, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

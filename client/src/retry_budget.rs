@@ -16,9 +16,8 @@ use std::{
     },
 };
 
+use loadshed::InvalidSetting;
 use tower::retry::budget::Budget;
-
-use crate::invalid::InvalidSetting;
 
 /// Whoever has not called ten times yet may retry, too: a program that makes one call is not to fail at the first 429.
 const LOAN: u32 = 10;

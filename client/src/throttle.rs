@@ -16,10 +16,10 @@
 //! than the logarithm of them find out whether the server is back. A request still under way is not counted, or a
 //! hundred calls that begin at once would refuse each other.
 
+use loadshed::InvalidSetting;
 use tokio::time::Instant;
 
 use super::{random::Random, window::Window};
-use crate::invalid::InvalidSetting;
 
 /// Envoy's admission control has such a threshold, too, as a rate (`rps_threshold`).
 const ALWAYS_SENT: f64 = 10.0;

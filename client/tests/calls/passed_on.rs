@@ -1,14 +1,19 @@
 //! What goes along with a call.
 
-use std::time::Duration;
+use std::{convert::Infallible, future::ready, time::Duration};
 
-use http::HeaderName;
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{HeaderName, Response};
+use http_body_util::Full;
 use loadshed::{
-    Criticality,
-    client::{Backpressure, Deadline, NotSent},
+    Criticality::{self, Critical, Sheddable, SheddablePlus},
+    LoadShed,
 };
+use loadshed_client::{Backpressure, Deadline, NotSent};
 use tokio::time::Instant;
 use tonic::Code;
+use tower::{Layer, Service, service_fn};
 
 use super::{BUSY, Head, Server, call, grpc};
 use crate::support::{Req, get};
@@ -136,4 +141,53 @@ fn settings_out_of_range_are_refused_with_what_is_allowed() {
     assert!(new().try_backoff(second, second).is_ok());
     assert!(new().try_throttle(1.0).is_ok());
     assert!(new().try_retry_budget(1.0).is_ok());
+}
+
+/// The class comes in by a header, is read by the handler, and goes out by a header to the next server.
+#[test]
+fn a_class_goes_along_to_the_next_server() {
+    const HEADER: HeaderName = HeaderName::from_static("x-criticality");
+    let server = || {
+        LoadShed::ratio(0.5)
+            .classify_by_header(HEADER, |_| Critical)
+            .expose_class(true)
+    };
+    for (claimed, passed_on) in [
+        ("SHEDDABLE_PLUS", SheddablePlus),
+        ("CRITICAL_PLUS", Critical),
+        ("", Sheddable),
+    ] {
+        let next = server().layer(service_fn(|request: Req| {
+            let class = request.extensions().get::<Criticality>().copied();
+            let mut response = Response::new(Full::<Bytes>::default());
+            response.extensions_mut().insert(class);
+            ready(Ok::<_, Infallible>(response))
+        }));
+        let calls = Backpressure::new().layer(next);
+        let mut first = server().layer(service_fn(move |request: Req| {
+            let mut call = get("/next");
+            call.extensions_mut()
+                .insert(*request.extensions().get::<Criticality>().unwrap());
+            let mut calls = calls.clone();
+            async move {
+                Ok::<_, Infallible>(
+                    calls
+                        .call(call)
+                        .await
+                        .unwrap()
+                        .map(|_| Full::<Bytes>::default()),
+                )
+            }
+        }));
+        let mut request = get("/");
+        request
+            .headers_mut()
+            .insert(HEADER, claimed.parse().unwrap());
+        let response = first.call(request).now_or_never().unwrap().unwrap();
+        assert_eq!(
+            response.extensions().get(),
+            Some(&Some(passed_on)),
+            "{claimed}"
+        );
+    }
 }

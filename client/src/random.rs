@@ -4,8 +4,6 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use crate::spread::unit;
-
 /// Chance, without a lock: SplitMix64 (Steele, Lea, Flood: *Fast Splittable Pseudorandom Number Generators*, 2014). Its
 /// state is a counter, so that callers who share it each draw a number of their own.
 #[derive(Debug)]
@@ -18,7 +16,8 @@ impl Random {
 
     /// From 0 to just under 1.
     pub(super) fn unit(&self) -> f64 {
-        unit(self.next())
+        // The upper 53 bits are what a float can hold.
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     fn next(&self) -> u64 {

@@ -1,6 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http::HeaderName;
+use loadshed::InvalidSetting;
 use tower::retry::budget::Budget;
 use tower_layer::Layer;
 
@@ -11,12 +12,11 @@ use super::{
     replay::Replay,
     retry_budget::{RetryBudget, Share},
     service::BackpressureService,
-    settings::Settings,
+    settings::{Settings, expect_valid},
     throttle::Throttle,
 };
-use crate::invalid::{InvalidSetting, expect_valid};
 
-/// A [`Layer`] for outgoing calls that does what a server under load asks for: see the [module](super).
+/// A [`Layer`] for outgoing calls that does what a server under load asks for: see the [crate] documentation.
 ///
 /// One value is one budget of retries and one throttle, however often it is applied or cloned: use one for each server,
 /// or for each set of servers that stand in for each other.

@@ -5,15 +5,14 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
-use crate::grpc_timeout;
-pub(super) use crate::grpc_timeout::GRPC_TIMEOUT;
+use super::grpc::{GRPC_TIMEOUT, parse_timeout};
 
 /// By when the answer is of use. Put into a request's extensions, it is passed on.
 ///
 /// ```
 /// use std::time::Duration;
 /// use http::Request;
-/// use loadshed::client::Deadline;
+/// use loadshed_client::Deadline;
 ///
 /// let mut request = Request::new("text");
 /// request.extensions_mut().insert(Deadline::after(Duration::from_secs(2)));
@@ -46,7 +45,8 @@ impl Deadline {
 
     /// The one in `grpc-timeout`, counted from now. Where it cannot be read, there is none.
     pub(super) fn of_grpc(headers: &HeaderMap) -> Option<Self> {
-        grpc_timeout::of(headers).map(Self::after)
+        let timeout = parse_timeout(headers.get(GRPC_TIMEOUT)?)?;
+        Some(Self::after(timeout))
     }
 }
 
@@ -110,7 +110,7 @@ mod tests {
             let left = Duration::from_nanos(nanoseconds);
             let header = to_grpc(left);
             prop_assert!(header.len() <= 9);
-            let read = grpc_timeout::parse(&header).unwrap();
+            let read = parse_timeout(&header).unwrap();
             prop_assert!(read <= left);
             let longest = Duration::from_secs(99_999_999);
             prop_assert!(read.as_secs_f64() >= left.min(longest).as_secs_f64() * 0.99999);

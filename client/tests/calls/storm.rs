@@ -12,10 +12,8 @@ use std::{
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::Empty;
-use loadshed::{
-    Budget, LoadShed, RetryAfter,
-    client::{Backpressure, NotSent},
-};
+use loadshed::{Budget, LoadShed, RetryAfter};
+use loadshed_client::{Backpressure, NotSent};
 use tokio::{task::JoinSet, time::sleep};
 use tower::{Layer, ServiceExt, service_fn};
 

@@ -2,8 +2,7 @@ use std::fmt;
 
 use http::{Request, request::Parts};
 
-use super::{deadline::Deadline, repeat::sealed::Repeat};
-use crate::refuse::grpc_content_type;
+use super::{deadline::Deadline, grpc::grpc_content_type, repeat::sealed::Repeat};
 
 /// A request on its way through its tries.
 #[allow(

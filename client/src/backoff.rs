@@ -6,8 +6,9 @@
 
 use std::time::Duration;
 
+use loadshed::InvalidSetting;
+
 use super::random::Random;
-use crate::invalid::InvalidSetting;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Backoff {

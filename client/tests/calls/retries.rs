@@ -11,7 +11,7 @@ use futures_util::{FutureExt, stream};
 use http::{Method, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, Empty, StreamBody, combinators::UnsyncBoxBody};
-use loadshed::client::{Backpressure, Deadline};
+use loadshed_client::{Backpressure, Deadline};
 use tokio::time::{Instant, sleep, timeout};
 use tower::{
     Layer, Service, ServiceExt, limit::ConcurrencyLimitLayer, retry::budget::TpsBudget, service_fn,
@@ -128,7 +128,7 @@ async fn a_body_that_is_not_clone_is_replayed_if_all_of_it_was_kept() {
 #[tokio::test(start_paused = true)]
 async fn the_retry_budget_is_one_however_often_the_layer_is_applied_or_cloned() {
     let layer = Backpressure::new().without_throttle();
-    let server = Server::that_says([BUSY; 2_000]);
+    let server = Server::that_repeats(BUSY, 2_000);
     for _ in 0..1_000 {
         call(&layer.clone(), &server, get("/")).await;
     }

@@ -13,10 +13,8 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use loadshed::{
-    Budget, LoadShed, RetryAfter,
-    client::{Backpressure, BackpressureService, Deadline},
-};
+use loadshed::{Budget, LoadShed, RetryAfter, Threshold};
+use loadshed_client::{Backpressure, BackpressureService, Deadline, Replayed};
 use tokio::time::Instant;
 use tonic::{
     Code,
@@ -28,10 +26,7 @@ use tonic_health::{
 };
 use tower::{Layer, ServiceBuilder, ServiceExt};
 
-use crate::support::{
-    all,
-    sockets::{bind, soon, until},
-};
+use crate::support::{bind, soon, until};
 
 /// Waits until a call was refused, and makes room.
 async fn free(budget: Budget, permit: loadshed::Permit) {
@@ -56,7 +51,7 @@ async fn over_sockets_a_refused_upload_waits_and_succeeds_once_there_is_room() {
     });
     tokio::spawn(axum::serve(listener, app).into_future());
 
-    let permit = budget.try_acquire(all()).unwrap();
+    let permit = budget.try_acquire(Threshold::ratio(1.0)).unwrap();
     tokio::spawn(free(budget.clone(), permit));
     let http = Client::builder(TokioExecutor::new()).build_http();
     let client = ServiceBuilder::new()
@@ -81,8 +76,7 @@ async fn over_sockets_a_refused_upload_waits_and_succeeds_once_there_is_room() {
     assert_eq!(connections.load(Ordering::Relaxed), 1);
 }
 
-type Grpc =
-    HealthClient<BackpressureService<Channel, loadshed::client::Replayed<tonic::body::Body>>>;
+type Grpc = HealthClient<BackpressureService<Channel, Replayed<tonic::body::Body>>>;
 
 async fn grpc_client(budget: &Budget) -> Grpc {
     let (listener, address) = bind().await;
@@ -104,7 +98,7 @@ async fn grpc_client(budget: &Budget) -> Grpc {
 async fn a_tonic_channel_waits_for_the_pushback_and_succeeds_once_there_is_room() {
     let budget = Budget::fixed(1);
     let mut client = grpc_client(&budget).await;
-    let permit = budget.try_acquire(all()).unwrap();
+    let permit = budget.try_acquire(Threshold::ratio(1.0)).unwrap();
     tokio::spawn(free(budget.clone(), permit));
     let start = Instant::now();
     let check = client.check(HealthCheckRequest::default());
@@ -121,7 +115,7 @@ async fn a_tonic_channel_waits_for_the_pushback_and_succeeds_once_there_is_room(
 async fn a_tonic_call_without_the_time_to_wait_is_refused_at_once() {
     let budget = Budget::fixed(1);
     let mut client = grpc_client(&budget).await;
-    let _permit = budget.try_acquire(all()).unwrap();
+    let _permit = budget.try_acquire(Threshold::ratio(1.0)).unwrap();
     let mut request = tonic::Request::new(HealthCheckRequest::default());
     request.set_timeout(Duration::from_millis(900));
     let start = Instant::now();

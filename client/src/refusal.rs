@@ -8,7 +8,7 @@ use http::{
 };
 use httpdate::parse_http_date;
 
-use crate::refuse::GRPC_STATUS;
+use super::grpc::GRPC_STATUS;
 
 const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 /// Not of any RFC; SDKs of several vendors read it in place of whole seconds.

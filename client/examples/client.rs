@@ -3,7 +3,7 @@
 //! It starts its own server, prints what each try was answered, and ends by itself after 3 seconds:
 //!
 //! ```text
-//! cargo run --features client --example client
+//! cargo run -p loadshed-client --example client
 //! ```
 //!
 //! 4 are served at once, 6 are refused. Each of these waits for as long as its `Retry-After` says
@@ -15,10 +15,8 @@ use axum::{Router, body::Bytes, routing::post};
 use http_body_util::Full;
 use hyper::{Request, Response, StatusCode, header::RETRY_AFTER};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use loadshed::{
-    Budget, LoadShed,
-    client::{Backpressure, Deadline},
-};
+use loadshed::{Budget, LoadShed};
+use loadshed_client::{Backpressure, Deadline};
 use tokio::{
     net::TcpListener,
     task::JoinSet,

@@ -1,16 +1,17 @@
 //! The layer for outgoing calls: what it waits for, what it retries, what it does not send, and what it passes on.
 
+mod example;
 mod not_sent;
 mod over_sockets;
 mod passed_on;
 mod retries;
 mod storm;
-#[path = "../support/mod.rs"]
 mod support;
 mod waits;
 
 use std::{
     collections::VecDeque,
+    iter::repeat_n,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -19,7 +20,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt, Empty};
-use loadshed::client::{Backpressure, ResponseBody};
+use loadshed_client::{Backpressure, ResponseBody};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt, service_fn};
 
@@ -39,6 +40,13 @@ impl Server {
     fn that_says<const N: usize>(script: [Head; N]) -> Self {
         let server = Self::default();
         server.script.lock().unwrap().extend(script);
+        server
+    }
+
+    /// Gives the same response many times: an array of so many would not fit the stack.
+    fn that_repeats(head: Head, times: usize) -> Self {
+        let server = Self::default();
+        server.script.lock().unwrap().extend(repeat_n(head, times));
         server
     }
 

@@ -2,8 +2,10 @@ use std::{error::Error, fmt};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 
-use super::body::ResponseBody;
-use crate::refuse::{GRPC_STATUS, grpc_content_type};
+use super::{
+    body::ResponseBody,
+    grpc::{GRPC_STATUS, grpc_content_type},
+};
 
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 

@@ -1,16 +1,17 @@
 use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue, request::Parts};
+use loadshed::{Criticality, InvalidSetting};
 
 use super::{
     backoff::Backoff,
-    deadline::{self, Deadline, GRPC_TIMEOUT},
+    deadline::{self, Deadline},
+    grpc::{GRPC_TIMEOUT, grpc_content_type},
     not_sent::NotSent,
     random::Random,
     retry_budget::{RetryBudget, Share},
     throttle::Throttle,
 };
-use crate::{invalid::expect_valid, refuse::grpc_content_type, threshold::Criticality};
 
 /// What all services of one layer share.
 #[derive(Clone, Debug)]
@@ -75,5 +76,14 @@ impl Default for Settings {
             deadline_header: HeaderName::from_static("x-envoy-expected-rq-timeout-ms"),
             criticality_header: HeaderName::from_static("x-criticality"),
         }
+    }
+}
+
+/// Panics with the text of the error: for the setters that have a `try_` twin.
+#[track_caller]
+pub(super) fn expect_valid<T>(checked: Result<T, InvalidSetting>) -> T {
+    match checked {
+        Ok(value) => value,
+        Err(invalid) => panic!("{invalid}"),
     }
 }

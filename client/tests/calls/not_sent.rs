@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http_body_util::BodyExt;
-use loadshed::client::{Backpressure, NotSent};
+use loadshed_client::{Backpressure, NotSent};
 use tokio::{
     task::JoinSet,
     time::{advance, sleep},
@@ -17,7 +17,7 @@ use crate::support::{Req, get};
 #[tokio::test(start_paused = true)]
 async fn of_ten_thousand_calls_that_would_all_be_refused_a_hundredth_is_sent() {
     let layer = Backpressure::new().retries(0).seed(1);
-    let server = Server::that_says([BUSY; 10_000]);
+    let server = Server::that_repeats(BUSY, 10_000);
     for _ in 0..10_000 {
         call(&layer, &server, get("/")).await;
         advance(Duration::from_millis(10)).await;
@@ -33,7 +33,7 @@ async fn of_ten_thousand_calls_that_would_all_be_refused_a_hundredth_is_sent() {
 async fn a_retry_is_not_throttled_as_the_server_asked_for_it() {
     let layer = Backpressure::new().retries(1).retry_budget(1.0).seed(1);
     let soon: Head = (429, &[("retry-after-ms", "1")]);
-    let server = Server::that_says([soon; 1_000]);
+    let server = Server::that_repeats(soon, 1_000);
     let mut not_sent = 0;
     for _ in 0..1_000 {
         let answer = call(&layer, &server, get("/")).await;
@@ -78,7 +78,7 @@ async fn for_each_call_that_is_accepted_two_are_sent() {
 /// Its next call is not sent: p is 1 − 11 ÷ 100,001.
 async fn throttling(seed: u64) -> Backpressure {
     let layer = Backpressure::new().retries(0).seed(seed);
-    let server = Server::that_says([BUSY; 2_000]);
+    let server = Server::that_repeats(BUSY, 2_000);
     for _ in 0..100_000 {
         call(&layer, &server, get("/")).await;
     }
@@ -121,7 +121,7 @@ async fn a_throttled_call_gets_a_refusal_that_says_who_refused() {
 #[tokio::test(start_paused = true)]
 async fn errors_and_calls_under_way_do_not_count_as_refused() {
     let layer = Backpressure::new();
-    let broken = Server::that_says([(0, &[]); 1_000]);
+    let broken = Server::that_repeats((0, &[]), 1_000);
     for _ in 0..1_000 {
         let _ = layer.layer(broken.service()).oneshot(get("/")).await;
     }
