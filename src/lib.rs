@@ -106,6 +106,11 @@
 //!
 //! For a queue's consumer or an upgraded connection, [`Budget::try_acquire`] gives a [`Permit`].
 //!
+//! # Outgoing calls
+//!
+//! The crate `loadshed-client` has a layer for calls to a server that refuses requests. It waits as long as the refusal says,
+//! and limits retries.
+//!
 //! # What it costs
 //!
 //! An admitted request costs two compare-and-swaps and some moves: on memory of its thread's own while the budget is far from full,
@@ -122,8 +127,6 @@
 //!
 //! - `axum`: a layer inside of nested routers knows their routes by the whole template (`MatchedPath` of axum 0.8), too, as told
 //!   [there](LoadShed#which-requests).
-//! - `client`: a layer for outgoing calls that does what refusals ask for, module `client`. It brings `tower` (its retry)
-//!   and `httpdate`.
 //! - `lab`: the judge of control laws, module `lab`. It makes tokio's clock one that can be paused, which is slower to read:
 //!   for tests and benches.
 //! - `metrics`: figures through the `metrics` facade, module `observe`. An admitted request pays nothing
@@ -140,8 +143,6 @@
 //! 1.85, as tokio's. Raising it is a minor release.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-#[cfg(feature = "client")]
-pub mod client;
 pub mod control;
 #[cfg(feature = "lab")]
 pub mod lab;
@@ -183,7 +184,7 @@ pub use self::{
 };
 
 /// The README's code, compiled.
-#[cfg(all(doctest, feature = "client"))]
+#[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
@@ -249,5 +250,5 @@ struct OpenTelemetry;
 /// # use loadshed::{LoadShed, RetryAfter};
 /// let shed = LoadShed::ratio(0.85).retry_after(Duration::from_secs(5));
 /// ```
-#[cfg(all(doctest, feature = "client"))]
+#[cfg(doctest)]
 struct Misuse;

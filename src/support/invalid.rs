@@ -11,19 +11,27 @@ use std::{borrow::Cow, error::Error, fmt};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidSetting {
-    setting: &'static str,
+    setting: Cow<'static, str>,
     given: String,
     allowed: Cow<'static, str>,
 }
 
 impl InvalidSetting {
-    pub(crate) fn new(
-        setting: &'static str,
+    /// Creates the error of a setting, for the settings of another crate.
+    ///
+    /// `setting` names the setting, `given` is the refused value, and `allowed` describes the allowed values.
+    ///
+    /// ```
+    /// let refused = loadshed::InvalidSetting::new("retries", -1, "0 to 10");
+    /// assert_eq!(refused.to_string(), "retries: -1 was given, allowed is 0 to 10");
+    /// ```
+    pub fn new(
+        setting: impl Into<Cow<'static, str>>,
         given: impl fmt::Display,
         allowed: impl Into<Cow<'static, str>>,
     ) -> Self {
         Self {
-            setting,
+            setting: setting.into(),
             given: given.to_string(),
             allowed: allowed.into(),
         }

@@ -41,7 +41,19 @@ impl Criticality {
         Self::CriticalPlus,
     ];
 
-    pub(crate) const fn name(self) -> &'static str {
+    /// Returns the name on the wire, which `Display` and `FromStr` use, too.
+    ///
+    /// It makes a header without an allocation:
+    ///
+    /// ```
+    /// use http::HeaderValue;
+    /// use loadshed::Criticality;
+    ///
+    /// let value = HeaderValue::from_static(Criticality::CriticalPlus.name());
+    /// assert_eq!(value, "CRITICAL_PLUS");
+    /// ```
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Sheddable => "SHEDDABLE",
             Self::SheddablePlus => "SHEDDABLE_PLUS",

@@ -7,10 +7,6 @@ mod admin_example;
 #[allow(dead_code, reason = "its main is left out")]
 #[path = "../../examples/axum.rs"]
 mod axum_example;
-#[cfg(feature = "client")]
-#[allow(dead_code, reason = "its main is left out")]
-#[path = "../../examples/client.rs"]
-mod client_example;
 #[allow(dead_code, reason = "its main is left out")]
 #[path = "../../examples/hyper.rs"]
 mod hyper_example;
@@ -199,21 +195,6 @@ async fn the_worker_does_every_job_once_and_never_more_than_8_at_once() {
     assert_eq!(figures.peak_in_flight, 8);
     assert!(figures.refused >= 92, "{figures:?}");
     assert_eq!(figures.in_flight, 0);
-}
-
-#[cfg(feature = "client")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_clients_at_once_are_all_served_by_a_pool_of_4() {
-    let (listener, server) = bind().await;
-    let pool = Budget::fixed(4);
-    tokio::spawn(client_example::serve(listener, pool.clone()));
-
-    let served = client_example::call_at_once(10, server).await;
-
-    assert_eq!(served, 10);
-    let figures = pool.snapshot();
-    assert_eq!((figures.admitted, figures.peak_in_flight), (10, 4));
-    assert!((6..=10).contains(&figures.refused), "{figures:?}");
 }
 
 #[tokio::test]

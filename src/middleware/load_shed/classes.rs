@@ -42,7 +42,7 @@ impl LoadShed {
     /// certificate or its token, as an outer layer has found out, or the listener that it came in by. A claim above that
     /// counts as that class.
     ///
-    /// The header has the name of a class, as `client::Backpressure` sends it in `x-criticality`. Without one, and with one
+    /// The header has the name of a class, as `loadshed_client::Backpressure` sends it in `x-criticality`. Without one, and with one
     /// that is none, the request is [`Sheddable`](Criticality::Sheddable); of several, the lowest counts.
     ///
     /// ```
@@ -110,7 +110,7 @@ impl LoadShed {
     }
 
     /// Puts the class of each request into its extensions, as a [`Criticality`], for handlers to read. From there a call to
-    /// the next service can take it along: `client::Backpressure` sends the one that it finds in a request's extensions. A layer
+    /// the next service can take it along: `loadshed_client::Backpressure` sends the one that it finds in a request's extensions. A layer
     /// that does not [classify](Self::classify) leaves the class that one further out has found.
     ///
     /// Off by default, as it costs one to three allocations: what an extension costs, and the first one the most. Requests
