@@ -99,7 +99,7 @@ impl Instance {
         }
         if key {
             // Of the wall clock's hour, no run would be as the one before.
-            layer = layer.key_by_hour(tenant, move || lab.seed);
+            layer = layer.key_with_rotation(tenant, move || lab.seed);
         }
         if has_classes {
             layer = layer.threshold(move |head| match *head.method() {
