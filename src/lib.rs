@@ -124,8 +124,6 @@
 //!   [there](LoadShed#which-requests).
 //! - `client`: a layer for outgoing calls that does what refusals ask for, module `client`. It brings `tower` (its retry)
 //!   and `httpdate`.
-//! - `lab`: the judge of control laws, module `lab`. It makes tokio's clock one that can be paused, which is slower to read:
-//!   for tests and benches.
 //! - `metrics`: figures through the `metrics` facade, module `observe`. An admitted request pays nothing
 //!   for it, or 1 to 2 ns where a layer has a name or decides by the request.
 //! - `serde`: [`Snapshot`] and [`LimitChange`] can be serialised.
@@ -143,8 +141,6 @@
 #[cfg(feature = "client")]
 pub mod client;
 pub mod control;
-#[cfg(feature = "lab")]
-pub mod lab;
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 pub mod observe;
 
@@ -174,7 +170,7 @@ mod wait;
 pub use self::{
     body::ResponseBody,
     budget::{Budget, LimitChange, Permit, Snapshot},
-    control::{Adaptive, Aimd, Fixed, Gradient2, LatencyTarget, Vegas},
+    control::{Adaptive, LatencyTarget},
     future::ResponseFuture,
     handle::Handle,
     head::content_length,

@@ -14,6 +14,7 @@ pub(crate) fn spread_apart(nth: u64) -> u64 {
 }
 
 /// Such a number as a fraction, from 0 to just under 1.
+#[cfg(feature = "client")]
 pub(crate) fn unit(bits: u64) -> f64 {
     // The upper 53 bits are what a float can hold.
     (bits >> 11) as f64 / (1_u64 << 53) as f64

@@ -37,21 +37,14 @@
 //! ```
 
 mod adaptive;
-mod aimd;
-mod fixed;
-mod gradient2;
 mod latency_target;
 mod range;
-mod vegas;
 
 use std::{fmt, ops::RangeInclusive, time::Duration};
 
 use tokio::time::Instant;
 
-pub use self::{
-    adaptive::Adaptive, aimd::Aimd, fixed::Fixed, gradient2::Gradient2,
-    latency_target::LatencyTarget, vegas::Vegas,
-};
+pub use self::{adaptive::Adaptive, latency_target::LatencyTarget};
 
 /// The largest limit of any budget: 31 bits, as limit and count share a word.
 pub(crate) const MAX_LIMIT: usize = (1 << 31) - 1;

@@ -1,0 +1,141 @@
+//! The servers' insides: who is worked on, and when the work is done.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+};
+
+/// A call, by number.
+pub(crate) type Call = u64;
+
+/// Nanoseconds since the beginning.
+pub(crate) type Nanos = u64;
+
+/// Work at one server. It is told the time, and tells when to be asked next.
+#[derive(Debug)]
+pub(crate) enum Work {
+    Pool(Pool),
+    Shared(Shared),
+}
+
+/// Workers, and those who stand in line for them.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    workers: usize,
+    line: VecDeque<(Call, Nanos)>,
+    busy: BinaryHeap<Reverse<(Nanos, Call)>>,
+}
+
+/// All calls at once, each with the same part of the workers.
+///
+/// Time runs for the calls as their part allows: a call is done when the `worked` time has moved on by its size.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    workers: f64,
+    thrash: f64,
+    at: Nanos,
+    worked: f64,
+    calls: BinaryHeap<Reverse<(Nanos, Call)>>,
+}
+
+impl Work {
+    pub(crate) fn arrive(&mut self, call: Call, size: Nanos, now: Nanos) {
+        match self {
+            Self::Pool(pool) => {
+                pool.line.push_back((call, size));
+                pool.begin(now);
+            }
+            Self::Shared(shared) => {
+                shared.work_until(now);
+                shared
+                    .calls
+                    .push(Reverse((shared.worked as Nanos + size, call)));
+            }
+        }
+    }
+
+    /// When the next call is done, if nothing else happens.
+    pub(crate) fn next(&self) -> Option<Nanos> {
+        match self {
+            Self::Pool(pool) => pool.busy.peek().map(|Reverse((at, _))| *at),
+            Self::Shared(shared) => shared.calls.peek().map(|Reverse((at, _))| {
+                let left = (*at as f64 - shared.worked).max(0.0);
+                shared.at + (left / shared.speed()).ceil() as Nanos
+            }),
+        }
+    }
+
+    /// Takes the call out that [`next`](Self::next) has told of.
+    pub(crate) fn finish(&mut self, now: Nanos) -> Option<Call> {
+        match self {
+            Self::Pool(pool) => {
+                let Reverse((_, call)) = pool.busy.pop()?;
+                pool.begin(now);
+                Some(call)
+            }
+            Self::Shared(shared) => {
+                shared.work_until(now);
+                shared.calls.pop().map(|Reverse((_, call))| call)
+            }
+        }
+    }
+
+    /// Those who are busy finish what they do.
+    pub(crate) fn set_workers(&mut self, workers: usize, now: Nanos) {
+        match self {
+            Self::Pool(pool) => {
+                pool.workers = workers;
+                pool.begin(now);
+            }
+            Self::Shared(shared) => {
+                shared.work_until(now);
+                shared.workers = workers as f64;
+            }
+        }
+    }
+}
+
+impl Pool {
+    pub(crate) fn new(workers: usize) -> Self {
+        Self {
+            workers,
+            line: VecDeque::new(),
+            busy: BinaryHeap::new(),
+        }
+    }
+
+    fn begin(&mut self, now: Nanos) {
+        while self.busy.len() < self.workers {
+            let Some((call, size)) = self.line.pop_front() else {
+                return;
+            };
+            self.busy.push(Reverse((now + size, call)));
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(workers: usize, thrash: f64) -> Self {
+        Self {
+            workers: workers as f64,
+            thrash,
+            at: 0,
+            worked: 0.0,
+            calls: BinaryHeap::new(),
+        }
+    }
+
+    /// Of one call, 1 when it has a worker to itself.
+    fn speed(&self) -> f64 {
+        let crowd = self.calls.len() as f64 / self.workers;
+        if crowd <= 1.0 {
+            return 1.0;
+        }
+        1.0 / (crowd * (1.0 + self.thrash * (crowd - 1.0)))
+    }
+
+    fn work_until(&mut self, now: Nanos) {
+        self.worked += now.saturating_sub(self.at) as f64 * self.speed();
+        self.at = now;
+    }
+}
