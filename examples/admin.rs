@@ -139,7 +139,7 @@ async fn list() -> &'static str {
 }
 
 fn scrape(prometheus: &PrometheusHandle) -> String {
-    observe::publish();
+    telemetry::publish();
     prometheus.render()
 }
 

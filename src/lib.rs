@@ -127,12 +127,10 @@
 //!
 //! - `axum`: a layer inside of nested routers knows their routes by the whole template (`MatchedPath` of axum 0.8), too, as told
 //!   [there](LoadShed#which-requests).
-//! - `lab`: the judge of control laws, module `lab`. It makes tokio's clock one that can be paused, which is slower to read:
-//!   for tests and benches.
-//! - `metrics`: figures through the `metrics` facade, module `observe`. An admitted request pays nothing
+//! - `metrics`: figures through the `metrics` facade, module `telemetry`. An admitted request pays nothing
 //!   for it, or 1 to 2 ns where a layer has a name or decides by the request.
 //! - `serde`: [`Snapshot`] and [`LimitChange`] can be serialised.
-//! - `tracing`: an event when shedding starts and when it stops, and one for each change of a limit, module `observe`.
+//! - `tracing`: an event when shedding starts and when it stops, and one for each change of a limit, module `telemetry`.
 //!
 //! None is on by default. The default dependencies are http's and tower's traits, `bytes`, `pin-project-lite`, `matchit`, of
 //! which routes have their syntax, and of tokio
@@ -144,8 +142,6 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod control;
-#[cfg(feature = "lab")]
-pub mod lab;
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 pub mod telemetry;
 
@@ -165,10 +161,7 @@ mod threshold;
 
 pub use self::{
     budget::{budget::Budget, permit::Permit},
-    control::{
-        adaptive::adaptive::Adaptive, aimd::Aimd, fixed::Fixed, gradient2::Gradient2,
-        latency_target::latency_target::LatencyTarget, vegas::Vegas,
-    },
+    control::{adaptive::adaptive::Adaptive, latency_target::latency_target::LatencyTarget},
     middleware::{
         body::ResponseBody, future::ResponseFuture, handle::Handle, load_shed::load_shed::LoadShed,
         service::LoadShedService,

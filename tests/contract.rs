@@ -8,8 +8,8 @@ use axum::{
 };
 use http::{Method, Request, Response, StatusCode};
 use loadshed::{
-    Adaptive, Budget, Criticality, Gradient2, LatencyTarget, LoadShed, RetryAfter, Shed, Snapshot,
-    Threshold, content_length,
+    Adaptive, Budget, Criticality, LatencyTarget, LoadShed, RetryAfter, Shed, Snapshot, Threshold,
+    content_length,
 };
 
 async fn index() -> &'static str {
@@ -112,7 +112,6 @@ async fn it_compiles_and_its_values_are_allowed() -> Result<(), Box<dyn Error>> 
     let budget = Budget::adaptive(); // no settings
     let budget = Budget::new(Adaptive::default().initial(64).min(4).max(2_000));
     let budget = Budget::new(LatencyTarget::new(Duration::from_millis(250))); // the user knows what is too slow
-    let budget = Budget::new(Gradient2::default()); // also Aimd, Vegas: for comparison
     budget.limit();
     budget.in_flight();
     budget.utilization();

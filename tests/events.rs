@@ -10,7 +10,7 @@ use std::{
 
 use loadshed::{
     Budget, LoadShed, Permit,
-    observe::{publish, publish_every},
+    telemetry::{publish, publish_every},
 };
 use tokio::time::{advance, sleep};
 use tower::Layer;

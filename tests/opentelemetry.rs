@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use loadshed::{Budget, LoadShed, Threshold, observe::publish};
+use loadshed::{Budget, LoadShed, Threshold, telemetry::publish};
 use metrics_exporter_otel::OpenTelemetryRecorder;
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_sdk::metrics::{

@@ -144,7 +144,7 @@ fn published() -> Row {
         move || {
             served += 1;
             if served % 1_000 == 0 {
-                loadshed::observe::publish();
+                loadshed::telemetry::publish();
             }
             crate::request::serve(&mut service)
         }

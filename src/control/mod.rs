@@ -37,20 +37,12 @@
 //! ```
 
 pub(crate) mod adaptive;
-pub(crate) mod aimd;
 pub(crate) mod controller;
-pub(crate) mod fixed;
-pub(crate) mod gradient2;
 pub(crate) mod latency_target;
 pub(crate) mod range;
-pub(crate) mod vegas;
 
 pub use self::{
     adaptive::adaptive::Adaptive,
-    aimd::Aimd,
     controller::{Controller, Decision, Outcome, Sample, Window},
-    fixed::Fixed,
-    gradient2::Gradient2,
     latency_target::latency_target::LatencyTarget,
-    vegas::Vegas,
 };

@@ -12,9 +12,3 @@ pub(crate) fn spread_apart(nth: u64) -> u64 {
     const PLASTIC: u64 = 0xc13f_a9a9_02a6_328f;
     nth.wrapping_mul(PLASTIC)
 }
-
-/// Such a number as a fraction, from 0 to just under 1.
-pub(crate) fn unit(bits: u64) -> f64 {
-    // The upper 53 bits are what a float can hold.
-    (bits >> 11) as f64 / (1_u64 << 53) as f64
-}

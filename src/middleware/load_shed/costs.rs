@@ -122,15 +122,29 @@ impl LoadShed {
     /// ```
     pub fn key<K: Hash>(self, key: impl Fn(&Request<()>) -> K + Send + Sync + 'static) -> Self {
         let hours = Hours::now();
-        self.key_by_hour(key, move || hours.hour())
+        self.key_with_rotation(key, move || hours.hour())
     }
 
-    pub(crate) fn key_by_hour<K: Hash>(
+    /// Sets a [`key`](Self::key) whose order of callers changes when `rotation` returns another number, and not with the
+    /// hour of the wall clock.
+    ///
+    /// It serves for an order that changes at another pace, such as once a day, and for tests and simulations, which need
+    /// the same order in each run. All services that are to refuse the same callers need the same number at the same time.
+    ///
+    /// A panic in one of the closures counts as [`Threshold::NEVER`](crate::Threshold::NEVER).
+    ///
+    /// ```
+    /// use loadshed::LoadShed;
+    ///
+    /// let shed = LoadShed::ratio(0.85)
+    ///     .key_with_rotation(|head| head.headers().get("x-user").cloned(), || 0); // always the same order
+    /// ```
+    pub fn key_with_rotation<K: Hash>(
         self,
         key: impl Fn(&Request<()>) -> K + Send + Sync + 'static,
-        hour: impl Fn() -> u64 + Send + Sync + 'static,
+        rotation: impl Fn() -> u64 + Send + Sync + 'static,
     ) -> Self {
-        let place = move |head: &Request<()>| cohort::place(&key(head), hour());
+        let place = move |head: &Request<()>| cohort::place(&key(head), rotation());
         self.with(|settings| settings.decide_mut().key = Some(ByHead::new(place)))
     }
 }

@@ -23,8 +23,7 @@ impl LoadShed {
     /// Makes repeatable what is left to chance: how hints are spread, as far as they have no seed of their own, and which
     /// tenants of [`fair_by`](Self::fair_by) are taken for one. The same seed and the same clock give the same decisions. It is
     /// for tests: who knows the seed can find a tenant that takes another one's part. Layers of one budget that are told of tenants
-    /// need the same one. Of the laws, [`Vegas`](crate::Vegas) has
-    /// a seed of its own, and the others leave nothing to chance.
+    /// need the same one. The controllers of this crate leave nothing to chance.
     pub fn seed(self, seed: u64) -> Self {
         self.with(|settings| settings.seed = Some(seed))
     }

@@ -1,0 +1,42 @@
+//! What stays stuck, of overloads drawn at random.
+
+use std::ops::Range;
+
+use loadshed_lab::{Judge, Law, Row, drawn};
+
+/// The rows in which less than half is done of what nobody can do better than, and how many there are by law and phase.
+pub(crate) fn print(numbers: Range<u64>, laws: &[Law]) {
+    let scenarios: Vec<_> = numbers.map(drawn).collect();
+    let rows = Judge::default()
+        .seeds(1..2)
+        .against_bound()
+        .judge("drawn", &scenarios, laws);
+
+    println!("{}", Row::header());
+    for row in rows.iter().filter(|row| super::is_stuck(row)) {
+        println!("{}", row.markdown());
+    }
+    println!("\n| law | phase | runs | mean | below .95 | below .8 | below .5 |");
+    println!("|---|---|--:|--:|--:|--:|--:|");
+    for law in laws {
+        for phase in ["calm", "first", "changed", "last", "after"] {
+            let of = |row: &&Row| row.law == law.name() && row.phase == phase;
+            let scores: Vec<_> = rows.iter().filter(of).map(Row::score).collect();
+            if scores.is_empty() {
+                continue;
+            }
+            let below = |bar: f64| scores.iter().filter(|&&score| score < bar).count();
+            let (runs, mean) = (
+                scores.len(),
+                scores.iter().sum::<f64>() / scores.len() as f64,
+            );
+            println!(
+                "| {} | {phase} | {runs} | {mean:.3} | {} | {} | {} |",
+                law.name(),
+                below(0.95),
+                below(0.8),
+                below(0.5)
+            );
+        }
+    }
+}

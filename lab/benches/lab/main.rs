@@ -1,0 +1,301 @@
+//! Judges the control laws: `cargo bench -p loadshed-lab --bench lab`.
+//!
+//! Every law runs every scenario of every size on 20 seeds, and is compared to the best fixed limit on each. The table
+//! is Markdown on stdout, progress goes to stderr, and a chart of each scenario to `target/lab/`, with what the oracle
+//! did. All of it takes hours; the oracle's figures, which take most of them, are kept in `target/lab/oracle.tsv` until
+//! the lab changes. The large server runs 3 seeds of a minute at most, as it serves ten times as many.
+//!
+//! After `--`, in any order:
+//!
+//! - `seeds=5`, `first=100`: so many seeds, from this one on.
+//! - `sizes=tiny,slow`, `only=hangs|bursts`, `laws=adaptive,vegas`: only those; the names of scenarios and laws by part.
+//! - `short`: what lasts long lasts a minute at most.
+//! - `ratio=0.5`: the ratio of the layer, in place of 0.85.
+//! - `stuck=1000`: on so many seeds, whether there is a phase in which less than half is done of what nobody can do
+//!   better than. Short, without the oracle, on the tiny, the slow and the medium server.
+//! - `drawn=300`: whether anything stays stuck of so many servers, callers and overloads that are drawn at random, from the
+//!   one that `first` says on. Without the oracle, one seed each.
+//! - `wide`: all laws side by side, with less of each.
+//! - `misses`: what is missed, as the tests list it.
+//! - `commit`: the charts drawn go to `docs/lab/` too.
+//! - `storm`: the second wave after a trigger, by what the refused are told, and nothing else.
+//! - `shares`: who gets what by class, by tenant, by key and by cost, and nothing else. Takes `seeds` and `sizes`.
+
+mod chart;
+mod drawn;
+mod laws;
+mod pars;
+mod shares;
+mod storm;
+mod wide;
+
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    io::{self, IsTerminal, Write},
+    path::Path,
+    sync::Arc,
+};
+
+use loadshed_lab::{Bar, Judge, Law, Length, Row, Scenario, Size, scenarios};
+
+use self::pars::Pars;
+
+/// What is asked for.
+struct Options {
+    seeds: Option<u64>,
+    first: u64,
+    sizes: Vec<Size>,
+    only: Vec<String>,
+    laws: Vec<Law>,
+    length: Length,
+    ratio: f64,
+    stuck: bool,
+    drawn: Option<u64>,
+    wide: bool,
+    misses: bool,
+    commit: bool,
+    storm: bool,
+    shares: bool,
+}
+
+/// Within the repository, so that committed charts are part of it.
+const CHARTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/lab");
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let options = Options::parse(std::env::args().skip(1))?;
+    if options.storm {
+        let seeds = options.first..options.first + options.seeds.unwrap_or(3);
+        storm::print(&options.sizes, seeds);
+        return Ok(());
+    }
+    if options.shares {
+        let seeds = options.first..options.first + options.seeds.unwrap_or(3);
+        shares::print(&options.sizes, seeds);
+        return Ok(());
+    }
+    if let Some(count) = options.drawn {
+        drawn::print(options.first..options.first + count, &options.laws);
+        return Ok(());
+    }
+    // Beside cargo's own directory for what tests and benches write.
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("lab");
+    std::fs::create_dir_all(&out)?;
+    let pars = Arc::new(Pars::open(&out.join("oracle.tsv"))?);
+
+    let mut all = Vec::new();
+    if !options.wide {
+        println!("{}", Row::header());
+    }
+    for &size in &options.sizes {
+        let scenarios = options.scenarios(size);
+        let rows = options
+            .judge(size, &pars)
+            .judge(&size.to_string(), &scenarios, &options.laws);
+        let shown = |row: &&Row| !options.wide && (!options.stuck || is_stuck(row));
+        for row in rows.iter().filter(shown) {
+            println!("{}", row.markdown());
+        }
+        all.extend(rows);
+        if !options.stuck {
+            draw(&options, size, &scenarios, &pars, &out)?;
+        }
+    }
+    if options.wide {
+        wide::print(&all, &options.laws);
+    }
+    summary(&all, options.stuck);
+    if options.misses {
+        all.iter()
+            .filter(|row| !Bar::of(row).is_met(row))
+            .for_each(print_miss);
+    }
+    Ok(())
+}
+
+fn draw(
+    options: &Options,
+    size: Size,
+    scenarios: &[Scenario],
+    pars: &Pars,
+    out: &Path,
+) -> Result<(), Box<dyn Error>> {
+    let Some(law) = options.laws.first() else {
+        return Ok(());
+    };
+    for scenario in scenarios {
+        let name = format!("{size}-{}.svg", slug(&scenario.name));
+        let chart = chart::Chart {
+            title: format!("{size}, {}: {}", scenario.name, law.name()),
+            scenario,
+            law,
+            seed: options.first,
+            ratio: options.ratio,
+            pars: pars.of(scenario, options.first),
+        };
+        chart.draw(&out.join(&name))?;
+        if options.commit {
+            std::fs::create_dir_all(CHARTS)?;
+            std::fs::copy(out.join(&name), Path::new(CHARTS).join(&name))?;
+        }
+    }
+    eprintln!(
+        "{} charts of {} in {}",
+        scenarios.len(),
+        law.name(),
+        out.display()
+    );
+    Ok(())
+}
+
+/// Less than half on any seed.
+fn is_stuck(row: &Row) -> bool {
+    row.worst().0 < 0.5
+}
+
+/// How many rows each law passes, and its worst.
+fn summary(rows: &[Row], stuck: bool) {
+    println!(
+        "\n| law | size | bars met | mean below .95 | below .8 | below .5 on a seed | worst row |"
+    );
+    println!("|---|---|--:|--:|--:|--:|---|");
+    let mut groups: BTreeMap<_, Vec<&Row>> = BTreeMap::new();
+    for row in rows {
+        groups.entry((&row.law, &row.size)).or_default().push(row);
+    }
+    for ((law, size), rows) in groups {
+        let count = |is: &dyn Fn(&Row) -> bool| rows.iter().filter(|row| is(row)).count();
+        let met = match stuck {
+            true => String::new(),
+            false => format!(
+                "{} of {}",
+                count(&|row| Bar::of(row).is_met(row)),
+                rows.len()
+            ),
+        };
+        let worst = rows
+            .iter()
+            .min_by(|a, b| a.worst().0.total_cmp(&b.worst().0));
+        let worst = worst.map_or(String::new(), |row| {
+            let (score, seed) = row.worst();
+            format!("{}, {}: {score:.3} on seed {seed}", row.name(), row.phase)
+        });
+        let below = |score: f64| count(&|row| row.score() < score);
+        let (some, many, stuck) = (below(0.95), below(0.8), count(&is_stuck));
+        println!("| {law} | {size} | {met} | {some} | {many} | {stuck} | {worst} |");
+    }
+}
+
+/// As `tests/judged` lists them.
+fn print_miss(row: &Row) {
+    // Rounded down, so that it is reached.
+    let reached = (Bar::of(row).reached(row) * 1e3).floor() / 1e3;
+    let (size, name, phase) = (&row.size, row.name(), &row.phase);
+    println!(
+        "    Miss {{ size: {size:?}, scenario: {name:?}, phase: {phase:?}, reaches: {reached:.3}, why: \"\" }},"
+    );
+}
+
+fn slug(name: &str) -> String {
+    let words = name.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '.');
+    let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+    words.join("-")
+}
+
+impl Options {
+    fn parse(arguments: impl Iterator<Item = String>) -> Result<Self, Box<dyn Error>> {
+        let mut options = Self {
+            seeds: None,
+            first: 1,
+            sizes: Vec::new(),
+            only: Vec::new(),
+            laws: laws::all(),
+            length: Length::Full,
+            ratio: 0.85,
+            stuck: false,
+            drawn: None,
+            wide: false,
+            misses: false,
+            commit: false,
+            storm: false,
+            shares: false,
+        };
+        for argument in arguments {
+            let (name, value) = argument.split_once('=').unwrap_or((&argument, ""));
+            match name {
+                // From cargo.
+                "--bench" => {}
+                "seeds" => options.seeds = Some(value.parse()?),
+                "first" => options.first = value.parse()?,
+                "sizes" => options.sizes = value.split(',').map(size).collect::<Result<_, _>>()?,
+                "only" => options.only = value.split('|').map(str::to_owned).collect(),
+                "laws" => {
+                    let asked = |law: &Law| value.split(',').any(|part| law.name().contains(part));
+                    options.laws.retain(asked);
+                }
+                "short" => options.length = Length::Short,
+                "ratio" => options.ratio = value.parse()?,
+                "stuck" => {
+                    options.seeds = Some(value.parse()?);
+                    options.stuck = true;
+                    options.length = Length::Short;
+                }
+                "drawn" => options.drawn = Some(value.parse()?),
+                "wide" => options.wide = true,
+                "misses" => options.misses = true,
+                "commit" => options.commit = true,
+                "storm" => options.storm = true,
+                "shares" => options.shares = true,
+                _ => {
+                    return Err(format!(
+                        "{argument:?} is none of the options in lab/benches/lab/main.rs"
+                    )
+                    .into());
+                }
+            }
+        }
+        if options.sizes.is_empty() {
+            let count = if options.stuck || options.storm { 3 } else { 4 };
+            options.sizes = Size::ALL[..count].to_vec();
+        }
+        Ok(options)
+    }
+
+    fn scenarios(&self, size: Size) -> Vec<Scenario> {
+        let mut scenarios = scenarios(size, self.length);
+        let asked = |scenario: &Scenario| self.only.iter().any(|part| scenario.name.contains(part));
+        scenarios.retain(|scenario| self.only.is_empty() || asked(scenario));
+        scenarios
+    }
+
+    fn judge(&self, size: Size, pars: &Arc<Pars>) -> Judge {
+        let seeds = self
+            .seeds
+            .unwrap_or(if size == Size::Large { 3 } else { 20 });
+        let judge = Judge::default()
+            .seeds(self.first..self.first + seeds)
+            .ratio(self.ratio)
+            .on_progress(move |done, of| progress(size, done, of));
+        if self.stuck {
+            return judge.against_bound();
+        }
+        let pars = Arc::clone(pars);
+        judge.pars(move |scenario, seed| pars.of(scenario, seed))
+    }
+}
+
+fn size(name: &str) -> Result<Size, String> {
+    let named = Size::ALL.into_iter().find(|size| size.to_string() == name);
+    named.ok_or_else(|| format!("{name:?} is no size"))
+}
+
+/// One line that moves on a terminal, and one for each twentieth elsewhere.
+fn progress(size: Size, done: usize, of: usize) {
+    let mut stderr = io::stderr().lock();
+    if stderr.is_terminal() {
+        let end = if done == of { "\n" } else { "" };
+        let _ = write!(stderr, "\r{size}: {done} of {of} runs{end}");
+    } else if done * 20 / of != (done - 1) * 20 / of {
+        let _ = writeln!(stderr, "{size}: {done} of {of} runs");
+    }
+}

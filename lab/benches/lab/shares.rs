@@ -1,0 +1,205 @@
+//! Who gets what, when there is not enough for all.
+
+use std::{ops::Range, time::Duration};
+
+use loadshed::{Adaptive, Budget};
+use loadshed_lab::{By, Crowd, Got, Lab, Server, Size, Times, UPLOADS, flood, uploads};
+
+type Make = fn(usize) -> Budget;
+
+/// As many as there are workers; with room for a line of a few; and one that learns.
+const BUDGETS: [(&str, Make); 4] = [
+    ("fixed, no line", |workers| {
+        Budget::fixed((workers as f64 / 0.85).round() as usize)
+    }),
+    ("fixed, a line", |workers| {
+        Budget::fixed(workers * 5 / 4 + 16)
+    }),
+    ("learned", |_| Budget::adaptive()),
+    ("learned, at most 4 × the workers", |workers| {
+        Budget::new(Adaptive::default().max(4 * workers))
+    }),
+];
+
+/// Prints tables, with the worst of so many seeds for each figure; for what is served by class, the mean before it.
+pub(crate) fn print(sizes: &[Size], seeds: Range<u64>) {
+    println!("12 × the capacity of SHEDDABLE over 0.5 × of CRITICAL\n");
+    println!(
+        "| size | budget | served, first 10 s | then | p99 alone, ms | first 10 s | then | goodput, then |"
+    );
+    println!("|---|---|--:|--:|--:|--:|--:|--:|");
+    each(sizes, |on| by_class(on, seeds.clone()));
+
+    println!("\n100 tenants, of which one sends half\n");
+    println!(
+        "| size | budget | load | by | Jain's index of the others | the one | fair | others served | the worst of them | goodput |"
+    );
+    println!("|---|---|--:|---|--:|--:|--:|--:|--:|--:|");
+    each(sizes, |on| {
+        for load in [1.2, 1.9, 3.0] {
+            for share in [false, true] {
+                by_tenant(on, load, share, seeds.clone());
+            }
+        }
+    });
+
+    println!("\n1,000 callers that send as many calls each, at 1.5 × the capacity\n");
+    println!(
+        "| size | budget | by | served nearly always or never | tasks of four calls that get through | goodput |"
+    );
+    println!("|---|---|---|--:|--:|--:|");
+    each(sizes, |on| by_key(on, seeds.clone()));
+
+    println!(
+        "\nUploads of 2 kB and 40 MB in a budget of 400 MB at a ratio of 0.85, three times too many\n"
+    );
+    println!("| large | by | peak, MB | small served | large served |");
+    println!("|--:|---|--:|--:|--:|");
+    for large in [0.05, 0.3] {
+        by_cost(large, seeds.clone());
+    }
+}
+
+struct On {
+    size: Size,
+    server: Server,
+    name: &'static str,
+    budget: Make,
+}
+
+impl On {
+    fn budget(&self) -> Budget {
+        (self.budget)(self.server.workers)
+    }
+}
+
+fn each(sizes: &[Size], row: impl Fn(&On)) {
+    for &size in sizes {
+        for (name, budget) in BUDGETS {
+            let server = size.pool(Times::Exponential);
+            row(&On {
+                size,
+                server,
+                name,
+                budget,
+            });
+        }
+    }
+}
+
+fn seconds(size: Size) -> Duration {
+    // The large one serves ten times as many, and the slow ones need long for as many.
+    Duration::from_secs(match size {
+        Size::Tiny | Size::Slow => 600,
+        Size::Medium => 120,
+        _ => 20,
+    })
+}
+
+fn by_class(on: &On, seeds: Range<u64>) {
+    let On {
+        size, server, name, ..
+    } = *on;
+    let scenario = flood(server, seconds(size).as_secs_f64() / 2.0);
+    let runs = seeds.map(|seed| Lab::seed(seed).run(&scenario, || on.budget()));
+    let runs: Vec<_> = runs.collect();
+    let served = |nth: usize| {
+        let served = runs.iter().map(|run| run.phases[nth].critical_served());
+        let mean = 100.0 * served.clone().sum::<f64>() / runs.len() as f64;
+        format!("{mean:.2} ({:.2}) %", 100.0 * served.fold(1.0, f64::min))
+    };
+    let p99 = |nth: usize| {
+        let p99 = runs
+            .iter()
+            .map(|run| run.phases[nth].critical_latency(0.99));
+        p99.max().unwrap_or_default().as_millis()
+    };
+    let goodput = runs
+        .iter()
+        .map(|run| run.phases[2].goodput() / server.capacity());
+    println!(
+        "| {size} | {name} | {} | {} | {} | {} | {} | {:.3} |",
+        served(1),
+        served(2),
+        p99(0),
+        p99(1),
+        p99(2),
+        goodput.fold(9.0, f64::min),
+    );
+}
+
+fn by_tenant(on: &On, load: f64, share: bool, seeds: Range<u64>) {
+    let On {
+        size, server, name, ..
+    } = *on;
+    let mut crowd = Crowd::new(server);
+    (crowd.load, crowd.length, crowd.by.share) = (load, seconds(size), share);
+    let got: Vec<_> = seeds.map(|seed| crowd.run(seed, || on.budget())).collect();
+    let least = |of: fn(&Got) -> f64| got.iter().map(of).fold(9.0, f64::min);
+    let by = if share { "share" } else { "none" };
+    println!(
+        "| {size} | {name} | {load} | {by} | {:.4} | {:.3} | {:.3} | {:.1} % | {:.1} % | {:.3} |",
+        least(|got| got.jain),
+        got.iter().map(|got| got.first).fold(0.0, f64::max),
+        got[0].first_fair,
+        100.0 * least(|got| got.others),
+        100.0 * least(|got| got.worst),
+        least(|got| got.goodput),
+    );
+}
+
+fn by_key(on: &On, seeds: Range<u64>) {
+    let On {
+        size, server, name, ..
+    } = *on;
+    for key in [false, true] {
+        let mut crowd = Crowd::new(server);
+        (crowd.mix.tenants, crowd.mix.first) = (1_000, 0.001);
+        (crowd.load, crowd.length) = (1.5, seconds(size));
+        crowd.by = By::default();
+        crowd.by.key = key;
+        let got = seeds.clone().map(|seed| crowd.run(seed, || on.budget()));
+        let got: Vec<_> = got.collect();
+        let least = |of: fn(&Got) -> f64| got.iter().map(of).fold(9.0, f64::min);
+        let by = if key { "key" } else { "none" };
+        println!(
+            "| {size} | {name} | {by} | {:.0} % | {:.0} % | {:.3} |",
+            100.0 * least(|got| got.clear),
+            100.0 * least(|got| got.tasks),
+            least(|got| got.goodput)
+        );
+    }
+}
+
+fn by_cost(large: f64, seeds: Range<u64>) {
+    for (name, cost, limit) in [("count", false, UPLOADS), ("cost", true, 400)] {
+        let mut by = By::default();
+        by.cost = cost;
+        let run = |seed| {
+            let report = Lab::seed(seed)
+                .by(by)
+                .run(&uploads(large), || Budget::fixed(limit));
+            report
+                .phases
+                .into_iter()
+                .next()
+                .expect("there is one phase")
+        };
+        let runs: Vec<_> = seeds.clone().map(run).collect();
+        let peak = runs
+            .iter()
+            .map(|run| run.peak_units)
+            .max()
+            .unwrap_or_default();
+        let sum =
+            |of: fn(&loadshed_lab::PhaseReport) -> usize| runs.iter().map(of).sum::<usize>() as f64;
+        let small = sum(|run| run.good - run.large.1) / sum(|run| run.offered - run.large.0);
+        let large_served = sum(|run| run.large.1) / sum(|run| run.large.0);
+        println!(
+            "| {:.0} % | {name} | {peak} | {:.1} % | {:.1} % |",
+            100.0 * large,
+            100.0 * small,
+            100.0 * large_served
+        );
+    }
+}

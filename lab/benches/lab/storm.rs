@@ -1,0 +1,83 @@
+//! The second wave, by what the refused are told.
+
+use std::time::Duration;
+
+use loadshed::{Budget, RetryAfter};
+use loadshed_lab::{Oracle, Size, Storm, Times, Waits};
+
+const SECONDS: fn(u64) -> Duration = Duration::from_secs;
+
+/// By name: what callers do, and what they are told.
+fn hints() -> Vec<(&'static str, Waits, RetryAfter)> {
+    let fixed = |seconds| RetryAfter::fixed(SECONDS(seconds));
+    vec![
+        ("adaptive", Waits::Seconds, RetryAfter::adaptive()),
+        (
+            "adaptive, in ms",
+            Waits::Milliseconds,
+            RetryAfter::adaptive(),
+        ),
+        (
+            "adaptive, at most 10 min",
+            Waits::Seconds,
+            RetryAfter::adaptive().max(SECONDS(600)),
+        ),
+        ("1 s", Waits::Seconds, fixed(1)),
+        ("5 s", Waits::Seconds, fixed(5)),
+        ("5 to 10 s", Waits::Seconds, fixed(5).jitter(1.0)),
+        ("none: 50 to 150 ms", Waits::Briefly, RetryAfter::none()),
+        ("none: 1, 2, 4 s", Waits::Doubling, RetryAfter::none()),
+    ]
+}
+
+/// Prints a table, with the worst of so many seeds for each figure.
+pub(crate) fn print(sizes: &[Size], seeds: std::ops::Range<u64>) {
+    println!(
+        "| size | budget | trigger, s | hint | peak | area, s | calm in, s | lost, s | goodput | of the oracle | of what is possible |"
+    );
+    println!("|---|---|--:|---|--:|--:|--:|--:|--:|--:|--:|");
+    for &size in sizes {
+        for trigger in [5, 30] {
+            for (name, waits, retry_after) in hints() {
+                let storm = Storm {
+                    trigger: SECONDS(trigger),
+                    waits,
+                    retry_after,
+                    ..Storm::new(size.pool(Times::Exponential))
+                };
+                rows(size, name, &storm, seeds.clone());
+            }
+        }
+    }
+}
+
+fn rows(size: Size, hint: &str, storm: &Storm, seeds: std::ops::Range<u64>) {
+    let oracle = |seed| Oracle::of(&storm.scenario(), seed).pars();
+    let pars: Vec<_> = seeds.clone().map(oracle).collect();
+    let limit = pars[0][2].limit;
+    let trigger = storm.trigger.as_secs();
+    type MakeBudget = Box<dyn Fn() -> Budget>;
+    // The layer's ratio is 0.85.
+    let fixed = (limit as f64 / 0.85).ceil() as usize;
+    let budgets: [(&str, MakeBudget); 2] = [
+        ("fixed", Box::new(move || Budget::fixed(fixed))),
+        ("learned", Box::new(Budget::adaptive)),
+    ];
+    for (name, budget) in budgets {
+        let waves: Vec<_> = seeds.clone().map(|seed| storm.run(seed, &budget)).collect();
+        let worst = |of: fn(&loadshed_lab::Wave) -> f64| waves.iter().map(of).fold(0.0, f64::max);
+        let goodput = waves.iter().map(|wave| wave.goodput).fold(9.0, f64::min);
+        let after = storm.after.as_secs_f64() * storm.server.capacity();
+        let scores = waves.iter().zip(&pars);
+        let scores = scores.map(|(wave, pars)| wave.goodput * after / pars[2].good);
+        println!(
+            "| {size} | {name} | {trigger} | {hint} | {:.2} | {:.1} | {:.0} | {:.1} | {goodput:.2} | {:.3} | {:.2} |",
+            worst(|wave| wave.peak),
+            worst(|wave| wave.area),
+            worst(|wave| wave.calm.as_secs_f64()),
+            worst(|wave| wave.lost),
+            scores.fold(9.0, f64::min),
+            goodput / storm.possible(),
+        );
+    }
+}

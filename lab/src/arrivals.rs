@@ -1,0 +1,81 @@
+//! Who calls, and when: the same whatever a law decides, so one draw does for many runs.
+
+use std::time::Duration;
+
+use crate::{
+    random::{Chance, Draw, Now, nanos},
+    scenario::{Mix, Phase, Scenario},
+    station::Nanos,
+};
+
+/// One call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Arrival {
+    pub(crate) at: Nanos,
+    pub(crate) draw: Draw,
+}
+
+/// All calls of a scenario, in order.
+#[derive(Debug)]
+pub(crate) struct Arrivals<'a> {
+    scenario: &'a Scenario,
+    chance: Chance,
+    /// Apart, so that the mix changes nothing else.
+    mix: Chance,
+    phase: usize,
+    began: Nanos,
+    at: Nanos,
+}
+
+impl<'a> Arrivals<'a> {
+    pub(crate) fn new(scenario: &'a Scenario, seed: u64) -> Self {
+        Self {
+            scenario,
+            chance: Chance::new(seed),
+            mix: Chance::new(seed.rotate_left(32)),
+            phase: 0,
+            began: 0,
+            at: 0,
+        }
+    }
+
+    /// Of this phase, so long after its beginning. Loads that vary are thinned from their peak.
+    fn draw(&mut self, phase: &Phase) -> Option<Draw> {
+        let since = Duration::from_nanos(self.at - self.began);
+        let (load, peak) = (phase.load.at(since), phase.load.peak());
+        let (from, to) = phase.slowdown;
+        let part = since.as_secs_f64() / phase.length.as_secs_f64();
+        let now = Now {
+            load,
+            slowdown: from + (to - from) * part,
+        };
+        let kept = self.chance.uniform() * (peak + phase.critical) < load + phase.critical;
+        let (server, callers) = (&self.scenario.server, &self.scenario.callers);
+        let mut draw = self.chance.draw(server, callers, phase, now);
+        if self.scenario.mix != Mix::default() {
+            self.mix.mix(&self.scenario.mix, &mut draw);
+        }
+        kept.then_some(draw)
+    }
+}
+
+impl Iterator for Arrivals<'_> {
+    type Item = Arrival;
+
+    fn next(&mut self) -> Option<Arrival> {
+        while let Some(phase) = self.scenario.phases.get(self.phase) {
+            let load = phase.load.peak() + phase.critical;
+            let capacity = self.scenario.server.capacity() * self.scenario.instances as f64;
+            let gap = self.chance.exponential() / (load * capacity);
+            // As a float is cast, one that is too large becomes the largest.
+            self.at = self.at.saturating_add((gap * 1e9) as Nanos);
+            let end = self.began + nanos(phase.length);
+            if self.at >= end {
+                (self.phase, self.began, self.at) = (self.phase + 1, end, end);
+            } else if let Some(draw) = self.draw(phase) {
+                return Some(Arrival { at: self.at, draw });
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,349 @@
+//! The scenarios that every law has to stand.
+
+use std::{fmt, time::Duration};
+
+use crate::scenario::{Callers, Load, Phase, Scenario, Server, Station, Times, Waits};
+
+/// How large a server is. A law that is right for one size by luck is wrong for the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Size {
+    /// 4 workers of 80 ms: 50 calls a second.
+    Tiny,
+    /// 12 workers of 240 ms: 50 calls a second, and callers wait only for about four times as long as one takes.
+    Slow,
+    /// 64 workers of 64 ms: 1,000 calls a second.
+    Medium,
+    /// 500 workers of 50 ms: 10,000 calls a second.
+    Large,
+}
+
+/// How long what lasts long in a scenario lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Length {
+    /// A minute at most, for tests.
+    Short,
+    /// As long as is written: up to an hour. On a large server, which serves ten times as many, half a minute to a minute.
+    Full,
+}
+
+/// What a caller of a usual dependency waits for it; 30 times as much is still within a second.
+const DEPENDENCY: Duration = Duration::from_millis(25);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tiny => "tiny",
+            Self::Slow => "slow",
+            Self::Medium => "medium",
+            Self::Large => "large",
+        })
+    }
+}
+
+impl Size {
+    /// All of them, small ones first.
+    pub const ALL: [Self; 4] = [Self::Tiny, Self::Slow, Self::Medium, Self::Large];
+
+    /// The server.
+    #[must_use]
+    pub fn pool(self, times: Times) -> Server {
+        let (workers, service) = match self {
+            Self::Tiny => (4, 80),
+            Self::Slow => (12, 240),
+            Self::Medium => (64, 64),
+            Self::Large => (500, 50),
+        };
+        Server::pool(workers, Duration::from_millis(service), times)
+    }
+}
+
+/// All scenarios for a server of this size.
+#[must_use]
+pub fn scenarios(size: Size, length: Length) -> Vec<Scenario> {
+    let mut all = Vec::new();
+    for times in [Times::Fixed, Times::Exponential] {
+        let suffix = match times {
+            Times::Exponential => "exponential",
+            _ => "fixed",
+        };
+        let catalogue = Catalogue {
+            size,
+            length,
+            times,
+        };
+        all.extend(catalogue.scenarios().into_iter().map(|mut scenario| {
+            scenario.name = format!("{}, {suffix}", scenario.name);
+            scenario
+        }));
+    }
+    all.push(bimodal(size, length));
+    all
+}
+
+#[derive(Clone, Copy)]
+struct Catalogue {
+    size: Size,
+    length: Length,
+    times: Times,
+}
+
+impl Catalogue {
+    fn scenarios(self) -> Vec<Scenario> {
+        let mut all = Vec::new();
+        all.extend([0.3, 0.6, 0.8].map(|load| self.healthy(load)));
+        all.extend([1.25, 3.0, 6.0, 10.0].map(|load| self.step("step", self.pool(), load)));
+        all.extend([1.25, 3.0].map(|load| self.sustained(load)));
+        all.push(self.cold_start());
+        all.extend([0.8, 1.25].map(|load| self.capacity_drop(load)));
+        all.extend([self.slow_dependency(), self.slowing_dependency()]);
+        all.push(self.slow_then_saturated());
+        all.extend([2.0, 10.0].map(|load| self.slow_in_overload(load)));
+        all.extend([0.6, 3.0].map(|load| self.hangs(load)));
+        all.extend([self.bursts(), self.lull()]);
+        all.extend([Waits::Briefly, Waits::Seconds].map(|waits| self.retry_storm(waits)));
+        all.extend([0.8, 3.0].map(|load| self.cancellations(load)));
+        if self.size >= Size::Medium {
+            all.push(self.classes());
+        }
+        all.push(self.fleet());
+        for (name, thrash) in [
+            ("shared", 0.0),
+            ("thrash, gentle", 0.2),
+            ("thrash, steep", 1.0),
+        ] {
+            let station = Station::Shared { thrash };
+            let server = Server {
+                station,
+                ..self.pool()
+            };
+            all.extend([1.25, 3.0].map(|load| self.step(name, server, load)));
+        }
+        all.push(self.barely_over());
+        all
+    }
+
+    fn pool(self) -> Server {
+        self.size.pool(self.times)
+    }
+
+    /// A pool behind a dependency.
+    fn behind(self) -> Server {
+        Server {
+            dependency: Some(DEPENDENCY),
+            ..self.pool()
+        }
+    }
+
+    /// So many seconds, or what there is time for.
+    fn long(self, seconds: f64) -> f64 {
+        match (self.length, self.size) {
+            (Length::Short, Size::Large) => (seconds / 10.0).clamp(5.0, 10.0),
+            (Length::Short, _) | (Length::Full, Size::Large) => (seconds / 2.0).clamp(30.0, 60.0),
+            (Length::Full, _) => seconds,
+        }
+    }
+
+    fn healthy(self, load: f64) -> Scenario {
+        Scenario::new(format!("healthy {load} ×"), self.pool()).then(Phase::new(
+            "healthy",
+            self.long(600.0),
+            load,
+        ))
+    }
+
+    fn step(self, name: &str, server: Server, load: f64) -> Scenario {
+        Scenario::new(format!("{name} {load} ×"), server)
+            .then(Phase::new("before", self.long(60.0), 0.5))
+            .then(Phase::new("over", self.long(120.0), load))
+            .then(Phase::new("after", self.long(60.0), 0.5))
+    }
+
+    fn sustained(self, load: f64) -> Scenario {
+        Scenario::new(format!("sustained {load} ×"), self.pool())
+            .then(Phase::new("first minute", self.long(60.0), load))
+            .then(Phase::new("second minute", self.long(60.0), load))
+            .then(Phase::new("most", self.long(3420.0), load))
+            .then(Phase::new("last minute", self.long(60.0), load))
+    }
+
+    fn cold_start(self) -> Scenario {
+        let scenario = Scenario::new("cold start", self.pool())
+            .then(Phase::new("first 10 s", 10.0, 10.0))
+            .then(Phase::new("later", self.long(50.0), 10.0));
+        Scenario {
+            initial_limits: vec![1, 2, 5, 20, 50, usize::MAX],
+            ..scenario
+        }
+    }
+
+    fn capacity_drop(self, load: f64) -> Scenario {
+        let quarter = Phase {
+            workers: 0.25,
+            ..Phase::new("a quarter", self.long(300.0), load)
+        };
+        Scenario::new(format!("capacity drop at {load} ×"), self.pool())
+            .then(Phase::new("before", self.long(60.0), load))
+            .then(quarter)
+            .then(Phase::new("back", self.long(300.0), load))
+    }
+
+    fn dependency(self) -> Server {
+        Server {
+            station: Station::None,
+            ..self.behind()
+        }
+    }
+
+    fn slow_dependency(self) -> Scenario {
+        let slow = Phase {
+            slowdown: (10.0, 10.0),
+            ..Phase::new("10 × slower", self.long(300.0), 0.6)
+        };
+        Scenario::new("slow dependency, hard", self.dependency())
+            .then(Phase::new("before", self.long(60.0), 0.6))
+            .then(slow)
+            .then(Phase::new("after", self.long(60.0), 0.6))
+    }
+
+    fn slowing_dependency(self) -> Scenario {
+        let slowing = Phase {
+            slowdown: (1.0, 30.0),
+            ..Phase::new("slowing", self.long(300.0), 0.6)
+        };
+        let slow = Phase {
+            slowdown: (30.0, 30.0),
+            ..Phase::new("30 × slower", self.long(300.0), 0.6)
+        };
+        Scenario::new("slow dependency, soft", self.dependency())
+            .then(Phase::new("before", self.long(60.0), 0.6))
+            .then(slowing)
+            .then(slow)
+    }
+
+    fn slow_then_saturated(self) -> Scenario {
+        let slow = |name, load| Phase {
+            slowdown: (10.0, 10.0),
+            ..Phase::new(name, self.long(120.0), load)
+        };
+        Scenario::new("slow then saturated", self.behind())
+            .then(Phase::new("before", self.long(60.0), 0.6))
+            .then(slow("slow", 0.6))
+            .then(slow("saturated", 3.0))
+            .then(Phase::new("after", self.long(60.0), 0.6))
+    }
+
+    /// What becomes slower holds no worker, so as much can be done as before, by more at once; and then by fewer again.
+    fn slow_in_overload(self, load: f64) -> Scenario {
+        let slower = Phase {
+            slowdown: (10.0, 10.0),
+            ..Phase::new("slower", self.long(120.0), load)
+        };
+        Scenario::new(format!("slow in overload {load} ×"), self.behind())
+            .then(Phase::new("before", self.long(60.0), load))
+            .then(slower)
+            .then(Phase::new("as before", self.long(120.0), load))
+    }
+
+    /// Those that hang never reach the workers, so there is room for as many more.
+    fn hangs(self, load: f64) -> Scenario {
+        let phase = Phase {
+            hangs: 0.2,
+            ..Phase::new("hangs", self.long(300.0), load)
+        };
+        Scenario::new(format!("hangs at {load} ×"), self.behind()).then(phase)
+    }
+
+    fn bursts(self) -> Scenario {
+        let phase = Phase {
+            load: Load::Bursts {
+                base: 0.0,
+                peak: 5.0,
+                lasts: Duration::from_millis(500),
+                every: Duration::from_secs(5),
+            },
+            ..Phase::new("bursts", self.long(300.0), 0.0)
+        };
+        Scenario::new("bursts", self.pool()).then(phase)
+    }
+
+    fn lull(self) -> Scenario {
+        Scenario::new("lull", self.pool())
+            .then(Phase::new("lull", self.long(600.0), 0.05))
+            .then(Phase::new("healthy", self.long(60.0), 0.8))
+            .then(Phase::new("lull again", self.long(600.0), 0.05))
+            .then(Phase::new("over", self.long(60.0), 3.0))
+    }
+
+    fn retry_storm(self, waits: Waits) -> Scenario {
+        let name = match waits.heeds_hints() {
+            false => "retry storm",
+            true => "retry storm, hints heeded",
+        };
+        let mut scenario = Scenario::new(name, self.pool())
+            .then(Phase::new("before", self.long(60.0), 0.8))
+            .then(Phase::new("trigger", self.long(60.0), 3.0))
+            .then(Phase::new("after", self.long(120.0), 0.8));
+        scenario.callers.retries = 3;
+        scenario.callers.waits = waits;
+        scenario
+    }
+
+    fn cancellations(self, load: f64) -> Scenario {
+        let server = self.pool();
+        let phase = Phase::new("impatient", self.long(300.0), load);
+        let mut scenario = Scenario::new(format!("cancellations at {load} ×"), server).then(phase);
+        scenario.callers = Callers {
+            impatient: Some((1.0 / 3.0, server.service / 2)),
+            ..Callers::default()
+        };
+        scenario
+    }
+
+    fn classes(self) -> Scenario {
+        let phase = Phase {
+            critical: 0.5,
+            ..Phase::new("classes", self.long(120.0), 12.0)
+        };
+        Scenario::new("classes", self.pool()).then(phase)
+    }
+
+    fn fleet(self) -> Scenario {
+        let mut scenario = self.step("fleet", self.pool(), 3.0);
+        scenario.instances = 8;
+        for phase in &mut scenario.phases {
+            phase.length = phase.length.min(Duration::from_secs(20));
+        }
+        scenario
+    }
+
+    fn barely_over(self) -> Scenario {
+        Scenario::new("barely over", self.pool()).then(Phase::new("1.05 ×", self.long(600.0), 1.05))
+    }
+}
+
+/// 95 % of the calls take 1 ms and 5 % take 100 ms; then 20 % do, and then 5 % again.
+fn bimodal(size: Size, length: Length) -> Scenario {
+    let mean = Duration::from_micros(5_950);
+    let of_mean = |millis: f64| millis / 1e3 / mean.as_secs_f64();
+    let times = Times::Bimodal {
+        short: of_mean(1.0),
+        long: of_mean(100.0),
+    };
+    let workers = size.pool(times).workers;
+    let seconds = match (size, length) {
+        (Size::Large, Length::Full) => 20.0,
+        (Size::Large, Length::Short) => 2.0,
+        (_, Length::Full) => 120.0,
+        (_, Length::Short) => 10.0,
+    };
+    let phase = |name, long| Phase {
+        long,
+        ..Phase::new(name, seconds, 1.5)
+    };
+    Scenario::new("bimodal", Server::pool(workers, mean, times))
+        .then(phase("5 % long", 0.05))
+        .then(phase("20 % long", 0.2))
+        .then(phase("5 % again", 0.05))
+}

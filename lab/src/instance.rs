@@ -1,0 +1,222 @@
+//! One server, with the real layer before it.
+
+use std::{
+    cell::Cell,
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, header::CONTENT_TYPE};
+use http_body::Body;
+use loadshed::{Budget, LoadShed, LoadShedService, Permit, ResponseFuture, Shed, Threshold};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::{
+    options::{By, Lab, Through},
+    random::Draw,
+    scenario::{Scenario, Station, Waits},
+    station::{Call, Nanos, Pool, Shared, Work},
+};
+
+pub(crate) struct Instance {
+    pub(crate) budget: Budget,
+    door: Door,
+    pub(crate) work: Option<Work>,
+    /// When its next call is done.
+    pub(crate) finish: Option<Nanos>,
+}
+
+struct Door {
+    through: Through,
+    by: By,
+    waits: Waits,
+    service: LoadShedService<Handler>,
+    sheddable: Threshold,
+    critical: Threshold,
+}
+
+pub(crate) enum Inside {
+    Reply(Pin<Box<ResponseFuture<Handler, Empty>>>),
+    Permit { _held: Permit },
+}
+
+/// Between the world and its handlers.
+#[derive(Debug, Default)]
+pub(crate) struct Wire {
+    /// Who calls.
+    pub(crate) calling: Cell<Call>,
+    /// Whose work is done.
+    pub(crate) answered: Cell<Call>,
+}
+
+/// The service behind the layer.
+#[derive(Clone, Debug)]
+pub(crate) struct Handler(Rc<Wire>);
+
+/// The answer to a call, there when the world says so.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    call: Call,
+    wire: Rc<Wire>,
+}
+
+/// A body without anything in it.
+#[derive(Debug, Default)]
+pub(crate) struct Empty;
+
+impl Instance {
+    pub(crate) fn new(scenario: &Scenario, budget: Budget, lab: Lab, wire: &Rc<Wire>) -> Self {
+        let ratio = lab.ratio;
+        let sheddable = Threshold::ratio(ratio);
+        let critical = Threshold::ratio(ratio + 2.0 * (1.0 - ratio) / 3.0);
+        let has_classes = scenario.phases.iter().any(|phase| phase.critical > 0.0);
+        let mut layer = LoadShed::ratio(ratio)
+            .budget(&budget)
+            .retry_after(scenario.retry_after);
+        let By { cost, share, key } = lab.by;
+        let tenant = |head: &Request<()>| head.extensions().get().map(|draw: &Draw| draw.tenant);
+        if cost {
+            layer = layer.cost(|head| {
+                head.extensions()
+                    .get()
+                    .map_or(1, |draw: &Draw| draw.units as usize)
+            });
+        }
+        if share {
+            layer = layer.fair_by(tenant).seed(lab.seed);
+        }
+        if key {
+            // Of the wall clock's hour, no run would be as the one before.
+            layer = layer.key_with_rotation(tenant, move || lab.seed);
+        }
+        if has_classes {
+            layer = layer.threshold(move |head| match *head.method() {
+                Method::GET => critical,
+                _ => sheddable,
+            });
+        }
+        let server = scenario.server;
+        let work = match server.station {
+            Station::Pool => Some(Work::Pool(Pool::new(server.workers))),
+            Station::Shared { thrash } => Some(Work::Shared(Shared::new(server.workers, thrash))),
+            Station::None => None,
+        };
+        Self {
+            door: Door {
+                through: lab.through,
+                by: lab.by,
+                waits: scenario.callers.waits,
+                service: layer.layer(Handler(Rc::clone(wire))),
+                sheddable,
+                critical,
+            },
+            budget,
+            work,
+            finish: None,
+        }
+    }
+
+    /// Or when to come back.
+    pub(crate) fn enter(&mut self, draw: &Draw) -> Result<Inside, Duration> {
+        let door = &mut self.door;
+        if door.through == Through::Budget {
+            let threshold = match draw.critical {
+                true => door.critical,
+                false => door.sheddable,
+            };
+            return match self.budget.try_acquire(threshold) {
+                Ok(permit) => Ok(Inside::Permit { _held: permit }),
+                // No caller heeds the hint: see `Through::Budget`.
+                Err(_) => Err(Duration::ZERO),
+            };
+        }
+        let mut request = request(draw, door.waits);
+        if door.by != By::default() {
+            request.extensions_mut().insert(*draw);
+        }
+        let mut reply = Box::pin(door.service.call(request));
+        match reply.as_mut().poll(&mut context()) {
+            Poll::Pending => Ok(Inside::Reply(reply)),
+            Poll::Ready(response) => {
+                let shed = response.map(|response| response.extensions().get::<Shed>().cloned());
+                let shed = shed.unwrap_or_else(|never| match never {});
+                Err(hint(&shed.expect("a refusal says why"), door.waits))
+            }
+        }
+    }
+}
+
+impl Service<Request<Empty>> for Handler {
+    type Response = Response<Empty>;
+    type Error = Infallible;
+    type Future = Reply;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<Empty>) -> Reply {
+        Reply {
+            call: self.0.calling.get(),
+            wire: Rc::clone(&self.0),
+        }
+    }
+}
+
+impl Future for Reply {
+    type Output = Result<Response<Empty>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.wire.answered.get() == self.call {
+            return Poll::Ready(Ok(Response::new(Empty)));
+        }
+        Poll::Pending
+    }
+}
+
+impl Body for Empty {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        true
+    }
+}
+
+/// Returns the retry hint as a caller reads it: over HTTP in whole seconds, over gRPC to the millisecond.
+fn hint(shed: &Shed, waits: Waits) -> Duration {
+    match waits {
+        Waits::Milliseconds => shed.retry_after(),
+        _ => Duration::from_secs(shed.retry_after_secs()),
+    }
+}
+
+/// CRITICAL calls are told by their method, as the others by theirs; those that are told milliseconds call by gRPC.
+fn request(draw: &Draw, waits: Waits) -> Request<Empty> {
+    let mut request = Request::new(Empty);
+    if waits == Waits::Milliseconds {
+        let grpc = HeaderValue::from_static("application/grpc");
+        request.headers_mut().insert(CONTENT_TYPE, grpc);
+    }
+    if !draw.critical {
+        *request.method_mut() = Method::POST;
+    }
+    request
+}
+
+pub(crate) fn context() -> Context<'static> {
+    Context::from_waker(Waker::noop())
+}

@@ -1,0 +1,116 @@
+//! What chance decides, drawn when a call arrives: so it is the same whatever a law decides.
+
+use std::time::Duration;
+
+use crate::{
+    scenario::{Callers, Mix, Phase, Server, Station, Times},
+    station::Nanos,
+};
+
+/// What one call brings along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Draw {
+    /// `None`: it hangs.
+    pub(crate) dependency: Option<Nanos>,
+    pub(crate) service: Nanos,
+    pub(crate) patience: Nanos,
+    pub(crate) critical: bool,
+    pub(crate) tenant: u32,
+    pub(crate) units: u32,
+}
+
+/// What changes within a phase.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    pub(crate) load: f64,
+    pub(crate) slowdown: f64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Chance(fastrand::Rng);
+
+impl Draw {
+    /// Whether it would be answered in time if it were alone.
+    pub(crate) fn fits(&self, server: &Server) -> bool {
+        let work = match server.station {
+            Station::None => 0,
+            _ => self.service,
+        };
+        self.dependency
+            .is_some_and(|dependency| dependency + work <= self.patience)
+    }
+}
+
+impl Chance {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(fastrand::Rng::with_seed(seed))
+    }
+
+    /// With a mean of 1.
+    pub(crate) fn exponential(&mut self) -> f64 {
+        -(1.0 - self.0.f64()).ln()
+    }
+
+    /// From 0 to 1.
+    pub(crate) fn uniform(&mut self) -> f64 {
+        self.0.f64()
+    }
+
+    /// Between these two, as often in one octave as in another.
+    pub(crate) fn between(&mut self, low: f64, high: f64) -> f64 {
+        low * (high / low).powf(self.uniform())
+    }
+
+    /// Always as many numbers, whatever they are used for.
+    pub(crate) fn draw(
+        &mut self,
+        server: &Server,
+        callers: &Callers,
+        phase: &Phase,
+        now: Now,
+    ) -> Draw {
+        let service = self.time(server.times, phase.long);
+        let dependency = self.time(server.times, phase.long);
+        let [hangs, critical, impatient] = [self.uniform(), self.uniform(), self.uniform()];
+        let patience = match callers.impatient {
+            Some((share, patience)) if impatient < share => patience,
+            _ => callers.deadline,
+        };
+        let usual = server.dependency.unwrap_or_default();
+        let times = |usual, times: f64| (nanos(usual) as f64 * times) as Nanos;
+        Draw {
+            dependency: (hangs >= phase.hangs).then(|| times(usual, dependency * now.slowdown)),
+            service: times(server.service, service),
+            patience: nanos(patience),
+            critical: critical * (now.load + phase.critical) < phase.critical,
+            tenant: 0,
+            units: 1,
+        }
+    }
+
+    /// Whose a call is, and what it costs.
+    pub(crate) fn mix(&mut self, mix: &Mix, draw: &mut Draw) {
+        let [first, other, large] = [self.uniform(), self.uniform(), self.uniform()];
+        if first >= mix.first {
+            draw.tenant = 1 + (other * f64::from(mix.tenants - 1)) as u32;
+        }
+        if large < mix.large {
+            draw.units = mix.units;
+        }
+    }
+
+    /// In units of the mean.
+    fn time(&mut self, times: Times, share_of_long: f64) -> f64 {
+        let (first, uniform) = (self.uniform(), self.uniform());
+        match times {
+            Times::Fixed => 1.0,
+            Times::Exponential => -(1.0 - first).ln(),
+            Times::Bimodal { long, .. } if uniform < share_of_long => long,
+            Times::Bimodal { short, .. } => short,
+        }
+    }
+}
+
+pub(crate) fn nanos(duration: Duration) -> Nanos {
+    duration.as_nanos() as Nanos
+}

@@ -1,0 +1,69 @@
+//! One scenario, one law, one seed.
+
+use loadshed::Budget;
+use tokio::runtime::Runtime;
+
+use crate::{
+    arrivals::Arrivals,
+    options::Lab,
+    report::Report,
+    scenario::Scenario,
+    world::{Then, World},
+};
+
+impl Lab {
+    /// Runs it from the beginning to the end, with a budget from `budget` for each instance.
+    ///
+    /// # Panics
+    ///
+    /// Within a tokio runtime: time is virtual here, and of its own.
+    #[must_use]
+    pub fn run(self, scenario: &Scenario, mut budget: impl FnMut() -> Budget) -> Report {
+        let runtime = virtual_time();
+        let _guard = runtime.enter();
+        let mut world = World::new(self, scenario, &mut budget);
+        world.run(Arrivals::new(scenario, self.seed), Then::Ends);
+        world.report
+    }
+
+    /// Runs it under each of these limits, with the same calls for all of them at the same time.
+    pub(crate) fn run_fixed(self, scenario: &Scenario, limits: &[usize]) -> Vec<Report> {
+        let world = |limit: &usize| {
+            let runtime = virtual_time();
+            let guard = runtime.enter();
+            let world = World::new(self, scenario, &mut || Budget::fixed(*limit));
+            drop(guard);
+            (world, runtime)
+        };
+        let mut worlds: Vec<_> = limits.iter().map(world).collect();
+        let mut arrivals = Arrivals::new(scenario, self.seed);
+        let mut some = Vec::new();
+        loop {
+            some.clear();
+            some.extend(arrivals.by_ref().take(AT_ONCE));
+            let then = match some.is_empty() {
+                true => Then::Ends,
+                false => Then::GoesOn,
+            };
+            for (world, runtime) in &mut worlds {
+                let _guard = runtime.enter();
+                world.run(some.iter().copied(), then);
+            }
+            if then == Then::Ends {
+                return worlds.into_iter().map(|(world, _)| world.report).collect();
+            }
+        }
+    }
+}
+
+/// A runtime whose clock stands still until it is moved.
+fn virtual_time() -> Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without a driver can always be built")
+}
+
+/// As many as fit in a core's cache.
+const AT_ONCE: usize = 2_048;

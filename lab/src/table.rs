@@ -1,0 +1,40 @@
+//! Rows as a Markdown table, each beside its bar.
+
+use crate::{bars::Bar, row::Row};
+
+impl Row {
+    /// What stands above a [table](Self::markdown).
+    #[must_use]
+    pub fn header() -> &'static str {
+        "| size | scenario | phase | law | score | worst (seed) | bar | p99, ms | ÷ oracle | refused | after 1 s | 90 % in, s \
+         | limit | ± | CRITICAL |\n|---|---|---|---|--:|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|"
+    }
+
+    /// A line of a Markdown table.
+    #[must_use]
+    pub fn markdown(&self) -> String {
+        let (worst, seed) = self.worst();
+        let bar = Bar::of(self);
+        let mark = if bar.is_met(self) { "" } else { " ✗" };
+        let recovers = self
+            .recovers()
+            .map_or("never".into(), |after| after.as_secs().to_string());
+        let critical = self
+            .critical()
+            .map_or(String::new(), |share| format!("{share:.4}"));
+        format!(
+            "| {} | {} | {} | {} | {:.3} | {worst:.3} ({seed}) | {bar}{mark} | {:.0} | {:.2} | {:.3} | {:.3} | {recovers} | {:.0} | {:.2} | {critical} |",
+            self.size,
+            self.name(),
+            self.phase,
+            self.law,
+            self.score(),
+            self.mean(|figures| figures.p99.as_secs_f64() * 1e3),
+            self.mean(|figures| figures.p99_ratio),
+            self.refused(),
+            self.mean(|figures| figures.refused_later),
+            self.mean(|figures| figures.limit),
+            self.mean(|figures| figures.limit_deviation),
+        )
+    }
+}

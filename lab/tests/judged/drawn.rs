@@ -1,0 +1,24 @@
+//! Overloads that nobody thought of: none stays stuck once the trouble is over.
+
+use loadshed_lab::{Judge, drawn};
+
+use super::adaptive;
+
+/// Drawn at random, and those on which an earlier state of the law stayed at nothing: callers of little patience who leave
+/// much behind, or a shared processor on which so many are begun that none is ever finished.
+const STUCK_ONCE: [u64; 15] = [
+    68, 178, 187, 209, 214, 234, 241, 272, 1_013, 1_066, 1_075, 1_078, 1_100, 1_146, 1_224,
+];
+
+#[test]
+fn no_overload_drawn_at_random_is_still_on_when_it_should_be_over() {
+    let scenarios: Vec<_> = (1..=16).chain(STUCK_ONCE).map(drawn).collect();
+    let judge = Judge::default().seeds(1..2).against_bound();
+    let rows = judge.judge("drawn", &scenarios, &[adaptive()]);
+    let last: Vec<_> = rows.iter().filter(|row| row.phase == "last").collect();
+    assert_eq!(last.len(), scenarios.len());
+    let stuck: Vec<_> = last.iter().filter(|row| row.score() < 0.5).collect();
+    assert!(stuck.is_empty(), "{stuck:#?}");
+    let mean = last.iter().map(|row| row.score()).sum::<f64>() / last.len() as f64;
+    assert!(mean > 0.95, "{mean}");
+}

@@ -1,0 +1,207 @@
+//! The default law against the bars, in virtual time: the short version of `cargo bench -p loadshed-lab --bench lab`.
+//!
+//! A row that misses its bar fails the test of its size, unless it is listed in [`misses`]; so does one that is listed
+//! and meets it. What a failure prints can be pasted there.
+
+#[allow(dead_code, reason = "its main is left out")]
+#[path = "../../examples/controller.rs"]
+mod controller;
+mod drawn;
+mod misses;
+mod promises;
+mod shares;
+mod storm;
+
+use std::{fmt::Write, sync::OnceLock};
+
+use loadshed::Adaptive;
+use loadshed_lab::{Bar, Judge, Law, Length, Row, Scenario, Size, controls, scenarios};
+
+use self::misses::{MISSES, Miss};
+
+pub(crate) fn adaptive() -> Law {
+    Law::of("adaptive", Adaptive::default(), Adaptive::initial)
+}
+
+/// Of all scenarios whose names begin like that.
+pub(crate) fn some(size: Size, length: Length, names: &[&str]) -> Vec<Scenario> {
+    let mut all = scenarios(size, length);
+    all.retain(|scenario| names.iter().any(|name| scenario.name.starts_with(name)));
+    all
+}
+
+/// The law's rows at this size, run once for all tests. Less where it takes long.
+pub(crate) fn rows(size: Size) -> &'static [Row] {
+    static ROWS: [OnceLock<Vec<Row>>; 4] = [const { OnceLock::new() }; 4];
+    const AT_LARGE: [&str; 6] = [
+        "healthy 0.8",
+        "step 3",
+        "sustained 1.25",
+        "capacity drop at 1.25",
+        "slow dependency, hard",
+        "thrash, steep 1.25",
+    ];
+    ROWS[size as usize].get_or_init(|| {
+        let mut scenarios = scenarios(size, Length::Short);
+        let seeds = match size {
+            Size::Tiny | Size::Slow => 5,
+            Size::Medium => {
+                // Eight servers take as long as eight scenarios, and this one as long as ten: `promises` has it.
+                scenarios.retain(|scenario| {
+                    scenario.instances == 1 && !scenario.name.starts_with("slow in overload 10 ×")
+                });
+                1
+            }
+            _ => {
+                scenarios = some(size, Length::Short, &AT_LARGE);
+                1
+            }
+        };
+        let judge = Judge::default().seeds(1..1 + seeds);
+        judge.judge(&size.to_string(), &scenarios, &[adaptive()])
+    })
+}
+
+/// Of these rows, one for each that is not as it should be.
+fn faults(rows: &[Row]) -> Vec<String> {
+    let known = |row: &Row| MISSES.iter().find(|miss| miss.is(row));
+    let fault = |row: &Row| {
+        let bar = Bar::of(row);
+        match known(row) {
+            None if bar.is_met(row) => None,
+            None => Some(format!("missed, {bar}: {row}\n{}", Miss::paste(row))),
+            Some(_) if bar.is_met(row) => Some(format!("no longer missed, remove it: {row}")),
+            Some(miss) if bar.reached(row) < miss.reaches => {
+                let reaches = miss.reaches;
+                Some(format!(
+                    "worse than the {reaches} that is known: {row}\n{}",
+                    Miss::paste(row)
+                ))
+            }
+            Some(miss) => {
+                println!("known to miss {bar}, {}: {row}", miss.why);
+                None
+            }
+        }
+    };
+    rows.iter().filter_map(fault).collect()
+}
+
+fn hold(size: Size) {
+    let rows = rows(size);
+    let mut faults = faults(rows);
+    let gone = |miss: &&Miss| miss.size == size.to_string() && !rows.iter().any(|row| miss.is(row));
+    faults.extend(
+        MISSES
+            .iter()
+            .filter(gone)
+            .map(|miss| format!("there is no such row: {miss:?}")),
+    );
+    let mut text = String::new();
+    for fault in &faults {
+        let _ = writeln!(text, "{fault}");
+    }
+    assert!(
+        faults.is_empty(),
+        "{} of {} rows at {size}:\n{text}",
+        faults.len(),
+        rows.len()
+    );
+}
+
+#[test]
+fn bars_are_met_by_four_workers() {
+    hold(Size::Tiny);
+}
+
+#[test]
+fn bars_are_met_by_twelve_slow_workers() {
+    hold(Size::Slow);
+}
+
+#[test]
+fn bars_are_met_by_64_workers() {
+    hold(Size::Medium);
+}
+
+#[test]
+fn bars_are_met_by_500_workers() {
+    hold(Size::Large);
+}
+
+/// The suite is too weak if one of them passes.
+#[test]
+fn the_controls_fail_clearly() {
+    const AT_MEDIUM: [&str; 3] = [
+        "healthy 0.8 ×, fixed",
+        "step 3 ×, fixed",
+        "slow dependency, soft, fixed",
+    ];
+    let judge = Judge::default().seeds(1..2);
+    let mut rows = judge.judge("tiny", &scenarios(Size::Tiny, Length::Short), &controls());
+    let at_medium = some(Size::Medium, Length::Short, &AT_MEDIUM);
+    rows.extend(judge.judge("medium", &at_medium, &controls()));
+    for law in controls() {
+        let by_law: Vec<_> = rows.iter().filter(|row| row.law == law.name()).collect();
+        let is_far_below = |row: &&&Row| {
+            let bar = Bar::of(row);
+            bar.reached(row) < bar.asked() - 0.2
+        };
+        let missed = by_law.iter().filter(is_far_below).count();
+        let all = by_law.len();
+        assert!(
+            10 * missed > all,
+            "{} is far below {missed} of {all} bars",
+            law.name()
+        );
+    }
+}
+
+#[test]
+fn the_example_tells_a_law_from_none() {
+    let rows = controller::rows();
+    let [mine, default, none] = &rows[3..6] else {
+        panic!("three laws in the second of three phases")
+    };
+    assert!(
+        mine.score() > 0.5 && default.score() > 0.5,
+        "{mine}\n{default}"
+    );
+    assert!(none.score() < 0.2, "{none}");
+}
+
+/// Each of them fails for a reason of its own.
+#[test]
+fn the_controls_fail_where_they_should() {
+    let fails = |law: &str, size: Size, name: &str, phase: &str, below: f64| {
+        let mut laws = controls();
+        laws.retain(|control| control.name() == law);
+        let scenarios = some(size, Length::Short, &[name]);
+        let rows = Judge::default()
+            .seeds(1..2)
+            .judge(&size.to_string(), &scenarios, &laws);
+        let row = rows
+            .iter()
+            .find(|row| row.phase == phase)
+            .expect("there is such a row");
+        assert!(row.score() < below, "{row}");
+    };
+    // Right for few workers by luck, it wastes most of 64.
+    fails("never moves", Size::Medium, "step 3 ×, fixed", "over", 0.5);
+    fails(
+        "always min",
+        Size::Tiny,
+        "healthy 0.8 ×, fixed",
+        "healthy",
+        0.5,
+    );
+    fails("always max", Size::Tiny, "step 3 ×, fixed", "over", 0.5);
+    // What it sees first is overload, so that is its baseline.
+    fails(
+        "latency ratio",
+        Size::Medium,
+        "cold start, fixed",
+        "first 10 s",
+        0.8,
+    );
+}

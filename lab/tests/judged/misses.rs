@@ -1,0 +1,153 @@
+//! What the default law is known to miss.
+
+use loadshed_lab::{Bar, Row};
+
+/// One row under its bar, and how far it still comes.
+#[derive(Debug)]
+pub(crate) struct Miss {
+    /// The size of the server.
+    pub(crate) size: &'static str,
+    /// The name of the row: its scenario, and where the limit began.
+    pub(crate) scenario: &'static str,
+    /// The phase.
+    pub(crate) phase: &'static str,
+    /// What it must reach all the same, as [`Bar::reached`] counts.
+    pub(crate) reaches: f64,
+    /// Why it is lived with.
+    pub(crate) why: &'static str,
+}
+
+/// Of a flood, as much is let in as comes before the first answers: at ten times the capacity that is more than can be
+/// answered in time, and the first service time is read from a few of them.
+const COLD: &str = "a flood before the first answers";
+/// A line of 0.7 s is borne for a second, in case it is a burst; a server that is slowed down by those in it does not get
+/// out of that by itself.
+const CROWD: &str = "a server that suffers from a crowd is given one first";
+/// A mean of such times needs some hundred answers.
+const SPREAD: &str = "service times that vary by a factor of a hundred";
+/// With four workers chance moves throughput by a half.
+const FEW: &str = "four workers tell little";
+/// A line of 0.7 s and a service of 0.24 s leave nothing of a second, and there are few answers in it.
+const SLOW: &str = "callers wait for four service times only";
+/// A longer line than the oracle's while the law finds out, and what its questions cost.
+const LINE: &str = "what finding out costs";
+
+/// All of them. None is lived with without a reason, and none stays here once its bar is met.
+#[rustfmt::skip]
+pub(crate) const MISSES: &[Miss] = &[
+    Miss { size: "tiny", scenario: "capacity drop at 0.8 ×, fixed", phase: "a quarter", reaches: 0.928, why: FEW },
+    Miss { size: "tiny", scenario: "thrash, gentle 3 ×, fixed", phase: "over", reaches: 0.870, why: CROWD },
+    Miss { size: "tiny", scenario: "thrash, steep 1.25 ×, fixed", phase: "before", reaches: 0.659, why: CROWD },
+    Miss { size: "tiny", scenario: "thrash, steep 1.25 ×, fixed", phase: "after", reaches: 0.630, why: CROWD },
+    Miss { size: "tiny", scenario: "thrash, steep 3 ×, fixed", phase: "before", reaches: 0.659, why: CROWD },
+    Miss { size: "tiny", scenario: "thrash, steep 3 ×, fixed", phase: "over", reaches: 0.611, why: CROWD },
+    Miss { size: "tiny", scenario: "thrash, steep 3 ×, fixed", phase: "after", reaches: 0.692, why: CROWD },
+    Miss { size: "tiny", scenario: "sustained 1.25 ×, exponential", phase: "first minute", reaches: 0.936, why: FEW },
+    Miss { size: "tiny", scenario: "cold start, exponential, from 1", phase: "first 10 s", reaches: 0.834, why: COLD },
+    Miss { size: "tiny", scenario: "cold start, exponential, from 2", phase: "first 10 s", reaches: 0.854, why: COLD },
+    Miss { size: "tiny", scenario: "cold start, exponential, from 5", phase: "first 10 s", reaches: 0.795, why: COLD },
+    Miss { size: "tiny", scenario: "cold start, exponential, from 20", phase: "first 10 s", reaches: 0.830, why: COLD },
+    Miss { size: "tiny", scenario: "cold start, exponential, from 50", phase: "first 10 s", reaches: 0.353, why: COLD },
+    Miss { size: "tiny", scenario: "cold start, exponential, from max", phase: "first 10 s", reaches: 0.355, why: COLD },
+    Miss { size: "tiny", scenario: "cold start, exponential, from 1", phase: "later", reaches: 0.958, why: COLD },
+    Miss { size: "tiny", scenario: "cold start, exponential, from 5", phase: "later", reaches: 0.966, why: COLD },
+    Miss { size: "tiny", scenario: "cold start, exponential, from max", phase: "later", reaches: 0.947, why: COLD },
+    Miss { size: "tiny", scenario: "capacity drop at 0.8 ×, exponential", phase: "a quarter", reaches: 0.838, why: FEW },
+    Miss { size: "tiny", scenario: "capacity drop at 1.25 ×, exponential", phase: "before", reaches: 0.936, why: FEW },
+    Miss { size: "tiny", scenario: "capacity drop at 1.25 ×, exponential", phase: "a quarter", reaches: 0.835, why: FEW },
+    Miss { size: "tiny", scenario: "slow in overload 10 ×, exponential", phase: "slower", reaches: 0.745, why: LINE },
+    Miss { size: "tiny", scenario: "cancellations at 3 ×, exponential", phase: "impatient", reaches: 0.897, why: FEW },
+    Miss { size: "tiny", scenario: "thrash, gentle 1.25 ×, exponential", phase: "over", reaches: 0.912, why: CROWD },
+    Miss { size: "tiny", scenario: "thrash, gentle 3 ×, exponential", phase: "over", reaches: 0.863, why: CROWD },
+    Miss { size: "tiny", scenario: "thrash, steep 1.25 ×, exponential", phase: "before", reaches: 0.595, why: CROWD },
+    Miss { size: "tiny", scenario: "thrash, steep 1.25 ×, exponential", phase: "over", reaches: 0.712, why: CROWD },
+    Miss { size: "tiny", scenario: "thrash, steep 3 ×, exponential", phase: "before", reaches: 0.595, why: CROWD },
+    Miss { size: "tiny", scenario: "thrash, steep 3 ×, exponential", phase: "over", reaches: 0.549, why: CROWD },
+    Miss { size: "tiny", scenario: "thrash, steep 3 ×, exponential", phase: "after", reaches: 0.641, why: CROWD },
+    Miss { size: "tiny", scenario: "bimodal", phase: "5 % long", reaches: 0.918, why: SPREAD },
+    Miss { size: "tiny", scenario: "bimodal", phase: "20 % long", reaches: 0.925, why: SPREAD },
+    Miss { size: "tiny", scenario: "step 10 ×, exponential", phase: "over", reaches: 0.941, why: FEW },
+    Miss { size: "tiny", scenario: "barely over, exponential", phase: "1.05 ×", reaches: 0.945, why: FEW },
+    Miss { size: "tiny", scenario: "hangs at 3 ×, exponential", phase: "hangs", reaches: 0.915, why: FEW },
+    Miss { size: "slow", scenario: "step 10 ×, fixed", phase: "over", reaches: 0.946, why: SLOW },
+    Miss { size: "slow", scenario: "cold start, fixed, from 1", phase: "first 10 s", reaches: 0.870, why: COLD },
+    Miss { size: "slow", scenario: "cold start, fixed, from 2", phase: "first 10 s", reaches: 0.886, why: COLD },
+    Miss { size: "slow", scenario: "cold start, fixed, from max", phase: "first 10 s", reaches: 0.530, why: COLD },
+    Miss { size: "slow", scenario: "capacity drop at 0.8 ×, fixed", phase: "a quarter", reaches: 0.776, why: SLOW },
+    Miss { size: "slow", scenario: "capacity drop at 1.25 ×, fixed", phase: "a quarter", reaches: 0.925, why: SLOW },
+    Miss { size: "slow", scenario: "slow then saturated, fixed", phase: "saturated", reaches: 0.933, why: SLOW },
+    Miss { size: "slow", scenario: "slow in overload 2 ×, fixed", phase: "slower", reaches: 0.850, why: LINE },
+    Miss { size: "slow", scenario: "slow in overload 10 ×, fixed", phase: "before", reaches: 0.818, why: COLD },
+    Miss { size: "slow", scenario: "bursts, fixed", phase: "bursts", reaches: 0.846, why: SLOW },
+    Miss { size: "slow", scenario: "thrash, gentle 3 ×, fixed", phase: "over", reaches: 0.892, why: CROWD },
+    Miss { size: "slow", scenario: "thrash, steep 3 ×, fixed", phase: "over", reaches: 0.560, why: CROWD },
+    Miss { size: "slow", scenario: "barely over, fixed", phase: "1.05 ×", reaches: 0.913, why: SLOW },
+    Miss { size: "slow", scenario: "step 6 ×, exponential", phase: "over", reaches: 0.937, why: SLOW },
+    Miss { size: "slow", scenario: "step 10 ×, exponential", phase: "over", reaches: 0.924, why: SLOW },
+    Miss { size: "slow", scenario: "sustained 3 ×, exponential", phase: "second minute", reaches: 0.924, why: SLOW },
+    Miss { size: "slow", scenario: "cold start, exponential, from 1", phase: "first 10 s", reaches: 0.798, why: COLD },
+    Miss { size: "slow", scenario: "cold start, exponential, from 2", phase: "first 10 s", reaches: 0.765, why: COLD },
+    Miss { size: "slow", scenario: "cold start, exponential, from 5", phase: "first 10 s", reaches: 0.649, why: COLD },
+    Miss { size: "slow", scenario: "cold start, exponential, from 20", phase: "first 10 s", reaches: 0.468, why: COLD },
+    Miss { size: "slow", scenario: "cold start, exponential, from 50", phase: "first 10 s", reaches: 0.670, why: COLD },
+    Miss { size: "slow", scenario: "cold start, exponential, from max", phase: "first 10 s", reaches: 0.184, why: COLD },
+    Miss { size: "slow", scenario: "cold start, exponential, from 1", phase: "later", reaches: 0.937, why: COLD },
+    Miss { size: "slow", scenario: "cold start, exponential, from 2", phase: "later", reaches: 0.907, why: COLD },
+    Miss { size: "slow", scenario: "cold start, exponential, from 20", phase: "later", reaches: 0.915, why: COLD },
+    Miss { size: "slow", scenario: "cold start, exponential, from max", phase: "later", reaches: 0.731, why: COLD },
+    Miss { size: "slow", scenario: "capacity drop at 0.8 ×, exponential", phase: "a quarter", reaches: 0.778, why: SLOW },
+    Miss { size: "slow", scenario: "capacity drop at 1.25 ×, exponential", phase: "a quarter", reaches: 0.786, why: SLOW },
+    Miss { size: "slow", scenario: "slow then saturated, exponential", phase: "saturated", reaches: 0.843, why: SLOW },
+    Miss { size: "slow", scenario: "slow in overload 2 ×, exponential", phase: "slower", reaches: 0.884, why: LINE },
+    Miss { size: "slow", scenario: "slow in overload 2 ×, exponential", phase: "as before", reaches: 0.929, why: SLOW },
+    Miss { size: "slow", scenario: "slow in overload 10 ×, exponential", phase: "before", reaches: 0.757, why: COLD },
+    Miss { size: "slow", scenario: "retry storm, exponential", phase: "trigger", reaches: 0.786, why: SLOW },
+    Miss { size: "slow", scenario: "cancellations at 3 ×, exponential", phase: "impatient", reaches: 0.764, why: SLOW },
+    Miss { size: "slow", scenario: "shared 1.25 ×, exponential", phase: "over", reaches: 0.807, why: SLOW },
+    Miss { size: "slow", scenario: "shared 3 ×, exponential", phase: "over", reaches: 0.785, why: SLOW },
+    Miss { size: "slow", scenario: "thrash, gentle 1.25 ×, exponential", phase: "over", reaches: 0.730, why: CROWD },
+    Miss { size: "slow", scenario: "thrash, gentle 3 ×, exponential", phase: "over", reaches: 0.674, why: CROWD },
+    Miss { size: "slow", scenario: "thrash, steep 1.25 ×, exponential", phase: "over", reaches: 0.596, why: CROWD },
+    Miss { size: "slow", scenario: "thrash, steep 3 ×, exponential", phase: "over", reaches: 0.426, why: CROWD },
+    Miss { size: "slow", scenario: "bimodal", phase: "20 % long", reaches: 0.386, why: SPREAD },
+    Miss { size: "slow", scenario: "slow in overload 10 ×, exponential", phase: "slower", reaches: 0.824, why: SLOW },
+    Miss { size: "slow", scenario: "slow in overload 10 ×, exponential", phase: "as before", reaches: 0.901, why: SLOW },
+    Miss { size: "slow", scenario: "bursts, exponential", phase: "bursts", reaches: 0.810, why: SLOW },
+    Miss { size: "slow", scenario: "slow in overload 2 ×, exponential", phase: "before", reaches: 0.923, why: SLOW },
+    Miss { size: "slow", scenario: "retry storm, hints heeded, exponential", phase: "trigger", reaches: 0.938, why: SLOW },
+    Miss { size: "slow", scenario: "sustained 3 ×, exponential", phase: "first minute", reaches: 0.913, why: SLOW },
+    Miss { size: "slow", scenario: "sustained 3 ×, exponential", phase: "most", reaches: 0.940, why: SLOW },
+    Miss { size: "slow", scenario: "capacity drop at 1.25 ×, exponential", phase: "back", reaches: 0.922, why: SLOW },
+    Miss { size: "slow", scenario: "hangs at 3 ×, exponential", phase: "hangs", reaches: 0.930, why: SLOW },
+    Miss { size: "medium", scenario: "capacity drop at 0.8 ×, fixed", phase: "a quarter", reaches: 0.957, why: LINE },
+    Miss { size: "medium", scenario: "classes, fixed", phase: "classes", reaches: 0.762, why: LINE },
+    Miss { size: "medium", scenario: "thrash, steep 3 ×, fixed", phase: "over", reaches: 0.693, why: CROWD },
+    Miss { size: "medium", scenario: "capacity drop at 0.8 ×, exponential", phase: "a quarter", reaches: 0.954, why: LINE },
+    Miss { size: "medium", scenario: "thrash, steep 3 ×, exponential", phase: "over", reaches: 0.755, why: CROWD },
+    Miss { size: "medium", scenario: "barely over, exponential", phase: "1.05 ×", reaches: 0.950, why: LINE },
+    Miss { size: "medium", scenario: "cold start, exponential, from 2", phase: "first 10 s", reaches: 0.866, why: COLD },
+    Miss { size: "medium", scenario: "capacity drop at 1.25 ×, exponential", phase: "a quarter", reaches: 0.953, why: LINE },
+    Miss { size: "medium", scenario: "thrash, steep 1.25 ×, exponential", phase: "over", reaches: 0.689, why: CROWD },
+    Miss { size: "medium", scenario: "retry storm, exponential", phase: "trigger", reaches: 0.922, why: LINE },
+    Miss { size: "medium", scenario: "cancellations at 3 ×, exponential", phase: "impatient", reaches: 0.887, why: LINE },
+    Miss { size: "medium", scenario: "cold start, exponential, from 1", phase: "first 10 s", reaches: 0.941, why: COLD },
+    Miss { size: "medium", scenario: "cold start, exponential, from 1", phase: "later", reaches: 0.969, why: COLD },
+    Miss { size: "large", scenario: "thrash, steep 1.25 ×, fixed", phase: "over", reaches: 0.638, why: CROWD },
+    Miss { size: "large", scenario: "thrash, steep 1.25 ×, exponential", phase: "over", reaches: 0.581, why: CROWD },
+];
+
+impl Miss {
+    pub(crate) fn is(&self, row: &Row) -> bool {
+        self.size == row.size && self.phase == row.phase && self.scenario == row.name()
+    }
+
+    /// How a row would be listed here.
+    pub(crate) fn paste(row: &Row) -> String {
+        // Rounded down, so that it is reached.
+        let reaches = (Bar::of(row).reached(row) * 1e3).floor() / 1e3;
+        let (size, scenario, phase) = (&row.size, row.name(), &row.phase);
+        format!(
+            "    Miss {{ size: {size:?}, scenario: {scenario:?}, phase: {phase:?}, reaches: {reaches:.3}, why: \"\" }},"
+        )
+    }
+}

@@ -1,0 +1,123 @@
+//! Who gets what, when there is not enough for all: `cargo bench -p loadshed-lab --bench lab -- shares`, in short.
+
+use std::{ops::Range, time::Duration};
+
+use loadshed::{Adaptive, Budget};
+use loadshed_lab::{
+    By, Crowd, Got, Lab, PhaseReport, Server, Size, Times, UPLOADS, flood, uploads,
+};
+
+type Make = fn() -> Budget;
+
+const SEEDS: Range<u64> = 1..6;
+
+/// For 64 workers, with room for a line of a dozen.
+fn fixed() -> Budget {
+    Budget::fixed(96)
+}
+
+fn medium() -> Server {
+    Size::Medium.pool(Times::Exponential)
+}
+
+/// Netflix serves 99.4 % of what matters while it sheds nearly all else (Enhancing Netflix Reliability with Service-Level
+/// Prioritized Load Shedding, 2024).
+#[test]
+fn p10_a_flood_of_the_lowest_class_does_not_harm_a_higher_one() {
+    let scenario = flood(medium(), 60.0);
+    // Four times the workers.
+    let with_ceiling = || Budget::new(Adaptive::default().max(256));
+    // Of the first ten seconds on the mean, and of what follows and of all of it on each seed.
+    for (budget, begins, goes_on, each) in [
+        (fixed as Make, 0.994, 0.994, 0.994),
+        (with_ceiling, 0.98, 0.994, 0.993),
+        (Budget::adaptive, 0.985, 0.99, 0.99),
+    ] {
+        let (mut served_first, mut served) = (0.0, 0.0);
+        for seed in SEEDS {
+            let report = Lab::seed(seed).run(&scenario, budget);
+            let [alone, first, then] = &report.phases[..] else {
+                panic!("three phases")
+            };
+            let calls = |of: fn(&PhaseReport) -> usize| (of(first) + of(then)) as f64;
+            let lost = calls(|phase| phase.critical_lost) / calls(|phase| phase.critical.0);
+            assert!(1.0 - lost >= each, "{lost} on seed {seed}");
+            let later = then.critical_served();
+            assert!(later >= goes_on, "{later} on seed {seed}");
+            served_first += first.critical_served() / SEEDS.count() as f64;
+            served += (1.0 - lost) / SEEDS.count() as f64;
+            let [usual, now] = [alone, then].map(|phase| phase.critical_latency(0.99));
+            assert!(now <= 2 * usual, "{now:?}, and {usual:?} when alone");
+            assert!(then.goodput() >= 0.95 * medium().capacity());
+        }
+        assert!(served_first >= begins, "{served_first}");
+        assert!(served >= 0.994, "{served}");
+    }
+}
+
+fn crowd(by: impl FnOnce(&mut By)) -> Crowd {
+    let mut crowd = Crowd::new(medium());
+    crowd.by = By::default();
+    by(&mut crowd.by);
+    crowd
+}
+
+#[test]
+fn one_tenant_that_sends_half_of_all_takes_nothing_from_the_others() {
+    for budget in [fixed as Make, Budget::adaptive] {
+        let run = |load, share| -> Got {
+            let crowd = Crowd {
+                load,
+                ..crowd(|by| by.share = share)
+            };
+            crowd.run(1, budget)
+        };
+        for (load, others) in [(1.2, 0.97), (1.9, 0.9), (3.0, 0.6)] {
+            let (without, with) = (run(load, false), run(load, true));
+            assert!(with.jain >= 0.99, "{with:?}");
+            assert!(
+                with.others >= others && with.others > without.others + 0.1,
+                "{with:?}"
+            );
+            assert!(with.first <= with.first_fair + 0.07, "{with:?}");
+            assert!(
+                with.goodput >= without.goodput - 0.02,
+                "{with:?}, {without:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn with_a_key_more_tasks_of_several_calls_get_through_and_no_less_is_done() {
+    for budget in [fixed as Make, Budget::adaptive] {
+        let run = |key| {
+            let mut crowd = crowd(|by| by.key = key);
+            (crowd.mix.tenants, crowd.mix.first, crowd.load) = (200, 0.005, 1.5);
+            crowd.length = Duration::from_secs(30);
+            crowd.run(1, budget)
+        };
+        let [by_chance, by_key] = [false, true].map(run);
+        // Two of three calls are served: 0.2 by chance, and two of three tasks at best.
+        assert!((0.15..0.25).contains(&by_chance.tasks), "{by_chance:?}");
+        assert!(by_key.tasks > 0.38, "{by_key:?}");
+        assert!(by_key.goodput >= by_chance.goodput - 0.02, "{by_key:?}");
+    }
+}
+
+#[test]
+fn in_units_of_memory_uploads_stay_within_it_and_counted_they_do_not() {
+    let peak = |large, cost, budget: &dyn Fn() -> Budget| {
+        let mut by = By::default();
+        by.cost = cost;
+        Lab::seed(1).by(by).run(&uploads(large), budget).phases[0].peak_units
+    };
+    for (large, counted) in [(0.05, 600), (0.3, 1_800)] {
+        assert_eq!(peak(large, true, &|| Budget::fixed(400)), 340);
+        // One that learns knows nothing of memory, but is kept within it by its ceiling.
+        let learned = || Budget::new(Adaptive::default().max(400));
+        let peak_learned = peak(large, true, &learned);
+        assert!((200..=340).contains(&peak_learned), "{peak_learned}");
+        assert!(peak(large, false, &|| Budget::fixed(UPLOADS)) > counted);
+    }
+}

@@ -1,0 +1,440 @@
+//! What is published through the `metrics` facade.
+//!
+//! Whoever publishes takes the latencies of all budgets, and uploads are counted for the process: one test at a time.
+
+mod routes;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body::Frame;
+use http_body_util::{Empty, StreamBody};
+use loadshed::{Budget, Drain, LoadShed, Threshold, telemetry::publish};
+use metrics::Unit;
+use metrics_util::{
+    MetricKind,
+    debugging::{DebugValue, DebuggingRecorder},
+};
+use proptest::prelude::*;
+use tower::{Layer, Service};
+
+use self::support::{Law, all, alone, answer, get, holding, is_refused, run};
+
+/// Figures by name and labels other than the budget's: of one budget, as one call of `publish` has written them.
+type Figures = BTreeMap<String, f64>;
+
+struct Published {
+    figures: Figures,
+    units: BTreeMap<String, Option<Unit>>,
+    latencies: BTreeMap<String, Vec<f64>>,
+}
+
+fn published(recorder: &DebuggingRecorder, budget: &str) -> Published {
+    metrics::with_local_recorder(recorder, publish);
+    let mut published = Published {
+        figures: Figures::new(),
+        units: BTreeMap::new(),
+        latencies: BTreeMap::new(),
+    };
+    for (key, unit, description, value) in recorder.snapshotter().snapshot().into_vec() {
+        let labels = key.key().labels();
+        let (ours, rest): (Vec<_>, Vec<_>) = labels.partition(|label| label.key() == "budget");
+        if ours.iter().any(|label| label.value() != budget) {
+            continue;
+        }
+        let name = key.key().name().to_owned();
+        assert!(description.is_some(), "{name} is not described");
+        let is_counter = key.kind() == MetricKind::Counter;
+        assert_eq!(is_counter, name.ends_with("_total"), "{name}");
+        let rest = rest
+            .iter()
+            .map(|label| format!("{}={}", label.key(), label.value()));
+        let full = [name.clone()].into_iter().chain(rest).collect::<Vec<_>>();
+        published.units.insert(name, unit);
+        match value {
+            DebugValue::Counter(n) => published.figures.insert(full.join(" "), n as f64),
+            DebugValue::Gauge(n) => published.figures.insert(full.join(" "), n.0),
+            DebugValue::Histogram(values) => {
+                let values = values.iter().map(|value| value.0).collect();
+                published.latencies.insert(full.join(" "), values);
+                None
+            }
+        };
+    }
+    published
+}
+
+fn figures(recorder: &DebuggingRecorder, budget: &str) -> Figures {
+    let mut figures = published(recorder, budget).figures;
+    // The process's, and other tests drain.
+    figures.remove("loadshed_drains");
+    figures
+}
+
+const WHY: &str = "reason=utilization";
+
+/// Two tenants that want all, and both more than half.
+#[tokio::test(start_paused = true)]
+async fn refusals_because_of_a_share_are_told_apart() {
+    let _alone = alone();
+    for (name, dry_run) in [("shares", false), ("shares, dry", true)] {
+        let budget = Budget::fixed(40).named(name);
+        let shed = LoadShed::ratio(1.0)
+            .budget(&budget)
+            .fair_by(|head| head.uri().path().to_owned())
+            .dry_run(dry_run);
+        let mut service = shed.layer(holding());
+        let mut running = std::collections::VecDeque::new();
+        let mut by_share = 0;
+        for step in 0..3_000 {
+            tokio::time::advance(Duration::from_millis(1)).await;
+            let path = if step % 4 == 0 { "/small" } else { "/large" };
+            let before = budget.snapshot();
+            let response = answer(&mut service, get(path));
+            let after = budget.snapshot();
+            let refused = after.refused + after.would_refuse;
+            let is_refused = refused > before.refused + before.would_refuse;
+            by_share += u32::from(is_refused && before.in_flight < 40);
+            running.push_back(response);
+            if running.len() > 50 {
+                running.pop_front();
+            }
+        }
+        let figures = figures(&DebuggingRecorder::new(), name);
+        let s = budget.snapshot();
+        let all = (s.refused + s.would_refuse) as f64;
+        let series = if dry_run { "would_refuse" } else { "refused" };
+        let of = |reason: &str| figures[&format!("loadshed_{series}_total reason={reason}")];
+        assert!(by_share > 0);
+        assert_eq!(of("share"), f64::from(by_share));
+        assert_eq!(of("utilization"), all - f64::from(by_share));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_published_is_what_the_snapshot_says() {
+    let _alone = alone();
+    let budget = Budget::fixed(4).named("all figures");
+    let _held = [(); 3].map(|()| budget.try_acquire(all()).unwrap());
+    let hint = budget.try_acquire(Threshold::ratio(0.5)).unwrap_err();
+    let dry = LoadShed::ratio(0.5).budget(&budget).dry_run(true);
+    for _ in 0..5 {
+        answer(&mut dry.layer(holding()), get("/"));
+    }
+    for _ in 0..6 {
+        drop(budget.try_acquire(Threshold::EXEMPT).unwrap());
+    }
+    budget.set_limit(6).unwrap();
+    budget.set_limit(8).unwrap();
+    let last = LoadShed::ratio(0.1).budget(&budget);
+    let mut last = last.wait(2, Duration::from_secs(1)).layer(holding());
+    let _waiting = last.call(get("/"));
+    drop(last.call(get("/")));
+
+    // Only now is there a recorder.
+    let published = published(&DebuggingRecorder::new(), "all figures");
+    let s = budget.snapshot();
+    let expected = [
+        ("loadshed_limit".into(), s.limit as f64),
+        ("loadshed_in_flight".into(), s.in_flight as f64),
+        ("loadshed_peak_in_flight".into(), s.peak_in_flight as f64),
+        ("loadshed_utilization_ratio".into(), budget.utilization()),
+        ("loadshed_admitted_total".into(), s.admitted as f64),
+        (format!("loadshed_refused_total {WHY}"), s.refused as f64),
+        (
+            format!("loadshed_would_refuse_total {WHY}"),
+            s.would_refuse as f64,
+        ),
+        ("loadshed_exempt_total".into(), s.exempt as f64),
+        ("loadshed_waiting".into(), s.waiting as f64),
+        ("loadshed_waited_total".into(), s.waited as f64),
+        (
+            "loadshed_hint_seconds_total".into(),
+            hint.retry_after().as_secs_f64().floor(),
+        ),
+        ("loadshed_limit_changes_total reason=set".into(), 2.0),
+    ];
+    let mut figures = published.figures;
+    assert!(figures.remove("loadshed_drains").is_some());
+    assert_eq!(figures, Figures::from(expected));
+    assert_eq!(
+        (s.admitted, s.refused, s.would_refuse, s.exempt),
+        (3, 1, 5, 6)
+    );
+    assert_eq!((s.waiting, s.waited), (1, 2));
+
+    for (name, unit) in published.units {
+        let expected = match &*name {
+            "loadshed_hint_seconds_total" => Some(Unit::Seconds),
+            counter if counter.ends_with("_total") => Some(Unit::Count),
+            _ => None,
+        };
+        assert_eq!(unit, expected, "{name}");
+    }
+}
+
+#[test]
+fn a_recorder_installed_later_or_in_the_place_of_another_sees_all() {
+    let _alone = alone();
+    let before = DebuggingRecorder::new();
+    let budget = metrics::with_local_recorder(&before, || {
+        publish();
+        Budget::fixed(2).named("recorders")
+    });
+    drop(budget.try_acquire(all()).unwrap());
+    let first = figures(&before, "recorders");
+    let second = figures(&DebuggingRecorder::new(), "recorders");
+    assert_eq!(first["loadshed_admitted_total"], 1.0);
+    assert_eq!(first, second);
+}
+
+#[test]
+fn an_idle_server_shows_what_is_so_now() {
+    let _alone = alone();
+    let recorder = DebuggingRecorder::new();
+    let budget = Budget::fixed(2).named("idle");
+    let held = budget.try_acquire(all()).unwrap();
+    assert_eq!(figures(&recorder, "idle")["loadshed_in_flight"], 1.0);
+    drop(held);
+    let now = figures(&recorder, "idle");
+    assert_eq!(
+        (now["loadshed_in_flight"], now["loadshed_utilization_ratio"]),
+        (0.0, 0.0)
+    );
+}
+
+#[test]
+fn budgets_of_one_name_are_summed_and_what_a_dropped_one_has_counted_stays() {
+    let _alone = alone();
+    let recorder = DebuggingRecorder::new();
+    let [one, other] = [2, 3].map(|limit| Budget::fixed(limit).named("twins"));
+    let _held = [&one, &one, &other].map(|budget| budget.try_acquire(all()).unwrap());
+    let _ = other.try_acquire(Threshold::ratio(0.1)).unwrap_err();
+    let refused = &*format!("loadshed_refused_total {WHY}");
+    let both = figures(&recorder, "twins");
+    assert_eq!(
+        (both["loadshed_limit"], both["loadshed_in_flight"]),
+        (5.0, 3.0)
+    );
+    assert_eq!(both["loadshed_utilization_ratio"], 0.6);
+    assert_eq!((both["loadshed_admitted_total"], both[refused]), (3.0, 1.0));
+
+    drop(other);
+    let left = figures(&recorder, "twins");
+    assert_eq!(left["loadshed_limit"], 2.0);
+    assert_eq!((left["loadshed_admitted_total"], left[refused]), (3.0, 1.0));
+
+    drop(one);
+    let none = figures(&recorder, "twins");
+    assert_eq!(
+        (none["loadshed_limit"], none["loadshed_in_flight"]),
+        (0.0, 0.0)
+    );
+    assert_eq!(none["loadshed_admitted_total"], 3.0);
+
+    let again = Budget::fixed(7).named("twins");
+    drop(again.try_acquire(all()).unwrap());
+    let again = figures(&recorder, "twins");
+    assert_eq!(
+        (again["loadshed_limit"], again["loadshed_admitted_total"]),
+        (7.0, 4.0)
+    );
+}
+
+#[test]
+fn budgets_come_and_go_while_others_publish_and_nothing_is_lost_or_waits_for_ever() {
+    let _alone = alone();
+    let recorder = DebuggingRecorder::new();
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for _ in 0..500 {
+                    // Others publish it before it has its name.
+                    let budget = Budget::fixed(1).named("crowd");
+                    drop(budget.try_acquire(all()).unwrap());
+                    publish();
+                }
+            });
+        }
+    });
+    let crowd = figures(&recorder, "crowd");
+    assert_eq!(
+        (crowd["loadshed_admitted_total"], crowd["loadshed_limit"]),
+        (1_500.0, 0.0)
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4))]
+
+    /// 10,000 requests through two layers of one budget, of which the inner one refuses what the outer one has admitted.
+    #[test]
+    fn nothing_drifts_and_no_counter_goes_down_where_an_inner_layer_refuses(
+        kinds in proptest::collection::vec(0..6_u8, 10_000),
+        dry_run in any::<bool>(),
+    ) {
+        let _alone = alone();
+        let name = format!("drift {dry_run}");
+        let recorder = Arc::new(DebuggingRecorder::new());
+        let budget = Budget::fixed(10).named(name.clone());
+        let start = figures(&recorder, &name);
+        let seen = Arc::<Mutex<Vec<f64>>>::default();
+        let see = {
+            let (recorder, name, seen) = (Arc::clone(&recorder), name.clone(), Arc::clone(&seen));
+            move || seen.lock().unwrap().push(figures(&recorder, &name)["loadshed_admitted_total"])
+        };
+        let see_within = see.clone();
+        let inner = LoadShed::observe().budget(&budget).dry_run(dry_run).threshold(move |head| {
+            // The outer layer has counted it, and this one may refuse it.
+            if head.method() == Method::POST {
+                see_within();
+            }
+            match head.uri().path() {
+                "/exempt" => Threshold::EXEMPT,
+                "/half" => Threshold::ratio(0.5),
+                _ => all(),
+            }
+        });
+        let mut service = LoadShed::observe().budget(&budget).layer(inner.layer(holding()));
+        let mut running = Vec::new();
+        let mut last = start.clone();
+        for (nth, kind) in kinds.into_iter().enumerate() {
+            let seen_within = nth % 13 == 0;
+            let mut arrives = |path| {
+                let mut request = get(path);
+                if seen_within {
+                    *request.method_mut() = Method::POST;
+                }
+                answer(&mut service, request)
+            };
+            match kind {
+                0 => drop(running.pop()),
+                1 => running.clear(),
+                2 => running.push(arrives("/exempt")),
+                3 => running.push(arrives("/half")),
+                _ => running.push(arrives("/")),
+            }
+            running.retain(|response| !is_refused(response));
+            if seen_within {
+                see();
+            }
+            if nth % 97 == 0 {
+                let now = figures(&recorder, &name);
+                for (figure, value) in &last {
+                    prop_assert!(!figure.contains("_total") || now[figure] >= *value, "{}", figure);
+                }
+                last = now;
+            }
+        }
+        prop_assert!(seen.lock().unwrap().is_sorted());
+        // One more that stays, for the last that was withdrawn.
+        running.clear();
+        running.push(answer(&mut service, get("/")));
+        let (now, s) = (figures(&recorder, &name), budget.snapshot());
+        let since = |figure: &str| now[figure] - start[figure];
+        prop_assert_eq!(since("loadshed_admitted_total"), s.admitted as f64);
+        prop_assert_eq!(since(&format!("loadshed_refused_total {WHY}")), s.refused as f64);
+        prop_assert_eq!(since(&format!("loadshed_would_refuse_total {WHY}")), s.would_refuse as f64);
+        prop_assert_eq!(since("loadshed_exempt_total"), s.exempt as f64);
+        prop_assert_eq!(now["loadshed_in_flight"], s.in_flight as f64);
+        prop_assert_eq!(s.refused > 0, !dry_run);
+        prop_assert_eq!(s.would_refuse > 0, dry_run);
+    }
+}
+
+/// Takes the same decisions in both runs, as nothing is held.
+#[test]
+fn p22_a_dry_run_writes_the_same_figures() {
+    let _alone = alone();
+    let [real, dry] = [false, true].map(|dry_run| {
+        let name = format!("same {dry_run}");
+        let budget = Budget::fixed(4).named(name.clone());
+        let shed = LoadShed::ratio(0.5).budget(&budget).dry_run(dry_run);
+        let mut service = shed.layer(holding());
+        let _running: Vec<_> = (0..6).map(|_| answer(&mut service, get("/"))).collect();
+        let mut figures = figures(&DebuggingRecorder::new(), &name);
+        // Nobody is told to wait in a dry run.
+        figures.remove("loadshed_hint_seconds_total");
+        figures
+    });
+    let (refused, would) = ("loadshed_refused_total", "loadshed_would_refuse_total");
+    let mut as_real = dry.clone();
+    as_real.insert(format!("{refused} {WHY}"), dry[&format!("{would} {WHY}")]);
+    as_real.insert(format!("{would} {WHY}"), dry[&format!("{refused} {WHY}")]);
+    assert_eq!(as_real, real);
+    assert_eq!(real[&format!("{refused} {WHY}")], 4.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn latencies_of_a_learned_budget_are_published_once_by_outcome() {
+    let _alone = alone();
+    let law = Law::new(1..=9, 9, |window| window.limit);
+    let budget = Budget::new(law).named("latency");
+    let recorder = DebuggingRecorder::new();
+    for millis in [1, 20, 300, 4_000] {
+        let permit = budget.try_acquire(all()).unwrap();
+        tokio::time::advance(Duration::from_millis(millis)).await;
+        drop(permit);
+    }
+    let shed = LoadShed::ratio(1.0).budget(&budget);
+    drop(shed.layer(holding()).call(get("/")));
+
+    let published_first = published(&recorder, "latency");
+    let unit = published_first.units["loadshed_latency_seconds"];
+    assert_eq!(unit, Some(Unit::Seconds));
+    let latencies = &published_first.latencies["loadshed_latency_seconds outcome=success"];
+    assert_eq!(latencies.len(), 4);
+    for (seconds, expected) in latencies.iter().zip([0.001, 0.02, 0.3, 4.0]) {
+        assert!(
+            (seconds / expected - 1.0_f64).abs() < 0.032,
+            "{seconds} of {expected}"
+        );
+    }
+    let cancelled = &published_first.latencies["loadshed_latency_seconds outcome=cancelled"];
+    assert_eq!(cancelled.len(), 1);
+    let again = published(&recorder, "latency").latencies;
+    assert!(again.values().all(Vec::is_empty), "{again:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_of_a_limit_are_counted_by_reason() {
+    let _alone = alone();
+    let law = Law::new(1..=9, 1, |window| window.limit + 1);
+    let budget = Budget::new(law).named("changes");
+    for _ in 0..3 {
+        drop(budget.try_acquire(all()).unwrap());
+    }
+    budget.set_limit(9).unwrap();
+    let figures = figures(&DebuggingRecorder::new(), "changes");
+    assert_eq!(figures["loadshed_limit_changes_total reason=test"], 3.0);
+    assert_eq!(figures["loadshed_limit_changes_total reason=set"], 1.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn uploads_that_are_drained_are_counted_while_they_are() {
+    let _alone = alone();
+    let budget = Budget::fixed(1).named("drains");
+    let _held = budget.try_acquire(all()).unwrap();
+    let frames = futures_util::stream::pending::<Result<Frame<Bytes>, Infallible>>();
+    let inner = tower::service_fn(async |_: Request<StreamBody<_>>| {
+        Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+    });
+    let drain = Drain::default().silence(Duration::from_secs(5));
+    let shed = LoadShed::ratio(1.0).budget(&budget).drain(drain);
+    let upload = Request::new(StreamBody::new(frames));
+    let recorder = DebuggingRecorder::new();
+    assert!(is_refused(&run(shed.layer(inner).call(upload)).unwrap()));
+    let drains = || published(&recorder, "drains").figures["loadshed_drains"];
+    assert_eq!(drains(), 1.0);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(drains(), 0.0);
+}
