@@ -45,7 +45,7 @@ use axum::{
 };
 use loadshed::{
     Budget, Criticality, Handle, InvalidSetting, LimitChange, LoadShed, Snapshot, Threshold,
-    observe,
+    telemetry,
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde::{Deserialize, Serialize};

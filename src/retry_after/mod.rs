@@ -31,7 +31,7 @@
 //! denser by `1 ÷ max`, so that those who come after it at the end stand closer, too. The flow that comes back is then as
 //! even as can be, the excess ÷ `max`, and nothing that a server can say makes its peak lower: 3 times the capacity for
 //! half a minute leaves 60 seconds of the capacity refused, and within a minute they come back as another 1.0 × the
-//! capacity. Where callers have patience, a longer [`max`](RetryAfter::max) gives them the time that it takes.
+//! capacity. Where callers have patience, a longer [`max`](crate::RetryAfter::max) gives them the time that it takes.
 //!
 //! # Classes
 //!

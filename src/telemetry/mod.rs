@@ -93,7 +93,7 @@ pub(crate) mod label;
 pub(crate) mod observable;
 pub(crate) mod observed;
 #[cfg(any(feature = "metrics", feature = "tracing"))]
-pub(crate) mod publish;
+pub(crate) mod publication;
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 pub(crate) mod registry;
 #[cfg(feature = "metrics")]
@@ -104,4 +104,4 @@ pub(crate) mod series;
 pub(crate) mod write;
 
 #[cfg(any(feature = "metrics", feature = "tracing"))]
-pub use self::publish::{publish, publish_every};
+pub use self::publication::{publish, publish_every};

@@ -18,7 +18,7 @@ impl LoadShed {
     /// The limit is then in units, too, and so are all figures but the counters of requests: 200 may be 200 MiB of memory.
     /// A request is admitted when its units fit under its threshold; one that is dearer than that, when nothing else is
     /// in flight, and it then counts as all that it may use. What is above its threshold stays free for higher classes. 0 counts as
-    /// 1. A panic in the closure counts as 1, and [`Threshold::NEVER`].
+    /// 1. A panic in the closure counts as 1, and [`Threshold::NEVER`](crate::Threshold::NEVER).
     ///
     /// Where several layers of one budget say what a request costs, the most counts, from the layer on that says it.
     ///

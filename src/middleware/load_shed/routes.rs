@@ -144,7 +144,7 @@ impl LoadShed {
 
     /// Decides for each request by its head, in place of the ratio.
     ///
-    /// The head is the request without its body. A panic in the closure counts as [`Threshold::NEVER`].
+    /// The head is the request without its body. A panic in the closure counts as [`Threshold::NEVER`](crate::Threshold::NEVER).
     ///
     /// ```
     /// use http::Method;
