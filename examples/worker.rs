@@ -64,7 +64,7 @@ pub(crate) async fn work_off(jobs: usize, pool: &Budget) -> Vec<usize> {
     while let Some(job) = next.recv().await {
         let number = job.number;
         let now = start.elapsed().as_secs_f64();
-        // 8 of 10: the last two are for what cannot wait, which would ask with `Threshold::NEVER`.
+        // 8 of 10: the last two are for what cannot wait, which would ask with `Threshold::NEVER_SHED`.
         match pool.try_acquire(Threshold::ratio(0.8)) {
             Ok(permit) => {
                 println!("{now:.2} s: job {number:>2} taken");

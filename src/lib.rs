@@ -192,13 +192,13 @@ struct OpenTelemetry;
 ///
 /// ```
 /// # use loadshed::{Budget, Threshold};
-/// let permit = Budget::fixed(1).try_acquire(Threshold::NEVER).unwrap();
+/// let permit = Budget::fixed(1).try_acquire(Threshold::NEVER_SHED).unwrap();
 /// let moved = permit;
 /// ```
 ///
 /// ```compile_fail,E0599
 /// # use loadshed::{Budget, Threshold};
-/// let permit = Budget::fixed(1).try_acquire(Threshold::NEVER).unwrap();
+/// let permit = Budget::fixed(1).try_acquire(Threshold::NEVER_SHED).unwrap();
 /// let moved = permit.clone();
 /// ```
 ///

@@ -76,7 +76,7 @@ async fn it_compiles_and_its_values_are_allowed() -> Result<(), Box<dyn Error>> 
     });
     let shed = LoadShed::ratio(0.85).threshold(|head| {
         if head.method() == Method::GET {
-            Threshold::NEVER
+            Threshold::NEVER_SHED
         } else {
             Threshold::ratio(0.7)
         }

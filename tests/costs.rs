@@ -74,7 +74,7 @@ fn p10_one_dearer_than_all_that_it_may_use_leaves_what_is_above_to_higher_classe
     let above = budget.try_acquire_many(30, Threshold::ratio(1.0));
     assert!(above.is_ok());
     // What is never refused is counted all the same.
-    let never = budget.try_acquire_many(usize::MAX, Threshold::NEVER);
+    let never = budget.try_acquire_many(usize::MAX, Threshold::NEVER_SHED);
     assert_eq!(budget.in_flight(), 400);
     drop((giant, above, never));
     assert_eq!(budget.in_flight(), 0);
@@ -218,7 +218,7 @@ fn p02_where_threads_keep_places_an_inner_layer_adds_no_more_than_there_is_room_
     let inner = LoadShed::ratio(0.3).budget(&budget).cost(units);
     let mut service = outer.clone().layer(inner.layer(holding()));
     // A peak that is not in the way, and so many requests that places are kept.
-    drop(budget.try_acquire_many(400, Threshold::NEVER));
+    drop(budget.try_acquire_many(400, Threshold::NEVER_SHED));
     for _ in 0..10_000 {
         drop(answer(&mut service, get("/")));
     }
@@ -356,13 +356,17 @@ fn p09_one_that_is_never_refused_runs_whatever_it_is_said_to_cost() {
 fn p09_one_that_is_never_refused_runs_uncounted_where_no_more_can_be_counted() {
     const ALL: usize = (1 << 31) - 1;
     let budget = Budget::fixed(ALL);
-    let mut held = vec![budget.try_acquire_many(ALL - 1, Threshold::NEVER).unwrap()];
+    let mut held = vec![
+        budget
+            .try_acquire_many(ALL - 1, Threshold::NEVER_SHED)
+            .unwrap(),
+    ];
     let observe = || LoadShed::observe().budget(&budget);
     let mut dearer_inside = observe().layer(observe().cost(|_| 2).layer(holding()));
     let runs = |mut service: LoadShedService<_>| !is_refused(&answer(&mut service, get("/")));
     assert!(!is_refused(&answer(&mut dearer_inside, get("/"))));
-    held.push(budget.try_acquire(Threshold::NEVER).unwrap());
-    held.push(budget.try_acquire(Threshold::NEVER).unwrap());
+    held.push(budget.try_acquire(Threshold::NEVER_SHED).unwrap());
+    held.push(budget.try_acquire(Threshold::NEVER_SHED).unwrap());
     assert!(runs(observe().layer(holding())));
     assert!(runs(observe().key(|_| 1).layer(holding())));
     assert_eq!(budget.in_flight(), ALL);

@@ -155,7 +155,7 @@ async fn refused(drain: Drain, upload: Upload) {
 
 async fn refuse(drain: Drain, request: Request<Upload>) {
     let budget = Budget::fixed(1);
-    let _held = budget.try_acquire(Threshold::NEVER).unwrap();
+    let _held = budget.try_acquire(Threshold::NEVER_SHED).unwrap();
     let inner = tower::service_fn(|_: Request<Upload>| {
         ready(Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new())))
     });

@@ -151,7 +151,7 @@ async fn a_constant_brings_them_back_together_and_most_give_up() {
 /// A budget of one that is full, and a layer before it.
 fn full() -> (LoadShed, Box<dyn std::any::Any>) {
     let budget = Budget::fixed(1);
-    let held = budget.try_acquire(Threshold::NEVER).unwrap();
+    let held = budget.try_acquire(Threshold::NEVER_SHED).unwrap();
     (LoadShed::ratio(1.0).budget(budget), Box::new(held))
 }
 
@@ -286,7 +286,7 @@ async fn an_answer_of_ones_own_says_the_same_whole_seconds() {
 async fn a_worker_is_told_to_try_again_in_a_moment() {
     let budget = Budget::fixed(8);
     let _full: Vec<_> = (0..8)
-        .map(|_| budget.try_acquire(Threshold::NEVER))
+        .map(|_| budget.try_acquire(Threshold::NEVER_SHED))
         .collect();
     let refused = budget.try_acquire(Threshold::ratio(1.0)).unwrap_err();
     assert_eq!(refused.retry_after(), Duration::from_millis(10));

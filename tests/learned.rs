@@ -98,7 +98,7 @@ impl Controller for Fickle {
 async fn p25_a_law_is_held_to_the_limits_that_it_was_checked_with() {
     let budget = Budget::new(Fickle(Cell::new(false)));
     for _ in 0..3 {
-        let permit = budget.try_acquire(Threshold::NEVER);
+        let permit = budget.try_acquire(Threshold::NEVER_SHED);
         sleep(WORK).await;
         drop(permit);
     }
@@ -180,7 +180,7 @@ async fn what_is_never_shed_keeps_no_question_open() {
     });
     let shed = LoadShed::ratio(0.85).budget(Budget::adaptive());
     let shed = shed.threshold(|head| match head.uri().path() {
-        "/never" => Threshold::NEVER,
+        "/never" => Threshold::NEVER_SHED,
         _ => Threshold::ratio(0.85),
     });
     let mut service = shed.layer(inner);

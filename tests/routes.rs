@@ -26,7 +26,7 @@ use Fate::{Counted, Exempt, Shed};
 fn fate(shed: &LoadShed, used: usize, method: &Method, path: &str) -> Fate {
     let budget = Budget::fixed(100);
     let held: Vec<_> = (0..used)
-        .map(|_| budget.try_acquire(Threshold::NEVER).unwrap())
+        .map(|_| budget.try_acquire(Threshold::NEVER_SHED).unwrap())
         .collect();
     let mut service = shed.clone().budget(&budget).layer(holding());
     let request = Request::builder()

@@ -245,7 +245,7 @@ async fn p09_what_is_never_shed_is_not_shed_by_its_share() {
     let never = LoadShed::ratio(1.0)
         .budget(&world.budget)
         .fair_by(tenant)
-        .threshold(|_| Threshold::NEVER);
+        .threshold(|_| Threshold::NEVER_SHED);
     let mut service = never.layer(holding());
     for _ in 0..300 {
         assert!(!is_refused(&answer(&mut service, of(0))));

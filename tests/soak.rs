@@ -145,7 +145,7 @@ fn soak(budget: Budget, requests: usize) {
     let alone = LoadShed::ratio(0.75).budget(&budget);
     let by_path = |head: &http::Request<()>| match head.uri().path() {
         "/exempt" => Threshold::EXEMPT,
-        _ => Threshold::NEVER,
+        _ => Threshold::NEVER_SHED,
     };
     let soak = Soak {
         outer: LoadShed::observe().budget(&budget),

@@ -188,6 +188,6 @@ fn refusals() -> Vec<Row> {
 
 /// One place, for as long as the process runs.
 fn hold(budget: &Budget) {
-    let held = budget.try_acquire(Threshold::NEVER).unwrap();
+    let held = budget.try_acquire(Threshold::NEVER_SHED).unwrap();
     Box::leak(Box::new(held));
 }

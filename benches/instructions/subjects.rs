@@ -103,7 +103,7 @@ fn fixed() -> LoadShed {
 
 /// Of a budget of one, which is taken for as long as this program runs.
 fn full(budget: Budget, hint: RetryAfter) -> LoadShed {
-    let held = budget.try_acquire(Threshold::NEVER).unwrap();
+    let held = budget.try_acquire(Threshold::NEVER_SHED).unwrap();
     Box::leak(Box::new(held));
     LoadShed::ratio(0.85).budget(budget).retry_after(hint)
 }

@@ -112,7 +112,7 @@ pub(crate) fn run(plan: &Plan, output: &mut Output) -> io::Result<()> {
 fn entries() -> Vec<Entry> {
     let budget = Budget::fixed(1);
     // For as long as the process runs.
-    Box::leak(Box::new(budget.try_acquire(Threshold::NEVER)));
+    Box::leak(Box::new(budget.try_acquire(Threshold::NEVER_SHED)));
     let tower = {
         let limit = ConcurrencyLimit::new(service_fn(empty), 0);
         let shed = TowerLoadShed::new(limit);

@@ -125,7 +125,7 @@ mod tests {
     }
 
     const BACK_OFF: Answer = Answer::Refused(Retry::BackOff);
-    const NEVER: Answer = Answer::Refused(Retry::Never);
+    const NEVER_SHED: Answer = Answer::Refused(Retry::Never);
 
     #[test]
     fn http_answers_say_what_the_table_says() {
@@ -136,15 +136,15 @@ mod tests {
             (500, &[("retry-after", "1")], Answer::Accepted),
             (504, &[], Answer::Accepted),
             (429, &[], BACK_OFF),
-            (503, &[], NEVER),
+            (503, &[], NEVER_SHED),
             (429, &[("retry-after", "7")], after(7_000)),
             (503, &[("retry-after", "007")], after(7_000)),
             (429, &[("retry-after", "0")], BACK_OFF),
             (503, &[("retry-after", "0")], BACK_OFF),
             (429, &[("retry-after", "1.5")], BACK_OFF),
             (429, &[("retry-after", "-1")], BACK_OFF),
-            (503, &[("retry-after", "+1")], NEVER),
-            (503, &[("retry-after", "soon")], NEVER),
+            (503, &[("retry-after", "+1")], NEVER_SHED),
+            (503, &[("retry-after", "soon")], NEVER_SHED),
             (
                 429,
                 &[("retry-after-ms", "250"), ("retry-after", "1")],
@@ -179,7 +179,7 @@ mod tests {
             (
                 503,
                 &[("retry-after", "Sun, 06 Nov 1994 08:49:40 GMT")],
-                NEVER,
+                NEVER_SHED,
             ),
         ];
         for (status, headers, expected) in table {
@@ -202,13 +202,13 @@ mod tests {
             ("8", Some("5"), after(5)),
             ("14", Some("1500"), after(1_500)),
             ("8", Some("0"), BACK_OFF),
-            ("8", None, NEVER),
-            ("14", None, NEVER),
-            ("8", Some("-1"), NEVER),
-            ("14", Some("-1500"), NEVER),
-            ("8", Some("soon"), NEVER),
-            ("8", Some("1.5"), NEVER),
-            ("8", Some(""), NEVER),
+            ("8", None, NEVER_SHED),
+            ("14", None, NEVER_SHED),
+            ("8", Some("-1"), NEVER_SHED),
+            ("14", Some("-1500"), NEVER_SHED),
+            ("8", Some("soon"), NEVER_SHED),
+            ("8", Some("1.5"), NEVER_SHED),
+            ("8", Some(""), NEVER_SHED),
         ];
         for (code, pushback, expected) in table {
             let headers = [

@@ -51,7 +51,9 @@ impl Claim {
     pub(crate) fn cap(self, limit: u32, share: f32) -> u32 {
         let stop = self.threshold.cap(limit);
         match self.caller {
-            Some(caller) if !self.threshold.is_never() => caller.stretch.cap(stop, limit, share),
+            Some(caller) if !self.threshold.is_never_shed() => {
+                caller.stretch.cap(stop, limit, share)
+            }
             _ => stop,
         }
     }

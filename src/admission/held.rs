@@ -117,7 +117,7 @@ pub(crate) struct Shown {
     place: Cell<Option<Taken>>,
     /// Whether it is another than the one that was shown.
     changed: Cell<bool>,
-    /// The rank of the lowest threshold that they have let the request pass: `u32::MAX` is that of `NEVER`.
+    /// The rank of the lowest threshold that they have let the request pass: `u32::MAX` is that of `NEVER_SHED`.
     pub(crate) rank: Cell<u32>,
 }
 
@@ -171,7 +171,7 @@ impl Scope<'_> {
     #[inline]
     pub(crate) fn left(&self) -> Option<Threshold> {
         let Some(place) = &self.0 else {
-            return Some(Threshold::NEVER);
+            return Some(Threshold::NEVER_SHED);
         };
         SHOWN.with(|stack| {
             let shown = &stack.shown[stack.depth.get() - 1];

@@ -80,12 +80,12 @@ impl Budget {
             None => match self.count.acquire(claim.units, claim.threshold) {
                 Ok(_) => Taken::of(self.count, claim),
                 // 2³¹ are in flight, and this one is never to be refused: it runs uncounted.
-                Err(_) if claim.threshold.is_never() => return Ok(Place::default()),
+                Err(_) if claim.threshold.is_never_shed() => return Ok(Place::default()),
                 Err(_) => return Err(Refused::new(Reason::Utilization, claim, None)),
             },
             Some(_) => match self.acquire_along_stretch(claim) {
                 Ok(taken) => taken,
-                Err(_) if claim.threshold.is_never() => return Ok(Place::default()),
+                Err(_) if claim.threshold.is_never_shed() => return Ok(Place::default()),
                 Err(refused) => return Err(refused),
             },
         };
@@ -129,7 +129,7 @@ impl Budget {
         self.inner.tally.would_refuse.add(refused.units);
         self.missed(refused);
         self.tell_refused(decision, &Now::default());
-        let (ghosts, never) = (self.inner.ghosts, Threshold::NEVER);
+        let (ghosts, never) = (self.inner.ghosts, Threshold::NEVER_SHED);
         let is_counted = ghosts.acquire(1, never).is_ok();
         is_counted.then(|| Taken::of(ghosts, &never.into()))
     }

@@ -56,7 +56,7 @@ impl Budget {
                 self.inner.tally.withdraw(held.units);
                 shown.set(None);
                 let refused = self.leave_shares(entry, claim, level, held.units);
-                if claim.threshold.is_never() {
+                if claim.threshold.is_never_shed() {
                     // It needs more than can be counted, and is never to be refused: it runs uncounted.
                     return Ok(());
                 }

@@ -91,7 +91,7 @@ mod tests {
             ))))
         }));
         let request = |path| Request::get(path).body(Empty::<Bytes>::new()).unwrap();
-        let _held = budget.try_acquire(Threshold::NEVER).unwrap();
+        let _held = budget.try_acquire(Threshold::NEVER_SHED).unwrap();
         let _waiting = service.call(request("/"));
         let (done, is_done) = mpsc::channel();
         let answered = budget.count.line.while_locked(|| {

@@ -210,7 +210,7 @@ mod tests {
 
     fn unnamed() -> Budget {
         let budget = Budget::fixed(1);
-        drop(budget.try_acquire(crate::Threshold::NEVER));
+        drop(budget.try_acquire(crate::Threshold::NEVER_SHED));
         budget
     }
 

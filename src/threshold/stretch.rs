@@ -116,7 +116,7 @@ mod tests {
         };
         assert_eq!((cap(0, 100), cap(1, 100)), (70, 80));
         assert_eq!((cap(0, 1), cap(1, 1)), (1, 1));
-        let never = Stretch::of(&[Threshold::NEVER; 4], 2, 0.5);
+        let never = Stretch::of(&[Threshold::NEVER_SHED; 4], 2, 0.5);
         assert!(never.cap(u32::MAX, 10, 0.0) > u32::MAX / 2);
     }
 }

@@ -9,7 +9,7 @@ use crate::support::invalid::{InvalidSetting, expect_valid};
 /// use loadshed::Threshold;
 ///
 /// let some = Threshold::ratio(0.7);   // admitted while at most 70 % of the budget is in flight, itself included
-/// let always = Threshold::NEVER;      // counted, never shed
+/// let always = Threshold::NEVER_SHED;      // counted, never shed
 /// let unseen = Threshold::EXEMPT;     // neither counted, nor sampled, nor shed
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -33,7 +33,7 @@ const THIRDS_SHIFT: u32 = 62;
 
 impl Threshold {
     /// Counted as in flight, and never shed.
-    pub const NEVER: Self = Self(u64::MAX);
+    pub const NEVER_SHED: Self = Self(u64::MAX);
 
     /// Neither counted, nor sampled, nor shed: health checks, metrics.
     pub const EXEMPT: Self = Self(u64::MAX - 1);
@@ -64,8 +64,8 @@ impl Threshold {
     }
 
     #[inline]
-    pub(crate) fn is_never(self) -> bool {
-        self == Self::NEVER
+    pub(crate) fn is_never_shed(self) -> bool {
+        self == Self::NEVER_SHED
     }
 
     /// A ratio, and `thirds` of what is left above it.
@@ -76,7 +76,7 @@ impl Threshold {
     #[inline]
     pub(crate) fn kind(self) -> Kind {
         match self {
-            Self::NEVER => Kind::Never,
+            Self::NEVER_SHED => Kind::Never,
             Self::EXEMPT => Kind::Exempt,
             Self(bits) => Kind::Ratio {
                 ratio: Ratio::from_bits(bits & !(u64::MAX << THIRDS_SHIFT)),
@@ -108,10 +108,10 @@ impl Threshold {
         }
     }
 
-    /// One of this rank, which is at most the highest or that of [`NEVER`](Self::NEVER).
+    /// One of this rank, which is at most the highest or that of [`NEVER_SHED`](Self::NEVER_SHED).
     pub(crate) fn of_rank(rank: u32) -> Self {
         match rank {
-            u32::MAX => Self::NEVER,
+            u32::MAX => Self::NEVER_SHED,
             _ => Ratio::of_rank(rank).into(),
         }
     }
@@ -143,7 +143,7 @@ impl fmt::Debug for Kind {
         match self {
             Self::Ratio { ratio, thirds: 0 } => write!(f, "{ratio:?}"),
             Self::Ratio { ratio, thirds } => write!(f, "{ratio:?} + {thirds}/3 of the rest"),
-            Self::Never => f.write_str("NEVER"),
+            Self::Never => f.write_str("NEVER_SHED"),
             Self::Exempt => f.write_str("EXEMPT"),
         }
     }
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn a_threshold_is_one_word_that_tells_what_it_was_made_of() {
         let told = |threshold| format!("{threshold:?}");
-        assert_eq!(told(Threshold::NEVER), "Threshold(NEVER)");
+        assert_eq!(told(Threshold::NEVER_SHED), "Threshold(NEVER_SHED)");
         assert_eq!(told(Threshold::EXEMPT), "Threshold(EXEMPT)");
         for ratio in [1.0, 0.85, 1.0 / 3.0, 1e-20] {
             let threshold = Threshold::ratio(ratio);
@@ -176,8 +176,8 @@ mod tests {
             assert_eq!(Threshold::of_rank(share).rank(), share, "{ratio}");
         }
         assert_eq!(Threshold::ratio(1.0).rank(), Ratio::HIGHEST_RANK);
-        assert_eq!(Threshold::NEVER.rank(), u32::MAX);
-        assert_eq!(Threshold::of_rank(u32::MAX), Threshold::NEVER);
+        assert_eq!(Threshold::NEVER_SHED.rank(), u32::MAX);
+        assert_eq!(Threshold::of_rank(u32::MAX), Threshold::NEVER_SHED);
     }
 
     #[test]

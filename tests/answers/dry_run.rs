@@ -35,7 +35,7 @@ type Running = (Box<dyn std::any::Any>, bool);
 impl Run {
     fn new(stack: Stack, dry_run: bool, budget: Budget) -> Self {
         let by_path = |head: &Request<()>| match head.uri().path() {
-            "/never" => Threshold::NEVER,
+            "/never" => Threshold::NEVER_SHED,
             "/exempt" => Threshold::EXEMPT,
             ratio => Threshold::ratio(ratio[1..].parse().unwrap()),
         };

@@ -30,7 +30,7 @@ fn shed(budget: &Budget) -> LoadShed {
 fn p18_an_answer_has_no_digits_but_the_status_and_the_hint() {
     let budget = Budget::fixed(7_919).named("mail-5");
     let _held: Vec<_> = (0..7_000)
-        .map(|_| budget.try_acquire(Threshold::NEVER).unwrap())
+        .map(|_| budget.try_acquire(Threshold::NEVER_SHED).unwrap())
         .collect();
     let shed = shed(&budget);
     assert_eq!(digits(&sent(&shed, get("/"))), ["429", "23", "429"]);

@@ -143,7 +143,7 @@ async fn p18_whatever_the_load_the_hint_is_an_integer_of_at_least_1() {
         .await;
         drop(budget.try_acquire(all()));
         let _full: Vec<_> = (0..3)
-            .map(|_| budget.try_acquire(Threshold::NEVER))
+            .map(|_| budget.try_acquire(Threshold::NEVER_SHED))
             .collect();
         let response = refusal(&shed, get("/"));
         let seconds: u64 = header(&response, "retry-after").parse().unwrap();

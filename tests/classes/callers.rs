@@ -165,7 +165,7 @@ fn p09_what_is_never_shed_is_not_shed_by_its_key() {
     let budget = Budget::fixed(1);
     for shed in [
         LoadShed::observe(),
-        LoadShed::ratio(0.5).threshold(|_| Threshold::NEVER),
+        LoadShed::ratio(0.5).threshold(|_| Threshold::NEVER_SHED),
     ] {
         let mut service = keyed(shed).budget(&budget).layer(holding());
         let running: Vec<_> = (0..40)

@@ -67,7 +67,7 @@ fn to_classify_costs_no_allocation_and_to_expose_the_class_a_few() {
     let by_header = || LoadShed::ratio(0.85).classify_by_header(HEADER, |_| Critical);
     assert_eq!(cost(classify()), 0);
     assert_eq!(cost(by_header()), 0);
-    assert_eq!(cost(classify().threshold(|_| Threshold::NEVER)), 0);
+    assert_eq!(cost(classify().threshold(|_| Threshold::NEVER_SHED)), 0);
     assert_eq!(cost(classify().expose_class(true)), 3);
     let mut with_extensions = get("/");
     with_extensions.extensions_mut().insert(7_u8);

@@ -73,7 +73,7 @@ fn p01_thresholds_of_different_requests_are_measured_against_one_count() {
     assert_eq!(take(Threshold::ratio(0.5), 1).0, 0);
     let (rest, rest_permits) = take(all(), 20);
     assert_eq!(rest, 5);
-    let (never, _never) = take(Threshold::NEVER, 3);
+    let (never, _never) = take(Threshold::NEVER_SHED, 3);
     assert_eq!((never, budget.in_flight()), (3, 13));
     drop(rest_permits);
     // Eight are left: three of them were never to be shed, and count all the same.

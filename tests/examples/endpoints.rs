@@ -137,7 +137,7 @@ async fn tonic_opens_streams_in_half_of_its_pool_and_calls_in_the_rest_by_their_
     caller.check(true).await.unwrap();
 
     // Two more, by other means, fill what batch calls may use; two more, all.
-    let more = || pool.try_acquire(loadshed::Threshold::NEVER).unwrap();
+    let more = || pool.try_acquire(loadshed::Threshold::NEVER_SHED).unwrap();
     until(&pool, 4).await;
     let mut held = vec![more(), more()];
     let batch = caller.check(true).await.unwrap_err();

@@ -220,7 +220,7 @@ async fn last_good_serves_a_full_server_from_what_it_has_kept() {
     assert_eq!(missing.status, StatusCode::NOT_FOUND);
 
     eventually("the back end is idle", || back_end.in_flight() == 0).await;
-    let busy = (0..8).map(|_| back_end.try_acquire(Threshold::NEVER).unwrap());
+    let busy = (0..8).map(|_| back_end.try_acquire(Threshold::NEVER_SHED).unwrap());
     let _busy = Vec::from_iter(busy);
     for (method, body) in [("GET", &forecast[..]), ("HEAD", &b""[..])] {
         let (kept, same) = ask(method, "/weather/oslo").await;
@@ -356,7 +356,7 @@ async fn admin_shows_its_figures_and_takes_good_settings_and_no_bad_ones() {
     std::fs::remove_file(&settings).unwrap();
 
     // The ratio that the file has set, 0.9 of 8.
-    let _held = Vec::from_iter((0..7).map(|_| pool.try_acquire(Threshold::NEVER).unwrap()));
+    let _held = Vec::from_iter((0..7).map(|_| pool.try_acquire(Threshold::NEVER_SHED).unwrap()));
     let (refused, _) = get(server, "/mail").await;
     assert_eq!(refused, StatusCode::TOO_MANY_REQUESTS);
     let (_, metrics) = get(server, "/metrics").await;

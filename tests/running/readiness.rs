@@ -57,7 +57,7 @@ fn p08_an_exempt_request_waits_for_nobody_but_the_inner_service() {
         .budget(&budget)
         .threshold(|head| match head.uri().path() {
             "/healthz" => Threshold::EXEMPT,
-            "/login" => Threshold::NEVER,
+            "/login" => Threshold::NEVER_SHED,
             _ => all(),
         });
     let mut service = shed.layer(gate);

@@ -51,7 +51,7 @@ async fn p15_whatever_a_law_decides_the_limit_stays_within_its_limits() {
     let mut held = Vec::new();
     for step in 0..200 {
         match step % 5 {
-            0 | 1 => held.push(budget.try_acquire(Threshold::NEVER).unwrap()),
+            0 | 1 => held.push(budget.try_acquire(Threshold::NEVER_SHED).unwrap()),
             2 => drop(held.pop()),
             3 => drop(answer(&mut service, get("/"))),
             _ => drop(service.call(get("/"))),
@@ -118,11 +118,11 @@ async fn p15_requests_that_take_no_time_are_no_reason_to_refuse_any() {
 async fn p15_a_window_does_not_end_while_the_clock_stands_still() {
     let law = Recorded::every(Duration::from_nanos(1));
     for _ in 0..100 {
-        drop(law.budget.try_acquire(Threshold::NEVER));
+        drop(law.budget.try_acquire(Threshold::NEVER_SHED));
     }
     assert_eq!(law.windows(), []);
     advance(Duration::from_millis(1)).await;
-    drop(law.budget.try_acquire(Threshold::NEVER));
+    drop(law.budget.try_acquire(Threshold::NEVER_SHED));
     let [window] = law.windows().try_into().expect("one");
     assert_eq!(window.elapsed, Duration::from_millis(1));
     assert_eq!(law.samples().len(), 100, "all that had finished");
@@ -161,9 +161,9 @@ async fn p11_a_body_that_has_ended_and_is_kept_is_no_place_that_was_answered() {
         ready(Ok::<_, Broken>(Response::new(body)))
     });
     let mut service = LoadShed::ratio(0.85).budget(&budget).layer(inner);
-    let _waiting = budget.try_acquire(Threshold::NEVER).unwrap();
+    let _waiting = budget.try_acquire(Threshold::NEVER_SHED).unwrap();
     let told = || {
-        drop(budget.try_acquire(Threshold::NEVER));
+        drop(budget.try_acquire(Threshold::NEVER_SHED));
         (budget.in_flight(), answered.load(Ordering::Relaxed))
     };
     let mut bodies = Vec::new();

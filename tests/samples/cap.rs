@@ -17,7 +17,7 @@ fn p14_a_sample_tells_up_to_how_many_it_was_admitted() {
         (Threshold::ratio(0.85), 199, 169),
         (Threshold::ratio(1.0), 199, 199),
         (Threshold::ratio(0.001), 10, 1),
-        (Threshold::NEVER, 7, 7),
+        (Threshold::NEVER_SHED, 7, 7),
     ] {
         law.budget.set_limit(limit).unwrap();
         let shed = LoadShed::observe().budget(&law.budget);

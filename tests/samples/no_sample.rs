@@ -31,7 +31,7 @@ async fn p14_refusals_exempt_requests_and_verdicts_of_a_dry_run_are_no_samples()
         _ => Threshold::ratio(1.0),
     };
     for layer in [&shed, &dry] {
-        let held = law.budget.try_acquire(Threshold::NEVER).unwrap();
+        let held = law.budget.try_acquire(Threshold::NEVER_SHED).unwrap();
         let mut service = layer.clone().threshold(by_path).layer(holding());
         for path in ["/", "/exempt", "/"] {
             let call = service.call(get(path));
@@ -163,7 +163,7 @@ fn p14_an_admission_that_has_the_limit_moved_is_told_with_the_one_before() {
         })
     };
     let budget = Budget::new(law.always());
-    drop(budget.try_acquire(Threshold::NEVER).unwrap());
+    drop(budget.try_acquire(Threshold::NEVER_SHED).unwrap());
     assert_eq!(budget.limit(), 6, "at the admission, and at the end");
     assert_eq!(samples.lock().unwrap()[0].limit, 4);
 }
@@ -177,7 +177,7 @@ fn samples_of_one_served_and_three_refused(
     let learned = Recorded::new();
     learned.budget.set_limit(1).unwrap();
     let inside = inside.unwrap_or_else(|| learned.budget.clone());
-    let _full = inside.try_acquire(Threshold::NEVER).unwrap();
+    let _full = inside.try_acquire(Threshold::NEVER_SHED).unwrap();
     let shed = set(LoadShed::ratio(1.0).budget(&inside));
     let observe = LoadShed::observe().budget(&learned.budget);
     for _ in 0..3 {

@@ -106,7 +106,7 @@ fn p14_a_closure_sees_the_whole_head_and_is_not_asked_about_refusals_and_errors(
     assert_eq!(served.version(), Version::HTTP_2);
 
     let full = Budget::fixed(1);
-    let _held = full.try_acquire(Threshold::NEVER);
+    let _held = full.try_acquire(Threshold::NEVER_SHED);
     let refuses = LoadShed::ratio(1.0).budget(&full).layer(holding());
     assert!(is_refused(&answer(&mut shed.layer(refuses), get("/"))));
     assert_eq!(law.samples(), []);

@@ -13,7 +13,7 @@ use crate::support::{answer, get, holding, is_refused};
 async fn p14_where_everything_hangs_refusals_alone_close_windows() {
     let law = Recorded::every(WINDOW);
     let mut service = LoadShed::ratio(0.03).budget(&law.budget).layer(holding());
-    let _hung = [(); 3].map(|()| law.budget.try_acquire(Threshold::NEVER));
+    let _hung = [(); 3].map(|()| law.budget.try_acquire(Threshold::NEVER_SHED));
     for refused_in_it in [3, 5, 2] {
         for _ in 1..refused_in_it {
             assert!(is_refused(&answer(&mut service, get("/"))));
@@ -35,7 +35,7 @@ async fn p14_where_everything_hangs_refusals_alone_close_windows() {
 #[tokio::test(start_paused = true)]
 async fn p14_whoever_is_refused_closes_a_window_that_is_over() {
     let law = Recorded::every(WINDOW);
-    let _held = law.budget.try_acquire(Threshold::NEVER).unwrap();
+    let _held = law.budget.try_acquire(Threshold::NEVER_SHED).unwrap();
     law.windows();
     let shed = LoadShed::ratio(0.01).budget(&law.budget);
     let one_window = || {
@@ -62,7 +62,7 @@ async fn p14_an_admission_closes_a_window_in_which_nothing_has_finished() {
     let mut hung = Vec::new();
     for in_flight in 1..5 {
         advance(WINDOW).await;
-        hung.push(law.budget.try_acquire(Threshold::NEVER).unwrap());
+        hung.push(law.budget.try_acquire(Threshold::NEVER_SHED).unwrap());
         let figures = Figures {
             elapsed: WINDOW,
             in_flight,
@@ -115,7 +115,7 @@ impl Flow {
             false => Vec::new(),
         };
         let (quick, slow) = (quick.len(), slow.len());
-        let admit = || self.law.budget.try_acquire(Threshold::NEVER).unwrap();
+        let admit = || self.law.budget.try_acquire(Threshold::NEVER_SHED).unwrap();
         self.inside
             .push_back((0..arrive).map(|_| admit()).collect());
         let samples = self.law.samples();

@@ -160,7 +160,7 @@ fn a_layer_and_a_budget_fit_a_struct_and_a_signature_without_type_parameters()
         })
         .threshold(|head| {
             if head.method() == Method::GET {
-                Threshold::NEVER
+                Threshold::NEVER_SHED
             } else {
                 Threshold::ratio(0.7)
             }
@@ -228,9 +228,9 @@ fn whatever_is_printed_says_something() {
     };
     for (text, part) in [
         (state(holding(), all()), "refused"),
-        (state(holding(), Threshold::NEVER), "called"),
-        (state(waits, Threshold::NEVER), "waiting"),
-        (state(fails, Threshold::NEVER), "failed"),
+        (state(holding(), Threshold::NEVER_SHED), "called"),
+        (state(waits, Threshold::NEVER_SHED), "waiting"),
+        (state(fails, Threshold::NEVER_SHED), "failed"),
         (format!("{permit:?}"), "counted: true"),
         (format!("{:?}", budget.snapshot()), "in_flight: 3"),
         (

@@ -288,7 +288,7 @@ async fn what_takes_no_part_in_the_line_is_refused_while_others_wait_for_what_is
     let mut waiting = server.waiting("/");
     // One unit is free, and is no use to the one that waits: not yet.
     assert!(budget.try_acquire(Threshold::ratio(1.0)).is_err());
-    assert!(budget.try_acquire(Threshold::NEVER).is_ok());
+    assert!(budget.try_acquire(Threshold::NEVER_SHED).is_ok());
     drop(held);
     let _served = waiting.served();
     assert!(budget.try_acquire(Threshold::ratio(1.0)).is_ok());

@@ -13,7 +13,7 @@ impl LoadShed {
     ///
     /// [`Sheddable`](Criticality::Sheddable) stops at the ratio, and the classes above divide evenly what is left: over
     /// 0.85 they stop at 0.9, 0.95 and 1. So a class has room for as long as a lower one has. What is not classified is
-    /// `Sheddable`. A panic in the closure counts as [`Threshold::NEVER`](crate::Threshold::NEVER).
+    /// `Sheddable`. A panic in the closure counts as [`Threshold::NEVER_SHED`](crate::Threshold::NEVER_SHED).
     ///
     /// A class that a caller merely claims is a way to the front of the queue: see
     /// [`classify_by_header`](Self::classify_by_header).

@@ -18,7 +18,7 @@ impl LoadShed {
     /// The limit is then in units, too, and so are all figures but the counters of requests: 200 may be 200 MiB of memory.
     /// A request is admitted when its units fit under its threshold; one that is dearer than that, when nothing else is
     /// in flight, and it then counts as all that it may use. What is above its threshold stays free for higher classes. 0 counts as
-    /// 1. A panic in the closure counts as 1, and [`Threshold::NEVER`](crate::Threshold::NEVER).
+    /// 1. A panic in the closure counts as 1, and [`Threshold::NEVER_SHED`](crate::Threshold::NEVER_SHED).
     ///
     /// Where several layers of one budget say what a request costs, the most counts, from the layer on that says it.
     ///
@@ -68,7 +68,7 @@ impl LoadShed {
     /// part for each. So take what it cannot choose: the account by its token, as
     /// an outer layer has found it, and not a header that anyone can send.
     ///
-    /// A panic in the closure counts as [`Threshold::NEVER`](crate::Threshold::NEVER).
+    /// A panic in the closure counts as [`Threshold::NEVER_SHED`](crate::Threshold::NEVER_SHED).
     ///
     /// ```
     /// use loadshed::LoadShed;
@@ -113,7 +113,7 @@ impl LoadShed {
     /// choose its key finds one that goes last. Where that matters, take a key that it cannot choose, or hash a secret of
     /// the services with it: `(SECRET, user)`. The hour is that of the wall clock when this was called, and the time since.
     ///
-    /// A panic in the closure counts as [`Threshold::NEVER`](crate::Threshold::NEVER).
+    /// A panic in the closure counts as [`Threshold::NEVER_SHED`](crate::Threshold::NEVER_SHED).
     ///
     /// ```
     /// use loadshed::LoadShed;
@@ -131,7 +131,7 @@ impl LoadShed {
     /// It serves for an order that changes at another pace, such as once a day, and for tests and simulations, which need
     /// the same order in each run. All services that are to refuse the same callers need the same number at the same time.
     ///
-    /// A panic in one of the closures counts as [`Threshold::NEVER`](crate::Threshold::NEVER).
+    /// A panic in one of the closures counts as [`Threshold::NEVER_SHED`](crate::Threshold::NEVER_SHED).
     ///
     /// ```
     /// use loadshed::LoadShed;

@@ -64,7 +64,7 @@ impl LoadShed {
 
     /// Counts, and never sheds: around the whole app, so that a layer at one route knows what the others use.
     pub fn observe() -> Self {
-        Self::with_threshold(Threshold::NEVER)
+        Self::with_threshold(Threshold::NEVER_SHED)
     }
 
     fn with_threshold(threshold: Threshold) -> Self {

@@ -144,14 +144,14 @@ impl LoadShed {
 
     /// Decides for each request by its head, in place of the ratio.
     ///
-    /// The head is the request without its body. A panic in the closure counts as [`Threshold::NEVER`](crate::Threshold::NEVER).
+    /// The head is the request without its body. A panic in the closure counts as [`Threshold::NEVER_SHED`](crate::Threshold::NEVER_SHED).
     ///
     /// ```
     /// use http::Method;
     /// use loadshed::{LoadShed, Threshold};
     ///
     /// let shed = LoadShed::ratio(0.85).threshold(|head| {
-    ///     if head.method() == Method::GET { Threshold::NEVER } else { Threshold::ratio(0.7) }
+    ///     if head.method() == Method::GET { Threshold::NEVER_SHED } else { Threshold::ratio(0.7) }
     /// });
     /// ```
     pub fn threshold(

@@ -134,7 +134,7 @@ impl Decide {
             }
         });
         // A bug in a closure is no reason to refuse.
-        asked.unwrap_or(Threshold::NEVER.into())
+        asked.unwrap_or(Threshold::NEVER_SHED.into())
     }
 
     /// Who asks, in a class that stops at `stop`, as the others do.

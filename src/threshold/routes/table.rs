@@ -169,9 +169,9 @@ impl Routes {
         let threshold = match found.map(|entry| entry.meaning) {
             Some(Meaning::Exempt) => Some(Threshold::EXEMPT),
             Some(Meaning::At(_)) => found.map(|it| self.patterns[it.index].threshold()),
-            Some(Meaning::Except) => Some(Threshold::NEVER),
+            Some(Meaning::Except) => Some(Threshold::NEVER_SHED),
             Some(Meaning::Only) => None,
-            None => self.only.then_some(Threshold::NEVER),
+            None => self.only.then_some(Threshold::NEVER_SHED),
         };
         Found {
             threshold,

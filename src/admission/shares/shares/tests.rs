@@ -248,7 +248,7 @@ fn p03_whatever_becomes_of_a_request_its_tenants_share_gets_it_back() {
             };
             // With room and without.
             for held in [0, 10, 40] {
-                let held = budget.try_acquire_many(held.max(1), Threshold::NEVER);
+                let held = budget.try_acquire_many(held.max(1), Threshold::NEVER_SHED);
                 let mut service = stack.clone();
                 drop(service.call(request(None)));
                 drop(service.call(request(None)).now_or_never());

@@ -114,9 +114,9 @@ fn by_hand(
         return Some(threshold);
     }
     match matching(|meaning| matches!(meaning, Meaning::Only | Meaning::Except)) {
-        Some(Meaning::Except) => Some(Threshold::NEVER),
+        Some(Meaning::Except) => Some(Threshold::NEVER_SHED),
         Some(_) => None,
-        None => only.then_some(Threshold::NEVER),
+        None => only.then_some(Threshold::NEVER_SHED),
     }
 }
 
