@@ -73,7 +73,7 @@
 //! - hyper: `LoadShed::ratio(0.85).layer(service)` within `TowerToHyperService`, once, outside of the accept loop; each
 //!   connection gets a clone.
 //! - The request body has to be `Body + Send + 'static`: what is left of a refused upload is read in the background
-//!   ([`Drain`]).
+//!   ([`RefusedUpload`]).
 //! - Retries belong outside: a refused attempt has left the count while it waits for the next.
 //! - What runs within one poll of a request is that request: a handler that joins ten calls of a service under the same
 //!   budget takes one place, and a call that it begins and then spawns is not counted. Spawn first, then call.
@@ -167,7 +167,7 @@ pub use self::{
         service::LoadShedService,
     },
     protocol::head::content_length,
-    refused_upload::refused_upload::Drain,
+    refused_upload::refused_upload::RefusedUpload,
     report::{LimitChange, Snapshot},
     retry_after::retry_after::RetryAfter,
     shed::{Reason, Shed},

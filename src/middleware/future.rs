@@ -236,7 +236,7 @@ impl<S, B: Body + Send + 'static> Waiting<S, B> {
             Err(refused) => {
                 let mut request = self.request.take().expect(POLLED_AGAIN);
                 let answer = settings.refuse(&mut request, &decided, &refused);
-                settings.drain(request);
+                settings.read_rest(request);
                 Err(answer)
             }
         };

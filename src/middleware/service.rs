@@ -127,7 +127,7 @@ impl<S> LoadShedService<S> {
             Some(turn) => ResponseFuture::in_line(turn, self.inner.clone(), request),
             None => {
                 let answer = self.settings.refuse(&mut request, decided, refused);
-                self.settings.drain(request);
+                self.settings.read_rest(request);
                 ResponseFuture::refused(answer)
             }
         }

@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::refused_upload::Drain;
+use super::refused_upload::RefusedUpload;
 
 /// How many there are in the process.
 ///
@@ -22,19 +22,19 @@ static READERS: AtomicUsize = AtomicUsize::new(0);
 
 /// How many uploads are being read in the process.
 #[cfg(feature = "metrics")]
-pub(crate) fn drains() -> usize {
+pub(crate) fn refused_uploads() -> usize {
     READERS.load(Ordering::Relaxed)
 }
 
 /// Reads one body, and is counted until it is dropped.
 pub(crate) struct Reader {
-    bounds: Drain,
+    bounds: RefusedUpload,
 }
 
 impl Reader {
     /// `None` if there are as many as there may be.
-    pub(crate) fn begin(bounds: Drain) -> Option<Self> {
-        let more = |readers| (readers < bounds.at_once).then_some(readers + 1);
+    pub(crate) fn begin(bounds: RefusedUpload) -> Option<Self> {
+        let more = |readers| (readers < bounds.max_concurrent).then_some(readers + 1);
         READERS
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
             .ok()
@@ -43,13 +43,13 @@ impl Reader {
 
     pub(crate) async fn read<B: Body>(self, mut body: Pin<Box<B>>) {
         let mut now = Instant::now();
-        let end = now + self.bounds.time;
+        let end = now + self.bounds.timeout;
         let mut bytes = 0;
-        while bytes <= self.bounds.bytes && now < end && !body.is_end_stream() {
+        while bytes <= self.bounds.max_bytes && now < end && !body.is_end_stream() {
             // A body that has always more must not keep the thread to itself.
             consume_budget().await;
-            let silence = end.min(now + self.bounds.silence);
-            let frame = timeout_at(silence, poll_fn(|cx| body.as_mut().poll_frame(cx)));
+            let idle_end = end.min(now + self.bounds.idle_timeout);
+            let frame = timeout_at(idle_end, poll_fn(|cx| body.as_mut().poll_frame(cx)));
             match frame.await {
                 Ok(Some(Ok(frame))) => {
                     let data = frame.into_data().ok();

@@ -14,51 +14,51 @@ use crate::support::invalid::{InvalidSetting, expect_valid};
 ///
 /// | bound | default | why |
 /// | --- | --- | --- |
-/// | [`bytes`](Self::bytes) of each upload | 64 MiB | mail servers and object stores take less in one piece |
-/// | [`time`](Self::time) for each | 60 s | what a slow line needs for that, and about when clients give up |
-/// | [`silence`](Self::silence) in each | 5 s | who sends nothing for as long has stopped, or means harm |
-/// | [`at_once`](Self::at_once) in the process | 256 | each is a task and a window of flow control, 64 KiB as is usual: 16 MiB |
+/// | [`max_bytes`](Self::max_bytes) of each upload | 64 MiB | mail servers and object stores take less in one piece |
+/// | [`timeout`](Self::timeout) for each | 60 s | what a slow line needs for that, and about when clients give up |
+/// | [`idle_timeout`](Self::idle_timeout) in each | 5 s | who sends nothing for as long has stopped, or means harm |
+/// | [`max_concurrent`](Self::max_concurrent) in the process | 256 | each is a task and a window of flow control, 64 KiB as is usual: 16 MiB |
 ///
 /// ```
 /// use std::time::Duration;
-/// use loadshed::{Drain, LoadShed};
+/// use loadshed::{RefusedUpload, LoadShed};
 ///
 /// // No upload here is larger, and all callers are in the same building.
-/// let drain = Drain::default().bytes(1 << 20).time(Duration::from_secs(10));
-/// let shed = LoadShed::ratio(0.85).drain(drain);
+/// let bounds = RefusedUpload::default().max_bytes(1 << 20).timeout(Duration::from_secs(10));
+/// let shed = LoadShed::ratio(0.85).refused_upload(bounds);
 ///
 /// // Callers that read while they write, or a proxy in front that takes uploads in whole.
-/// let shed = LoadShed::ratio(0.85).drain(Drain::none());
+/// let shed = LoadShed::ratio(0.85).refused_upload(RefusedUpload::none());
 /// ```
 ///
 /// Nothing is read of a request with `Expect: 100-continue`, as its sender waits to be asked, nor outside of a tokio
 /// runtime. The bounds in time need the runtime's timer (`Builder::enable_time`): without it, the task that reads panics,
-/// after the answer. There, use [`Drain::none`].
+/// after the answer. There, use [`RefusedUpload::none`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub struct Drain {
-    pub(crate) bytes: usize,
-    pub(crate) time: Duration,
-    pub(crate) silence: Duration,
-    pub(crate) at_once: usize,
+pub struct RefusedUpload {
+    pub(crate) max_bytes: usize,
+    pub(crate) timeout: Duration,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) max_concurrent: usize,
 }
 
-impl Default for Drain {
+impl Default for RefusedUpload {
     fn default() -> Self {
         Self {
-            bytes: 64 << 20,
-            time: Duration::from_secs(60),
-            silence: Duration::from_secs(5),
-            at_once: 256,
+            max_bytes: 64 << 20,
+            timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(5),
+            max_concurrent: 256,
         }
     }
 }
 
-impl Drain {
+impl RefusedUpload {
     /// Reads nothing: the body is dropped with the refusal.
     pub fn none() -> Self {
         Self {
-            at_once: 0,
+            max_concurrent: 0,
             ..Self::default()
         }
     }
@@ -67,19 +67,19 @@ impl Drain {
     ///
     /// # Panics
     ///
-    /// If `bytes` is 0. [`try_bytes`](Self::try_bytes) returns an error instead.
+    /// If `max_bytes` is 0. [`try_max_bytes`](Self::try_max_bytes) returns an error instead.
     #[track_caller]
-    pub fn bytes(self, bytes: usize) -> Self {
-        expect_valid(self.try_bytes(bytes))
+    pub fn max_bytes(self, max_bytes: usize) -> Self {
+        expect_valid(self.try_max_bytes(max_bytes))
     }
 
-    /// [`bytes`](Self::bytes) for a value that comes from configuration.
+    /// [`max_bytes`](Self::max_bytes) for a value that comes from configuration.
     ///
     /// # Errors
     ///
-    /// If `bytes` is 0.
-    pub fn try_bytes(mut self, bytes: usize) -> Result<Self, InvalidSetting> {
-        self.bytes = at_least_1("bytes to drain", bytes)?;
+    /// If `max_bytes` is 0.
+    pub fn try_max_bytes(mut self, max_bytes: usize) -> Result<Self, InvalidSetting> {
+        self.max_bytes = at_least_1("max bytes of a refused upload", max_bytes)?;
         Ok(self)
     }
 
@@ -87,19 +87,19 @@ impl Drain {
     ///
     /// # Panics
     ///
-    /// If `time` is zero or more than `u32::MAX` seconds. [`try_time`](Self::try_time) returns an error instead.
+    /// If `timeout` is zero or more than `u32::MAX` seconds. [`try_timeout`](Self::try_timeout) returns an error instead.
     #[track_caller]
-    pub fn time(self, time: Duration) -> Self {
-        expect_valid(self.try_time(time))
+    pub fn timeout(self, timeout: Duration) -> Self {
+        expect_valid(self.try_timeout(timeout))
     }
 
-    /// [`time`](Self::time) for a value that comes from configuration.
+    /// [`timeout`](Self::timeout) for a value that comes from configuration.
     ///
     /// # Errors
     ///
-    /// If `time` is zero or more than `u32::MAX` seconds.
-    pub fn try_time(mut self, time: Duration) -> Result<Self, InvalidSetting> {
-        self.time = not_zero("time to drain", time)?;
+    /// If `timeout` is zero or more than `u32::MAX` seconds.
+    pub fn try_timeout(mut self, timeout: Duration) -> Result<Self, InvalidSetting> {
+        self.timeout = not_zero("timeout of a refused upload", timeout)?;
         Ok(self)
     }
 
@@ -107,19 +107,19 @@ impl Drain {
     ///
     /// # Panics
     ///
-    /// If `silence` is zero or more than `u32::MAX` seconds. [`try_silence`](Self::try_silence) returns an error instead.
+    /// If `idle_timeout` is zero or more than `u32::MAX` seconds. [`try_idle_timeout`](Self::try_idle_timeout) returns an error instead.
     #[track_caller]
-    pub fn silence(self, silence: Duration) -> Self {
-        expect_valid(self.try_silence(silence))
+    pub fn idle_timeout(self, idle_timeout: Duration) -> Self {
+        expect_valid(self.try_idle_timeout(idle_timeout))
     }
 
-    /// [`silence`](Self::silence) for a value that comes from configuration.
+    /// [`idle_timeout`](Self::idle_timeout) for a value that comes from configuration.
     ///
     /// # Errors
     ///
-    /// If `silence` is zero or more than `u32::MAX` seconds.
-    pub fn try_silence(mut self, silence: Duration) -> Result<Self, InvalidSetting> {
-        self.silence = not_zero("silence while draining", silence)?;
+    /// If `idle_timeout` is zero or more than `u32::MAX` seconds.
+    pub fn try_idle_timeout(mut self, idle_timeout: Duration) -> Result<Self, InvalidSetting> {
+        self.idle_timeout = not_zero("idle timeout of a refused upload", idle_timeout)?;
         Ok(self)
     }
 
@@ -130,19 +130,19 @@ impl Drain {
     ///
     /// # Panics
     ///
-    /// If `uploads` is 0. [`try_at_once`](Self::try_at_once) returns an error instead.
+    /// If `uploads` is 0. [`try_max_concurrent`](Self::try_max_concurrent) returns an error instead.
     #[track_caller]
-    pub fn at_once(self, uploads: usize) -> Self {
-        expect_valid(self.try_at_once(uploads))
+    pub fn max_concurrent(self, uploads: usize) -> Self {
+        expect_valid(self.try_max_concurrent(uploads))
     }
 
-    /// [`at_once`](Self::at_once) for a value that comes from configuration.
+    /// [`max_concurrent`](Self::max_concurrent) for a value that comes from configuration.
     ///
     /// # Errors
     ///
     /// If `uploads` is 0.
-    pub fn try_at_once(mut self, uploads: usize) -> Result<Self, InvalidSetting> {
-        self.at_once = at_least_1("uploads to drain at once", uploads)?;
+    pub fn try_max_concurrent(mut self, uploads: usize) -> Result<Self, InvalidSetting> {
+        self.max_concurrent = at_least_1("max concurrent refused uploads", uploads)?;
         Ok(self)
     }
 
@@ -165,7 +165,7 @@ impl Drain {
 }
 
 fn at_least_1(setting: &'static str, given: usize) -> Result<usize, InvalidSetting> {
-    let allowed = "at least 1; Drain::none() reads nothing";
+    let allowed = "at least 1; RefusedUpload::none() reads nothing";
     match given {
         0 => Err(InvalidSetting::new(setting, given, allowed)),
         given => Ok(given),

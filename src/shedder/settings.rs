@@ -26,7 +26,7 @@ use crate::{
         outcome::{self, AskOutcome},
         refusal::refusal::{Answer, Answers},
     },
-    refused_upload::refused_upload::Drain,
+    refused_upload::refused_upload::RefusedUpload,
     retry_after::retry_after::RetryAfter,
     support::invalid::InvalidSetting,
     telemetry::observed::Decisions,
@@ -51,7 +51,7 @@ pub(crate) struct Settings {
     /// Of what is left to chance.
     pub(crate) seed: Option<u64>,
     pub(crate) answers: Answers,
-    pub(crate) drain: Drain,
+    pub(crate) refused_upload: RefusedUpload,
     pub(crate) measure: Measure,
     pub(crate) outcome: Option<AskOutcome>,
     pub(crate) name: Option<Box<str>>,
@@ -159,7 +159,7 @@ impl Settings {
         admitted
     }
 
-    /// Counts a refusal, and answers it at once. What is left of the request is for [`drain`](Self::drain).
+    /// Counts a refusal, and answers it at once. What is left of the request is for [`read_rest`](Self::read_rest).
     #[inline]
     pub(crate) fn refuse<B>(
         &self,
@@ -180,10 +180,10 @@ impl Settings {
     /// Reads what is left of a refused request.
     // Inlined, as a request that is handed on by value is copied.
     #[inline]
-    pub(crate) fn drain<B: Body + Send + 'static>(&self, request: Request<B>) {
+    pub(crate) fn read_rest<B: Body + Send + 'static>(&self, request: Request<B>) {
         // Asked first: to hand it on is to copy it.
-        if Drain::has_more(&request) {
-            self.drain.read(request.into_body());
+        if RefusedUpload::has_more(&request) {
+            self.refused_upload.read(request.into_body());
         }
     }
 
@@ -277,7 +277,7 @@ impl Clone for Settings {
             retry_after: self.retry_after,
             seed: self.seed,
             answers: self.answers.clone(),
-            drain: self.drain,
+            refused_upload: self.refused_upload,
             measure: self.measure,
             outcome: self.outcome.clone(),
             name: self.name.clone(),
@@ -299,7 +299,7 @@ impl fmt::Debug for Settings {
             .field("dry_run", &self.dry_run())
             .field("retry_after", &self.retry_after)
             .field("answers", &self.answers)
-            .field("drain", &self.drain)
+            .field("refused_upload", &self.refused_upload)
             .field("measure", &self.measure)
             .field("outcome", &self.outcome.is_some())
             .field("wait", &self.wait)

@@ -42,7 +42,7 @@
 //! | `loadshed_route_refused_total` | counter | `budget`, `route`, `class`, `reason` | those that it has refused |
 //! | `loadshed_route_would_refuse_total` | counter | `budget`, `route`, `class`, `reason` | those that a dry run would have |
 //! | `loadshed_route_exempt_total` | counter | `budget`, `route` | those neither counted nor shed |
-//! | `loadshed_drains` | gauge | | refused uploads that are being read, in the whole process |
+//! | `loadshed_refused_uploads` | gauge | | refused uploads that are being read, in the whole process |
 //!
 //! - **Budgets** go by their name; those of one name are summed. One without a name is `budget-1`, or the next
 //!   number that no other living budget has, from its first publication after its first request

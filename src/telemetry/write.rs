@@ -8,7 +8,7 @@ use super::{
     routes,
     series::{Line, Totals},
 };
-use crate::{refused_upload::reader::drains, shed::Reason};
+use crate::{refused_upload::reader::refused_uploads, shed::Reason};
 
 /// Hands everything over to the recorder, which is asked for each anew: it may be another one than last time.
 pub(crate) fn write(lines: Vec<Line>, live: &[Arc<dyn Observable>]) {
@@ -19,7 +19,7 @@ pub(crate) fn write(lines: Vec<Line>, live: &[Arc<dyn Observable>]) {
     for budget in live {
         budget.figures().write_latencies();
     }
-    gauge!("loadshed_drains").set(drains() as f64);
+    gauge!("loadshed_refused_uploads").set(refused_uploads() as f64);
 }
 
 impl Line {
@@ -106,7 +106,7 @@ fn describe() {
         ),
         ("loadshed_waiting", "How many requests wait for room."),
         (
-            "loadshed_drains",
+            "loadshed_refused_uploads",
             "How many refused uploads are being read, in the whole process.",
         ),
         (

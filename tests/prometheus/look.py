@@ -15,7 +15,7 @@ RUNBOOKS = "docs/runbooks.md"
 # What Grafana puts in.
 VARIABLES = {"$__rate_interval": "2m", "$job": ".*", "$budget": ".*"}
 # 0 where no upload was refused, and that is well.
-MAY_BE_ZERO = "loadshed_drains"
+MAY_BE_ZERO = "loadshed_refused_uploads"
 PATIENCE = time.monotonic() + 60
 
 prometheus = sys.argv[1]

@@ -21,7 +21,7 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
-use loadshed::{Budget, Drain, LoadShed, Permit};
+use loadshed::{Budget, LoadShed, Permit, RefusedUpload};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -82,12 +82,12 @@ struct Server {
 impl Server {
     /// With room for one.
     async fn start() -> Self {
-        Self::start_with(Drain::default()).await
+        Self::start_with(RefusedUpload::default()).await
     }
 
-    async fn start_with(drain: Drain) -> Self {
+    async fn start_with(bounds: RefusedUpload) -> Self {
         let budget = Budget::fixed(1);
-        let shed = LoadShed::ratio(1.0).budget(&budget).drain(drain);
+        let shed = LoadShed::ratio(1.0).budget(&budget).refused_upload(bounds);
         let address = serve(shed.layer(service_fn(handle))).await;
         Self { address, budget }
     }

@@ -14,7 +14,7 @@ use futures_util::stream;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
-use loadshed::Drain;
+use loadshed::RefusedUpload;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
@@ -89,7 +89,9 @@ async fn p17_a_connection_is_used_again_once_the_rest_of_a_refused_upload_has_co
 #[tokio::test]
 async fn p17_many_slow_uploads_see_their_429_and_are_let_go_while_the_server_serves_on() {
     const UPLOADS: usize = 300;
-    let bounds = Drain::default().time(Duration::from_secs(1)).at_once(100);
+    let bounds = RefusedUpload::default()
+        .timeout(Duration::from_secs(1))
+        .max_concurrent(100);
     let server = Server::start_with(bounds).await;
     let held = server.budget.try_acquire(all()).unwrap();
     let (refused, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));

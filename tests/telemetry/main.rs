@@ -18,7 +18,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body::Frame;
 use http_body_util::{Empty, StreamBody};
-use loadshed::{Budget, Drain, LoadShed, Threshold, telemetry::publish};
+use loadshed::{Budget, LoadShed, RefusedUpload, Threshold, telemetry::publish};
 use metrics::Unit;
 use metrics_util::{
     MetricKind,
@@ -75,8 +75,8 @@ fn published(recorder: &DebuggingRecorder, budget: &str) -> Published {
 
 fn figures(recorder: &DebuggingRecorder, budget: &str) -> Figures {
     let mut figures = published(recorder, budget).figures;
-    // The process's, and other tests drain.
-    figures.remove("loadshed_drains");
+    // The process's, and other tests refuse uploads, too.
+    figures.remove("loadshed_refused_uploads");
     figures
 }
 
@@ -164,7 +164,7 @@ async fn what_is_published_is_what_the_snapshot_says() {
         ("loadshed_limit_changes_total reason=set".into(), 2.0),
     ];
     let mut figures = published.figures;
-    assert!(figures.remove("loadshed_drains").is_some());
+    assert!(figures.remove("loadshed_refused_uploads").is_some());
     assert_eq!(figures, Figures::from(expected));
     assert_eq!(
         (s.admitted, s.refused, s.would_refuse, s.exempt),
@@ -420,21 +420,21 @@ async fn changes_of_a_limit_are_counted_by_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn uploads_that_are_drained_are_counted_while_they_are() {
+async fn refused_uploads_are_counted_while_they_are_read() {
     let _alone = alone();
-    let budget = Budget::fixed(1).named("drains");
+    let budget = Budget::fixed(1).named("uploads");
     let _held = budget.try_acquire(all()).unwrap();
     let frames = futures_util::stream::pending::<Result<Frame<Bytes>, Infallible>>();
     let inner = tower::service_fn(async |_: Request<StreamBody<_>>| {
         Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
     });
-    let drain = Drain::default().silence(Duration::from_secs(5));
-    let shed = LoadShed::ratio(1.0).budget(&budget).drain(drain);
+    let bounds = RefusedUpload::default().idle_timeout(Duration::from_secs(5));
+    let shed = LoadShed::ratio(1.0).budget(&budget).refused_upload(bounds);
     let upload = Request::new(StreamBody::new(frames));
     let recorder = DebuggingRecorder::new();
     assert!(is_refused(&run(shed.layer(inner).call(upload)).unwrap()));
-    let drains = || published(&recorder, "drains").figures["loadshed_drains"];
-    assert_eq!(drains(), 1.0);
+    let refused_uploads = || published(&recorder, "uploads").figures["loadshed_refused_uploads"];
+    assert_eq!(refused_uploads(), 1.0);
     tokio::time::sleep(Duration::from_secs(6)).await;
-    assert_eq!(drains(), 0.0);
+    assert_eq!(refused_uploads(), 0.0);
 }

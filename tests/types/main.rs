@@ -10,8 +10,9 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{Empty, Full};
 use loadshed::{
-    Adaptive, Budget, Criticality, Drain, Handle, InvalidSetting, LoadShed, LoadShedService,
-    Measure, Permit, Reason, ResponseBody, ResponseFuture, RetryAfter, Shed, Snapshot, Threshold,
+    Adaptive, Budget, Criticality, Handle, InvalidSetting, LoadShed, LoadShedService, Measure,
+    Permit, Reason, RefusedUpload, ResponseBody, ResponseFuture, RetryAfter, Shed, Snapshot,
+    Threshold,
 };
 use tower::{Layer, Service, service_fn};
 
@@ -38,7 +39,7 @@ fn every_type_can_go_wherever_a_server_keeps_its_things() {
     everywhere::<Reason>();
     everywhere::<Measure>();
     everywhere::<RetryAfter>();
-    everywhere::<Drain>();
+    everywhere::<RefusedUpload>();
     everywhere::<Threshold>();
     everywhere::<Criticality>();
     everywhere::<InvalidSetting>();
@@ -56,7 +57,7 @@ fn every_type_can_go_wherever_a_server_keeps_its_things() {
     copied::<Snapshot>();
     copied::<Threshold>();
     copied::<RetryAfter>();
-    copied::<Drain>();
+    copied::<RefusedUpload>();
     copied::<Criticality>();
     copied::<Reason>();
     hashed::<Threshold>();

@@ -11,7 +11,7 @@ use std::{
 
 use http::StatusCode;
 use loadshed::{
-    Adaptive, Budget, Criticality, Drain, InvalidSetting, LoadShed, RetryAfter, Threshold,
+    Adaptive, Budget, Criticality, InvalidSetting, LoadShed, RefusedUpload, RetryAfter, Threshold,
 };
 
 use crate::support::Law;
@@ -51,7 +51,7 @@ fn a_mistake_is_told_where_it_was_made_with_what_was_given_and_what_is_allowed()
     let too_long = Duration::from_secs(1 << 32);
     let a_little_too_long = Duration::new(u64::from(u32::MAX), 1);
     let adaptive = Adaptive::default;
-    let drain = Drain::default;
+    let bounds = RefusedUpload::default;
     let narrow = || adaptive().max(20).initial(15).min(10);
     let law =
         |limits: RangeInclusive<usize>, initial| Law::new(limits, initial, |window| window.limit);
@@ -61,7 +61,7 @@ fn a_mistake_is_told_where_it_was_made_with_what_was_given_and_what_is_allowed()
     let limit = "1 to 2147483647";
     let hint = "more than 0 and at most 4294967295 seconds";
     let status = "a client error or a server error, 400 to 599";
-    let some = "at least 1; Drain::none() reads nothing";
+    let some = "at least 1; RefusedUpload::none() reads nothing";
     let range = "a range within 1 to 2147483647";
     let cases: Vec<(_, String, String)> = vec![
         (
@@ -152,24 +152,24 @@ fn a_mistake_is_told_where_it_was_made_with_what_was_given_and_what_is_allowed()
                 .into(),
         ),
         (
-            panic_of(|| drain().bytes(0)),
-            told(drain().try_bytes(0)),
-            format!("bytes to drain: 0 was given, allowed is {some}"),
+            panic_of(|| bounds().max_bytes(0)),
+            told(bounds().try_max_bytes(0)),
+            format!("max bytes of a refused upload: 0 was given, allowed is {some}"),
         ),
         (
-            panic_of(|| drain().at_once(0)),
-            told(drain().try_at_once(0)),
-            format!("uploads to drain at once: 0 was given, allowed is {some}"),
+            panic_of(|| bounds().max_concurrent(0)),
+            told(bounds().try_max_concurrent(0)),
+            format!("max concurrent refused uploads: 0 was given, allowed is {some}"),
         ),
         (
-            panic_of(|| drain().time(Duration::ZERO)),
-            told(drain().try_time(Duration::ZERO)),
-            format!("time to drain: 0ns was given, allowed is {hint}"),
+            panic_of(|| bounds().timeout(Duration::ZERO)),
+            told(bounds().try_timeout(Duration::ZERO)),
+            format!("timeout of a refused upload: 0ns was given, allowed is {hint}"),
         ),
         (
-            panic_of(|| drain().silence(too_long)),
-            told(drain().try_silence(too_long)),
-            format!("silence while draining: 4294967296s was given, allowed is {hint}"),
+            panic_of(|| bounds().idle_timeout(too_long)),
+            told(bounds().try_idle_timeout(too_long)),
+            format!("idle timeout of a refused upload: 4294967296s was given, allowed is {hint}"),
         ),
         (
             panic_of(|| adaptive().min(0)),
@@ -261,13 +261,13 @@ fn every_good_edge_of_a_setting_is_allowed() {
     assert!(RetryAfter::try_fixed(Duration::from_secs(u64::from(u32::MAX))).is_ok());
     assert!(RetryAfter::try_fixed(Duration::from_nanos(1)).is_ok());
     let longest = Duration::from_secs(u64::from(u32::MAX));
-    let drain = Drain::default().try_bytes(1).unwrap();
-    let drain = drain.try_bytes(usize::MAX).unwrap();
-    let drain = drain.try_at_once(1).unwrap();
-    let drain = drain.try_at_once(usize::MAX).unwrap();
-    let drain = drain.try_time(Duration::from_nanos(1)).unwrap();
-    let drain = drain.try_time(longest).unwrap();
-    assert!(drain.try_silence(longest).is_ok());
+    let bounds = RefusedUpload::default().try_max_bytes(1).unwrap();
+    let bounds = bounds.try_max_bytes(usize::MAX).unwrap();
+    let bounds = bounds.try_max_concurrent(1).unwrap();
+    let bounds = bounds.try_max_concurrent(usize::MAX).unwrap();
+    let bounds = bounds.try_timeout(Duration::from_nanos(1)).unwrap();
+    let bounds = bounds.try_timeout(longest).unwrap();
+    assert!(bounds.try_idle_timeout(longest).is_ok());
     assert!(
         LoadShed::ratio(1.0)
             .try_status(StatusCode::BAD_REQUEST)

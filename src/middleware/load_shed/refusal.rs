@@ -3,7 +3,7 @@ use http::{Request, Response, StatusCode};
 
 use super::load_shed::LoadShed;
 use crate::{
-    refused_upload::refused_upload::Drain,
+    refused_upload::refused_upload::RefusedUpload,
     retry_after::retry_after::RetryAfter,
     shed::Shed,
     support::invalid::{InvalidSetting, expect_valid},
@@ -89,7 +89,7 @@ impl LoadShed {
 
     /// How much of a refused upload is read after the answer, so that its sender sees the answer and not a reset. By
     /// default up to 64 MiB, for up to 60 s in all and 5 s without a byte, 256 uploads at once in the process.
-    pub fn drain(self, drain: Drain) -> Self {
-        self.with(|settings| settings.drain = drain)
+    pub fn refused_upload(self, bounds: RefusedUpload) -> Self {
+        self.with(|settings| settings.refused_upload = bounds)
     }
 }

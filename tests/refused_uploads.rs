@@ -20,7 +20,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::{Body, Frame};
 use http_body_util::Empty;
-use loadshed::{Budget, Drain, LoadShed, Threshold};
+use loadshed::{Budget, LoadShed, RefusedUpload, Threshold};
 use tokio::{
     task::yield_now,
     time::{Instant, Sleep, sleep},
@@ -149,11 +149,11 @@ impl Drop for Upload {
 }
 
 /// Sends `upload` to a server that is full, and returns once the refusal is there: at once.
-async fn refused(drain: Drain, upload: Upload) {
-    refuse(drain, Request::new(upload)).await;
+async fn refused(bounds: RefusedUpload, upload: Upload) {
+    refuse(bounds, Request::new(upload)).await;
 }
 
-async fn refuse(drain: Drain, request: Request<Upload>) {
+async fn refuse(bounds: RefusedUpload, request: Request<Upload>) {
     let budget = Budget::fixed(1);
     let _held = budget.try_acquire(Threshold::NEVER_SHED).unwrap();
     let inner = tower::service_fn(|_: Request<Upload>| {
@@ -162,7 +162,7 @@ async fn refuse(drain: Drain, request: Request<Upload>) {
     let seen = Arc::clone(&request.body().seen);
     let response = LoadShed::ratio(1.0)
         .budget(&budget)
-        .drain(drain)
+        .refused_upload(bounds)
         .layer(inner)
         .call(request)
         .await;
@@ -175,9 +175,9 @@ async fn refuse(drain: Drain, request: Request<Upload>) {
 }
 
 /// The bytes that were read, and how long it took until the body was dropped, in milliseconds.
-async fn fate(drain: Drain, upload: Upload) -> (usize, u128) {
+async fn fate(bounds: RefusedUpload, upload: Upload) -> (usize, u128) {
     let (seen, start) = (Arc::clone(&upload.seen), Instant::now());
-    refused(drain, upload).await;
+    refused(bounds, upload).await;
     while seen.dropped.load(Ordering::Relaxed) == 0 {
         sleep(Duration::from_millis(1)).await;
     }
@@ -205,48 +205,52 @@ fn assert_fate((bytes, took): (usize, u128), expected: usize, milliseconds: u128
 async fn p17_a_refused_upload_is_read_to_its_end_after_the_answer() {
     let _alone = alone();
     let forty = Upload::large(40, SECOND);
-    assert_fate(fate(Drain::default(), forty).await, 40 * MIB, 41_000);
+    assert_fate(
+        fate(RefusedUpload::default(), forty).await,
+        40 * MIB,
+        41_000,
+    );
     let as_large_as_allowed = Upload::large(64, Duration::from_millis(1));
     assert_eq!(
-        fate(Drain::default(), as_large_as_allowed).await.0,
+        fate(RefusedUpload::default(), as_large_as_allowed).await.0,
         64 * MIB
     );
     let nothing = Upload::large(0, Duration::ZERO);
-    assert_fate(fate(Drain::default(), nothing).await, 0, 0);
+    assert_fate(fate(RefusedUpload::default(), nothing).await, 0, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn p17_an_upload_is_read_within_the_default_bounds() {
     let _alone = alone();
-    let drain = Drain::default();
+    let bounds = RefusedUpload::default();
     // Endless, with pauses and without: until it is more than 64 MiB.
     for pause in [Duration::from_millis(1), Duration::ZERO] {
-        let (bytes, _) = fate(drain, Upload::large(usize::MAX, pause)).await;
+        let (bytes, _) = fate(bounds, Upload::large(usize::MAX, pause)).await;
         assert_eq!(bytes, 65 * MIB);
     }
     // A byte a second: for a minute.
     let slow = Upload::new(usize::MAX, 1, SECOND);
-    assert_fate(fate(drain, slow).await, 60, 60_000);
+    assert_fate(fate(bounds, slow).await, 60, 60_000);
     let slower = Upload::new(usize::MAX, 1, Duration::from_millis(4_500));
-    assert_fate(fate(drain, slower).await, 13, 60_000);
+    assert_fate(fate(bounds, slower).await, 13, 60_000);
     // Silent: for five seconds.
     let silent = Upload::large(1, 3600 * SECOND);
-    assert_fate(fate(drain, silent).await, 0, 5_000);
+    assert_fate(fate(bounds, silent).await, 0, 5_000);
 }
 
 #[tokio::test(start_paused = true)]
 async fn p17_the_bounds_are_settings() {
     let _alone = alone();
     let endless = || Upload::new(usize::MAX, 100, SECOND);
-    let bytes = Drain::default().bytes(1_000);
+    let bytes = RefusedUpload::default().max_bytes(1_000);
     assert_fate(fate(bytes, endless()).await, 1_100, 11_000);
-    let time = Drain::default().time(Duration::from_millis(3_500));
+    let time = RefusedUpload::default().timeout(Duration::from_millis(3_500));
     assert_fate(fate(time, endless()).await, 300, 3_500);
-    let silence = Drain::default().silence(Duration::from_millis(900));
+    let silence = RefusedUpload::default().idle_timeout(Duration::from_millis(900));
     assert_fate(fate(silence, endless()).await, 0, 900);
-    let longer = Drain::default().time(120 * SECOND);
+    let longer = RefusedUpload::default().timeout(120 * SECOND);
     assert_fate(fate(longer, endless()).await, 12_000, 120_000);
-    assert_fate(fate(Drain::none(), endless()).await, 0, 0);
+    assert_fate(fate(RefusedUpload::none(), endless()).await, 0, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -254,7 +258,11 @@ async fn p17_of_many_uploads_256_are_read_at_once_and_the_rest_is_dropped() {
     let _alone = alone();
     let seen = Arc::default();
     for _ in 0..300 {
-        refused(Drain::default(), Upload::large(3, SECOND).watched_by(&seen)).await;
+        refused(
+            RefusedUpload::default(),
+            Upload::large(3, SECOND).watched_by(&seen),
+        )
+        .await;
     }
     assert_eq!(seen.dropped.load(Ordering::Relaxed), 300 - 256);
     sleep(5 * SECOND).await;
@@ -264,7 +272,9 @@ async fn p17_of_many_uploads_256_are_read_at_once_and_the_rest_is_dropped() {
     assert!(seen.most_kept.load(Ordering::Relaxed) <= 256);
     // And there is room again.
     assert_eq!(
-        fate(Drain::default(), Upload::large(2, SECOND)).await.0,
+        fate(RefusedUpload::default(), Upload::large(2, SECOND))
+            .await
+            .0,
         2 * MIB
     );
 }
@@ -275,15 +285,15 @@ async fn p17_how_many_are_read_at_once_is_counted_over_all_layers() {
     let seen = Arc::default();
     let upload = || Upload::large(3, SECOND).watched_by(&seen);
     let dropped = || seen.dropped.load(Ordering::Relaxed);
-    let two = Drain::default().at_once(2);
-    for (drain, expected) in [
+    let two = RefusedUpload::default().max_concurrent(2);
+    for (bounds, expected) in [
         (two, 0),
         (two, 0),
         (two, 1),
-        (Drain::default(), 1),
+        (RefusedUpload::default(), 1),
         (two, 2),
     ] {
-        refused(drain, upload()).await;
+        refused(bounds, upload()).await;
         assert_eq!(dropped(), expected);
     }
     sleep(5 * SECOND).await;
@@ -294,7 +304,7 @@ async fn p17_how_many_are_read_at_once_is_counted_over_all_layers() {
 #[tokio::test(start_paused = true)]
 async fn p17_an_upload_that_fails_or_panics_leaves_its_place_to_the_next() {
     let _alone = alone();
-    let one = Drain::default().at_once(1);
+    let one = RefusedUpload::default().max_concurrent(1);
     for end in [End::Failed, End::Panicked, End::Failed, End::Whole] {
         let upload = Upload::large(2, SECOND).that_ends(end);
         assert_fate(fate(one, upload).await, 2 * MIB, 3_000);
@@ -306,7 +316,7 @@ async fn p17_an_upload_that_has_always_more_leaves_the_thread_to_others() {
     let _alone = alone();
     let seen = Arc::<Seen>::default();
     refused(
-        Drain::default(),
+        RefusedUpload::default(),
         Upload::new(100_000, 1, Duration::ZERO).watched_by(&seen),
     )
     .await;
@@ -324,8 +334,8 @@ async fn p17_an_upload_that_has_always_more_leaves_the_thread_to_others() {
 #[tokio::test]
 async fn p17_an_upload_of_nothing_but_empty_pieces_is_read_for_no_longer_either() {
     let _alone = alone();
-    let drain = Drain::default().time(Duration::from_millis(50));
-    let (bytes, took) = fate(drain, Upload::new(usize::MAX, 0, Duration::ZERO)).await;
+    let bounds = RefusedUpload::default().timeout(Duration::from_millis(50));
+    let (bytes, took) = fate(bounds, Upload::new(usize::MAX, 0, Duration::ZERO)).await;
     assert_eq!(bytes, 0);
     assert!(took >= 50, "{took}");
 }
@@ -337,7 +347,7 @@ async fn p17_a_body_that_waits_for_a_100_is_never_asked_for() {
     let mut request = Request::new(Upload::large(1, Duration::ZERO).watched_by(&seen));
     let expects = HeaderValue::from_static("100-continue");
     request.headers_mut().insert(header::EXPECT, expects);
-    refuse(Drain::default(), request).await;
+    refuse(RefusedUpload::default(), request).await;
     assert_eq!(seen.dropped.load(Ordering::Relaxed), 1);
     assert_eq!(seen.bytes.load(Ordering::Relaxed), 0);
 }
@@ -349,16 +359,20 @@ fn p17_a_server_without_a_timer_refuses_as_ever_and_keeps_no_place() {
     let runtime = runtime.unwrap();
     let upload = || Upload::large(1, Duration::ZERO);
     // The task that would read it panics, and has its one place back.
-    for drain in [Drain::none(), Drain::default().at_once(1)] {
+    for bounds in [
+        RefusedUpload::none(),
+        RefusedUpload::default().max_concurrent(1),
+    ] {
         for _ in 0..2 {
             let seen = Arc::default();
             runtime.block_on(async {
-                refused(drain, upload().watched_by(&seen)).await;
+                refused(bounds, upload().watched_by(&seen)).await;
                 yield_now().await;
             });
             assert_eq!(seen.dropped.load(Ordering::Relaxed), 1);
         }
     }
-    let (bytes, _) = tokio_test::block_on(fate(Drain::default().at_once(1), upload()));
+    let (bytes, _) =
+        tokio_test::block_on(fate(RefusedUpload::default().max_concurrent(1), upload()));
     assert_eq!(bytes, MIB);
 }
