@@ -31,7 +31,8 @@ use crate::{
     support::invalid::InvalidSetting,
     telemetry::observed::Decisions,
     threshold::{
-        criticality::Criticality, ladder::LiveLadder, routes::table::Routes, threshold::Threshold,
+        class_thresholds::LiveClassThresholds, criticality::Criticality, routes::table::Routes,
+        threshold::Threshold,
     },
 };
 
@@ -41,7 +42,7 @@ pub(crate) struct Settings {
     /// The bits of a [`Threshold`].
     pub(crate) threshold: AtomicU64,
     /// For the classes above the lowest.
-    pub(crate) ladder: LiveLadder,
+    pub(crate) class_thresholds: LiveClassThresholds,
     /// Held to change either: whether they go together is asked first.
     pub(crate) changing: Mutex<()>,
     /// `None` where the threshold is that of each request.
@@ -84,7 +85,8 @@ impl Settings {
         let Some(decide) = &self.decide else {
             return self.decided();
         };
-        let mut decided = decide.decide(request, self.threshold(), &self.ladder, self.seed);
+        let mut decided =
+            decide.decide(request, self.threshold(), &self.class_thresholds, self.seed);
         if decided.claim.units > 1 {
             decided.claim = self.budget.bound(decided.claim);
         }
@@ -220,7 +222,7 @@ impl Settings {
     pub(crate) fn set_ratio(&self, ratio: f64) -> Result<(), InvalidSetting> {
         let threshold = Threshold::try_ratio(ratio)?;
         let _alone = self.change();
-        if let Some(allowed) = self.ladder.load().disorder(threshold) {
+        if let Some(allowed) = self.class_thresholds.load().disorder(threshold) {
             return Err(InvalidSetting::new("ratio", ratio, allowed));
         }
         self.threshold.store(threshold.to_bits(), Ordering::Relaxed);
@@ -232,9 +234,9 @@ impl Settings {
         ratios: &[(Criticality, f64)],
     ) -> Result<(), InvalidSetting> {
         let _alone = self.change();
-        let mut ladder = self.ladder.load();
-        let threshold = ladder.set(self.threshold(), ratios)?;
-        self.ladder.store(ladder);
+        let mut class_thresholds = self.class_thresholds.load();
+        let threshold = class_thresholds.set(self.threshold(), ratios)?;
+        self.class_thresholds.store(class_thresholds);
         self.threshold.store(threshold.to_bits(), Ordering::Relaxed);
         Ok(())
     }
@@ -270,7 +272,7 @@ impl Clone for Settings {
         Self {
             budget: self.budget.clone(),
             threshold: AtomicU64::new(self.threshold.load(Ordering::Relaxed)),
-            ladder: self.ladder.clone(),
+            class_thresholds: self.class_thresholds.clone(),
             changing: Mutex::default(),
             decide: self.decide.clone(),
             dry_run: AtomicBool::new(self.dry_run()),
@@ -294,7 +296,7 @@ impl fmt::Debug for Settings {
             .field("name", &self.name)
             .field("budget", &self.budget)
             .field("threshold", &self.threshold())
-            .field("ladder", &self.ladder)
+            .field("ladder", &self.class_thresholds)
             .field("decide", &self.decide)
             .field("dry_run", &self.dry_run())
             .field("retry_after", &self.retry_after)

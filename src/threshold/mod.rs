@@ -1,7 +1,7 @@
 //! Up to which utilization a request is admitted.
 
+pub(crate) mod class_thresholds;
 pub(crate) mod criticality;
-pub(crate) mod ladder;
 pub(crate) mod ratio;
 pub(crate) mod routes;
 pub(crate) mod stretch;

@@ -55,7 +55,7 @@ impl Stretch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::threshold::{criticality::Criticality, ladder::Ladder};
+    use crate::threshold::{class_thresholds::ClassThresholds, criticality::Criticality};
 
     fn caps(stops: &[Threshold], class: usize, limit: u32) -> Vec<u32> {
         let stop = stops[class].cap(limit);
@@ -67,10 +67,10 @@ mod tests {
 
     #[test]
     fn callers_spread_evenly_over_the_places_between_the_next_lower_class_and_their_own_stop() {
-        let ladder =
-            Criticality::ALL.map(|class| Ladder::default().of(Threshold::ratio(0.8), class));
+        let class_thresholds = Criticality::ALL
+            .map(|class| ClassThresholds::default().of(Threshold::ratio(0.8), class));
         let ends = |class| {
-            let caps = caps(&ladder, class, 300);
+            let caps = caps(&class_thresholds, class, 300);
             assert!(caps.is_sorted());
             (caps[0], caps[99])
         };
@@ -79,7 +79,9 @@ mod tests {
             [(211, 240), (241, 260), (261, 280), (281, 300)]
         );
         for cap in 241..=260 {
-            let there = caps(&ladder, 1, 300).into_iter().filter(|&it| it == cap);
+            let there = caps(&class_thresholds, 1, 300)
+                .into_iter()
+                .filter(|&it| it == cap);
             assert_eq!(there.count(), 5, "at {cap}");
         }
     }

@@ -152,7 +152,7 @@ impl fmt::Debug for Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::threshold::{criticality::Criticality, ladder::LiveLadder};
+    use crate::threshold::{class_thresholds::LiveClassThresholds, criticality::Criticality};
 
     #[test]
     fn a_threshold_is_one_word_that_tells_what_it_was_made_of() {
@@ -162,7 +162,7 @@ mod tests {
         for ratio in [1.0, 0.85, 1.0 / 3.0, 1e-20] {
             let threshold = Threshold::ratio(ratio);
             assert_eq!(told(threshold), format!("Threshold({ratio})"));
-            let above = LiveLadder::default().of(threshold, Criticality::Critical);
+            let above = LiveClassThresholds::default().of(threshold, Criticality::Critical);
             assert_eq!(told(above), format!("Threshold({ratio} + 2/3 of the rest)"));
         }
     }

@@ -3,9 +3,9 @@
 #[path = "../support/allocations.rs"]
 mod allocations;
 mod callers;
+mod class_thresholds;
 mod exposed;
 mod headers;
-mod ladder;
 mod overtaking;
 #[path = "../support/mod.rs"]
 mod support;

@@ -16,7 +16,7 @@ use crate::{
     shedder::{settings::Settings, wait::Wait},
     support::invalid::{InvalidSetting, expect_valid},
     telemetry::observed::Decisions,
-    threshold::{ladder::LiveLadder, threshold::Threshold},
+    threshold::{class_thresholds::LiveClassThresholds, threshold::Threshold},
 };
 
 /// A [`Layer`] that counts the requests in flight against a [`Budget`], and refuses those for which there is no room.
@@ -72,7 +72,7 @@ impl LoadShed {
             settings: Arc::new(Settings {
                 budget: Budget::adaptive(),
                 threshold: AtomicU64::new(threshold.to_bits()),
-                ladder: LiveLadder::default(),
+                class_thresholds: LiveClassThresholds::default(),
                 changing: Mutex::default(),
                 decide: None,
                 dry_run: AtomicBool::new(false),

@@ -9,8 +9,8 @@ use crate::{
     },
     protocol::head::lend,
     threshold::{
+        class_thresholds::LiveClassThresholds,
         criticality::Criticality,
-        ladder::LiveLadder,
         routes::table::{Found, Routes},
         stretch::Stretch,
         threshold::Threshold,
@@ -73,20 +73,25 @@ impl From<Threshold> for Decided {
 }
 
 impl Decide {
-    /// `base` is what applies to the lowest class, where nothing else does, and `ladder` leads up from it. The seed is that of
+    /// `base` is what applies to the lowest class, where nothing else does, and `class_thresholds` leads up from it. The seed is that of
     /// the hash of tenants; without one, nobody knows it.
     pub(crate) fn decide<B>(
         &self,
         request: &mut Request<B>,
         base: Threshold,
-        ladder: &LiveLadder,
+        class_thresholds: &LiveClassThresholds,
         seed: Option<u64>,
     ) -> Decided {
         let found = self.routes.as_ref().map(|routes| find(routes, request));
         let Found { threshold, nth } = found.unwrap_or_default();
         let decided = Decided {
             route: Some(nth),
-            ..self.ask(request, threshold, |class| ladder.of(base, class), seed)
+            ..self.ask(
+                request,
+                threshold,
+                |class| class_thresholds.of(base, class),
+                seed,
+            )
         };
         if self.expose_class && !decided.claim.threshold.is_exempt() {
             let extensions = request.extensions_mut();

@@ -9,20 +9,20 @@ use crate::support::invalid::InvalidSetting;
 
 /// Where each class stops, above a ratio.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Ladder {
+pub(crate) struct ClassThresholds {
     /// Of the classes above the lowest, those that were set. The others divide evenly what is left above the ratio.
     set: [Option<Threshold>; 3],
 }
 
-/// A [`Ladder`] that can be changed while requests go by it: a step a word, 0 for one that is not set.
+/// A [`ClassThresholds`] that can be changed while requests go by it: a step a word, 0 for one that is not set.
 ///
 /// # Memory ordering
 ///
 /// `Relaxed`: a request goes by one step, and each stands for itself.
 #[derive(Debug, Default)]
-pub(crate) struct LiveLadder([AtomicU64; 3]);
+pub(crate) struct LiveClassThresholds([AtomicU64; 3]);
 
-impl LiveLadder {
+impl LiveClassThresholds {
     /// What applies to a request of `class` where `base` applies to the lowest one.
     #[inline]
     pub(crate) fn of(&self, base: Threshold, class: Criticality) -> Threshold {
@@ -38,21 +38,21 @@ impl LiveLadder {
         (bits != 0).then(|| Threshold::from_bits(bits))
     }
 
-    pub(crate) fn load(&self) -> Ladder {
-        Ladder {
+    pub(crate) fn load(&self) -> ClassThresholds {
+        ClassThresholds {
             set: [0, 1, 2].map(|at| self.set(at)),
         }
     }
 
-    pub(crate) fn store(&self, ladder: Ladder) {
-        for (step, set) in self.0.iter().zip(ladder.set) {
+    pub(crate) fn store(&self, class_thresholds: ClassThresholds) {
+        for (step, set) in self.0.iter().zip(class_thresholds.set) {
             let bits = set.map_or(0, Threshold::to_bits);
             step.store(bits, Ordering::Relaxed);
         }
     }
 }
 
-impl Clone for LiveLadder {
+impl Clone for LiveClassThresholds {
     fn clone(&self) -> Self {
         let clone = Self::default();
         clone.store(self.load());
@@ -72,7 +72,7 @@ fn step(base: Threshold, class: Criticality, set: Option<Threshold>) -> Threshol
     })
 }
 
-impl Ladder {
+impl ClassThresholds {
     /// What applies to a request of `class` where `base` applies to the lowest one.
     pub(crate) fn of(&self, base: Threshold, class: Criticality) -> Threshold {
         step(
@@ -92,22 +92,22 @@ impl Ladder {
         mut base: Threshold,
         ratios: &[(Criticality, f64)],
     ) -> Result<Threshold, InvalidSetting> {
-        let mut ladder = *self;
+        let mut class_thresholds = *self;
         for &(class, ratio) in ratios {
             let threshold = Threshold::try_ratio(ratio)?;
             match class.above_lowest() {
-                Some(at) => ladder.set[at] = Some(threshold),
+                Some(at) => class_thresholds.set[at] = Some(threshold),
                 None => base = threshold,
             }
         }
-        if let Some(found) = ladder.disorder(base) {
+        if let Some(found) = class_thresholds.disorder(base) {
             let each = ratios
                 .iter()
                 .map(|(class, ratio)| format!("{class} at {ratio}"));
             let given = each.collect::<Vec<_>>().join(", ");
             return Err(InvalidSetting::new("class ratios", given, found));
         }
-        *self = ladder;
+        *self = class_thresholds;
         Ok(base)
     }
 
@@ -143,7 +143,7 @@ mod tests {
 
     fn caps(ratio: f64, limit: u32) -> [u32; 4] {
         let base = Threshold::ratio(ratio);
-        Criticality::ALL.map(|class| Ladder::default().of(base, class).cap(limit))
+        Criticality::ALL.map(|class| ClassThresholds::default().of(base, class).cap(limit))
     }
 
     #[test]
@@ -197,11 +197,11 @@ mod tests {
             let steps = [0, 1, 2, 3].map(|at| {
                 steps[at as usize].unwrap_or(lowest + at * (60 - lowest) / 3)
             });
-            let mut ladder = Ladder::default();
-            let told = ladder.set(base, &set);
+            let mut class_thresholds = ClassThresholds::default();
+            let told = class_thresholds.set(base, &set);
             prop_assert_eq!(told.is_ok(), steps.is_sorted(), "{:?}: {:?}", steps, told);
             if let Ok(base) = told {
-                let caps = Criticality::ALL.map(|class| ladder.of(base, class).cap(limit));
+                let caps = Criticality::ALL.map(|class| class_thresholds.of(base, class).cap(limit));
                 prop_assert_eq!(caps, steps.map(|step| (step * limit / 60).max(1)));
             }
         }
