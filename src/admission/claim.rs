@@ -7,7 +7,7 @@ use crate::{
     admission::verdict::Verdict,
     control::controller::MAX_LIMIT,
     shed::Reason,
-    threshold::{stretch::Stretch, threshold::Threshold},
+    threshold::{band::Band, threshold::Threshold},
 };
 
 /// What one request asks of a budget.
@@ -23,7 +23,7 @@ pub(crate) struct Claim {
 /// Whom a claim is for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Caller {
-    pub(crate) stretch: Stretch,
+    pub(crate) band: Band,
     /// In whose share it is.
     pub(crate) tenant: Option<Tenant>,
 }
@@ -51,9 +51,7 @@ impl Claim {
     pub(crate) fn cap(self, limit: u32, share: f32) -> u32 {
         let stop = self.threshold.cap(limit);
         match self.caller {
-            Some(caller) if !self.threshold.is_never_shed() => {
-                caller.stretch.cap(stop, limit, share)
-            }
+            Some(caller) if !self.threshold.is_never_shed() => caller.band.cap(stop, limit, share),
             _ => stop,
         }
     }
@@ -61,9 +59,9 @@ impl Claim {
     /// The same as it was refused, to be asked again: for all that it costs, in the share that it is in.
     pub(crate) fn again(self, refused: &Refused) -> Self {
         let Refused { units, tenant, .. } = *refused;
-        let whole = Stretch::of(&[self.threshold], 0, 1.0);
-        let stretch = self.caller.map_or(whole, |caller| caller.stretch);
-        let caller = tenant.map(|_| Caller { stretch, tenant }).or(self.caller);
+        let whole = Band::of(&[self.threshold], 0, 1.0);
+        let band = self.caller.map_or(whole, |caller| caller.band);
+        let caller = tenant.map(|_| Caller { band, tenant }).or(self.caller);
         Self {
             units,
             caller,

@@ -83,7 +83,7 @@ impl Budget {
                 Err(_) if claim.threshold.is_never_shed() => return Ok(Place::default()),
                 Err(_) => return Err(Refused::new(Reason::Utilization, claim, None)),
             },
-            Some(_) => match self.acquire_along_stretch(claim) {
+            Some(_) => match self.acquire_within_band(claim) {
                 Ok(taken) => taken,
                 Err(_) if claim.threshold.is_never_shed() => return Ok(Place::default()),
                 Err(refused) => return Err(refused),
@@ -95,7 +95,7 @@ impl Budget {
 
     // Apart, as it would be in the way of all others.
     #[inline(never)]
-    fn acquire_along_stretch(&self, claim: &Claim) -> Result<Taken, Refused> {
+    fn acquire_within_band(&self, claim: &Claim) -> Result<Taken, Refused> {
         let entry = self.enter(*claim);
         let cap = |limit| claim.cap(limit, entry.share);
         match self.count.acquire(claim.units, cap) {

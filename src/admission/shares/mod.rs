@@ -9,7 +9,7 @@
 //! τ is found twenty times a second, by filling up: what each tenant has had at once, as an average over the last second,
 //! and what it was refused, which it would have had as well ([`level`]). A tenant that has less than half of τ is admitted up
 //! to where its class stops; one with more stops earlier, and one with one and a half τ where the next lower class does
-//! ([`Stretch`](crate::threshold::stretch::Stretch)). So while there is room below that, all is lent to whoever comes; once there is
+//! ([`Band`](crate::threshold::band::Band)). So while there is room below that, all is lent to whoever comes; once there is
 //! none, those with little find room where those with much do not. What was lent comes back as the requests end
 //! that it was lent to: nobody with more than its part gets new places.
 //!

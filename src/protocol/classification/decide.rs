@@ -9,10 +9,10 @@ use crate::{
     },
     protocol::head::lend,
     threshold::{
+        band::Band,
         class_thresholds::LiveClassThresholds,
         criticality::Criticality,
         routes::table::{Found, Routes},
-        stretch::Stretch,
         threshold::Threshold,
     },
 };
@@ -156,11 +156,11 @@ impl Decide {
         let part = self.key.as_ref().map_or(1.0, |ask| ask.0(head));
         let tenant = self.fair_by.as_ref().map(|ask| ask.0(head, seed));
         // Where nobody tells classes apart, there is one.
-        let stretch = match self.classify {
-            Some(_) => Stretch::of(&Criticality::ALL.map(stop), class as usize, part),
-            None => Stretch::of(&[stop(class)], 0, part),
+        let band = match self.classify {
+            Some(_) => Band::of(&Criticality::ALL.map(stop), class as usize, part),
+            None => Band::of(&[stop(class)], 0, part),
         };
-        Some(Caller { stretch, tenant })
+        Some(Caller { band, tenant })
     }
 }
 

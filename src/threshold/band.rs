@@ -11,7 +11,7 @@ use super::threshold::Threshold;
 ///
 /// Source: H. Zhou et al., *Overload Control for Scaling WeChat Microservices*, SoCC 2018, section 4.2.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Stretch {
+pub(crate) struct Band {
     /// `None`: an eighth below the stop.
     from: Option<Threshold>,
     /// Several classes may stop at one point, and then divide the stretch, the lower ones first: how many are lower than
@@ -22,7 +22,7 @@ pub(crate) struct Stretch {
     part: f32,
 }
 
-impl Stretch {
+impl Band {
     /// For the class at this place among those that stop at `stops`, lowest first.
     pub(crate) fn of(stops: &[Threshold], class: usize, part: f32) -> Self {
         let own = stops[class];
@@ -61,7 +61,7 @@ mod tests {
         let stop = stops[class].cap(limit);
         let parts = (1..=100).map(|part| (part as f32 - 0.5) / 100.0);
         parts
-            .map(|part| Stretch::of(stops, class, part).cap(stop, limit, 1.0))
+            .map(|part| Band::of(stops, class, part).cap(stop, limit, 1.0))
             .collect()
     }
 
@@ -113,12 +113,12 @@ mod tests {
     fn without_a_share_a_caller_stops_where_the_stretch_begins() {
         let stops = [Threshold::ratio(0.8), Threshold::ratio(0.9)];
         let cap = |class: usize, limit| {
-            let stretch = Stretch::of(&stops, class, 1.0);
-            stretch.cap(stops[class].cap(limit), limit, 0.0)
+            let band = Band::of(&stops, class, 1.0);
+            band.cap(stops[class].cap(limit), limit, 0.0)
         };
         assert_eq!((cap(0, 100), cap(1, 100)), (70, 80));
         assert_eq!((cap(0, 1), cap(1, 1)), (1, 1));
-        let never = Stretch::of(&[Threshold::NEVER_SHED; 4], 2, 0.5);
+        let never = Band::of(&[Threshold::NEVER_SHED; 4], 2, 0.5);
         assert!(never.cap(u32::MAX, 10, 0.0) > u32::MAX / 2);
     }
 }
