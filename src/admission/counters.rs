@@ -5,7 +5,7 @@ use crate::support::{per_thread::Writers, spread::spread};
 
 /// What has happened under a budget since it was made.
 #[derive(Debug)]
-pub(crate) struct Tally {
+pub(crate) struct Counters {
     /// It counts what it admits and what it refuses, each thread on its own line.
     count: &'static Count,
     /// How many threads have refused anything.
@@ -19,7 +19,7 @@ pub(crate) struct Tally {
 ///
 /// # Memory ordering
 ///
-/// `Relaxed`, here and in [`Tally`]: each number stands for itself and orders nothing.
+/// `Relaxed`, here and in [`Counters`]: each number stands for itself and orders nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Counter {
     requests: AtomicUsize,
@@ -76,7 +76,7 @@ impl Shared {
     }
 }
 
-impl Tally {
+impl Counters {
     pub(crate) fn new(count: &'static Count) -> Self {
         Self {
             count,
@@ -161,23 +161,26 @@ mod tests {
 
     #[test]
     fn refusals_of_all_threads_are_counted_each_once_and_for_what_it_would_have_cost() {
-        let tally = Tally::new(Count::claim(1));
+        let counters = Counters::new(Count::claim(1));
         thread::scope(|scope| {
             // More than there are lanes on a small machine: some share the last one.
             for _ in 0..8 {
-                scope.spawn(|| (0..1_000).for_each(|_| tally.refuse(3)));
+                scope.spawn(|| (0..1_000).for_each(|_| counters.refuse(3)));
             }
         });
-        assert_eq!((tally.refused(), tally.refused_units()), (8_000, 24_000));
-        assert_eq!((tally.admitted(), tally.admitted_units()), (0, 0));
+        assert_eq!(
+            (counters.refused(), counters.refused_units()),
+            (8_000, 24_000)
+        );
+        assert_eq!((counters.admitted(), counters.admitted_units()), (0, 0));
     }
 
     #[test]
     fn threads_that_refuse_at_once_are_at_places_of_their_own_in_the_sequence() {
-        let tally = Tally::new(Count::claim(1));
+        let counters = Counters::new(Count::claim(1));
         let refuse = || {
-            tally.refuse(1);
-            tally.nth_refused()
+            counters.refuse(1);
+            counters.nth_refused()
         };
         assert_eq!([refuse(), refuse()], [1, 2], "as it is on one thread");
         let elsewhere = thread::scope(|scope| scope.spawn(refuse).join().unwrap());
@@ -187,11 +190,11 @@ mod tests {
     #[test]
     fn what_is_taken_back_before_it_is_seen_counted_is_0_and_not_the_largest_number() {
         let count = Count::claim(2);
-        let tally = Tally::new(count);
-        tally.withdraw(1);
-        assert_eq!(tally.admitted(), 0);
+        let counters = Counters::new(count);
+        counters.withdraw(1);
+        assert_eq!(counters.admitted(), 0);
         assert!(count.acquire(1, |limit| limit).is_ok());
         assert!(count.acquire(1, |limit| limit).is_ok());
-        assert_eq!(tally.admitted(), 1);
+        assert_eq!(counters.admitted(), 1);
     }
 }

@@ -56,7 +56,7 @@ impl Budget {
         let find_ghost = || held::find(|shown| shown.of(self.inner.ghosts));
         match mode {
             Mode::DryRun(told) if find_ghost().is_some() => told.set(None),
-            _ => self.inner.tally.exempt.add(claim.units),
+            _ => self.inner.counters.exempt.add(claim.units),
         }
     }
 
@@ -64,7 +64,7 @@ impl Budget {
     #[inline]
     pub(crate) fn measures(&self, place: &Place) -> bool {
         self.sampler().is_some_and(|sampler| {
-            place.is_of(self.count) && sampler.measures(self.inner.tally.admitted_here())
+            place.is_of(self.count) && sampler.measures(self.inner.counters.admitted_here())
         })
     }
 
@@ -107,7 +107,7 @@ impl Budget {
     /// Counts a refusal.
     pub(crate) fn refused<'a>(&'a self, refused: &'a Refused) -> Counted<'a> {
         let now = Now::default();
-        self.inner.tally.refuse(refused.units);
+        self.inner.counters.refuse(refused.units);
         self.missed(refused);
         self.tell_refused(Verdict::Refused(refused.reason), &now);
         Counted {
@@ -126,7 +126,7 @@ impl Budget {
     ) -> Option<Taken> {
         let decision = Verdict::WouldRefuse(refused.reason);
         told.set(Some(decision));
-        self.inner.tally.would_refuse.add(refused.units);
+        self.inner.counters.would_refuse.add(refused.units);
         self.missed(refused);
         self.tell_refused(decision, &Now::default());
         let (ghosts, never) = (self.inner.ghosts, Threshold::NEVER_SHED);
@@ -149,16 +149,16 @@ impl Counted<'_> {
     pub(crate) fn shed(&self, retry_after: &RetryAfter, unit: Unit, class: Criticality) -> Shed {
         let (budget, refused) = (self.budget, self.refused);
         let in_flight = budget.level().in_flight;
-        let tally = &budget.inner.tally;
+        let counters = &budget.inner.counters;
         let counts = || {
-            let admitted = tally.admitted_units();
+            let admitted = counters.admitted_units();
             Counts {
                 completed: admitted.saturating_sub(in_flight as usize),
-                arrived: admitted.wrapping_add(tally.refused_units()),
+                arrived: admitted.wrapping_add(counters.refused_units()),
             }
         };
         let refusal = Refusal {
-            nth: tally.nth_refused(),
+            nth: counters.nth_refused(),
             class,
             unit,
             units: refused.units,

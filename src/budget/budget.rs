@@ -16,7 +16,7 @@ use crate::{
     admission::{
         claim::Claim,
         count::count::{Count, Level},
-        counters::Tally,
+        counters::Counters,
         held::Place,
         sampler::{Meter, Reading, Sampler},
     },
@@ -62,7 +62,7 @@ pub(crate) struct Inner {
     /// Requests that run although a dry run has found that they would have been refused. They are not in `count`; the
     /// layers further in know them by this one.
     pub(crate) ghosts: &'static Count,
-    pub(crate) tally: Tally,
+    pub(crate) counters: Counters,
     pub(crate) line: Line,
     /// `None` where the limit is fixed.
     sampler: Option<Sampler>,
@@ -133,7 +133,7 @@ impl Budget {
         let inner = Inner {
             count,
             ghosts: Count::claim(limit),
-            tally: Tally::new(count),
+            counters: Counters::new(count),
             line: Line::new(),
             sampler,
             name: OnceLock::new(),
@@ -282,7 +282,7 @@ impl Budget {
     pub fn try_acquire_many(&self, units: usize, threshold: Threshold) -> Result<Permit, Shed> {
         let mut claim = Claim::of(threshold, units);
         if threshold.is_exempt() {
-            self.inner.tally.exempt.add(claim.units);
+            self.inner.counters.exempt.add(claim.units);
             return Ok(Permit::new(Place::default()));
         }
         if claim.units > 1 {
@@ -358,30 +358,30 @@ impl From<&Self> for Budget {
 
 impl Inner {
     fn snapshot(&self) -> Snapshot {
-        let (level, tally) = (self.count.level(), &self.tally);
+        let (level, counters) = (self.count.level(), &self.counters);
         Snapshot {
             limit: level.limit as usize,
             in_flight: level.in_flight as usize,
-            peak_in_flight: tally.peak_in_flight(),
-            admitted: tally.admitted(),
-            refused: tally.refused(),
-            would_refuse: tally.would_refuse.get(),
-            exempt: tally.exempt.get(),
+            peak_in_flight: counters.peak_in_flight(),
+            admitted: counters.admitted(),
+            refused: counters.refused(),
+            would_refuse: counters.would_refuse.get(),
+            exempt: counters.exempt.get(),
             waiting: self.count.line.waiting() as usize,
-            waited: tally.waited.get(),
+            waited: counters.waited.get(),
         }
     }
 }
 
 impl Meter for Budget {
     fn reading(&self) -> Reading {
-        let (level, tally) = (self.level(), &self.inner.tally);
+        let (level, counters) = (self.level(), &self.inner.counters);
         Reading {
             limit: level.limit as usize,
             in_flight: level.in_flight as usize,
-            admitted: tally.admitted(),
-            admitted_units: tally.admitted_units(),
-            refused_units: tally.refused_units() + tally.would_refuse.units(),
+            admitted: counters.admitted(),
+            admitted_units: counters.admitted_units(),
+            refused_units: counters.refused_units() + counters.would_refuse.units(),
         }
     }
 

@@ -86,7 +86,7 @@ impl Budget {
     fn looked<'a>(&self, shares: &'a Shares) -> &'a Shares {
         shares.look_if_due(|| Seen {
             in_flight: self.level().in_flight,
-            admitted: self.inner.tally.admitted_units(),
+            admitted: self.inner.counters.admitted_units(),
         });
         shares
     }

@@ -42,7 +42,7 @@ impl Budget {
         let entry = self.enter_again(held, claim);
         match self.keep(held, claim, entry.share) {
             Ok(_) => {
-                self.inner.tally.charge(units - held.units);
+                self.inner.counters.charge(units - held.units);
                 shown.set(Some(entry.taken));
                 // Only a law asks for it.
                 if self.sampler().is_some() {
@@ -53,7 +53,7 @@ impl Budget {
             }
             Err(level) => {
                 // It has left the count: the outer layer must find nothing to give back.
-                self.inner.tally.withdraw(held.units);
+                self.inner.counters.withdraw(held.units);
                 shown.set(None);
                 let refused = self.leave_shares(entry, claim, level, held.units);
                 if claim.threshold.is_never_shed() {

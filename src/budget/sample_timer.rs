@@ -33,7 +33,7 @@ impl SampleTimer {
             sampler.close_if_due(budget, now);
             (now, rarity)
         });
-        let drawn = drawn(budget.inner.tally.admitted_here());
+        let drawn = drawn(budget.inner.counters.admitted_here());
         Self {
             admitted_at,
             // Another thread may have changed it since the request was chosen.

@@ -30,7 +30,7 @@ impl Budget {
             entry.taken.leave_shares();
             return None;
         };
-        self.inner.tally.waited.add(1);
+        self.inner.counters.waited.add(1);
         self.count.line_has_changed();
         Some(ticket)
     }
