@@ -71,17 +71,17 @@ impl Claim {
 
     /// Claims in the order of what they may use of a budget, to nine digits.
     #[inline]
-    pub(crate) fn rank(&self) -> u32 {
+    pub(crate) fn priority(&self) -> u32 {
         match self.caller {
-            None => self.threshold.rank(),
-            Some(_) => self.rank_of_caller(),
+            None => self.threshold.priority(),
+            Some(_) => self.priority_of_caller(),
         }
     }
 
     // Apart, so that this is inlined for all others.
     #[cold]
-    fn rank_of_caller(&self) -> u32 {
-        self.cap(Threshold::HIGHEST_RANK, 1.0)
+    fn priority_of_caller(&self) -> u32 {
+        self.cap(Threshold::HIGHEST_PRIORITY, 1.0)
     }
 
     /// A threshold of the same rank.
@@ -89,7 +89,7 @@ impl Claim {
     pub(crate) fn as_threshold(&self) -> Threshold {
         match self.caller {
             None => self.threshold,
-            Some(_) => Threshold::of_rank(self.rank()),
+            Some(_) => Threshold::of_priority(self.priority()),
         }
     }
 

@@ -118,7 +118,7 @@ pub(crate) struct Shown {
     /// Whether it is another than the one that was shown.
     changed: Cell<bool>,
     /// The rank of the lowest threshold that they have let the request pass: `u32::MAX` is that of `NEVER_SHED`.
-    pub(crate) rank: Cell<u32>,
+    pub(crate) priority: Cell<u32>,
 }
 
 impl Shown {
@@ -126,7 +126,7 @@ impl Shown {
         Self {
             place: Cell::new(None),
             changed: Cell::new(false),
-            rank: Cell::new(u32::MAX),
+            priority: Cell::new(u32::MAX),
         }
     }
 
@@ -159,7 +159,7 @@ pub(crate) fn show(place: &mut Place) -> Scope<'_> {
         };
         free.place.set(place.0);
         free.changed.set(false);
-        free.rank.set(u32::MAX);
+        free.priority.set(u32::MAX);
         stack.depth.set(depth + 1);
         Scope(Some(place))
     })
@@ -179,7 +179,7 @@ impl Scope<'_> {
                 .place
                 .get()
                 .is_some_and(|left| place.is_of(left.count));
-            kept.then(|| Threshold::of_rank(shown.rank.get()))
+            kept.then(|| Threshold::of_priority(shown.priority.get()))
         })
     }
 }

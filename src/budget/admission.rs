@@ -40,8 +40,8 @@ impl Budget {
             Mode::DryRun(told) => told,
         };
         Ok(self.acquire(claim).unwrap_or_else(|refused| {
-            let ghost = self.would_refuse(&refused, told);
-            ghost.map(Place::from).unwrap_or_default()
+            let shadow = self.would_refuse(&refused, told);
+            shadow.map(Place::from).unwrap_or_default()
         }))
     }
 
@@ -53,9 +53,9 @@ impl Budget {
 
     /// Counts one that is exempt; but not in a dry run that has refused it further out, and would not have seen it here.
     fn pass(&self, claim: &Claim, mode: Mode<'_>) {
-        let find_ghost = || held::find(|shown| shown.of(self.inner.ghosts));
+        let find_shadow = || held::find(|shown| shown.of(self.inner.shadow));
         match mode {
-            Mode::DryRun(told) if find_ghost().is_some() => told.set(None),
+            Mode::DryRun(told) if find_shadow().is_some() => told.set(None),
             _ => self.inner.counters.exempt.add(claim.units),
         }
     }
@@ -72,7 +72,7 @@ impl Budget {
     // wait until all of its fields are in the cache, which costs as much as an atomic operation.
     #[inline]
     pub(crate) fn acquire(&self, claim: &Claim) -> Result<Place, Refused> {
-        if self.count.line.goes_before(claim) {
+        if self.count.line.has_priority_over(claim) {
             return Err(Refused::new(Reason::Utilization, claim, claim.tenant()));
         }
         // Both ways end for themselves: where they meet, what one of them made is copied once more.
@@ -129,9 +129,9 @@ impl Budget {
         self.inner.counters.would_refuse.add(refused.units);
         self.missed(refused);
         self.tell_refused(decision, &Now::default());
-        let (ghosts, never) = (self.inner.ghosts, Threshold::NEVER_SHED);
-        let is_counted = ghosts.acquire(1, never).is_ok();
-        is_counted.then(|| Taken::of(ghosts, &never.into()))
+        let (shadow, never) = (self.inner.shadow, Threshold::NEVER_SHED);
+        let is_counted = shadow.acquire(1, never).is_ok();
+        is_counted.then(|| Taken::of(shadow, &never.into()))
     }
 
     /// Where everything hangs, refusals are all that a law hears of. A fixed budget has none, and reads no clock (but

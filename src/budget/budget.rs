@@ -61,7 +61,7 @@ pub(crate) struct Inner {
     count: &'static Count,
     /// Requests that run although a dry run has found that they would have been refused. They are not in `count`; the
     /// layers further in know them by this one.
-    pub(crate) ghosts: &'static Count,
+    pub(crate) shadow: &'static Count,
     pub(crate) counters: Counters,
     pub(crate) line: Line,
     /// `None` where the limit is fixed.
@@ -132,7 +132,7 @@ impl Budget {
         let count = Count::claim(limit);
         let inner = Inner {
             count,
-            ghosts: Count::claim(limit),
+            shadow: Count::claim(limit),
             counters: Counters::new(count),
             line: Line::new(),
             sampler,
@@ -331,7 +331,7 @@ fn checked_limit(limit: usize, min: usize, max: usize) -> Result<u32, InvalidSet
 #[cfg(all(test, not(loadshed_loom)))]
 impl Budget {
     pub(crate) fn counts(&self) -> [&'static Count; 2] {
-        [self.count, self.inner.ghosts]
+        [self.count, self.inner.shadow]
     }
 
     #[cfg(feature = "metrics")]
@@ -437,7 +437,7 @@ impl Drop for Inner {
         let name = self.name.get().map(|name| &**name);
         self.observed.retire(name, &self.snapshot());
         self.count.abandon();
-        self.ghosts.abandon();
+        self.shadow.abandon();
     }
 }
 

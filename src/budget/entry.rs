@@ -93,5 +93,5 @@ impl Budget {
 }
 
 fn lower(a: Threshold, b: Threshold) -> Threshold {
-    if a.rank() < b.rank() { a } else { b }
+    if a.priority() < b.priority() { a } else { b }
 }

@@ -20,7 +20,7 @@ impl Budget {
         if let Some(held) = shown.of(self.count) {
             return Some(self.decide_upon_held(held, shown, claim, mode));
         }
-        shown.of(self.inner.ghosts)?;
+        shown.of(self.inner.shadow)?;
         // In the real run it would never have come here. A layer that enforces protects all the same.
         let Mode::DryRun(told) = mode else {
             return None;
@@ -46,8 +46,8 @@ impl Budget {
                 shown.set(Some(entry.taken));
                 // Only a law asks for it.
                 if self.sampler().is_some() {
-                    let rank = claim.threshold.rank();
-                    shown.rank.set(shown.rank.get().min(rank));
+                    let priority = claim.threshold.priority();
+                    shown.priority.set(shown.priority.get().min(priority));
                 }
                 Ok(())
             }
@@ -74,7 +74,8 @@ impl Budget {
     /// As [`Count::keep`](crate::admission::count::count::Count::keep); but not where somebody waits for room: it has not stood in line for
     /// what it asks for here, where an outer layer has let it in for the asking of more.
     fn keep(&self, held: Taken, claim: Claim, share: f32) -> Result<Level, Level> {
-        if held.threshold.rank() > claim.rank() && self.count.line.goes_before(&claim) {
+        if held.threshold.priority() > claim.priority() && self.count.line.has_priority_over(&claim)
+        {
             let level = self.level();
             self.count.release(held.units);
             return Err(level);

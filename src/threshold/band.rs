@@ -16,7 +16,7 @@ pub(crate) struct Band {
     from: Option<Threshold>,
     /// Several classes may stop at one point, and then divide the stretch, the lower ones first: how many are lower than
     /// this one, and how many there are.
-    rank: u8,
+    priority: u8,
     of: NonZeroU8,
     /// How far into the part of its class the caller gets, more than 0 and at most 1.
     part: f32,
@@ -31,7 +31,7 @@ impl Band {
         let alike = stops[first..].iter().take_while(|stop| **stop == own);
         Self {
             from: lower.map(|lower| stops[lower]),
-            rank: (class - first) as u8,
+            priority: (class - first) as u8,
             of: NonZeroU8::new(alike.count() as u8).unwrap_or(NonZeroU8::MIN),
             part,
         }
@@ -45,7 +45,7 @@ impl Band {
             Some(lower) => lower.cap(limit),
         };
         let width = stop.saturating_sub(from);
-        let along = f64::from(self.rank) + f64::from(self.part) * f64::from(share);
+        let along = f64::from(self.priority) + f64::from(self.part) * f64::from(share);
         // Rounded up: where there are few places, the last of them is not kept for nobody.
         let places = (f64::from(width) * along / f64::from(self.of.get())).ceil();
         stop - width + places as u32

@@ -32,7 +32,7 @@ impl Ratio {
     };
 
     /// 10¹² ÷ 2⁸: with it, the rank of a usual ratio is a shift, and it fits 32 bits.
-    pub(crate) const HIGHEST_RANK: u32 = (USUAL_SCALE >> RANK_SHIFT) as u32;
+    pub(crate) const HIGHEST_PRIORITY: u32 = (USUAL_SCALE >> RANK_SHIFT) as u32;
 
     pub(crate) fn new(ratio: f64) -> Result<Self, InvalidSetting> {
         if !(ratio > 0.0 && ratio <= 1.0) {
@@ -83,25 +83,25 @@ impl Ratio {
         self.times(u64::from(limit)) as u32
     }
 
-    /// `floor(ratio × HIGHEST_RANK)`.
+    /// `floor(ratio × HIGHEST_PRIORITY)`.
     #[inline]
-    pub(crate) fn rank(self) -> u32 {
+    pub(crate) fn priority(self) -> u32 {
         if self.places == USUAL_PLACES {
             return (self.digits >> RANK_SHIFT) as u32;
         }
-        self.rank_above(0)
+        self.priority_above(0)
     }
 
-    pub(crate) fn of_rank(rank: u32) -> Self {
+    pub(crate) fn of_priority(priority: u32) -> Self {
         Self {
-            digits: u64::from(rank) << RANK_SHIFT,
+            digits: u64::from(priority) << RANK_SHIFT,
             places: USUAL_PLACES,
         }
     }
 
     #[cold]
-    pub(crate) fn rank_above(self, thirds: u8) -> u32 {
-        self.above(thirds, Self::HIGHEST_RANK)
+    pub(crate) fn priority_above(self, thirds: u8) -> u32 {
+        self.above(thirds, Self::HIGHEST_PRIORITY)
     }
 
     /// `floor((ratio + thirds/3 × (1 − ratio)) × limit)`, exactly.

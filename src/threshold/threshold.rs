@@ -95,24 +95,24 @@ impl Threshold {
         }
     }
 
-    /// A limit of which the [`cap`](Self::cap) is the [`rank`](Self::rank).
-    pub(crate) const HIGHEST_RANK: u32 = Ratio::HIGHEST_RANK;
+    /// A limit of which the [`cap`](Self::cap) is the [`priority`](Self::priority).
+    pub(crate) const HIGHEST_PRIORITY: u32 = Ratio::HIGHEST_PRIORITY;
 
     /// Thresholds in the order of what they allow, to nine digits.
     #[inline]
-    pub(crate) fn rank(self) -> u32 {
+    pub(crate) fn priority(self) -> u32 {
         match self.kind() {
-            Kind::Ratio { ratio, thirds: 0 } => ratio.rank(),
-            Kind::Ratio { ratio, thirds } => ratio.rank_above(thirds),
+            Kind::Ratio { ratio, thirds: 0 } => ratio.priority(),
+            Kind::Ratio { ratio, thirds } => ratio.priority_above(thirds),
             Kind::Never | Kind::Exempt => u32::MAX,
         }
     }
 
     /// One of this rank, which is at most the highest or that of [`NEVER_SHED`](Self::NEVER_SHED).
-    pub(crate) fn of_rank(rank: u32) -> Self {
-        match rank {
+    pub(crate) fn of_priority(priority: u32) -> Self {
+        match priority {
             u32::MAX => Self::NEVER_SHED,
-            _ => Ratio::of_rank(rank).into(),
+            _ => Ratio::of_priority(priority).into(),
         }
     }
 
@@ -171,13 +171,13 @@ mod tests {
     fn a_rank_is_the_share_of_a_budget_of_that_size_however_it_is_found() {
         for ratio in [1.0, 0.85, 0.29, 1.0 / 3.0, 1e-12, f64::MIN_POSITIVE] {
             let threshold = Threshold::ratio(ratio);
-            let share = threshold.cap(Ratio::HIGHEST_RANK);
-            assert_eq!(threshold.rank().max(1), share, "{ratio}");
-            assert_eq!(Threshold::of_rank(share).rank(), share, "{ratio}");
+            let share = threshold.cap(Ratio::HIGHEST_PRIORITY);
+            assert_eq!(threshold.priority().max(1), share, "{ratio}");
+            assert_eq!(Threshold::of_priority(share).priority(), share, "{ratio}");
         }
-        assert_eq!(Threshold::ratio(1.0).rank(), Ratio::HIGHEST_RANK);
-        assert_eq!(Threshold::NEVER_SHED.rank(), u32::MAX);
-        assert_eq!(Threshold::of_rank(u32::MAX), Threshold::NEVER_SHED);
+        assert_eq!(Threshold::ratio(1.0).priority(), Ratio::HIGHEST_PRIORITY);
+        assert_eq!(Threshold::NEVER_SHED.priority(), u32::MAX);
+        assert_eq!(Threshold::of_priority(u32::MAX), Threshold::NEVER_SHED);
     }
 
     #[test]

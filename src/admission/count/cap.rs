@@ -30,7 +30,7 @@ impl Cap for Threshold {
     // what is at least half of one number is at least half of each, both rounded down.
     #[inline]
     fn reaches_ceiling(&self, _: u32) -> bool {
-        self.rank() >= Self::HIGHEST_RANK / 2
+        self.priority() >= Self::HIGHEST_PRIORITY / 2
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
 ///
 /// # Order
 ///
-/// Who may use more of the budget goes first (its [rank](Claim::rank)), then the one who came first, or last where the
+/// Who may use more of the budget goes first (its [rank](Claim::priority)), then the one who came first, or last where the
 /// line stands. Nobody passes the first one: what is dearer than the room that there is would otherwise wait for as long
 /// as cheaper ones come.
 ///
@@ -61,7 +61,7 @@ struct Queue {
 /// In the order of the line, where that does not stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
-    rank: Reverse<u32>,
+    priority: Reverse<u32>,
     nth: u64,
 }
 
@@ -113,13 +113,13 @@ impl Line {
 
     /// Whether somebody waits who goes before a newcomer.
     #[inline]
-    pub(crate) fn goes_before(&self, claim: &Claim) -> bool {
+    pub(crate) fn has_priority_over(&self, claim: &Claim) -> bool {
         !self.is_empty() && self.is_not_below(claim)
     }
 
     #[cold]
     fn is_not_below(&self, claim: &Claim) -> bool {
-        self.first.load(Ordering::Relaxed) > claim.rank()
+        self.first.load(Ordering::Relaxed) > claim.priority()
     }
 
     pub(crate) fn waiting(&self) -> u32 {
@@ -128,7 +128,7 @@ impl Line {
 
     /// Whether a newcomer finds no place in it, as far as that can be told without the lock.
     pub(crate) fn is_full(&self, claim: Claim, most: u32) -> bool {
-        self.waiting() >= most && self.last.load(Ordering::Relaxed) > claim.rank()
+        self.waiting() >= most && self.last.load(Ordering::Relaxed) > claim.priority()
     }
 
     /// Joins, unless the line is full or the caller has given up. If it is full, one of a lower rank has to go.
@@ -139,13 +139,13 @@ impl Line {
             return None;
         }
         let mut queue = self.lock();
-        let rank = joining.claim.rank();
+        let priority = joining.claim.priority();
         let evicted = if queue.waiting.len() >= joining.most as usize {
-            Some(queue.evict_below(rank, now)?)
+            Some(queue.evict_below(priority, now)?)
         } else {
             None
         };
-        let ticket = queue.join(joining, rank, now);
+        let ticket = queue.join(joining, priority, now);
         self.publish(queue);
         // Without the lock, as all wakers: they may do anything.
         evicted.flatten().into_iter().for_each(Waker::wake);
@@ -208,7 +208,7 @@ impl Line {
             queue.waiting.first_key_value(),
             queue.waiting.last_key_value(),
         ];
-        let [first, last] = ranks.map(|waiter| waiter.map_or(0, |(key, _)| key.rank.0 + 1));
+        let [first, last] = ranks.map(|waiter| waiter.map_or(0, |(key, _)| key.priority.0 + 1));
         self.first.store(first, Ordering::Relaxed);
         self.last.store(last, Ordering::Relaxed);
         let waiting = queue.waiting.len() as u32;
@@ -217,7 +217,7 @@ impl Line {
 }
 
 impl Queue {
-    fn join(&mut self, joining: Joining, rank: u32, now: Instant) -> Ticket {
+    fn join(&mut self, joining: Joining, priority: u32, now: Instant) -> Ticket {
         let Joining { claim, longest, .. } = joining;
         if self.waiting.is_empty() {
             self.delay.begins(now, longest);
@@ -226,7 +226,7 @@ impl Queue {
         let until = joining.deadline.map_or(bound, |at| at.min(bound));
         self.joined += 1;
         let key = Key {
-            rank: Reverse(rank),
+            priority: Reverse(priority),
             nth: self.joined,
         };
         let waiter = Waiter {
@@ -268,10 +268,10 @@ impl Queue {
         waiter.map(|waiter| waiter.waker)
     }
 
-    /// Refuses one of the lowest rank, if that is below `rank`.
-    fn evict_below(&mut self, rank: u32, now: Instant) -> Option<Option<Waker>> {
+    /// Refuses one of the lowest rank, if that is below `priority`.
+    fn evict_below(&mut self, priority: u32, now: Instant) -> Option<Option<Waker>> {
         let (&newest, waiter) = self.waiting.last_key_value()?;
-        if newest.rank.0 >= rank {
+        if newest.priority.0 >= priority {
             return None;
         }
         let is_standing = self.delay.is_standing(now, waiter.longest);

@@ -134,9 +134,9 @@ impl Evidence {
         }
         self.latencies.sort_unstable();
         let count = latencies as f64;
-        let at = |rank: f64| {
-            let rank = (rank.ceil() as usize).clamp(1, latencies);
-            self.latencies[rank - 1].as_secs_f64()
+        let at = |priority: f64| {
+            let priority = (priority.ceil() as usize).clamp(1, latencies);
+            self.latencies[priority - 1].as_secs_f64()
         };
         let deviation = (count * percentile * (1.0 - percentile)).sqrt();
         let succeeded = self.successes as f64 / self.measured as f64;

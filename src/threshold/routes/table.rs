@@ -159,7 +159,7 @@ impl Routes {
         if !fits {
             let closest = first(None, named, method);
             let both = closest.into_iter().chain(found);
-            found = both.min_by_key(|entry| entry.meaning.rank());
+            found = both.min_by_key(|entry| entry.meaning.priority());
         }
         self.told(found)
     }
@@ -223,7 +223,7 @@ impl Meaning {
     }
 
     /// The lowest goes first.
-    fn rank(self) -> u8 {
+    fn priority(self) -> u8 {
         match self {
             Self::Exempt => 0,
             Self::At(_) => 1,
@@ -253,7 +253,7 @@ fn first<'a>(
     method: &str,
 ) -> Option<&'a Entry> {
     for entry in entries.iter().filter(|entry| entry.matches(method)) {
-        if found.is_none_or(|found| entry.meaning.rank() < found.meaning.rank()) {
+        if found.is_none_or(|found| entry.meaning.priority() < found.meaning.priority()) {
             found = Some(entry);
         }
     }
