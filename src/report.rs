@@ -68,7 +68,7 @@ pub struct LimitChange {
     /// How many were in flight at the end of that window.
     pub in_flight: usize,
     /// How many of those had been answered and kept their place: a body that is being sent, a permit held.
-    pub answered: usize,
+    pub responded: usize,
     /// How many finished in it.
     pub completed: usize,
     /// How many were refused in it, or would have been in a dry run.
@@ -102,7 +102,7 @@ impl LimitChange {
             reason,
             elapsed: window.elapsed,
             in_flight: window.in_flight,
-            answered: window.answered,
+            responded: window.responded,
             completed: window.completed,
             refused: window.refused,
             successes: count,
@@ -132,7 +132,7 @@ mod tests {
         tokio::time::advance(Duration::from_millis(1_500)).await;
         let expected = serde_json::json!({
             "seconds_ago": 1.5, "from": 8, "to": 4, "reason": "set", "elapsed_seconds": 0.0, "in_flight": 0,
-            "answered": 0, "completed": 0, "refused": 0, "successes": 0, "latency_seconds": 0.0,
+            "responded": 0, "completed": 0, "refused": 0, "successes": 0, "latency_seconds": 0.0,
         });
         assert_eq!(serde_json::to_value(change).unwrap(), expected);
     }

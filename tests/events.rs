@@ -239,7 +239,7 @@ async fn p23_each_change_of_a_limit_is_told_at_debug_with_its_figures() {
     advance(SECOND / 4).await;
     drop(permit);
     let mut socket = budget.try_acquire(all()).unwrap();
-    socket.answered();
+    socket.responded();
     drop(budget.try_acquire(all()).unwrap());
     budget.set_limit(2).unwrap();
     budget.set_limit(100).unwrap_err();
@@ -247,13 +247,13 @@ async fn p23_each_change_of_a_limit_is_told_at_debug_with_its_figures() {
         log.of("law"),
         [
             "DEBUG loadshed: the limit has changed budget=\"law\" from=4 to=5 reason=\"test\" elapsed_seconds=0.25 \
-             in_flight=0 answered=0 completed=1 refused=0 successes=1 latency_seconds=0.25",
+             in_flight=0 responded=0 completed=1 refused=0 successes=1 latency_seconds=0.25",
             "DEBUG loadshed: the limit has changed budget=\"law\" from=5 to=6 reason=\"test\" elapsed_seconds=0.0 \
-             in_flight=1 answered=1 completed=1 refused=0 successes=1 latency_seconds=0.0",
+             in_flight=1 responded=1 completed=1 refused=0 successes=1 latency_seconds=0.0",
             "DEBUG loadshed: the limit has changed budget=\"law\" from=6 to=7 reason=\"test\" elapsed_seconds=0.0 \
-             in_flight=1 answered=1 completed=0 refused=0 successes=1 latency_seconds=0.0",
+             in_flight=1 responded=1 completed=0 refused=0 successes=1 latency_seconds=0.0",
             "DEBUG loadshed: the limit has changed budget=\"law\" from=7 to=2 reason=\"set\" elapsed_seconds=0.0 \
-             in_flight=0 answered=0 completed=0 refused=0 successes=0 latency_seconds=0.0",
+             in_flight=0 responded=0 completed=0 refused=0 successes=0 latency_seconds=0.0",
         ]
     );
 

@@ -158,7 +158,7 @@ async fn p11_permits_that_are_kept_after_the_answer_are_no_line() {
     for _ in 0..2_000 {
         let mut socket = budget.try_acquire(Threshold::ratio(0.85)).unwrap();
         sleep(Duration::from_millis(20)).await;
-        socket.answered();
+        socket.responded();
         sockets.push(socket);
         drop(budget.try_acquire(Threshold::ratio(0.85)).unwrap());
     }

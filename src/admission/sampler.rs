@@ -62,7 +62,7 @@ pub(crate) struct Sampler {
     /// The measured ones in flight, each as many times as the units in flight that it stands for.
     pub(crate) watched: LaneCounter,
     /// Those of them that have been answered.
-    pub(crate) answered: LaneCounter,
+    pub(crate) responded: LaneCounter,
     law: Mutex<Law>,
     /// Apart from the law, so that it can be read, and the limit set, while the law thinks. Held for a copy's time.
     changes: Mutex<Changes>,
@@ -111,7 +111,7 @@ impl Sampler {
         Self {
             finished: Lanes::new(),
             watched: LaneCounter::new(),
-            answered: LaneCounter::new(),
+            responded: LaneCounter::new(),
             law: Mutex::new(Law {
                 controller: Some(controller),
                 opened: now,
@@ -205,8 +205,8 @@ impl Sampler {
         meter.measured(&law.samples);
 
         let reading = meter.reading();
-        let answered = self.answered(reading.in_flight);
-        let waiting = reading.in_flight - answered;
+        let responded = self.responded(reading.in_flight);
+        let waiting = reading.in_flight - responded;
         let elapsed = now.saturating_duration_since(law.opened);
         let came = reading.admitted.saturating_sub(law.admitted);
         self.measure_fewer_or_more(came, elapsed);
@@ -217,7 +217,7 @@ impl Sampler {
         let mut window = Window::new(now, reading.limit);
         window.elapsed = elapsed;
         window.in_flight = reading.in_flight;
-        window.answered = answered;
+        window.responded = responded;
         window.completed = completed - law.completed;
         window.refused = refused.saturating_sub(law.refused);
         window.samples = &law.samples;
@@ -242,13 +242,13 @@ impl Sampler {
     }
 
     /// How many of those `in_flight` have been answered: as many as of those that are measured.
-    fn answered(&self, in_flight: usize) -> usize {
+    fn responded(&self, in_flight: usize) -> usize {
         // Lanes that are written to meanwhile may show an end before its beginning: less than 0.
-        let [answered, watched] = [&self.answered, &self.watched].map(|sum| sum.sum() as isize);
-        if answered <= 0 {
+        let [responded, watched] = [&self.responded, &self.watched].map(|sum| sum.sum() as isize);
+        if responded <= 0 {
             return 0;
         }
-        let share = (answered as f64 / watched.max(1) as f64).min(1.0);
+        let share = (responded as f64 / watched.max(1) as f64).min(1.0);
         (in_flight as f64 * share).round() as usize
     }
 

@@ -9,7 +9,7 @@ use crate::{admission::held::Place, control::controller::Outcome};
 /// One request's place in a [`Budget`], given back when it is dropped.
 ///
 /// Under a learned budget the time from admission to the drop is taken as the latency of a success, unless the
-/// thread is panicking. [`answered`](Self::answered) ends that time and keeps the place;
+/// thread is panicking. [`responded`](Self::responded) ends that time and keeps the place;
 /// [`discard`](Self::discard) gives the place back without teaching the budget anything.
 #[must_use = "a permit that is dropped at once holds no place"]
 pub struct Permit {
@@ -42,7 +42,7 @@ impl Permit {
     ///
     /// A learned budget takes the time from admission to here as the latency, and the place as one that nobody waits
     /// for. A fixed one counts it as before.
-    pub fn answered(&mut self) {
+    pub fn responded(&mut self) {
         if let Some(Measured { timer, watch }) = &mut self.measured {
             watch.answer();
             if let Some(timer) = timer.take() {

@@ -78,7 +78,7 @@ pub(crate) struct Watch<T: AsBudget> {
     owner: T,
     /// How many units in flight it stands for.
     weight: u32,
-    answered: bool,
+    responded: bool,
 }
 
 /// What has a budget in it.
@@ -98,7 +98,7 @@ impl<T: AsBudget> Watch<T> {
         Self {
             owner,
             weight,
-            answered: false,
+            responded: false,
         }
     }
 
@@ -112,9 +112,9 @@ impl<T: AsBudget> Watch<T> {
 
     /// It has been answered, and keeps its place.
     pub(crate) fn answer(&mut self) {
-        if let (Some(sampler), false) = (self.budget().sampler(), self.answered) {
-            sampler.answered.add(self.weight as usize);
-            self.answered = true;
+        if let (Some(sampler), false) = (self.budget().sampler(), self.responded) {
+            sampler.responded.add(self.weight as usize);
+            self.responded = true;
         }
     }
 }
@@ -123,8 +123,8 @@ impl<T: AsBudget> Drop for Watch<T> {
     fn drop(&mut self) {
         if let Some(sampler) = self.budget().sampler() {
             let weight = self.weight as usize;
-            if self.answered {
-                sampler.answered.take_back(weight);
+            if self.responded {
+                sampler.responded.take_back(weight);
             }
             sampler.watched.take_back(weight);
         }

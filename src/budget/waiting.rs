@@ -94,7 +94,7 @@ mod tests {
         let _held = budget.try_acquire(Threshold::NEVER_SHED).unwrap();
         let _waiting = service.call(request("/"));
         let (done, is_done) = mpsc::channel();
-        let answered = budget.count.line.while_locked(|| {
+        let responded = budget.count.line.while_locked(|| {
             thread::spawn(move || {
                 let answer = |path| service.call(request(path)).now_or_never();
                 done.send(["/", "/login"].map(answer)).unwrap();
@@ -102,7 +102,7 @@ mod tests {
             // Far more than it takes: a lock would hang the test.
             is_done.recv_timeout(Duration::from_secs(10)).unwrap()
         });
-        let status = answered.map(|answer| answer.expect("it is there at once").unwrap().status());
+        let status = responded.map(|answer| answer.expect("it is there at once").unwrap().status());
         assert_eq!(status, [StatusCode::TOO_MANY_REQUESTS, StatusCode::OK]);
     }
 }

@@ -46,7 +46,7 @@ pub struct Window<'a> {
     pub in_flight: usize,
     /// How many of those have been answered and keep their place: a body is being sent, a permit held. How long they do
     /// is no latency. Where only some requests are measured it is an estimate.
-    pub answered: usize,
+    pub responded: usize,
     /// How many finished in it or were answered, measured or not.
     pub completed: usize,
     /// How many were refused in it, or would have been in a dry run. More than 0 means that the limit binds: nobody
@@ -66,7 +66,7 @@ impl Window<'_> {
             elapsed: Duration::ZERO,
             limit,
             in_flight: 0,
-            answered: 0,
+            responded: 0,
             completed: 0,
             refused: 0,
             samples: &[],
@@ -76,7 +76,7 @@ impl Window<'_> {
     /// How many of those in flight wait for their answer.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.in_flight.saturating_sub(self.answered)
+        self.in_flight.saturating_sub(self.responded)
     }
 }
 

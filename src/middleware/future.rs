@@ -113,7 +113,7 @@ where
 }
 
 /// What the caller gets.
-type Answered<R, E> = Result<Response<ResponseBody<R>>, E>;
+type Responded<R, E> = Result<Response<ResponseBody<R>>, E>;
 
 impl<S, B, R> Future for ResponseFuture<S, B>
 where
@@ -121,7 +121,7 @@ where
     B: Body + Send + 'static,
     R: Body<Data = Bytes>,
 {
-    type Output = Answered<R, S::Error>;
+    type Output = Responded<R, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
@@ -169,7 +169,7 @@ where
         place: &mut Place,
         measurement: &mut Measurement,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Answered<R, S::Error>>> {
+    ) -> Poll<Option<Responded<R, S::Error>>> {
         match self.as_mut().project() {
             StateProj::Called { .. } => Poll::Ready(None),
             StateProj::Waiting { waiting } if waiting.turn.is_some() => {

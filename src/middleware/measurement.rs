@@ -98,13 +98,13 @@ impl Measurement {
 
     /// The request is answered here, and keeps its place.
     #[cold]
-    fn answered(&mut self, outcome: Outcome) -> BodyMeasurement {
+    fn responded(&mut self, outcome: Outcome) -> BodyMeasurement {
         let Some(Measured { timer, mut watch }) = self.0.take() else {
             return BodyMeasurement::default();
         };
         watch.answer();
         timer.finish(watch.budget(), outcome);
-        BodyMeasurement(Some(Measuring::Answered {
+        BodyMeasurement(Some(Measuring::Responded {
             _until_dropped: watch,
         }))
     }
@@ -146,7 +146,7 @@ impl Measurement {
                 return BodyMeasurement(Some(Measuring::Rest(rest)));
             }
         }
-        self.answered(outcome)
+        self.responded(outcome)
     }
 }
 
@@ -167,7 +167,7 @@ enum Measuring {
     /// It goes on. In a box, as the body of each response would be larger by it, measured or not.
     Rest(Box<Rest>),
     /// It is over, and the place is still held.
-    Answered {
+    Responded {
         _until_dropped: Watch<Arc<Settings>>,
     },
 }
@@ -224,7 +224,7 @@ impl BodyMeasurement {
                 }
             }
             // Whatever comes later, the place is given back now.
-            Some(Measuring::Answered { .. }) if end == End::Now => self.0 = None,
+            Some(Measuring::Responded { .. }) if end == End::Now => self.0 = None,
             _ => {}
         }
     }

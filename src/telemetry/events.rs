@@ -200,7 +200,7 @@ pub(crate) fn changed(budget: &dyn Observable, change: &LimitChange) {
             reason = change.reason,
             elapsed_seconds = change.elapsed.as_secs_f64(),
             in_flight = change.in_flight,
-            answered = change.answered,
+            responded = change.responded,
             completed = change.completed,
             refused = change.refused,
             successes = change.successes,

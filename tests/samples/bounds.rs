@@ -146,7 +146,7 @@ impl Controller for CountOfAnswered {
     }
 
     fn update(&mut self, window: &Window<'_>) -> Decision {
-        self.0.store(window.answered, Ordering::Relaxed);
+        self.0.store(window.responded, Ordering::Relaxed);
         Decision::new(window.limit, "recorded")
     }
 }

@@ -27,7 +27,7 @@ use crate::control::{
 ///   It asks again now and then, at a cost of about 1 % of the throughput.
 /// - back to **open**, some 3 s after the last refusal, whether the limit was learned or set by hand: [`max`](Self::max) pins it.
 ///
-/// Places whose answer is out, while its body is sent or its [`Permit`](crate::Permit::answered) kept, are no line: the limit is that many
+/// Places whose answer is out, while its body is sent or its [`Permit`](crate::Permit::responded) kept, are no line: the limit is that many
 /// higher. Where sending the body is the work, have it measured: [`Measure::Body`](crate::Measure::Body).
 ///
 /// The project's `docs/adaptive.md` explains it with formulas, figures and pictures, and says where it falls short. It counts a caller who
@@ -47,7 +47,7 @@ pub struct Adaptive {
     /// What was decided last. If the limit is another now, somebody has set it.
     decided: Option<usize>,
     /// How many are given a place beyond those who wait for their answer, as they have theirs and keep it.
-    answered: f64,
+    responded: f64,
     /// That limit, and what it was taken for.
     set: Option<(usize, Room)>,
 }
@@ -65,7 +65,7 @@ impl Default for Adaptive {
             range: Range::new(CEILING, 1, CEILING),
             law: Law::default(),
             decided: None,
-            answered: 0.0,
+            responded: 0.0,
             set: None,
         }
     }
@@ -73,9 +73,9 @@ impl Default for Adaptive {
 
 impl Adaptive {
     /// Not at every step: each is a change of the limit.
-    fn follow_answered(&mut self, answered: f64, waiting: f64) {
-        if (answered - self.answered).abs() > (waiting / 16.0).max(1.0) {
-            self.answered = answered;
+    fn follow_responded(&mut self, responded: f64, waiting: f64) {
+        if (responded - self.responded).abs() > (waiting / 16.0).max(1.0) {
+            self.responded = responded;
         }
     }
 
@@ -108,8 +108,8 @@ impl Controller for Adaptive {
             Room::Unlimited => *self.range.limits().end(),
             // It fits: an `f64` beyond is cut to the largest `usize`.
             Room::For(waiting) => {
-                self.follow_answered(window.answered as f64, waiting);
-                let wanted = self.law.limit(waiting + self.answered) as usize;
+                self.follow_responded(window.responded as f64, waiting);
+                let wanted = self.law.limit(waiting + self.responded) as usize;
                 let limit = self.range.keep(wanted);
                 self.law.keep_within((limit < wanted).then_some(limit));
                 limit

@@ -26,7 +26,7 @@ pub(crate) struct Estimates {
     /// How many in flight are usually not worked on at all: those that hang until the caller leaves.
     pub(crate) hung: f64,
     /// Which share of the callers got an answer, of the last 16 or so.
-    answered: f64,
+    responded: f64,
     /// How long the last 16 or so answers took, and since when there has been none.
     latency: f64,
     silent: Since,
@@ -129,7 +129,7 @@ impl Estimates {
             best: rate,
             left_behind: 0.0,
             hung: 0.0,
-            answered: 1.0,
+            responded: 1.0,
             latency: service,
             silent: Since::default(),
             usual: 1.0,
@@ -141,18 +141,18 @@ impl Estimates {
     pub(crate) fn take_in(&mut self, seen: &Seen, batch: &mut Batch) {
         let ended = seen.successes + seen.left;
         if ended > 0.0 {
-            self.answered += gain(ended, ENOUGH) * (seen.successes / ended - self.answered);
+            self.responded += gain(ended, ENOUGH) * (seen.successes / ended - self.responded);
         }
         if seen.successes > 0.0 {
             self.latency += gain(seen.successes, ENOUGH) * (seen.mean() - self.latency);
         }
         self.silent.so(seen.successes == 0.0, seen.now);
         if self.is_idle(seen) {
-            self.answered = self.usual;
+            self.responded = self.usual;
             self.silent = Since::default();
             return;
         }
-        let good = seen.completed * self.answered;
+        let good = seen.completed * self.responded;
         if seen.elapsed > 0.0 {
             let rate = good / seen.elapsed;
             // Over three service times, as completions come in waves of that length, and over at least 24 of them.
@@ -182,8 +182,8 @@ impl Estimates {
             };
             self.left_behind = self.left_behind.min(before);
         }
-        let answered = seen.completed * seen.successes / ended.max(1.0);
-        let done = (self.best * seen.elapsed - answered).max(0.0);
+        let responded = seen.completed * seen.successes / ended.max(1.0);
+        let done = (self.best * seen.elapsed - responded).max(0.0);
         self.left_behind = (self.left_behind - done).max(0.0);
     }
 
@@ -247,12 +247,12 @@ impl Estimates {
 
     pub(crate) fn learn_usual(&mut self, seen: &Seen) {
         // Over 10 s: longer than any episode that is still without a name.
-        self.usual += gain(seen.elapsed, 10.0) * (self.answered - self.usual);
+        self.usual += gain(seen.elapsed, 10.0) * (self.responded - self.usual);
     }
 
     /// What was unusual is over, or will be judged anew.
     pub(crate) fn expect_the_usual(&mut self) {
-        self.answered = self.answered.max(self.usual);
+        self.responded = self.responded.max(self.usual);
     }
 
     /// How many are in flight when the server is just busy: Little's law.
@@ -303,7 +303,7 @@ impl Estimates {
 
     /// Whether callers get answers as usual.
     pub(crate) fn are_answered(&self) -> bool {
-        self.answered > 0.6 * self.usual
+        self.responded > 0.6 * self.usual
     }
 
     /// Whether answers fail to come, and those that do are late and few. Where S is hasty and a line has `stood` for some time, that they
@@ -313,7 +313,7 @@ impl Estimates {
         let late = silent || self.latency > 2.0 * self.service;
         let late_and_few = late && self.rate < 0.5 * self.best;
         !self.is_idle(seen)
-            && self.answered < 0.4 * self.usual
+            && self.responded < 0.4 * self.usual
             && (late_and_few || self.hasty && stood > 0.0)
     }
 }

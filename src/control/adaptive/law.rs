@@ -109,7 +109,7 @@ impl Law {
         let Self::Running(running) = self else {
             return None;
         };
-        running.target = running.ratio.in_flight(window.limit) - window.answered as f64;
+        running.target = running.ratio.in_flight(window.limit) - window.responded as f64;
         running.target = running.target.max(1.0);
         running.verified = running.target;
         running.known.hasty = false;
@@ -205,10 +205,10 @@ impl Running {
         let known = &self.known;
         let knee = known.knee();
         let short = seen.in_flight <= knee + 2.0 * self.slack * known.margin(knee);
-        let answered = known.is_idle(seen) || known.are_answered();
+        let responded = known.is_idle(seen) || known.are_answered();
         // Long enough that one who is refused at random now and then is not taken for the last one.
         let long = CALM + 3.0 * known.service + 16.0 / known.best.max(1.0);
-        let quiet = !seen.refused && answered && short;
+        let quiet = !seen.refused && responded && short;
         let since = self.calm.so(quiet, seen.now);
         quiet && since + seen.elapsed > long
     }

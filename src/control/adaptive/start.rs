@@ -74,7 +74,7 @@ struct Ended {
 #[derive(Clone, Copy, Debug)]
 struct Compared {
     /// After so many answers and seconds.
-    answered: f64,
+    responded: f64,
     at: f64,
     in_flight: f64,
     /// Answers a second since the last time.
@@ -191,7 +191,7 @@ impl Start {
             false => self.ended.mean(),
         };
         let rate = self.compared.map_or(0.0, |compared| compared.rate);
-        let rate = rate.max(self.answered() / elapsed.max(f64::MIN_POSITIVE));
+        let rate = rate.max(self.responded() / elapsed.max(f64::MIN_POSITIVE));
         Estimates::new(service, rate)
     }
 
@@ -221,15 +221,15 @@ impl Start {
 
     /// Whether twice as many are in flight as when it was last asked, and hardly more were answered a second since.
     fn is_slower(&mut self, elapsed: f64) -> bool {
-        let (answered, before) = (self.answered(), self.compared);
-        let (since, at) = before.map_or((0.0, 0.0), |before| (before.answered, before.at));
+        let (responded, before) = (self.responded(), self.compared);
+        let (since, at) = before.map_or((0.0, 0.0), |before| (before.responded, before.at));
         let is_more = before.is_none_or(|before| self.crowd.waiting > 2.0 * before.in_flight);
-        if answered - since < COUNTED || elapsed <= at || !is_more {
+        if responded - since < COUNTED || elapsed <= at || !is_more {
             return false;
         }
-        let rate = (answered - since) / (elapsed - at);
+        let rate = (responded - since) / (elapsed - at);
         self.compared = Some(Compared {
-            answered,
+            responded,
             at: elapsed,
             in_flight: self.crowd.waiting,
             rate,
@@ -243,7 +243,7 @@ impl Start {
         (self.crowd.completed / self.ended.measured.max(1.0)).max(1.0)
     }
 
-    fn answered(&self) -> f64 {
+    fn responded(&self) -> f64 {
         self.crowd.completed * self.ended.successes / self.ended.measured.max(1.0)
     }
 }

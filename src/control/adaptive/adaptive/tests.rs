@@ -88,7 +88,7 @@ impl Server {
         self.in_flight += critical;
         self.critical_refused += self.critical - critical;
         let mut window = window(self.now, self.limit, self.in_flight + self.kept, &samples);
-        window.answered = self.kept;
+        window.responded = self.kept;
         window.refused = arrive - admitted + self.critical - critical;
         let decision = law.update(&window);
         self.limit = decision.limit;
@@ -304,13 +304,13 @@ fn there_is_headroom_where_some_are_refused_later_and_rounding_makes_none() {
 #[test]
 fn p11_a_few_who_leave_soon_are_forgotten_when_others_are_seen_to_wait() {
     let (mut known, mut now) = (Estimates::new(0.01, 100.0), Instant::now());
-    let mut see = |left: usize, after: u64, answered: usize, latency: u64| {
+    let mut see = |left: usize, after: u64, responded: usize, latency: u64| {
         now += TICK;
         let mut all = samples(left, now, Duration::from_millis(after), 100);
         for sample in &mut all {
             sample.outcome = Outcome::Cancelled;
         }
-        all.extend(samples(answered, now, Duration::from_millis(latency), 100));
+        all.extend(samples(responded, now, Duration::from_millis(latency), 100));
         known.take_in(
             &Seen::of(&window(now, 100, 100, &all)),
             &mut Batch::default(),

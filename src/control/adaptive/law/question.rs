@@ -154,7 +154,7 @@ impl Running {
         let noise = (2.0 / batch.successes.max(1.0).sqrt()).max(0.15);
         // Of those who hang, more may leave than others are answered: they are no sign of a line, if a few answers say so.
         let hang = batch.successes >= 4.0 && batch.hangs(latency);
-        let answered = batch.left < batch.successes || hang;
+        let responded = batch.left < batch.successes || hang;
         // A hasty S is nothing to agree with once fewer in flight bring more answers than before, and by more than chance.
         let contradicts = self.known.hasty && batch.rate() > question.rate * (1.0 + noise);
         let agrees =
@@ -164,7 +164,7 @@ impl Running {
         // A line would have kept the workers busy.
         let fell = again && batch.refused && batch.rate() < FELL * question.rate;
         let is_told = agrees || lasts || question.least;
-        if answered && (is_told || fell) {
+        if responded && (is_told || fell) {
             if !is_told {
                 // The server may do less than before. If it does not, it recovers step by step.
                 question.rate = batch.rate();
@@ -175,7 +175,7 @@ impl Running {
         // than they have seen, and it cannot be told from slow work. Fewer than one cannot be had.
         let least = self.target <= 1.0;
         let half = (0.5 / batch.seen()).max(0.5);
-        question.as_slow = match answered && (half < BELOW || least) {
+        question.as_slow = match responded && (half < BELOW || least) {
             true => (half + noise / 2.0).min(BELOW) * latency,
             false => f64::INFINITY,
         };
@@ -205,7 +205,7 @@ impl Running {
             true => self.target.ceil().max((DRAINED * self.target).floor()),
             false => self.target.ceil(),
         };
-        let answered = self.batch.left < self.batch.successes;
+        let responded = self.batch.left < self.batch.successes;
         question.finished += seen.completed;
         if seen.in_flight < 0.9 * question.inside {
             question.inside = seen.in_flight;
@@ -219,7 +219,7 @@ impl Running {
         question.drained = question.least
             || seen.in_flight + behind <= most
             // Those who leave soon leave ever more behind; but so many who came since were answered.
-            || question.filled && answered && self.batch.completed > 4.0 * most;
+            || question.filled && responded && self.batch.completed > 4.0 * most;
         if question.drained {
             let settle = 2.0 * self.known.service;
             self.enter_after(Phase::Ask(question), seen.now, settle);
