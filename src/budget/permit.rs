@@ -44,7 +44,7 @@ impl Permit {
     /// for. A fixed one counts it as before.
     pub fn responded(&mut self) {
         if let Some(Measured { timer, watch }) = &mut self.measured {
-            watch.answer();
+            watch.respond();
             if let Some(timer) = timer.take() {
                 timer.finish(watch.budget(), outcome());
             }

@@ -111,7 +111,7 @@ impl<T: AsBudget> Watch<T> {
     }
 
     /// It has been answered, and keeps its place.
-    pub(crate) fn answer(&mut self) {
+    pub(crate) fn respond(&mut self) {
         if let (Some(sampler), false) = (self.budget().sampler(), self.responded) {
             sampler.responded.add(self.weight as usize);
             self.responded = true;

@@ -14,7 +14,8 @@ use tower_service::Service;
 
 use super::{body::ResponseBody, measurement::Measurement, turn::Turn};
 use crate::{
-    admission::held::Place, control::controller::Outcome, protocol::refusal::refusal::Answer,
+    admission::held::Place, control::controller::Outcome,
+    protocol::refusal::refusal::RefusalResponse,
 };
 
 pin_project! {
@@ -42,7 +43,7 @@ pin_project! {
         Called { #[pin] future: S::Future },
         // In a box, as a request is large and few ever wait: the future of each request would be larger by it.
         Waiting { waiting: Box<Waiting<S, B>> },
-        Refused { answer: Option<Answer> },
+        Refused { response: Option<RefusalResponse> },
         // The inner service has failed when it was asked whether it is ready.
         Failed { error: Option<S::Error> },
     }
@@ -106,14 +107,14 @@ where
         Self::without_place(State::Failed { error })
     }
 
-    pub(crate) fn refused(answer: Answer) -> Self {
-        let answer = Some(answer);
-        Self::without_place(State::Refused { answer })
+    pub(crate) fn refused(response: RefusalResponse) -> Self {
+        let response = Some(response);
+        Self::without_place(State::Refused { response })
     }
 }
 
 /// What the caller gets.
-type Responded<R, E> = Result<Response<ResponseBody<R>>, E>;
+type ServiceResult<R, E> = Result<Response<ResponseBody<R>>, E>;
 
 impl<S, B, R> Future for ResponseFuture<S, B>
 where
@@ -121,7 +122,7 @@ where
     B: Body + Send + 'static,
     R: Body<Data = Bytes>,
 {
-    type Output = Responded<R, S::Error>;
+    type Output = ServiceResult<R, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
@@ -169,7 +170,7 @@ where
         place: &mut Place,
         measurement: &mut Measurement,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Responded<R, S::Error>>> {
+    ) -> Poll<Option<ServiceResult<R, S::Error>>> {
         match self.as_mut().project() {
             StateProj::Called { .. } => Poll::Ready(None),
             StateProj::Waiting { waiting } if waiting.turn.is_some() => {
@@ -178,9 +179,9 @@ where
                         (*place, *measurement) = admitted;
                         Poll::Ready(None)
                     }
-                    Err(answer) => {
-                        self.set(Self::Refused { answer: None });
-                        Poll::Ready(Some(Ok(refusal(answer))))
+                    Err(response) => {
+                        self.set(Self::Refused { response: None });
+                        Poll::Ready(Some(Ok(refusal(response))))
                     }
                 }
             }
@@ -201,9 +202,9 @@ where
                 self.set(Self::Called { future });
                 Poll::Ready(None)
             }
-            StateProj::Refused { answer } => {
-                let answer = answer.take().expect(POLLED_AGAIN);
-                Poll::Ready(Some(Ok(refusal(answer))))
+            StateProj::Refused { response } => {
+                let response = response.take().expect(POLLED_AGAIN);
+                Poll::Ready(Some(Ok(refusal(response))))
             }
             StateProj::Failed { error } => {
                 let error = error.take().expect(POLLED_AGAIN);
@@ -213,14 +214,17 @@ where
     }
 }
 
-fn refusal<R>(answer: Answer) -> Response<ResponseBody<R>> {
-    answer.into_response(ResponseBody::refused)
+fn refusal<R>(response: RefusalResponse) -> Response<ResponseBody<R>> {
+    response.into_response(ResponseBody::refused)
 }
 
 impl<S, B: Body + Send + 'static> Waiting<S, B> {
     /// Whether its turn has come, or it was refused after all.
     #[cold]
-    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Place, Measurement), Answer>> {
+    fn poll_turn(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(Place, Measurement), RefusalResponse>> {
         let Some(turn) = &mut self.turn else {
             return Poll::Pending;
         };
@@ -235,9 +239,9 @@ impl<S, B: Body + Send + 'static> Waiting<S, B> {
             }
             Err(refused) => {
                 let mut request = self.request.take().expect(POLLED_AGAIN);
-                let answer = settings.refuse(&mut request, &decided, &refused);
+                let response = settings.refuse(&mut request, &decided, &refused);
                 settings.read_rest(request);
-                Err(answer)
+                Err(response)
             }
         };
         self.turn = None;

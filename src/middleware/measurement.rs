@@ -102,7 +102,7 @@ impl Measurement {
         let Some(Measured { timer, mut watch }) = self.0.take() else {
             return BodyMeasurement::default();
         };
-        watch.answer();
+        watch.respond();
         timer.finish(watch.budget(), outcome);
         BodyMeasurement(Some(Measuring::Responded {
             _until_dropped: watch,

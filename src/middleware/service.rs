@@ -126,9 +126,9 @@ impl<S> LoadShedService<S> {
         match Turn::of(&self.settings, &mut request, decided, refused) {
             Some(turn) => ResponseFuture::in_line(turn, self.inner.clone(), request),
             None => {
-                let answer = self.settings.refuse(&mut request, decided, refused);
+                let response = self.settings.refuse(&mut request, decided, refused);
                 self.settings.read_rest(request);
-                ResponseFuture::refused(answer)
+                ResponseFuture::refused(response)
             }
         }
     }

@@ -24,7 +24,7 @@ use crate::{
     protocol::{
         classification::decide::{Decide, Decided},
         outcome::{self, AskOutcome},
-        refusal::refusal::{Answer, Answers},
+        refusal::refusal::{RefusalResponse, RefusalSettings},
     },
     refused_upload::refused_upload::RefusedUpload,
     retry_after::retry_after::RetryAfter,
@@ -51,7 +51,7 @@ pub(crate) struct Settings {
     pub(crate) retry_after: RetryAfter,
     /// Of what is left to chance.
     pub(crate) seed: Option<u64>,
-    pub(crate) answers: Answers,
+    pub(crate) refusal: RefusalSettings,
     pub(crate) refused_upload: RefusedUpload,
     pub(crate) measure: Measure,
     pub(crate) outcome: Option<AskOutcome>,
@@ -168,7 +168,7 @@ impl Settings {
         request: &mut Request<B>,
         decided: &Decided,
         refused: &Refused,
-    ) -> Answer {
+    ) -> RefusalResponse {
         let counted = self.budget.refused(refused);
         self.decisions.add(
             decided.route,
@@ -176,7 +176,7 @@ impl Settings {
             Verdict::Refused(refused.reason),
         );
         let shed = |unit| counted.shed(&self.hints(), unit, decided.class);
-        self.answers.answer(request, shed)
+        self.refusal.respond(request, shed)
     }
 
     /// Reads what is left of a refused request.
@@ -278,7 +278,7 @@ impl Clone for Settings {
             dry_run: AtomicBool::new(self.dry_run()),
             retry_after: self.retry_after,
             seed: self.seed,
-            answers: self.answers.clone(),
+            refusal: self.refusal.clone(),
             refused_upload: self.refused_upload,
             measure: self.measure,
             outcome: self.outcome.clone(),
@@ -300,7 +300,7 @@ impl fmt::Debug for Settings {
             .field("decide", &self.decide)
             .field("dry_run", &self.dry_run())
             .field("retry_after", &self.retry_after)
-            .field("answers", &self.answers)
+            .field("refusal", &self.refusal)
             .field("refused_upload", &self.refused_upload)
             .field("measure", &self.measure)
             .field("outcome", &self.outcome.is_some())

@@ -10,7 +10,7 @@ pub(crate) use crate::shedder::measure::Measure;
 use crate::{
     budget::budget::Budget,
     middleware::service::LoadShedService,
-    protocol::refusal::refusal::Answers,
+    protocol::refusal::refusal::RefusalSettings,
     refused_upload::refused_upload::RefusedUpload,
     retry_after::retry_after::RetryAfter,
     shedder::{settings::Settings, wait::Wait},
@@ -78,7 +78,7 @@ impl LoadShed {
                 dry_run: AtomicBool::new(false),
                 retry_after: RetryAfter::default(),
                 seed: None,
-                answers: Answers::default(),
+                refusal: RefusalSettings::default(),
                 refused_upload: RefusedUpload::default(),
                 measure: Measure::default(),
                 outcome: None,

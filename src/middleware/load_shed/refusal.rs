@@ -33,7 +33,7 @@ impl LoadShed {
     ///
     /// If `status` is not an error.
     pub fn try_status(self, status: StatusCode) -> Result<Self, InvalidSetting> {
-        self.try_with(|settings| settings.answers.set_status(status))
+        self.try_with(|settings| settings.refusal.set_status(status))
     }
 
     /// Writes the answer to a refused HTTP request, in place of the status, the headers and the body of this layer.
@@ -84,7 +84,7 @@ impl LoadShed {
         self,
         on_shed: impl Fn(&Request<()>, &Shed) -> Option<Response<Bytes>> + Send + Sync + 'static,
     ) -> Self {
-        self.with(|settings| settings.answers.set_on_shed(on_shed))
+        self.with(|settings| settings.refusal.set_on_shed(on_shed))
     }
 
     /// How much of a refused upload is read after the answer, so that its sender sees the answer and not a reset. By

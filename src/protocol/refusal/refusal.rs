@@ -13,13 +13,13 @@ use crate::{
 
 /// How refusals are answered.
 #[derive(Clone)]
-pub(crate) struct Answers {
+pub(crate) struct RefusalSettings {
     status: StatusCode,
     on_shed: Option<OnShed>,
 }
 
 /// The answer to one request.
-pub(crate) enum Answer {
+pub(crate) enum RefusalResponse {
     /// This layer's own over HTTP, which is written when it is asked for: until then, this is all of it.
     Own {
         shed: Shed,
@@ -39,7 +39,7 @@ pub(crate) enum Asked {
 
 type OnShed = Arc<dyn Fn(&Request<()>, &Shed) -> Option<Response<Bytes>> + Send + Sync>;
 
-impl Answers {
+impl RefusalSettings {
     pub(crate) fn set_status(&mut self, status: StatusCode) -> Result<(), InvalidSetting> {
         if !(status.is_client_error() || status.is_server_error()) {
             let allowed = "a client error or a server error, 400 to 599";
@@ -56,15 +56,15 @@ impl Answers {
         self.on_shed = Some(Arc::new(on_shed));
     }
 
-    pub(crate) fn answer<B>(
+    pub(crate) fn respond<B>(
         &self,
         request: &mut Request<B>,
         shed: impl FnOnce(Unit) -> Shed,
-    ) -> Answer {
+    ) -> RefusalResponse {
         let asked = Asked::by(request.method());
         if let Some(content_type) = take_grpc_content_type(request.headers_mut()) {
             let shed = shed(Unit::Milliseconds);
-            return Answer::written(grpc::response(content_type, &shed), asked, shed);
+            return RefusalResponse::written(grpc::response(content_type, &shed), asked, shed);
         }
         let shed = shed(Unit::Seconds);
         // A panic in it is a bug in the answer, which must not cost the caller the hint.
@@ -73,8 +73,8 @@ impl Answers {
             .as_ref()
             .and_then(|on_shed| lend(request, |head| on_shed(head, &shed)).flatten());
         match written {
-            Some(response) => Answer::written(response, asked, shed),
-            None => Answer::Own {
+            Some(response) => RefusalResponse::written(response, asked, shed),
+            None => RefusalResponse::Own {
                 shed,
                 status: self.status,
                 asked,
@@ -83,7 +83,7 @@ impl Answers {
     }
 }
 
-impl Default for Answers {
+impl Default for RefusalSettings {
     fn default() -> Self {
         http::prepare();
         Self {
@@ -93,7 +93,7 @@ impl Default for Answers {
     }
 }
 
-impl Answer {
+impl RefusalResponse {
     fn written(response: Response<Bytes>, asked: Asked, shed: Shed) -> Self {
         let (mut head, mut body) = response.into_parts();
         if asked == Asked::Head {
@@ -146,9 +146,9 @@ fn strip(headers: &mut HeaderMap, body: &Bytes) -> Bytes {
     Bytes::new()
 }
 
-impl fmt::Debug for Answers {
+impl fmt::Debug for RefusalSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answers")
+        f.debug_struct("RefusalSettings")
             .field("status", &self.status)
             .field("on_shed", &self.on_shed.is_some())
             .finish_non_exhaustive()
