@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{
     claim::Claim,
     count::count::Count,
-    queue::queue::{Joining, Ticket, WaitOutcome},
+    queue::queue::{Entrant, Ticket, WaitOutcome},
 };
 use crate::threshold::threshold::Threshold;
 
@@ -42,17 +42,17 @@ pub(crate) fn half(limit: u32) -> u32 {
 }
 
 pub(crate) fn join(count: &'static Count, units: usize) -> Ticket {
-    let joining = Joining {
+    let entrant = Entrant {
         claim: Claim::of(Threshold::ratio(1.0), units),
         most: 2,
         longest: Duration::from_secs(3_600),
         deadline: None,
     };
-    let ticket = count.line.join(joining, Instant::now());
-    count.line_has_changed();
+    let ticket = count.queue.join(entrant, Instant::now());
+    count.queue_has_changed();
     ticket.expect("there is a place in the line")
 }
 
 pub(crate) fn is_admitted(count: &'static Count, ticket: &Ticket) -> bool {
-    count.line.poll(ticket, Waker::noop()) == Poll::Ready(WaitOutcome::Admitted)
+    count.queue.poll(ticket, Waker::noop()) == Poll::Ready(WaitOutcome::Admitted)
 }

@@ -72,7 +72,7 @@ impl Budget {
     // wait until all of its fields are in the cache, which costs as much as an atomic operation.
     #[inline]
     pub(crate) fn acquire(&self, claim: &Claim) -> Result<Place, Refused> {
-        if self.count.line.has_priority_over(claim) {
+        if self.count.queue.has_priority_over(claim) {
             return Err(Refused::new(Reason::Utilization, claim, claim.tenant()));
         }
         // Both ways end for themselves: where they meet, what one of them made is copied once more.
@@ -165,7 +165,7 @@ impl Counted<'_> {
             in_flight,
             now: &self.now,
         };
-        let hint = retry_after.hint(&budget.inner.line, refusal, counts);
+        let hint = retry_after.hint(&budget.inner.schedule, refusal, counts);
         budget.inner.observed.hinted(hint.wait());
         Shed::new(refused.reason, class, hint)
     }

@@ -27,7 +27,7 @@ use crate::{
     report::{LimitChange, Snapshot},
     retry_after::{
         retry_after::{RetryAfter, Unit},
-        schedule::Line,
+        schedule::Schedule,
     },
     shed::Shed,
     support::invalid::{InvalidSetting, expect_valid},
@@ -63,7 +63,7 @@ pub(crate) struct Inner {
     /// layers further in know them by this one.
     pub(crate) shadow: &'static Count,
     pub(crate) counters: Counters,
-    pub(crate) line: Line,
+    pub(crate) schedule: Schedule,
     /// `None` where the limit is fixed.
     sampler: Option<Sampler>,
     name: OnceLock<Box<str>>,
@@ -134,7 +134,7 @@ impl Budget {
             count,
             shadow: Count::claim(limit),
             counters: Counters::new(count),
-            line: Line::new(),
+            schedule: Schedule::new(),
             sampler,
             name: OnceLock::new(),
             observed: Observed::default(),
@@ -367,7 +367,7 @@ impl Inner {
             refused: counters.refused(),
             would_refuse: counters.would_refuse.get(),
             exempt: counters.exempt.get(),
-            waiting: self.count.line.waiting() as usize,
+            waiting: self.count.queue.waiting() as usize,
             waited: counters.waited.get(),
         }
     }

@@ -74,7 +74,8 @@ impl Budget {
     /// As [`Count::keep`](crate::admission::count::count::Count::keep); but not where somebody waits for room: it has not stood in line for
     /// what it asks for here, where an outer layer has let it in for the asking of more.
     fn keep(&self, held: Taken, claim: Claim, share: f32) -> Result<Level, Level> {
-        if held.threshold.priority() > claim.priority() && self.count.line.has_priority_over(&claim)
+        if held.threshold.priority() > claim.priority()
+            && self.count.queue.has_priority_over(&claim)
         {
             let level = self.level();
             self.count.release(held.units);

@@ -7,50 +7,50 @@ use crate::{
     admission::{
         claim::{Claim, Refused},
         held::{Place, Taken},
-        queue::queue::{Joining, Ticket, WaitOutcome},
+        queue::queue::{Entrant, Ticket, WaitOutcome},
     },
     shed::Reason,
 };
 
 impl Budget {
     /// Whether one that was refused finds no place in the line of those who wait. Takes no lock.
-    pub(crate) fn line_is_full(&self, joining: &Joining) -> bool {
-        self.count.line.is_full(joining.claim, joining.most)
+    pub(crate) fn queue_is_full(&self, entrant: &Entrant) -> bool {
+        self.count.queue.is_full(entrant.claim, entrant.most)
     }
 
     /// One that was refused waits for room, if there is a place in the line. It does so in its tenant's share, so that none
     /// fills the line; one that has its part does not wait.
-    pub(crate) fn join(&self, joining: Joining) -> Option<Ticket> {
-        let entry = self.enter(joining.claim);
+    pub(crate) fn join(&self, entrant: Entrant) -> Option<Ticket> {
+        let entry = self.enter(entrant.claim);
         // Half of its stretch is left to one that has just its part.
         let ticket = (entry.share > 0.5)
-            .then(|| self.count.line.join(joining, Instant::now()))
+            .then(|| self.count.queue.join(entrant, Instant::now()))
             .flatten();
         let Some(ticket) = ticket else {
             entry.taken.leave_shares();
             return None;
         };
         self.inner.counters.waited.add(1);
-        self.count.line_has_changed();
+        self.count.queue_has_changed();
         Some(ticket)
     }
 
     /// Whether its turn has come.
-    pub(crate) fn poll_turn(
+    pub(crate) fn poll_waiter(
         &self,
         ticket: &Ticket,
         claim: Claim,
         waker: &Waker,
     ) -> Poll<Result<Place, Refused>> {
-        let polled = self.count.line.poll(ticket, waker);
+        let polled = self.count.queue.poll(ticket, waker);
         polled.map(|verdict| self.told(verdict, claim))
     }
 
     /// It does not wait any more. If its turn has just come, it has a place all the same.
     pub(crate) fn leave(&self, ticket: &Ticket, claim: Claim) -> Result<Place, Refused> {
-        let verdict = self.count.line.leave(ticket, Instant::now());
+        let verdict = self.count.queue.leave(ticket, Instant::now());
         if verdict.is_none() {
-            self.count.line_has_changed();
+            self.count.queue_has_changed();
         }
         self.told(verdict.unwrap_or(WaitOutcome::Refused), claim)
     }
@@ -94,7 +94,7 @@ mod tests {
         let _held = budget.try_acquire(Threshold::NEVER_SHED).unwrap();
         let _waiting = service.call(request("/"));
         let (done, is_done) = mpsc::channel();
-        let responded = budget.count.line.while_locked(|| {
+        let responded = budget.count.queue.while_locked(|| {
             thread::spawn(move || {
                 let answer = |path| service.call(request(path)).now_or_never();
                 done.send(["/", "/login"].map(answer)).unwrap();

@@ -12,7 +12,7 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{body::ResponseBody, measurement::Measurement, turn::Turn};
+use super::{body::ResponseBody, measurement::Measurement, waiter::Waiter};
 use crate::{
     admission::held::Place, control::controller::Outcome,
     protocol::refusal::refusal::RefusalResponse,
@@ -52,7 +52,7 @@ pin_project! {
 /// Not called yet: there was no room for it, or the inner service was not ready.
 struct Waiting<S, B> {
     /// `None` once it is admitted.
-    turn: Option<Turn>,
+    waiter: Option<Waiter>,
     service: S,
     request: Option<Request<B>>,
 }
@@ -86,16 +86,16 @@ where
         measurement: Measurement,
     ) -> Self {
         let waiting = Box::new(Waiting {
-            turn: None,
+            waiter: None,
             service,
             request: Some(request),
         });
         Self::new(State::Waiting { waiting }, place, measurement)
     }
 
-    pub(crate) fn in_line(turn: Turn, service: S, request: Request<B>) -> Self {
+    pub(crate) fn queued(waiter: Waiter, service: S, request: Request<B>) -> Self {
         let waiting = Box::new(Waiting {
-            turn: Some(turn),
+            waiter: Some(waiter),
             service,
             request: Some(request),
         });
@@ -173,8 +173,8 @@ where
     ) -> Poll<Option<ServiceResult<R, S::Error>>> {
         match self.as_mut().project() {
             StateProj::Called { .. } => Poll::Ready(None),
-            StateProj::Waiting { waiting } if waiting.turn.is_some() => {
-                match ready!(waiting.poll_turn(cx)) {
+            StateProj::Waiting { waiting } if waiting.waiter.is_some() => {
+                match ready!(waiting.poll_waiter(cx)) {
                     Ok(admitted) => {
                         (*place, *measurement) = admitted;
                         Poll::Ready(None)
@@ -221,15 +221,15 @@ fn refusal<R>(response: RefusalResponse) -> Response<ResponseBody<R>> {
 impl<S, B: Body + Send + 'static> Waiting<S, B> {
     /// Whether its turn has come, or it was refused after all.
     #[cold]
-    fn poll_turn(
+    fn poll_waiter(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(Place, Measurement), RefusalResponse>> {
-        let Some(turn) = &mut self.turn else {
+        let Some(waiter) = &mut self.waiter else {
             return Poll::Pending;
         };
-        let polled = ready!(turn.poll(cx));
-        let (settings, decided) = turn.of_layer();
+        let polled = ready!(waiter.poll(cx));
+        let (settings, decided) = waiter.settings();
         let result = match polled {
             Ok(place) => {
                 settings.has_waited(&decided);
@@ -244,7 +244,7 @@ impl<S, B: Body + Send + 'static> Waiting<S, B> {
                 Err(response)
             }
         };
-        self.turn = None;
+        self.waiter = None;
         Poll::Ready(result)
     }
 }
@@ -258,7 +258,7 @@ where
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
             State::Called { .. } => "called",
-            State::Waiting { waiting } if waiting.turn.is_some() => "waiting for room",
+            State::Waiting { waiting } if waiting.waiter.is_some() => "waiting for room",
             State::Waiting { .. } => "waiting for the inner service",
             State::Refused { .. } => "refused",
             State::Failed { .. } => "failed",

@@ -6,4 +6,4 @@ pub(crate) mod handle;
 pub(crate) mod load_shed;
 pub(crate) mod measurement;
 pub(crate) mod service;
-pub(crate) mod turn;
+pub(crate) mod waiter;

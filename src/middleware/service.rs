@@ -9,7 +9,7 @@ use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
-use super::{body::ResponseBody, future::ResponseFuture, measurement::Measurement, turn::Turn};
+use super::{body::ResponseBody, future::ResponseFuture, measurement::Measurement, waiter::Waiter};
 use crate::{
     admission::claim::Refused, control::controller::Outcome,
     protocol::classification::decide::Decided, shedder::settings::Settings,
@@ -123,8 +123,8 @@ impl<S> LoadShedService<S> {
         S: Service<Request<B>, Response = Response<R>> + Clone,
         B: Body + Send + 'static,
     {
-        match Turn::of(&self.settings, &mut request, decided, refused) {
-            Some(turn) => ResponseFuture::in_line(turn, self.inner.clone(), request),
+        match Waiter::of(&self.settings, &mut request, decided, refused) {
+            Some(waiter) => ResponseFuture::queued(waiter, self.inner.clone(), request),
             None => {
                 let response = self.settings.refuse(&mut request, decided, refused);
                 self.settings.read_rest(request);

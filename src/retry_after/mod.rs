@@ -5,7 +5,7 @@
 //! to come back when its place is reached:
 //!
 //! ```text
-//! hint = min + those ahead of it in the line ÷ room            at most max
+//! hint = min + those ahead of it in the schedule ÷ room            at most max
 //! room = 0.95 × capacity − fresh                               at least 0.1 × capacity
 //! ```
 //!

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::schedule::Line;
+use super::schedule::Schedule;
 use crate::{
     support::{
         clock::{Now, nanos},
@@ -284,7 +284,7 @@ impl RetryAfter {
     /// The hint for one refused caller. The `counts` are asked for only when rates are due to be measured.
     pub(crate) fn hint(
         &self,
-        line: &Line,
+        schedule: &Schedule,
         refusal: Refusal<'_>,
         counts: impl FnOnce() -> Counts,
     ) -> Hint {
@@ -302,8 +302,8 @@ impl RetryAfter {
             Policy::Adaptive => {
                 let least = nanos(refusal.unit.least().max(self.min));
                 let most = nanos(self.max).saturating_sub(least);
-                let wait = line.join(refusal, most, nth, counts);
-                let blur = line.blur(wait);
+                let wait = schedule.join(refusal, most, nth, counts);
+                let blur = schedule.blur(wait);
                 let wait = self.jittered(least + wait, nth);
                 self.told(wait, self.rounded(wait, blur, nth))
             }

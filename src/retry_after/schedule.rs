@@ -18,7 +18,7 @@ use crate::{
 /// `Relaxed`: every word stands for itself, and what two racing callers can spoil is one estimate, for one beat.
 #[derive(Debug)]
 #[repr(align(128))]
-pub(crate) struct Line {
+pub(crate) struct Schedule {
     epoch: Instant,
     /// Of each class, lowest first: where the line ends that it and the higher ones stand in, in nanoseconds since
     /// `epoch`, as are all moments here.
@@ -72,7 +72,7 @@ const UNKNOWN: u64 = 0;
 /// One a minute, where nothing completes.
 const LONGEST_GAP: f64 = 60e9;
 
-impl Line {
+impl Schedule {
     pub(crate) fn new() -> Self {
         Self {
             epoch: Instant::now(),

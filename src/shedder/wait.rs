@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::Request;
 use tokio::time::Instant;
 
-pub(crate) use crate::admission::queue::queue::Joining;
+pub(crate) use crate::admission::queue::queue::Entrant;
 
 use crate::{
     admission::claim::Claim,
@@ -31,9 +31,9 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(3_600);
 impl Wait {
     /// `None` if none may wait.
     #[inline]
-    pub(crate) fn joining(&self, claim: impl FnOnce() -> Claim) -> Option<Joining> {
+    pub(crate) fn entrant(&self, claim: impl FnOnce() -> Claim) -> Option<Entrant> {
         let Bounds { most, longest } = self.bounds?;
-        Some(Joining {
+        Some(Entrant {
             claim: claim(),
             most,
             longest,

@@ -14,7 +14,7 @@ use std::{
 #[cfg(feature = "metrics")]
 use super::{
     figures::Figures,
-    series::{Line, Series},
+    series::{Row, Series},
 };
 
 use super::observable::Observable;
@@ -81,6 +81,6 @@ pub(crate) fn live() -> Vec<Arc<dyn Observable>> {
 
 /// Returns what is to be written for the `live` budgets, and for labels whose budgets are gone.
 #[cfg(feature = "metrics")]
-pub(crate) fn series(live: &[Arc<dyn Observable>]) -> Vec<Line> {
+pub(crate) fn series(live: &[Arc<dyn Observable>]) -> Vec<Row> {
     locked(|registry| registry.series.of(live))
 }

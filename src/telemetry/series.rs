@@ -43,7 +43,7 @@ pub(crate) struct Totals {
 
 /// What is written of one label.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Line {
+pub(crate) struct Row {
     pub(crate) budget: SharedString,
     pub(crate) limit: usize,
     pub(crate) in_flight: usize,
@@ -118,8 +118,8 @@ impl Series {
     }
 
     /// What there is to be written, also of labels whose budgets are all gone.
-    pub(crate) fn of(&mut self, live: &[Arc<dyn Observable>]) -> Vec<Line> {
-        let mut lines: BTreeMap<Text, Line> = BTreeMap::new();
+    pub(crate) fn of(&mut self, live: &[Arc<dyn Observable>]) -> Vec<Row> {
+        let mut rows: BTreeMap<Text, Row> = BTreeMap::new();
         for budget in live {
             let figures = budget.figures();
             let snapshot = budget.snapshot();
@@ -130,23 +130,23 @@ impl Series {
             }
             let shown = figures.label.get_or_init(|| self.label(budget.name()));
             let label = &shown.label;
-            let line = lines.entry(Arc::clone(label)).or_default();
-            line.limit += snapshot.limit;
-            line.in_flight += snapshot.in_flight;
-            line.peak_in_flight += snapshot.peak_in_flight;
-            line.waiting += snapshot.waiting;
-            line.totals.add(&Totals::of(figures, &snapshot));
+            let row = rows.entry(Arc::clone(label)).or_default();
+            row.limit += snapshot.limit;
+            row.in_flight += snapshot.in_flight;
+            row.peak_in_flight += snapshot.peak_in_flight;
+            row.waiting += snapshot.waiting;
+            row.totals.add(&Totals::of(figures, &snapshot));
             self.by_label.entry(Arc::clone(label)).or_default();
         }
-        let lines = self.by_label.iter_mut().map(|(label, entry)| {
-            let mut line = lines.remove(label).unwrap_or_default();
-            line.budget = Arc::clone(label).into();
-            line.totals.add(&entry.gone);
-            entry.shown.rise_to(line.totals);
-            line.totals = entry.shown.clone();
-            line
+        let rows = self.by_label.iter_mut().map(|(label, entry)| {
+            let mut row = rows.remove(label).unwrap_or_default();
+            row.budget = Arc::clone(label).into();
+            row.totals.add(&entry.gone);
+            entry.shown.rise_to(row.totals);
+            row.totals = entry.shown.clone();
+            row
         });
-        lines.collect()
+        rows.collect()
     }
 
     pub(crate) fn retire(&mut self, figures: &Figures, name: Option<&str>, last: &Snapshot) {
@@ -200,8 +200,8 @@ mod tests {
     use super::*;
     use crate::telemetry::figures::MOST_REASONS;
 
-    fn labels(lines: &[Line]) -> Vec<&str> {
-        lines.iter().map(|line| &*line.budget).collect()
+    fn labels(rows: &[Row]) -> Vec<&str> {
+        rows.iter().map(|row| &*row.budget).collect()
     }
 
     fn observables(budgets: &[Budget]) -> Vec<Arc<dyn Observable>> {
@@ -235,9 +235,9 @@ mod tests {
         retire(&mut series, &live.remove(0));
         live.push(unnamed());
         live.push(unnamed());
-        let lines = series.of(&observables(&live));
-        assert_eq!(labels(&lines), ["budget-1", "budget-2", "budget-3"]);
-        let admitted = lines.iter().map(|line| line.totals.admitted);
+        let rows = series.of(&observables(&live));
+        assert_eq!(labels(&rows), ["budget-1", "budget-2", "budget-3"]);
+        let admitted = rows.iter().map(|row| row.totals.admitted);
         assert_eq!(
             Vec::from_iter(admitted),
             [2, 1, 1],
@@ -258,9 +258,9 @@ mod tests {
             series.of(&[budget.observable()]);
             retire(&mut series, &budget);
         }
-        let lines = series.of(&[]);
-        assert_eq!(lines.len(), MOST_LABELS + 1);
-        let other = lines.iter().find(|line| &*line.budget == OTHER).unwrap();
+        let rows = series.of(&[]);
+        assert_eq!(rows.len(), MOST_LABELS + 1);
+        let other = rows.iter().find(|row| &*row.budget == OTHER).unwrap();
         assert_eq!((other.totals.admitted, other.limit), (100, 0));
         assert!(series.numbers.is_empty());
 

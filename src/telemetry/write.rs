@@ -6,15 +6,15 @@ use super::{
     figures::{Figures, Shown},
     observable::Observable,
     routes,
-    series::{Line, Totals},
+    series::{Row, Totals},
 };
 use crate::{refused_upload::reader::refused_uploads, shed::Reason};
 
 /// Hands everything over to the recorder, which is asked for each anew: it may be another one than last time.
-pub(crate) fn write(lines: Vec<Line>, live: &[Arc<dyn Observable>]) {
+pub(crate) fn write(rows: Vec<Row>, live: &[Arc<dyn Observable>]) {
     describe();
-    for line in lines {
-        line.write();
+    for row in rows {
+        row.write();
     }
     for budget in live {
         budget.figures().write_latencies();
@@ -22,7 +22,7 @@ pub(crate) fn write(lines: Vec<Line>, live: &[Arc<dyn Observable>]) {
     gauge!("loadshed_refused_uploads").set(refused_uploads() as f64);
 }
 
-impl Line {
+impl Row {
     fn write(self) {
         let Self {
             budget,

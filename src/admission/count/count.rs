@@ -8,7 +8,7 @@ use super::{
     lane::{Lane, Put, ceiling},
 };
 use crate::{
-    admission::{claim::Claim, queue::queue::Line, shares::shares::Shares},
+    admission::{claim::Claim, queue::queue::Queue, shares::shares::Shares},
     support::{
         per_thread::{Lanes, Writers},
         sync::{AtomicU32, AtomicU64, Mutex, Ordering, fence},
@@ -61,7 +61,7 @@ use crate::{
 /// Like a semaphore's: a permit's return is a `Release`, admission an `Acquire`, so that what one request did to
 /// the thing that the budget protects is seen by the request that takes its place. That goes for a place in a lane, too,
 /// and for one that is called in from there. The limit orders nothing else: it travels in the same word. Whatever makes
-/// room in the word is an `Acquire` as well, and looks whether somebody waits for it: see [`Line`].
+/// room in the word is an `Acquire` as well, and looks whether somebody waits for it: see [`Queue`].
 #[derive(Debug)]
 pub(crate) struct Count {
     pub(crate) word: Padded<AtomicU64>,
@@ -70,7 +70,7 @@ pub(crate) struct Count {
     pub(crate) patience: Patience,
     peak: AtomicU32,
     /// Those who wait for room. Nobody does once the budget's last handle is gone, as each holds one.
-    pub(crate) line: Line,
+    pub(crate) queue: Queue,
     /// Here, as it is found by the count, too, and needed for as long. Empty where nobody asks for fair shares.
     shares: OnceLock<Shares>,
 }
@@ -146,7 +146,7 @@ impl Count {
                 visitors: Visitors::default(),
                 patience: Patience::default(),
                 peak: AtomicU32::new(0),
-                line: Line::default(),
+                queue: Queue::default(),
                 shares: OnceLock::new(),
             }))
         });
@@ -159,7 +159,7 @@ impl Count {
         let word = u64::from(limit) << LIMIT_SHIFT;
         // Relaxed: nobody else has it, and the handle that is about to be made is published by other means.
         count.word.store(word, Ordering::Relaxed);
-        count.line.renew();
+        count.queue.renew();
         count
     }
 
@@ -324,7 +324,7 @@ impl Count {
 
     #[inline]
     pub(crate) fn made_room(&self) {
-        if !self.line.is_empty() {
+        if !self.queue.is_empty() {
             self.serve();
         }
     }
@@ -332,15 +332,15 @@ impl Count {
     /// Admits those who wait, for as long as there is room for the first of them.
     #[cold]
     fn serve(&self) {
-        self.line.serve(Instant::now(), |claim: Claim| {
+        self.queue.serve(Instant::now(), |claim: Claim| {
             self.acquire(claim.units, |limit| claim.cap(limit, 1.0))
                 .is_ok()
         });
     }
 
     /// Somebody has joined the line, or left it: there may be room for the first one.
-    pub(crate) fn line_has_changed(&self) {
-        // Changes nothing, and comes before or after each release: see `Line`. Lanes do not tell of what they keep; but
+    pub(crate) fn queue_has_changed(&self) {
+        // Changes nothing, and comes before or after each release: see `Queue`. Lanes do not tell of what they keep; but
         // whoever finds no room calls that in, and lanes are not opened while somebody waits.
         self.word.fetch_add(0, Ordering::AcqRel);
         self.made_room();

@@ -120,7 +120,7 @@ impl Count {
                 Ordering::AcqRel,
                 Ordering::Acquire,
             ) {
-                Ok(_) => return self.mind_the_line(),
+                Ok(_) => return self.serve_queue(),
                 Err(now) => seen = now,
             }
         }
@@ -130,9 +130,9 @@ impl Count {
     }
 
     /// Who has joined the line before the lanes were opened does not know that they are; who joins after it does. See
-    /// [`Line`](crate::admission::queue::queue::Line): the opening has changed the word, as a release does.
-    fn mind_the_line(&self) {
-        if !self.line.is_empty() {
+    /// [`Queue`](crate::admission::queue::queue::Queue): the opening has changed the word, as a release does.
+    fn serve_queue(&self) {
+        if !self.queue.is_empty() {
             self.call_in();
             self.made_room();
         }
@@ -141,7 +141,7 @@ impl Count {
     /// Half as much is taken as may be while places are kept, and there is something to keep for each thread.
     fn is_calm(&self, Level { limit, in_flight }: Level) -> bool {
         let ceiling = ceiling(limit);
-        in_flight <= ceiling / 2 && ceiling as usize >= self.lanes.len() && self.line.is_empty()
+        in_flight <= ceiling / 2 && ceiling as usize >= self.lanes.len() && self.queue.is_empty()
     }
 
     /// Keeps `units` in a `lane` that has kept none since the lanes were opened. Whether it may.

@@ -54,8 +54,8 @@ fn loom_one_who_leaves_passes_on_what_it_was_given() {
         let release = thread::spawn(move || count.release(1));
         match count.line.leave(&first, Instant::now()) {
             None => count.line_has_changed(),
-            Some(verdict) => {
-                assert_eq!(verdict, WaitOutcome::Admitted);
+            Some(outcome) => {
+                assert_eq!(outcome, WaitOutcome::Admitted);
                 count.release(1);
             }
         }

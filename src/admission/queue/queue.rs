@@ -35,23 +35,23 @@ use crate::{
 /// The words are written with the lock held and read without it, `Relaxed`: what orders them is the count, as above. What
 /// is read too late by a newcomer is as if it had come a moment before.
 #[derive(Debug, Default)]
-pub(crate) struct Line {
+pub(crate) struct Queue {
     /// The rank of the first one, plus 1. 0 if nobody waits.
     first: AtomicU32,
     /// That of the last one, plus 1.
     last: AtomicU32,
     waiting: AtomicU32,
-    queue: Apart,
+    state: Isolated,
 }
 
 /// Not on the count's own line of the cache: those who wait are no burden to those who do not.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Apart(Mutex<Queue>);
+struct Isolated(Mutex<QueueState>);
 
 #[derive(Debug, Default)]
-struct Queue {
-    waiting: BTreeMap<Key, Waiter>,
+struct QueueState {
+    waiting: BTreeMap<Key, QueueEntry>,
     /// Whose turn has come, and who do not know it yet.
     called: BTreeMap<Key, WaitOutcome>,
     delay: Delay,
@@ -66,7 +66,7 @@ struct Key {
 }
 
 #[derive(Debug)]
-struct Waiter {
+struct QueueEntry {
     claim: Claim,
     longest: Duration,
     until: Instant,
@@ -83,7 +83,7 @@ pub(crate) enum WaitOutcome {
 
 /// One who wants to wait.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Joining {
+pub(crate) struct Entrant {
     pub(crate) claim: Claim,
     /// How many may wait at most, this one included.
     pub(crate) most: u32,
@@ -100,10 +100,10 @@ pub(crate) struct Ticket {
     pub(crate) until: Instant,
 }
 
-impl Line {
+impl Queue {
     /// For another budget: what was seen under the last one is not to be remembered.
     pub(crate) fn renew(&self) {
-        *self.lock() = Queue::default();
+        *self.lock() = QueueState::default();
     }
 
     #[inline]
@@ -134,19 +134,19 @@ impl Line {
     /// Joins, unless the line is full or the caller has given up. If it is full, one of a lower rank has to go.
     ///
     /// After that it has to touch the count, and to [`serve`](Self::serve).
-    pub(crate) fn join(&self, joining: Joining, now: Instant) -> Option<Ticket> {
-        if joining.deadline.is_some_and(|at| at <= now) {
+    pub(crate) fn join(&self, entrant: Entrant, now: Instant) -> Option<Ticket> {
+        if entrant.deadline.is_some_and(|at| at <= now) {
             return None;
         }
-        let mut queue = self.lock();
-        let priority = joining.claim.priority();
-        let evicted = if queue.waiting.len() >= joining.most as usize {
-            Some(queue.evict_below(priority, now)?)
+        let mut state = self.lock();
+        let priority = entrant.claim.priority();
+        let evicted = if state.waiting.len() >= entrant.most as usize {
+            Some(state.evict_below(priority, now)?)
         } else {
             None
         };
-        let ticket = queue.join(joining, priority, now);
-        self.publish(queue);
+        let ticket = state.join(entrant, priority, now);
+        self.publish(state);
         // Without the lock, as all wakers: they may do anything.
         evicted.flatten().into_iter().for_each(Waker::wake);
         Some(ticket)
@@ -155,11 +155,11 @@ impl Line {
     /// Gives the room that there is to those who wait. `take` counts one in.
     pub(crate) fn serve(&self, now: Instant, take: impl Fn(Claim) -> bool) {
         while !self.is_empty() {
-            let mut queue = self.lock();
-            let Some(waker) = queue.call_first(now, &take) else {
+            let mut state = self.lock();
+            let Some(waker) = state.call_first(now, &take) else {
                 return;
             };
-            self.publish(queue);
+            self.publish(state);
             waker.into_iter().for_each(Waker::wake);
         }
     }
@@ -167,15 +167,15 @@ impl Line {
     /// Whether its turn has come. If not, the waker is called once it has.
     pub(crate) fn poll(&self, ticket: &Ticket, waker: &Waker) -> Poll<WaitOutcome> {
         let waker = waker.clone();
-        let mut queue = self.lock();
-        if let Some(verdict) = queue.called.remove(&ticket.key) {
-            return Poll::Ready(verdict);
+        let mut state = self.lock();
+        if let Some(outcome) = state.called.remove(&ticket.key) {
+            return Poll::Ready(outcome);
         }
-        let before = match queue.waiting.get_mut(&ticket.key) {
+        let before = match state.waiting.get_mut(&ticket.key) {
             Some(waiter) => waiter.waker.replace(waker),
             None => return Poll::Ready(WaitOutcome::Refused),
         };
-        drop(queue);
+        drop(state);
         drop(before);
         Poll::Pending
     }
@@ -183,12 +183,12 @@ impl Line {
     /// Leaves the line. `None` if its turn has not come. Who was behind may then be the first: see
     /// [`serve`](Self::serve).
     pub(crate) fn leave(&self, ticket: &Ticket, now: Instant) -> Option<WaitOutcome> {
-        let mut queue = self.lock();
-        if let Some(verdict) = queue.called.remove(&ticket.key) {
-            return Some(verdict);
+        let mut state = self.lock();
+        if let Some(outcome) = state.called.remove(&ticket.key) {
+            return Some(outcome);
         }
-        let left = queue.remove(ticket.key, now);
-        self.publish(queue);
+        let left = state.remove(ticket.key, now);
+        self.publish(state);
         drop(left);
         None
     }
@@ -199,37 +199,38 @@ impl Line {
         run()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
+        self.state.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn publish(&self, queue: MutexGuard<'_, Queue>) {
-        let ranks = [
-            queue.waiting.first_key_value(),
-            queue.waiting.last_key_value(),
+    fn publish(&self, state: MutexGuard<'_, QueueState>) {
+        let priorities = [
+            state.waiting.first_key_value(),
+            state.waiting.last_key_value(),
         ];
-        let [first, last] = ranks.map(|waiter| waiter.map_or(0, |(key, _)| key.priority.0 + 1));
+        let [first, last] =
+            priorities.map(|waiter| waiter.map_or(0, |(key, _)| key.priority.0 + 1));
         self.first.store(first, Ordering::Relaxed);
         self.last.store(last, Ordering::Relaxed);
-        let waiting = queue.waiting.len() as u32;
+        let waiting = state.waiting.len() as u32;
         self.waiting.store(waiting, Ordering::Relaxed);
     }
 }
 
-impl Queue {
-    fn join(&mut self, joining: Joining, priority: u32, now: Instant) -> Ticket {
-        let Joining { claim, longest, .. } = joining;
+impl QueueState {
+    fn join(&mut self, entrant: Entrant, priority: u32, now: Instant) -> Ticket {
+        let Entrant { claim, longest, .. } = entrant;
         if self.waiting.is_empty() {
             self.delay.begins(now, longest);
         }
         let bound = now + self.delay.bound(now, longest);
-        let until = joining.deadline.map_or(bound, |at| at.min(bound));
+        let until = entrant.deadline.map_or(bound, |at| at.min(bound));
         self.joined += 1;
         let key = Key {
             priority: Reverse(priority),
             nth: self.joined,
         };
-        let waiter = Waiter {
+        let waiter = QueueEntry {
             claim,
             longest,
             until,
@@ -286,7 +287,7 @@ impl Queue {
         waiter.and_then(|waiter| waiter.waker)
     }
 
-    fn remove(&mut self, key: Key, now: Instant) -> Option<Waiter> {
+    fn remove(&mut self, key: Key, now: Instant) -> Option<QueueEntry> {
         let waiter = self.waiting.remove(&key);
         if self.waiting.is_empty() {
             self.delay.given_up(now);

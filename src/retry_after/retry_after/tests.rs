@@ -6,7 +6,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// A server and its refusals, told to a line.
 struct Door {
-    line: Line,
+    schedule: Schedule,
     admitted: usize,
     refused: usize,
 }
@@ -14,7 +14,7 @@ struct Door {
 impl Door {
     fn new() -> Self {
         Self {
-            line: Line::new(),
+            schedule: Schedule::new(),
             admitted: 0,
             refused: 0,
         }
@@ -35,7 +35,7 @@ impl Door {
             completed: self.admitted,
             arrived: self.admitted + self.refused,
         };
-        policy.hint(&self.line, refusal, counts)
+        policy.hint(&self.schedule, refusal, counts)
     }
 
     fn refuse_sheddable(&mut self) -> Hint {
@@ -259,7 +259,7 @@ async fn what_hangs_is_waited_for_and_then_forgotten() {
 
 #[test]
 fn jitter_makes_longer_evenly_and_stops_at_the_longest() {
-    let line = Line::new();
+    let schedule = Schedule::new();
     let waits = |policy: RetryAfter| {
         let now = Now::default();
         let refusal = |nth| Refusal {
@@ -271,7 +271,7 @@ fn jitter_makes_longer_evenly_and_stops_at_the_longest() {
             now: &now,
         };
         let counts = || unreachable!("a fixed hint needs none");
-        let hints = (0..1_000).map(|nth| policy.hint(&line, refusal(nth), counts));
+        let hints = (0..1_000).map(|nth| policy.hint(&schedule, refusal(nth), counts));
         hints.collect::<Vec<_>>()
     };
     let fixed = RetryAfter::fixed(10 * SECOND);

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// One request that waits for room. Dropped, it leaves the line, and gives back what it was given.
-pub(crate) struct Turn {
+pub(crate) struct Waiter {
     settings: Arc<Settings>,
     decided: Decided,
     /// `None` once it has left the line.
@@ -27,7 +27,7 @@ pub(crate) struct Turn {
     timer: Pin<Box<Sleep>>,
 }
 
-impl Turn {
+impl Waiter {
     /// `None` if it may not wait.
     pub(crate) fn of<B>(
         settings: &Arc<Settings>,
@@ -36,18 +36,18 @@ impl Turn {
         refused: &Refused,
     ) -> Option<Self> {
         let wait = settings.wait()?;
-        let mut joining = wait.joining(|| decided.claim.again(refused))?;
+        let mut entrant = wait.entrant(|| decided.claim.again(refused))?;
         let budget = settings.budget();
         let decided = Decided {
-            claim: joining.claim,
+            claim: entrant.claim,
             ..*decided
         };
-        if budget.line_is_full(&joining) {
+        if budget.queue_is_full(&entrant) {
             return None;
         }
-        joining.deadline = wait.deadline(request);
+        entrant.deadline = wait.deadline(request);
         let mut timer = timer()?;
-        let ticket = budget.join(joining)?;
+        let ticket = budget.join(entrant)?;
         timer.as_mut().reset(ticket.until);
         Some(Self {
             settings: Arc::clone(settings),
@@ -57,7 +57,7 @@ impl Turn {
         })
     }
 
-    pub(crate) fn of_layer(&self) -> (&Arc<Settings>, Decided) {
+    pub(crate) fn settings(&self) -> (&Arc<Settings>, Decided) {
         (&self.settings, self.decided)
     }
 
@@ -67,7 +67,7 @@ impl Turn {
             return Poll::Pending;
         };
         let (budget, claim) = (self.settings.budget(), self.decided.claim);
-        let mut polled = budget.poll_turn(ticket, claim, cx.waker());
+        let mut polled = budget.poll_waiter(ticket, claim, cx.waker());
         if polled.is_pending() && self.timer.as_mut().poll(cx).is_ready() {
             polled = Poll::Ready(budget.leave(ticket, claim));
         }
@@ -78,7 +78,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for Waiter {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
             let left = self.settings.budget().leave(&ticket, self.decided.claim);
