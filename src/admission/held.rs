@@ -17,11 +17,11 @@ use crate::threshold::threshold::Threshold;
 ///
 /// Small, as it moves with the request from the service to the future to the body.
 #[derive(Debug, Default)]
-pub(crate) struct Place(Option<Taken>);
+pub(crate) struct CountPermit(Option<CountedUnits>);
 
 /// What [`Count::acquire`] has counted.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Taken {
+pub(crate) struct CountedUnits {
     pub(crate) count: &'static Count,
     /// The lowest by which it was decided upon. Its rank is not worked out before somebody asks for it.
     pub(crate) threshold: Threshold,
@@ -30,7 +30,7 @@ pub(crate) struct Taken {
     pub(crate) tenant: Option<Tenant>,
 }
 
-impl Place {
+impl CountPermit {
     pub(crate) fn is_some(&self) -> bool {
         self.0.is_some()
     }
@@ -46,7 +46,7 @@ impl Place {
     }
 }
 
-impl Taken {
+impl CountedUnits {
     /// What `claim` takes.
     #[inline]
     pub(crate) fn of(count: &'static Count, claim: &Claim) -> Self {
@@ -78,14 +78,14 @@ impl Taken {
     }
 }
 
-impl From<Taken> for Place {
+impl From<CountedUnits> for CountPermit {
     #[inline]
-    fn from(taken: Taken) -> Self {
+    fn from(taken: CountedUnits) -> Self {
         Self(Some(taken))
     }
 }
 
-impl Drop for Place {
+impl Drop for CountPermit {
     #[inline]
     fn drop(&mut self) {
         if let Some(taken) = self.0 {
@@ -114,7 +114,7 @@ struct Stack {
 
 /// What one layer shows to the layers inside of it, and what those have made of it.
 pub(crate) struct Shown {
-    place: Cell<Option<Taken>>,
+    permit: Cell<Option<CountedUnits>>,
     /// Whether it is another than the one that was shown.
     changed: Cell<bool>,
     /// The rank of the lowest threshold that they have let the request pass: `u32::MAX` is that of `NEVER_SHED`.
@@ -124,32 +124,32 @@ pub(crate) struct Shown {
 impl Shown {
     const fn nothing() -> Self {
         Self {
-            place: Cell::new(None),
+            permit: Cell::new(None),
             changed: Cell::new(false),
             priority: Cell::new(u32::MAX),
         }
     }
 
     /// Puts another place there, or takes it away.
-    pub(crate) fn set(&self, place: Option<Taken>) {
-        self.place.set(place);
+    pub(crate) fn set(&self, permit: Option<CountedUnits>) {
+        self.permit.set(permit);
         self.changed.set(true);
     }
 
     /// What it has of `count`.
-    pub(crate) fn of(&self, count: &'static Count) -> Option<Taken> {
-        self.place.get().filter(|taken| taken.is_of(count))
+    pub(crate) fn of(&self, count: &'static Count) -> Option<CountedUnits> {
+        self.permit.get().filter(|taken| taken.is_of(count))
     }
 }
 
 /// While it lives, [`find`] sees the place on this thread. Its drop tells the place what is left of it.
 #[must_use]
-pub(crate) struct Scope<'a>(Option<&'a mut Place>);
+pub(crate) struct Scope<'a>(Option<&'a mut CountPermit>);
 
-/// Shows `place` to the layers inside.
+/// Shows `permit` to the layers inside.
 #[inline]
-pub(crate) fn show(place: &mut Place) -> Scope<'_> {
-    if place.0.is_none() {
+pub(crate) fn show(permit: &mut CountPermit) -> Scope<'_> {
+    if permit.0.is_none() {
         return Scope(None);
     }
     SHOWN.with(|stack| {
@@ -157,11 +157,11 @@ pub(crate) fn show(place: &mut Place) -> Scope<'_> {
         let Some(free) = stack.shown.get(depth) else {
             return Scope(None);
         };
-        free.place.set(place.0);
+        free.permit.set(permit.0);
         free.changed.set(false);
         free.priority.set(u32::MAX);
         stack.depth.set(depth + 1);
-        Scope(Some(place))
+        Scope(Some(permit))
     })
 }
 
@@ -170,15 +170,15 @@ impl Scope<'_> {
     /// of them has refused it and taken its place away.
     #[inline]
     pub(crate) fn left(&self) -> Option<Threshold> {
-        let Some(place) = &self.0 else {
+        let Some(permit) = &self.0 else {
             return Some(Threshold::NEVER_SHED);
         };
         SHOWN.with(|stack| {
             let shown = &stack.shown[stack.depth.get() - 1];
             let kept = shown
-                .place
+                .permit
                 .get()
-                .is_some_and(|left| place.is_of(left.count));
+                .is_some_and(|left| permit.is_of(left.count));
             kept.then(|| Threshold::of_priority(shown.priority.get()))
         })
     }
@@ -187,7 +187,7 @@ impl Scope<'_> {
 impl Drop for Scope<'_> {
     #[inline]
     fn drop(&mut self) {
-        let Some(place) = self.0.take() else { return };
+        let Some(permit) = self.0.take() else { return };
         SHOWN.with(|stack| {
             // Scopes end in the order in which they nest, in an unwinding too: the last one is ours. It is written
             // over the place without a drop: what an inner layer took away, it has given back itself.
@@ -196,7 +196,7 @@ impl Drop for Scope<'_> {
             let shown = &stack.shown[depth];
             // Mostly it has not: then what was written just now need not be read.
             if shown.changed.get() {
-                place.0 = shown.place.get();
+                permit.0 = shown.permit.get();
             }
         });
     }

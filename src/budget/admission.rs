@@ -6,7 +6,7 @@ use super::budget::Budget;
 use crate::{
     admission::{
         claim::{Claim, Mode, Refused},
-        held::{self, Place, Taken},
+        held::{self, CountPermit, CountedUnits},
         verdict::Verdict,
     },
     retry_after::retry_after::{Counts, Refusal, RetryAfter, Unit},
@@ -27,13 +27,13 @@ impl Budget {
     /// Decides upon one request that passes a layer. A refusal is counted once it is final: see
     /// [`refused`](Self::refused).
     #[inline]
-    pub(crate) fn admit(&self, claim: &Claim, mode: Mode<'_>) -> Result<Place, Refused> {
+    pub(crate) fn admit(&self, claim: &Claim, mode: Mode<'_>) -> Result<CountPermit, Refused> {
         if claim.threshold.is_exempt() {
             self.pass(claim, mode);
-            return Ok(Place::default());
+            return Ok(CountPermit::default());
         }
         if let Some(decided) = held::find(|shown| self.decide_again(shown, claim, mode)) {
-            return decided.map(|()| Place::default());
+            return decided.map(|()| CountPermit::default());
         }
         let told = match mode {
             Mode::Enforce => return self.acquire(claim),
@@ -41,7 +41,7 @@ impl Budget {
         };
         Ok(self.acquire(claim).unwrap_or_else(|refused| {
             let shadow = self.would_refuse(&refused, told);
-            shadow.map(Place::from).unwrap_or_default()
+            shadow.map(CountPermit::from).unwrap_or_default()
         }))
     }
 
@@ -60,32 +60,32 @@ impl Budget {
         }
     }
 
-    /// Whether the request is measured that has just been admitted to `place`.
+    /// Whether the request is measured that has just been admitted to `permit`.
     #[inline]
-    pub(crate) fn measures(&self, place: &Place) -> bool {
+    pub(crate) fn measures(&self, permit: &CountPermit) -> bool {
         self.sampler().is_some_and(|sampler| {
-            place.is_of(self.count) && sampler.measures(self.inner.counters.admitted_here())
+            permit.is_of(self.count) && sampler.measures(self.inner.counters.admitted_here())
         })
     }
 
     // By reference: a claim that has just been put together field by field is read the same way. To copy it whole is to
     // wait until all of its fields are in the cache, which costs as much as an atomic operation.
     #[inline]
-    pub(crate) fn acquire(&self, claim: &Claim) -> Result<Place, Refused> {
+    pub(crate) fn acquire(&self, claim: &Claim) -> Result<CountPermit, Refused> {
         if self.count.queue.has_priority_over(claim) {
             return Err(Refused::new(Reason::Utilization, claim, claim.tenant()));
         }
         // Both ways end for themselves: where they meet, what one of them made is copied once more.
         let taken = match claim.caller {
             None => match self.count.acquire(claim.units, claim.threshold) {
-                Ok(_) => Taken::of(self.count, claim),
+                Ok(_) => CountedUnits::of(self.count, claim),
                 // 2³¹ are in flight, and this one is never to be refused: it runs uncounted.
-                Err(_) if claim.threshold.is_never_shed() => return Ok(Place::default()),
+                Err(_) if claim.threshold.is_never_shed() => return Ok(CountPermit::default()),
                 Err(_) => return Err(Refused::new(Reason::Utilization, claim, None)),
             },
             Some(_) => match self.acquire_within_band(claim) {
                 Ok(taken) => taken,
-                Err(_) if claim.threshold.is_never_shed() => return Ok(Place::default()),
+                Err(_) if claim.threshold.is_never_shed() => return Ok(CountPermit::default()),
                 Err(refused) => return Err(refused),
             },
         };
@@ -95,7 +95,7 @@ impl Budget {
 
     // Apart, as it would be in the way of all others.
     #[inline(never)]
-    fn acquire_within_band(&self, claim: &Claim) -> Result<Taken, Refused> {
+    fn acquire_within_band(&self, claim: &Claim) -> Result<CountedUnits, Refused> {
         let entry = self.enter(*claim);
         let cap = |limit| claim.cap(limit, entry.share);
         match self.count.acquire(claim.units, cap) {
@@ -123,7 +123,7 @@ impl Budget {
         &self,
         refused: &Refused,
         told: &Cell<Option<Verdict>>,
-    ) -> Option<Taken> {
+    ) -> Option<CountedUnits> {
         let decision = Verdict::WouldRefuse(refused.reason);
         told.set(Some(decision));
         self.inner.counters.would_refuse.add(refused.units);
@@ -131,7 +131,7 @@ impl Budget {
         self.tell_refused(decision, &Now::default());
         let (shadow, never) = (self.inner.shadow, Threshold::NEVER_SHED);
         let is_counted = shadow.acquire(1, never).is_ok();
-        is_counted.then(|| Taken::of(shadow, &never.into()))
+        is_counted.then(|| CountedUnits::of(shadow, &never.into()))
     }
 
     /// Where everything hangs, refusals are all that a law hears of. A fixed budget has none, and reads no clock (but

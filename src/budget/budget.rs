@@ -17,7 +17,7 @@ use crate::{
         claim::Claim,
         count::count::{Count, Level},
         counters::Counters,
-        held::Place,
+        held::CountPermit,
         sampler::{Meter, Reading, Sampler},
     },
     control::{
@@ -283,24 +283,24 @@ impl Budget {
         let mut claim = Claim::of(threshold, units);
         if threshold.is_exempt() {
             self.inner.counters.exempt.add(claim.units);
-            return Ok(Permit::new(Place::default()));
+            return Ok(Permit::new(CountPermit::default()));
         }
         if claim.units > 1 {
             claim = self.bound(claim);
         }
-        let place = match self.acquire(&claim) {
-            Ok(place) => place,
+        let permit = match self.acquire(&claim) {
+            Ok(permit) => permit,
             Err(refused) => {
                 let (hint, unit) = (&RetryAfter::adaptive(), Unit::Milliseconds);
                 let counted = self.refused(&refused);
                 return Err(counted.shed(hint, unit, Criticality::default()));
             }
         };
-        if !self.measures(&place) {
-            return Ok(Permit::new(place));
+        if !self.measures(&permit) {
+            return Ok(Permit::new(permit));
         }
         let timer = SampleTimer::new(self, threshold);
-        Ok(Permit::measured(place, self, timer))
+        Ok(Permit::measured(permit, self, timer))
     }
 
     pub(crate) fn level(&self) -> Level {

@@ -3,7 +3,7 @@ use crate::{
     admission::{
         claim::{Claim, Refused},
         count::count::Level,
-        held::Taken,
+        held::CountedUnits,
         shares::shares::{Seen, Shares},
     },
     shed::Reason,
@@ -13,7 +13,7 @@ use crate::{
 /// A request that is about to be decided upon.
 pub(crate) struct Entry {
     /// What it takes if it is admitted.
-    pub(crate) taken: Taken,
+    pub(crate) taken: CountedUnits,
     /// How far along its stretch its tenant's share lets it go.
     pub(crate) share: f32,
 }
@@ -26,7 +26,7 @@ impl Budget {
 
     #[inline]
     pub(crate) fn enter(&self, claim: Claim) -> Entry {
-        let taken = Taken::of(self.count, &claim);
+        let taken = CountedUnits::of(self.count, &claim);
         let units = claim.units;
         let share = match (taken.tenant, self.count.shares()) {
             (Some(tenant), Some(shares)) => self.looked(shares).enter(tenant, units, units),
@@ -37,10 +37,10 @@ impl Budget {
 
     /// [`enter`](Self::enter) for one that has a place already, by an outer layer. It is in one share only, that of the
     /// tenant that the outermost layer names.
-    pub(crate) fn enter_again(&self, held: Taken, claim: Claim) -> Entry {
+    pub(crate) fn enter_again(&self, held: CountedUnits, claim: Claim) -> Entry {
         let units = claim.units;
         let tenant = held.tenant.or(claim.tenant());
-        let taken = Taken {
+        let taken = CountedUnits {
             units,
             threshold: lower(held.threshold, claim.as_threshold()),
             tenant,

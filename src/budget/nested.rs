@@ -4,7 +4,7 @@ use super::budget::Budget;
 use crate::admission::{
     claim::{Claim, Mode, Refused},
     count::count::Level,
-    held::{Shown, Taken},
+    held::{CountedUnits, Shown},
 };
 
 impl Budget {
@@ -31,7 +31,7 @@ impl Budget {
 
     fn decide_upon_held(
         &self,
-        held: Taken,
+        held: CountedUnits,
         shown: &Shown,
         claim: &Claim,
         mode: Mode<'_>,
@@ -73,7 +73,7 @@ impl Budget {
 
     /// As [`Count::keep`](crate::admission::count::count::Count::keep); but not where somebody waits for room: it has not stood in line for
     /// what it asks for here, where an outer layer has let it in for the asking of more.
-    fn keep(&self, held: Taken, claim: Claim, share: f32) -> Result<Level, Level> {
+    fn keep(&self, held: CountedUnits, claim: Claim, share: f32) -> Result<Level, Level> {
         if held.threshold.priority() > claim.priority()
             && self.count.queue.has_priority_over(&claim)
         {

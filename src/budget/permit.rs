@@ -4,7 +4,7 @@ use super::{
     budget::Budget,
     sample_timer::{SampleTimer, Watch},
 };
-use crate::{admission::held::Place, control::controller::Outcome};
+use crate::{admission::held::CountPermit, control::controller::Outcome};
 
 /// One request's place in a [`Budget`], given back when it is dropped.
 ///
@@ -13,7 +13,7 @@ use crate::{admission::held::Place, control::controller::Outcome};
 /// [`discard`](Self::discard) gives the place back without teaching the budget anything.
 #[must_use = "a permit that is dropped at once holds no place"]
 pub struct Permit {
-    place: Place,
+    permit: CountPermit,
     /// Only in a learned budget, and only for the requests that it measures.
     measured: Option<Measured>,
 }
@@ -25,17 +25,17 @@ struct Measured {
 }
 
 impl Permit {
-    pub(crate) fn new(place: Place) -> Self {
+    pub(crate) fn new(permit: CountPermit) -> Self {
         let measured = None;
-        Self { place, measured }
+        Self { permit, measured }
     }
 
-    pub(crate) fn measured(place: Place, budget: &Budget, timer: SampleTimer) -> Self {
+    pub(crate) fn measured(permit: CountPermit, budget: &Budget, timer: SampleTimer) -> Self {
         let measured = Some(Measured {
             timer: Some(timer),
-            watch: Watch::begin(budget.clone(), place.units()),
+            watch: Watch::begin(budget.clone(), permit.units()),
         });
-        Self { place, measured }
+        Self { permit, measured }
     }
 
     /// The work is done, and the place is kept: by a socket that stays open, a result that is still being sent.
@@ -60,7 +60,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         // The place first: a sample may close a window, which takes longer.
-        drop(std::mem::take(&mut self.place));
+        drop(std::mem::take(&mut self.permit));
         if let Some(Measured {
             timer: Some(timer),
             watch,
@@ -82,7 +82,7 @@ fn outcome() -> Outcome {
 impl fmt::Debug for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Permit")
-            .field("counted", &self.place.is_some())
+            .field("counted", &self.permit.is_some())
             .field("measured", &self.measured.is_some())
             .finish()
     }

@@ -6,7 +6,7 @@ use super::budget::Budget;
 use crate::{
     admission::{
         claim::{Claim, Refused},
-        held::{Place, Taken},
+        held::{CountPermit, CountedUnits},
         queue::queue::{Entrant, Ticket, WaitOutcome},
     },
     shed::Reason,
@@ -41,13 +41,13 @@ impl Budget {
         ticket: &Ticket,
         claim: Claim,
         waker: &Waker,
-    ) -> Poll<Result<Place, Refused>> {
+    ) -> Poll<Result<CountPermit, Refused>> {
         let polled = self.count.queue.poll(ticket, waker);
         polled.map(|verdict| self.told(verdict, claim))
     }
 
     /// It does not wait any more. If its turn has just come, it has a place all the same.
-    pub(crate) fn leave(&self, ticket: &Ticket, claim: Claim) -> Result<Place, Refused> {
+    pub(crate) fn leave(&self, ticket: &Ticket, claim: Claim) -> Result<CountPermit, Refused> {
         let verdict = self.count.queue.leave(ticket, Instant::now());
         if verdict.is_none() {
             self.count.queue_has_changed();
@@ -55,8 +55,8 @@ impl Budget {
         self.told(verdict.unwrap_or(WaitOutcome::Refused), claim)
     }
 
-    fn told(&self, verdict: WaitOutcome, claim: Claim) -> Result<Place, Refused> {
-        let taken = Taken::of(self.count, &claim);
+    fn told(&self, verdict: WaitOutcome, claim: Claim) -> Result<CountPermit, Refused> {
+        let taken = CountedUnits::of(self.count, &claim);
         let WaitOutcome::Admitted = verdict else {
             taken.leave_shares();
             return Err(Refused::new(Reason::Utilization, &claim, claim.tenant()));

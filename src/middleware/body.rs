@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use super::measurement::{BodyMeasurement, End};
-use crate::admission::held::Place;
+use crate::admission::held::CountPermit;
 
 pin_project! {
     /// The response body of [`LoadShedService`](crate::LoadShedService): the inner service's, with the request's place
@@ -29,7 +29,7 @@ pin_project! {
         Served {
             #[pin]
             body: B,
-            place: Place,
+            permit: CountPermit,
             // After the place: a sample may close a window, which takes longer.
             measurement: BodyMeasurement,
         },
@@ -40,17 +40,17 @@ pin_project! {
 }
 
 impl<B: Body> ResponseBody<B> {
-    pub(crate) fn served(body: B, place: Place, measurement: BodyMeasurement) -> Self {
+    pub(crate) fn served(body: B, permit: CountPermit, measurement: BodyMeasurement) -> Self {
         // The end of such a body may never be polled for: hyper asks `is_end_stream` alone.
-        let place = if body.is_end_stream() {
-            Place::default()
+        let permit = if body.is_end_stream() {
+            CountPermit::default()
         } else {
-            place
+            permit
         };
         Self {
             kind: Kind::Served {
                 body,
-                place,
+                permit,
                 measurement,
             },
         }
@@ -88,7 +88,7 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
             }
             KindProj::Served {
                 mut body,
-                place,
+                permit,
                 measurement,
             } => {
                 measurement.enter();
@@ -98,7 +98,7 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
                 let end = if matches!(frame, Some(Ok(_))) && !body.is_end_stream() {
                     End::Later
                 } else {
-                    *place = Place::default();
+                    *permit = CountPermit::default();
                     End::Now
                 };
                 measurement.frame(frame.as_ref(), end);
@@ -127,7 +127,7 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
 impl<B> fmt::Debug for ResponseBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match &self.kind {
-            Kind::Served { place, .. } => format!("Served({place:?})"),
+            Kind::Served { permit, .. } => format!("Served({permit:?})"),
             Kind::Refused { text } => format!("Refused({text:?})"),
         };
         f.debug_tuple("ResponseBody").field(&kind).finish()

@@ -14,7 +14,7 @@ use tower_service::Service;
 
 use super::{body::ResponseBody, measurement::Measurement, waiter::Waiter};
 use crate::{
-    admission::held::Place, control::controller::Outcome,
+    admission::held::CountPermit, control::controller::Outcome,
     protocol::refusal::refusal::RefusalResponse,
 };
 
@@ -28,7 +28,7 @@ pin_project! {
         #[pin]
         state: State<S, B>,
         // After the state: what the inner future holds is dropped before the place is given back.
-        place: Place,
+        permit: CountPermit,
         // After the place: a sample may close a window, which takes longer.
         measurement: Measurement,
     }
@@ -62,27 +62,27 @@ where
     S: Service<Request<B>>,
 {
     #[inline]
-    fn new(state: State<S, B>, place: Place, measurement: Measurement) -> Self {
+    fn new(state: State<S, B>, permit: CountPermit, measurement: Measurement) -> Self {
         Self {
             state,
-            place,
+            permit,
             measurement,
         }
     }
 
-    fn without_place(state: State<S, B>) -> Self {
-        Self::new(state, Place::default(), Measurement::default())
+    fn without_permit(state: State<S, B>) -> Self {
+        Self::new(state, CountPermit::default(), Measurement::default())
     }
 
     #[inline]
-    pub(crate) fn called(future: S::Future, place: Place, measurement: Measurement) -> Self {
-        Self::new(State::Called { future }, place, measurement)
+    pub(crate) fn called(future: S::Future, permit: CountPermit, measurement: Measurement) -> Self {
+        Self::new(State::Called { future }, permit, measurement)
     }
 
     pub(crate) fn waiting(
         service: S,
         request: Request<B>,
-        place: Place,
+        permit: CountPermit,
         measurement: Measurement,
     ) -> Self {
         let waiting = Box::new(Waiting {
@@ -90,7 +90,7 @@ where
             service,
             request: Some(request),
         });
-        Self::new(State::Waiting { waiting }, place, measurement)
+        Self::new(State::Waiting { waiting }, permit, measurement)
     }
 
     pub(crate) fn queued(waiter: Waiter, service: S, request: Request<B>) -> Self {
@@ -99,17 +99,17 @@ where
             service,
             request: Some(request),
         });
-        Self::without_place(State::Waiting { waiting })
+        Self::without_permit(State::Waiting { waiting })
     }
 
     pub(crate) fn failed(error: S::Error) -> Self {
         let error = Some(error);
-        Self::without_place(State::Failed { error })
+        Self::without_permit(State::Failed { error })
     }
 
     pub(crate) fn refused(response: RefusalResponse) -> Self {
         let response = Some(response);
-        Self::without_place(State::Refused { response })
+        Self::without_permit(State::Refused { response })
     }
 }
 
@@ -128,28 +128,28 @@ where
         let mut this = self.project();
         loop {
             if let StateProj::Called { future } = this.state.as_mut().project() {
-                let scope = this.measurement.enter(this.place);
+                let scope = this.measurement.enter(this.permit);
                 let mut polled = future.poll(cx);
                 this.measurement.leave(scope);
                 let rest = this.measurement.head(&mut polled);
                 return match polled {
                     Poll::Ready(Ok(response)) => {
-                        let place = mem::take(this.place);
-                        let held = |body| ResponseBody::served(body, place, rest);
+                        let permit = mem::take(this.permit);
+                        let held = |body| ResponseBody::served(body, permit, rest);
                         Poll::Ready(Ok(response.map(held)))
                     }
                     Poll::Ready(Err(error)) => {
                         // What it holds is dropped first.
                         this.state.set(State::Failed { error: None });
                         this.measurement.end(Outcome::Ignored);
-                        *this.place = Place::default();
+                        *this.permit = CountPermit::default();
                         Poll::Ready(Err(error))
                     }
                     Poll::Pending => Poll::Pending,
                 };
             }
             let state = this.state.as_mut();
-            if let Some(end) = ready!(state.poll_uncalled(this.place, this.measurement, cx)) {
+            if let Some(end) = ready!(state.poll_uncalled(this.permit, this.measurement, cx)) {
                 return Poll::Ready(end);
             }
         }
@@ -167,7 +167,7 @@ where
     #[cold]
     fn poll_uncalled(
         mut self: Pin<&mut Self>,
-        place: &mut Place,
+        permit: &mut CountPermit,
         measurement: &mut Measurement,
         cx: &mut Context<'_>,
     ) -> Poll<Option<ServiceResult<R, S::Error>>> {
@@ -176,7 +176,7 @@ where
             StateProj::Waiting { waiting } if waiting.waiter.is_some() => {
                 match ready!(waiting.poll_waiter(cx)) {
                     Ok(admitted) => {
-                        (*place, *measurement) = admitted;
+                        (*permit, *measurement) = admitted;
                         Poll::Ready(None)
                     }
                     Err(response) => {
@@ -186,17 +186,17 @@ where
                 }
             }
             StateProj::Waiting { waiting } => {
-                let scope = measurement.enter(place);
+                let scope = measurement.enter(permit);
                 let polled = waiting.service.poll_ready(cx);
                 measurement.leave(scope);
                 if let Err(error) = ready!(polled) {
                     self.set(Self::Failed { error: None });
                     measurement.end(Outcome::Ignored);
-                    *place = Place::default();
+                    *permit = CountPermit::default();
                     return Poll::Ready(Some(Err(error)));
                 }
                 let request = waiting.request.take().expect(POLLED_AGAIN);
-                let scope = measurement.enter(place);
+                let scope = measurement.enter(permit);
                 let future = waiting.service.call(request);
                 measurement.leave(scope);
                 self.set(Self::Called { future });
@@ -224,18 +224,18 @@ impl<S, B: Body + Send + 'static> Waiting<S, B> {
     fn poll_waiter(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(Place, Measurement), RefusalResponse>> {
+    ) -> Poll<Result<(CountPermit, Measurement), RefusalResponse>> {
         let Some(waiter) = &mut self.waiter else {
             return Poll::Pending;
         };
         let polled = ready!(waiter.poll(cx));
         let (settings, decided) = waiter.settings();
         let result = match polled {
-            Ok(place) => {
+            Ok(permit) => {
                 settings.has_waited(&decided);
                 let threshold = decided.claim.threshold;
-                let measurement = Measurement::begin(settings, &place, threshold);
-                Ok((place, measurement))
+                let measurement = Measurement::begin(settings, &permit, threshold);
+                Ok((permit, measurement))
             }
             Err(refused) => {
                 let mut request = self.request.take().expect(POLLED_AGAIN);
@@ -265,7 +265,7 @@ where
         };
         f.debug_struct("ResponseFuture")
             .field("state", &state)
-            .field("place", &self.place)
+            .field("place", &self.permit)
             .finish_non_exhaustive()
     }
 }

@@ -5,7 +5,7 @@ use http::{Response, header::CONTENT_LENGTH};
 use http_body::{Body, Frame};
 
 use crate::{
-    admission::held::{Place, Scope, show},
+    admission::held::{CountPermit, Scope, show},
     budget::sample_timer::{SampleTimer, Watch},
     control::controller::Outcome,
     protocol::{grpc::grpc_content_type, outcome},
@@ -29,27 +29,35 @@ struct Measured {
 impl Measurement {
     /// Begins with the admission under `threshold`.
     #[inline]
-    pub(crate) fn begin(settings: &Arc<Settings>, place: &Place, threshold: Threshold) -> Self {
-        if settings.budget().measures(place) {
-            Self::begin_measured(settings, place, threshold)
+    pub(crate) fn begin(
+        settings: &Arc<Settings>,
+        permit: &CountPermit,
+        threshold: Threshold,
+    ) -> Self {
+        if settings.budget().measures(permit) {
+            Self::begin_measured(settings, permit, threshold)
         } else {
             Self::default()
         }
     }
 
     #[cold]
-    fn begin_measured(settings: &Arc<Settings>, place: &Place, threshold: Threshold) -> Self {
+    fn begin_measured(
+        settings: &Arc<Settings>,
+        permit: &CountPermit,
+        threshold: Threshold,
+    ) -> Self {
         Self(Some(Measured {
             timer: SampleTimer::new(settings.budget(), threshold),
-            watch: Watch::begin(Arc::clone(settings), place.units()),
+            watch: Watch::begin(Arc::clone(settings), permit.units()),
         }))
     }
 
     /// What is inside runs until [`leave`](Self::leave).
     #[inline]
-    pub(crate) fn enter<'a>(&mut self, place: &'a mut Place) -> Scope<'a> {
+    pub(crate) fn enter<'a>(&mut self, permit: &'a mut CountPermit) -> Scope<'a> {
         self.set_inside(true);
-        show(place)
+        show(permit)
     }
 
     /// Layers further in may have decided upon the request. One that they have refused is no sample.

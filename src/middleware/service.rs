@@ -64,13 +64,13 @@ where
         } else {
             return self.decide_and_call(request);
         };
-        let mut place = match self.settings.admit(&decided) {
-            Ok(place) => place,
+        let mut permit = match self.settings.admit(&decided) {
+            Ok(permit) => permit,
             // Where it is: to copy what has just been written field by field is to wait for it.
             Err(ref refused) => return self.wait_or_refuse(request, &decided, refused),
         };
-        let mut measurement = Measurement::begin(&self.settings, &place, decided.claim.threshold);
-        let scope = measurement.enter(&mut place);
+        let mut measurement = Measurement::begin(&self.settings, &permit, decided.claim.threshold);
+        let scope = measurement.enter(&mut permit);
         // Nobody is woken by this: if the inner service is not ready, the future asks again with the task's own waker.
         match self
             .inner
@@ -79,7 +79,7 @@ where
             Poll::Ready(Ok(())) => {
                 let future = self.inner.call(request);
                 measurement.leave(scope);
-                ResponseFuture::called(future, place, measurement)
+                ResponseFuture::called(future, permit, measurement)
             }
             Poll::Ready(Err(error)) => {
                 measurement.leave(scope);
@@ -91,7 +91,7 @@ where
                 // The one that was asked goes along, as readiness is its own: a clone's would begin anew.
                 let clone = self.inner.clone();
                 let asked = mem::replace(&mut self.inner, clone);
-                ResponseFuture::waiting(asked, request, place, measurement)
+                ResponseFuture::waiting(asked, request, permit, measurement)
             }
         }
     }

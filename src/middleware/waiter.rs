@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    admission::{claim::Refused, held::Place, queue::queue::Ticket},
+    admission::{claim::Refused, held::CountPermit, queue::queue::Ticket},
     protocol::classification::decide::Decided,
     shedder::settings::Settings,
 };
@@ -62,7 +62,7 @@ impl Waiter {
     }
 
     /// Whether it was admitted, or has waited for too long.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Place, Refused>> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<CountPermit, Refused>> {
         let Some(ticket) = &self.ticket else {
             return Poll::Pending;
         };

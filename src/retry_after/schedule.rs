@@ -256,8 +256,8 @@ impl Rate {
 /// Adds one that takes `length` to the line that ends there. Returns how long it waits, or `None` if that is more than `most`.
 fn lengthen(end: &AtomicU64, now: u64, length: u64, most: u64) -> Option<u64> {
     let longer = |end: u64| {
-        let place = end.max(now);
-        (place - now <= most).then(|| place.saturating_add(length))
+        let permit = end.max(now);
+        (permit - now <= most).then(|| permit.saturating_add(length))
     };
     let before = end.fetch_update(Relaxed, Relaxed, longer).ok()?;
     Some(before.saturating_sub(now))

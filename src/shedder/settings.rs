@@ -16,7 +16,7 @@ use super::{measure::Measure, wait::Wait};
 use crate::{
     admission::{
         claim::{Mode, Refused},
-        held::Place,
+        held::CountPermit,
         verdict::Verdict,
     },
     budget::{budget::Budget, sample_timer::AsBudget},
@@ -126,7 +126,7 @@ impl Settings {
     }
 
     #[inline]
-    pub(crate) fn admit(&self, decided: &Decided) -> Result<Place, Refused> {
+    pub(crate) fn admit(&self, decided: &Decided) -> Result<CountPermit, Refused> {
         if self.dry_run() {
             return self.try_out(decided);
         }
@@ -148,7 +148,7 @@ impl Settings {
     }
 
     #[cold]
-    fn try_out(&self, decided: &Decided) -> Result<Place, Refused> {
+    fn try_out(&self, decided: &Decided) -> Result<CountPermit, Refused> {
         let passed = match decided.claim.threshold.is_exempt() {
             true => Verdict::Exempt,
             false => Verdict::Admitted,

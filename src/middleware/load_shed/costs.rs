@@ -144,7 +144,7 @@ impl LoadShed {
         key: impl Fn(&Request<()>) -> K + Send + Sync + 'static,
         rotation: impl Fn() -> u64 + Send + Sync + 'static,
     ) -> Self {
-        let place = move |head: &Request<()>| cohort::place(&key(head), rotation());
-        self.with(|settings| settings.decide_mut().key = Some(ByHead::new(place)))
+        let position = move |head: &Request<()>| cohort::position(&key(head), rotation());
+        self.with(|settings| settings.decide_mut().key = Some(ByHead::new(position)))
     }
 }

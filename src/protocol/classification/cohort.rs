@@ -36,7 +36,7 @@ impl Hours {
 /// The hash is a fixed one, as all services have to come to the same order: FNV-1a of 64 bits over the key and the hour,
 /// and over that murmur's finalizer, as the upper bits of FNV's hash of a short key hardly differ. Numbers are hashed as
 /// 64-bit little-endian ones or in their own size, so machines of other kinds agree.
-pub(crate) fn place(key: &impl Hash, hour: u64) -> f32 {
+pub(crate) fn position(key: &impl Hash, hour: u64) -> f32 {
     let mut hasher = Fnv::default();
     key.hash(&mut hasher);
     hasher.write_u64(hour);
@@ -108,20 +108,24 @@ mod tests {
     /// They were computed by another program.
     #[test]
     fn places_are_the_same_in_every_process_and_version() {
-        let places = [place(&"ada", 0), place(&"ada", 1), place(&42_u64, 0)];
-        let whole = places.map(|place| (place * (1 << 24) as f32) as u32);
+        let positions = [
+            position(&"ada", 0),
+            position(&"ada", 1),
+            position(&42_u64, 0),
+        ];
+        let whole = positions.map(|position| (position * (1 << 24) as f32) as u32);
         assert_eq!(whole, [3_265_425, 13_252_168, 2_432_908]);
     }
 
     #[test]
     fn places_are_spread_evenly_over_callers_and_over_hours() {
         const BINS: usize = 16;
-        let uneven = |places: &mut dyn Iterator<Item = f32>| {
+        let uneven = |positions: &mut dyn Iterator<Item = f32>| {
             let mut bins = [0_usize; BINS];
             let mut all = 0;
-            for place in places {
-                assert!(place > 0.0 && place <= 1.0);
-                bins[((place * BINS as f32) as usize).min(BINS - 1)] += 1;
+            for position in positions {
+                assert!(position > 0.0 && position <= 1.0);
+                bins[((position * BINS as f32) as usize).min(BINS - 1)] += 1;
                 all += 1;
             }
             let mean = all as f64 / BINS as f64;
@@ -130,9 +134,9 @@ mod tests {
                 .sum::<f64>()
         };
         // Chi-squared, 15 degrees of freedom: above 38 once in a thousand.
-        assert!(uneven(&mut (0..10_000_u32).map(|user| place(&user, 7))) < 38.0);
-        let named = |user| place(&format!("user-{user}"), 490_000);
+        assert!(uneven(&mut (0..10_000_u32).map(|user| position(&user, 7))) < 38.0);
+        let named = |user| position(&format!("user-{user}"), 490_000);
         assert!(uneven(&mut (0..10_000).map(named)) < 38.0);
-        assert!(uneven(&mut (0..10_000).map(|hour| place(&"ada", hour))) < 38.0);
+        assert!(uneven(&mut (0..10_000).map(|hour| position(&"ada", hour))) < 38.0);
     }
 }
