@@ -6,7 +6,7 @@ use std::{
 use tokio::time::Instant;
 
 #[cfg(feature = "metrics")]
-use crate::telemetry::figures::Figures;
+use crate::telemetry::budget_metrics::BudgetMetrics;
 
 use super::{
     permit::Permit,
@@ -422,8 +422,8 @@ impl Observable for Inner {
     }
 
     #[cfg(feature = "metrics")]
-    fn figures(&self) -> &Figures {
-        self.observed.figures()
+    fn metrics(&self) -> &BudgetMetrics {
+        self.observed.metrics()
     }
 
     #[cfg(any(feature = "metrics", feature = "tracing"))]

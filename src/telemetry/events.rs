@@ -212,7 +212,7 @@ pub(crate) fn changed(budget: &dyn Observable, change: &LimitChange) {
 
 fn name(budget: &dyn Observable) -> &str {
     #[cfg(feature = "metrics")]
-    let label = || budget.figures().label();
+    let label = || budget.metrics().label();
     #[cfg(not(feature = "metrics"))]
     let label = || None;
     budget.name().or_else(label).unwrap_or("unnamed")

@@ -82,10 +82,10 @@
 //!
 //! An admitted request pays for reading one flag; while shedding lasts, for a clock, some 80 ns, as each refused one does.
 
+#[cfg(feature = "metrics")]
+pub(crate) mod budget_metrics;
 #[cfg(feature = "tracing")]
 pub(crate) mod events;
-#[cfg(feature = "metrics")]
-pub(crate) mod figures;
 #[cfg(feature = "metrics")]
 pub(crate) mod histogram;
 #[cfg(feature = "metrics")]

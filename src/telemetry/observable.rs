@@ -1,5 +1,5 @@
 #[cfg(feature = "metrics")]
-use super::figures::Figures;
+use super::budget_metrics::BudgetMetrics;
 
 use crate::report::{LimitChange, Snapshot};
 
@@ -21,7 +21,7 @@ pub(crate) trait Observable: Send + Sync {
     fn learns(&self) -> bool;
 
     #[cfg(feature = "metrics")]
-    fn figures(&self) -> &Figures;
+    fn metrics(&self) -> &BudgetMetrics;
 
     /// Logs that shedding has stopped, once it has.
     #[cfg(any(feature = "metrics", feature = "tracing"))]

@@ -3,10 +3,10 @@ use std::sync::Weak;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+#[cfg(feature = "metrics")]
+use super::budget_metrics::BudgetMetrics;
 #[cfg(feature = "tracing")]
 use super::events;
-#[cfg(feature = "metrics")]
-use super::figures::Figures;
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 use super::registry;
 #[cfg(feature = "metrics")]
@@ -27,7 +27,7 @@ pub(crate) struct Observed {
     #[cfg(any(feature = "metrics", feature = "tracing"))]
     id: registry::Id,
     #[cfg(feature = "metrics")]
-    figures: Figures,
+    metrics: BudgetMetrics,
     #[cfg(feature = "tracing")]
     shedding: events::Shedding,
 }
@@ -53,15 +53,15 @@ impl Observed {
         registry::retire(
             self.id,
             #[cfg(feature = "metrics")]
-            &self.figures,
+            &self.metrics,
             name,
             last,
         );
     }
 
     #[cfg(feature = "metrics")]
-    pub(crate) fn figures(&self) -> &Figures {
-        &self.figures
+    pub(crate) fn metrics(&self) -> &BudgetMetrics {
+        &self.metrics
     }
 
     /// Logs that shedding has stopped, once it has.
@@ -80,7 +80,7 @@ impl Observed {
     /// A request was refused, or would have been in a dry run.
     pub(crate) fn refused(&self, budget: &dyn Observable, verdict: Verdict, now: &Now) {
         #[cfg(feature = "metrics")]
-        self.figures.refused(verdict);
+        self.metrics.refused(verdict);
         #[cfg(feature = "tracing")]
         self.shedding.refused(budget, now);
     }
@@ -88,12 +88,12 @@ impl Observed {
     /// A refused caller is told to wait for `hint`.
     pub(crate) fn hinted(&self, hint: Duration) {
         #[cfg(feature = "metrics")]
-        self.figures.hinted(hint);
+        self.metrics.hinted(hint);
     }
 
     pub(crate) fn changed(&self, budget: &dyn Observable, change: &LimitChange) {
         #[cfg(feature = "metrics")]
-        self.figures.changed(change.reason);
+        self.metrics.changed(change.reason);
         #[cfg(feature = "tracing")]
         events::changed(budget, change);
     }
@@ -101,7 +101,7 @@ impl Observed {
     /// A law was shown `samples`.
     pub(crate) fn measured(&self, samples: &[Sample]) {
         #[cfg(feature = "metrics")]
-        self.figures.measured(samples);
+        self.metrics.measured(samples);
     }
 }
 
@@ -121,7 +121,7 @@ impl Decisions {
     pub(crate) fn begin<'a>(&self, budget: &Observed, labels: impl Iterator<Item = &'a str>) {
         #[cfg(feature = "metrics")]
         self.routes.get_or_init(|| {
-            let routes = &budget.figures.routes;
+            let routes = &budget.metrics.routes;
             labels.map(|label| routes.get(label)).collect()
         });
     }

@@ -13,7 +13,7 @@ use std::{
 
 #[cfg(feature = "metrics")]
 use super::{
-    figures::Figures,
+    budget_metrics::BudgetMetrics,
     series::{Row, Series},
 };
 
@@ -62,14 +62,14 @@ pub(crate) fn add(id: Id, budget: Weak<dyn Observable>) {
 #[cfg_attr(not(feature = "metrics"), allow(unused_variables))]
 pub(crate) fn retire(
     id: Id,
-    #[cfg(feature = "metrics")] figures: &Figures,
+    #[cfg(feature = "metrics")] metrics: &BudgetMetrics,
     name: Option<&str>,
     last: &Snapshot,
 ) {
     // The weak handle is dropped outside the lock.
     let _weak = locked(|registry| {
         #[cfg(feature = "metrics")]
-        registry.series.retire(figures, name, last);
+        registry.series.retire(metrics, name, last);
         registry.live.remove(&id)
     });
 }

@@ -6,7 +6,7 @@ use std::{
 use metrics::SharedString;
 
 use super::{
-    figures::{Changes, Figures, Shown, add},
+    budget_metrics::{BudgetMetrics, Changes, Shown, add},
     label::{OTHER, Text},
     observable::Observable,
     routes::{self, Counts},
@@ -56,8 +56,8 @@ pub(crate) struct Row {
 const MOST_LABELS: usize = 1_000;
 
 impl Totals {
-    fn of(figures: &Figures, snapshot: &Snapshot) -> Self {
-        let by_share = [0, 1].map(|mode| figures.by_share[mode].load(Ordering::Relaxed));
+    fn of(metrics: &BudgetMetrics, snapshot: &Snapshot) -> Self {
+        let by_share = [0, 1].map(|mode| metrics.by_share[mode].load(Ordering::Relaxed));
         // What is counted meanwhile may be among these already, and not yet among all.
         let others = |all: usize, by_share| (all as u64).saturating_sub(by_share);
         Self {
@@ -67,9 +67,9 @@ impl Totals {
             would_refuse: others(snapshot.would_refuse, by_share[1]),
             exempt: snapshot.exempt as u64,
             waited: snapshot.waited as u64,
-            hints: figures.hints.0.load(Ordering::Relaxed),
-            changes: figures.changes().clone(),
-            routes: figures.routes.counts(),
+            hints: metrics.hints.0.load(Ordering::Relaxed),
+            changes: metrics.changes().clone(),
+            routes: metrics.routes.counts(),
         }
     }
 
@@ -121,21 +121,21 @@ impl Series {
     pub(crate) fn of(&mut self, live: &[Arc<dyn Observable>]) -> Vec<Row> {
         let mut rows: BTreeMap<Text, Row> = BTreeMap::new();
         for budget in live {
-            let figures = budget.figures();
+            let metrics = budget.metrics();
             let snapshot = budget.snapshot();
             // It may be about to be named, or replaced by another one: a layer makes one before it is given one.
             let is_new = budget.name().is_none() && is_unused(&snapshot);
-            if is_new && figures.label.get().is_none() {
+            if is_new && metrics.label.get().is_none() {
                 continue;
             }
-            let shown = figures.label.get_or_init(|| self.label(budget.name()));
+            let shown = metrics.label.get_or_init(|| self.label(budget.name()));
             let label = &shown.label;
             let row = rows.entry(Arc::clone(label)).or_default();
             row.limit += snapshot.limit;
             row.in_flight += snapshot.in_flight;
             row.peak_in_flight += snapshot.peak_in_flight;
             row.waiting += snapshot.waiting;
-            row.totals.add(&Totals::of(figures, &snapshot));
+            row.totals.add(&Totals::of(metrics, &snapshot));
             self.by_label.entry(Arc::clone(label)).or_default();
         }
         let rows = self.by_label.iter_mut().map(|(label, entry)| {
@@ -149,9 +149,9 @@ impl Series {
         rows.collect()
     }
 
-    pub(crate) fn retire(&mut self, figures: &Figures, name: Option<&str>, last: &Snapshot) {
-        let totals = Totals::of(figures, last);
-        let label = match (figures.label.get(), name) {
+    pub(crate) fn retire(&mut self, metrics: &BudgetMetrics, name: Option<&str>, last: &Snapshot) {
+        let totals = Totals::of(metrics, last);
+        let label = match (metrics.label.get(), name) {
             (Some(shown), _) => {
                 shown.number.map(|number| self.numbers.remove(&number));
                 Arc::clone(&shown.label)
@@ -198,7 +198,7 @@ mod tests {
     use crate::budget::budget::Budget;
 
     use super::*;
-    use crate::telemetry::figures::MOST_REASONS;
+    use crate::telemetry::budget_metrics::MOST_REASONS;
 
     fn labels(rows: &[Row]) -> Vec<&str> {
         rows.iter().map(|row| &*row.budget).collect()
@@ -216,7 +216,7 @@ mod tests {
 
     fn retire(series: &mut Series, budget: &Budget) {
         series.retire(
-            budget.observable().figures(),
+            budget.observable().metrics(),
             budget.name(),
             &budget.snapshot(),
         );
@@ -264,11 +264,11 @@ mod tests {
         assert_eq!((other.totals.admitted, other.limit), (100, 0));
         assert!(series.numbers.is_empty());
 
-        let figures = Figures::default();
+        let metrics = BudgetMetrics::default();
         for reason in 0..MOST_REASONS + 7 {
-            figures.changed(Box::leak(format!("reason {reason}").into()));
+            metrics.changed(Box::leak(format!("reason {reason}").into()));
         }
-        let changes = figures.changes();
+        let changes = metrics.changes();
         assert_eq!((changes.len(), changes[OTHER]), (MOST_REASONS + 1, 7));
     }
 }

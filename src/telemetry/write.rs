@@ -3,7 +3,7 @@ use std::{iter, sync::Arc};
 use metrics::{Label, Unit, counter, gauge, histogram};
 
 use super::{
-    figures::{Figures, Shown},
+    budget_metrics::{BudgetMetrics, Shown},
     observable::Observable,
     routes,
     series::{Row, Totals},
@@ -17,7 +17,7 @@ pub(crate) fn write(rows: Vec<Row>, live: &[Arc<dyn Observable>]) {
         row.write();
     }
     for budget in live {
-        budget.figures().write_latencies();
+        budget.metrics().write_latencies();
     }
     gauge!("loadshed_refused_uploads").set(refused_uploads() as f64);
 }
@@ -76,7 +76,7 @@ impl Row {
     }
 }
 
-impl Figures {
+impl BudgetMetrics {
     fn write_latencies(&self) {
         let (Some(latencies), Some(Shown { label, .. })) = (self.latencies.get(), self.label.get())
         else {

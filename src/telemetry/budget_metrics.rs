@@ -18,7 +18,7 @@ use crate::{admission::verdict::Verdict, control::controller::Sample, shed::Reas
 
 /// What a budget counts for its figures alone. All else is in its tally anyway.
 #[derive(Debug, Default)]
-pub(crate) struct Figures {
+pub(crate) struct BudgetMetrics {
     pub(crate) hints: Hints,
     /// Requests refused because of a share, and those that a dry run would have.
     pub(crate) by_share: [AtomicU64; 2],
@@ -48,7 +48,7 @@ pub(crate) struct Shown {
 /// A controller's author may have more reasons than [`Decision`](crate::control::controller::Decision) asks for, but no more series.
 pub(crate) const MOST_REASONS: usize = 32;
 
-impl Figures {
+impl BudgetMetrics {
     pub(crate) fn hinted(&self, hint: Duration) {
         let millis = u64::try_from(hint.as_millis()).unwrap_or(u64::MAX);
         // Relaxed: a sum that orders nothing.
