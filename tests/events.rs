@@ -94,8 +94,8 @@ async fn one_event_tells_that_shedding_has_started_and_one_that_it_has_stopped()
         log.of("story"),
         [
             "WARN loadshed: shedding has started budget=\"story\" limit=1 in_flight=1 refused=1 would_refuse=0 \
-             law=\"no change\" advice=\"look at what has become slow behind it; if nothing has, add capacity, and raise \
-             the limit with it\""
+             limit_change=\"no change\" advice=\"find the dependency that has become slow; if there is none, add \
+             capacity and raise the limit with it\""
         ]
     );
     drop(held);
@@ -105,7 +105,7 @@ async fn one_event_tells_that_shedding_has_started_and_one_that_it_has_stopped()
         log.of("story")[1..],
         [
             "INFO loadshed: shedding has stopped budget=\"story\" seconds=4.0 refused=5 would_refuse=0 limit=1 \
-             in_flight=1 law=\"no change\""
+             in_flight=1 limit_change=\"no change\""
         ]
     );
 }
@@ -285,7 +285,10 @@ async fn what_the_law_saw_is_told_when_shedding_starts() {
     refuse(&budget, 1);
     drop(held);
     let line = &log.of("learned")[0];
-    assert!(line.contains("law=\"set\" law_seconds_ago=2.0"), "{line}");
+    assert!(
+        line.contains("limit_change=\"set\" limit_changed_seconds_ago=2.0"),
+        "{line}"
+    );
     assert!(line.contains("limit=4 in_flight=4 refused=1"), "{line}");
 }
 

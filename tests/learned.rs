@@ -273,7 +273,7 @@ async fn p23_every_change_of_the_limit_tells_its_reason_and_its_figures() {
         assert!(change.elapsed >= Duration::from_millis(10), "{change:?}");
         assert!(change.in_flight + change.completed > 0, "{change:?}");
     }
-    let asked = changes.iter().filter(|change| change.reason == "asking");
+    let asked = changes.iter().filter(|change| change.reason == "probing");
     assert!(asked.count() > 0, "{changes:?}");
 }
 

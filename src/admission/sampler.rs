@@ -63,8 +63,8 @@ pub(crate) struct Sampler {
     pub(crate) watched: LaneCounter,
     /// Those of them that have been answered.
     pub(crate) responded: LaneCounter,
-    law: Mutex<Law>,
-    /// Apart from the law, so that it can be read, and the limit set, while the law thinks. Held for a copy's time.
+    state: Mutex<ControllerState>,
+    /// Apart from the state, so that it can be read, and the limit set, while the law thinks. Held for a copy's time.
     changes: Mutex<Changes>,
     epoch: Instant,
     /// When the open window is due, in nanoseconds since `epoch`.
@@ -77,7 +77,7 @@ pub(crate) struct Sampler {
 }
 
 #[derive(Debug)]
-struct Law {
+struct ControllerState {
     /// `None` once it has panicked: then the limit stays where it is.
     controller: Option<Box<dyn Controller>>,
     opened: Instant,
@@ -112,7 +112,7 @@ impl Sampler {
             finished: Lanes::new(),
             watched: LaneCounter::new(),
             responded: LaneCounter::new(),
-            law: Mutex::new(Law {
+            state: Mutex::new(ControllerState {
                 controller: Some(controller),
                 opened: now,
                 admitted: 0,
@@ -171,12 +171,12 @@ impl Sampler {
         if !is_due() {
             return;
         }
-        if let Ok(mut law) = self.law.try_lock() {
+        if let Ok(mut state) = self.state.try_lock() {
             if is_due() {
                 // First, so that nobody else tries while the law thinks.
                 let next = now.saturating_add(nanos(self.window));
                 self.due.store(next, Ordering::Relaxed);
-                self.close_window(meter, &mut law, self.at(now));
+                self.close_window(meter, &mut state, self.at(now));
             }
         }
     }
@@ -194,35 +194,35 @@ impl Sampler {
         self.epoch + Duration::from_nanos(since_epoch)
     }
 
-    fn close_window(&self, meter: &impl Meter, law: &mut Law, now: Instant) {
+    fn close_window(&self, meter: &impl Meter, state: &mut ControllerState, now: Instant) {
         for lane in self.finished.iter() {
             // One that is being written to is for the next window.
             if let Ok(mut lane) = lane.try_lock() {
-                law.finished.append(&mut lane);
+                state.finished.append(&mut lane);
             }
         }
-        law.take_alike();
-        meter.measured(&law.samples);
+        state.take_alike();
+        meter.measured(&state.samples);
 
         let reading = meter.reading();
         let responded = self.responded(reading.in_flight);
         let waiting = reading.in_flight - responded;
-        let elapsed = now.saturating_duration_since(law.opened);
-        let came = reading.admitted.saturating_sub(law.admitted);
+        let elapsed = now.saturating_duration_since(state.opened);
+        let came = reading.admitted.saturating_sub(state.admitted);
         self.measure_fewer_or_more(came, elapsed);
         // It never goes back, as the sum of an estimate over time could.
         let admitted = reading.admitted_units;
-        let completed = law.completed.max(admitted.saturating_sub(waiting));
+        let completed = state.completed.max(admitted.saturating_sub(waiting));
         let refused = reading.refused_units;
         let mut window = Window::new(now, reading.limit);
         window.elapsed = elapsed;
         window.in_flight = reading.in_flight;
         window.responded = responded;
-        window.completed = completed - law.completed;
-        window.refused = refused.saturating_sub(law.refused);
-        window.samples = &law.samples;
+        window.completed = completed - state.completed;
+        window.refused = refused.saturating_sub(state.refused);
+        window.samples = &state.samples;
 
-        if let Some(controller) = &mut law.controller {
+        if let Some(controller) = &mut state.controller {
             // A law that panics is somebody's bug, but not of the request that happened to close the window.
             match catch_unwind(AssertUnwindSafe(|| controller.update(&window))) {
                 Ok(decision) => {
@@ -232,13 +232,13 @@ impl Sampler {
                     }
                 }
                 // Nor is one that panics again when it is dropped.
-                Err(_) => drop(catch_unwind(AssertUnwindSafe(|| law.controller = None))),
+                Err(_) => drop(catch_unwind(AssertUnwindSafe(|| state.controller = None))),
             }
         }
-        law.opened = now;
-        law.admitted = reading.admitted;
-        law.completed = completed;
-        law.refused = refused;
+        state.opened = now;
+        state.admitted = reading.admitted;
+        state.completed = completed;
+        state.refused = refused;
     }
 
     /// How many of those `in_flight` have been answered: as many as of those that are measured.
@@ -280,7 +280,7 @@ impl Sampler {
     }
 }
 
-impl Law {
+impl ControllerState {
     /// Makes samples of those that would have been measured at the rarest of their shares, too. Otherwise, when more are
     /// measured than before, too many would be quick: the slow ones of those are still inside, and those who
     /// came in before them are few.

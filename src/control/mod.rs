@@ -26,9 +26,9 @@
 //!             return Decision::new(window.limit / 2, "overload");
 //!         }
 //!         if window.refused > 0 {
-//!             return Decision::new(window.limit + 1, "room to try");
+//!             return Decision::new(window.limit + 1, "headroom");
 //!         }
-//!         Decision::new(window.limit, "enough")
+//!         Decision::new(window.limit, "within target")
 //!     }
 //! }
 //!

@@ -106,14 +106,14 @@ impl Shedding {
         if log.since.is_none() {
             log.since = Some(now);
             self.is_on.store(true, Ordering::Relaxed);
-            tell(|| log.tell_start(budget));
+            emit(|| log.log_start(budget));
         }
     }
 
     fn stop(&self, log: &mut Log, budget: &dyn Observable, last: Duration) {
         if let Some(since) = log.since.take() {
             self.is_on.store(false, Ordering::Relaxed);
-            tell(|| log.tell_stop(budget, last.saturating_sub(since)));
+            emit(|| log.log_stop(budget, last.saturating_sub(since)));
         }
     }
 
@@ -131,9 +131,9 @@ fn is_calm(last: Duration, now: Duration) -> bool {
 }
 
 impl Log {
-    fn tell_start(&self, budget: &dyn Observable) {
+    fn log_start(&self, budget: &dyn Observable) {
         let now = budget.snapshot();
-        let law = Law::of(budget);
+        let change = LastChange::of(budget);
         warn!(
             target: "loadshed",
             budget = name(budget),
@@ -141,17 +141,17 @@ impl Log {
             in_flight = now.in_flight,
             refused = now.refused - self.told[0],
             would_refuse = now.would_refuse - self.told[1],
-            law = law.reason,
-            law_seconds_ago = law.seconds_ago,
-            advice = law.advice,
+            limit_change = change.reason,
+            limit_changed_seconds_ago = change.seconds_ago,
+            advice = change.advice,
             "shedding has started"
         );
     }
 
-    fn tell_stop(&mut self, budget: &dyn Observable, lasted: Duration) {
+    fn log_stop(&mut self, budget: &dyn Observable, lasted: Duration) {
         let now = budget.snapshot();
         let told = mem::replace(&mut self.told, [now.refused, now.would_refuse]);
-        let law = Law::of(budget);
+        let change = LastChange::of(budget);
         info!(
             target: "loadshed",
             budget = name(budget),
@@ -160,30 +160,30 @@ impl Log {
             would_refuse = now.would_refuse - told[1],
             limit = now.limit,
             in_flight = now.in_flight,
-            law = law.reason,
-            law_seconds_ago = law.seconds_ago,
+            limit_change = change.reason,
+            limit_changed_seconds_ago = change.seconds_ago,
             "shedding has stopped"
         );
     }
 }
 
-/// What moved the limit last, and what whoever is on call can do.
-struct Law {
+/// The latest change of the limit, and advice for the person on call.
+struct LastChange {
     reason: &'static str,
     seconds_ago: Option<f64>,
     advice: &'static str,
 }
 
-impl Law {
+impl LastChange {
     fn of(budget: &dyn Observable) -> Self {
         let change = budget.last_change();
         Self {
             reason: change.map_or("no change", |change| change.reason),
             seconds_ago: change.map(|change| change.at.elapsed().as_secs_f64()),
             advice: if budget.learns() {
-                "look at what has become slow behind it; if nothing has, add capacity"
+                "find the dependency that has become slow; if there is none, add capacity"
             } else {
-                "look at what has become slow behind it; if nothing has, add capacity, and raise the limit with it"
+                "find the dependency that has become slow; if there is none, add capacity and raise the limit with it"
             },
         }
     }
@@ -191,7 +191,7 @@ impl Law {
 
 /// The limit was changed.
 pub(crate) fn changed(budget: &dyn Observable, change: &LimitChange) {
-    tell(|| {
+    emit(|| {
         debug!(
             target: "loadshed",
             budget = name(budget),
@@ -218,7 +218,7 @@ fn name(budget: &dyn Observable) -> &str {
     budget.name().or_else(label).unwrap_or("unnamed")
 }
 
-/// A subscriber that panics costs no request, and no law.
-fn tell(event: impl FnOnce()) {
+/// A subscriber that panics costs neither a request nor the controller.
+fn emit(event: impl FnOnce()) {
     drop(catch_unwind(AssertUnwindSafe(event)));
 }

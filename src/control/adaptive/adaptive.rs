@@ -18,14 +18,14 @@ use crate::control::{
 /// when a line has been standing for a second, the limit comes down to below the knee until the line is gone, and what is
 /// admitted then shows `S`. If it is no faster, there was no line: the server is slow, and the limit goes up.
 ///
-/// - **open**: nobody is refused while nothing says that the server is overloaded. It begins so; but where callers leave and hardly
+/// - **unlimited**: nobody is refused while nothing says that the server is overloaded. It begins so; but where callers leave and hardly
 ///   one was ever answered, it lets in a few, until some are.
-/// - **guard**: more are in flight than can be answered in 0.7 s (or 3 × S), or a line stands at the ceiling: that many may be. A
+/// - **burst guard**: more are in flight than can be answered in 0.7 s (or 3 × S), or a line stands at the ceiling: that many may be. A
 ///   burst goes by under it.
-/// - **asking**: the line has stood for a second, or answers have vanished because callers leave.
-/// - **holding**: `W`, the latency, tells the line by `X × (W − S)`; the limit moves so that it is as long as the margin.
+/// - **probing**: the line has stood for a second, or answers have vanished because callers leave.
+/// - **tracking**: `W`, the latency, tells the line by `X × (W − S)`; the limit moves so that it is as long as the margin.
 ///   It asks again now and then, at a cost of about 1 % of the throughput.
-/// - back to **open**, some 3 s after the last refusal, whether the limit was learned or set by hand: [`max`](Self::max) pins it.
+/// - back to **unlimited**, some 3 s after the last refusal, whether the limit was learned or set by hand: [`max`](Self::max) pins it.
 ///
 /// Places whose answer is out, while its body is sent or its [`Permit`](crate::Permit::responded) kept, are no line: the limit is that many
 /// higher. Where sending the body is the work, have it measured: [`Measure::Body`](crate::Measure::Body).

@@ -88,7 +88,7 @@ impl Law {
                 ratio.learn(window.samples, window.now);
                 let Some(learned) = start.learn(window) else {
                     return match start.room(window) {
-                        Some(room) => (Room::For(room), "unanswered"),
+                        Some(room) => (Room::For(room), "no responses"),
                         None => (Room::Unchanged, "learning"),
                     };
                 };
@@ -96,7 +96,7 @@ impl Law {
                 let mut running = Running::new(learned, *ratio, window.now);
                 let verdict = match overloaded {
                     true => running.begin_guard(&Seen::of(window)),
-                    false => (Room::Unlimited, "open"),
+                    false => (Room::Unlimited, "unlimited"),
                 };
                 *self = Self::Running(Box::new(running));
                 verdict
@@ -184,7 +184,7 @@ impl Running {
         if self.is_calm(&seen) && !matches!(self.phase, Phase::Open) {
             self.known.expect_the_usual();
             self.enter(Phase::Open, seen.now);
-            return (Room::Unlimited, "calm");
+            return (Room::Unlimited, "recovered");
         }
         match self.phase {
             Phase::Ask(question) => self.listen(question, &seen),
@@ -236,7 +236,7 @@ impl Running {
         // So long that a flow which the server can carry shows in what it answers: as long as one request takes. Below what
         // is borne, a line may stand at the ceiling.
         if stood < known.service && !known.is_flooded(seen, &self.crowded) {
-            return (Room::Unlimited, "open");
+            return (Room::Unlimited, "unlimited");
         }
         self.begin_guard(seen)
     }
@@ -302,12 +302,12 @@ impl Running {
             return self.verdict("recovering");
         }
         if batch.elapsed < 2.0 * service || batch.successes < known.enough() {
-            return self.verdict("holding");
+            return self.verdict("tracking");
         }
         if !batch.refused {
             // The limit did not bind: nothing can be said of it.
             self.batch = Batch::from(seen.now);
-            return self.verdict("holding");
+            return self.verdict("tracking");
         }
         self.step(&batch, seen)
     }
@@ -342,7 +342,7 @@ impl Running {
         let settle = if to > self.target { service } else { 0.0 };
         self.target = to;
         self.enter_after(Phase::Hold, seen.now, settle);
-        self.verdict("holding")
+        self.verdict("tracking")
     }
 
     /// Whether the server does less than it could.

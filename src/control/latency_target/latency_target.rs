@@ -134,22 +134,25 @@ impl LatencyTarget {
     fn decide(&mut self, window: &Window<'_>) -> Option<Decision> {
         if self.evidence.is_hopeless() {
             let half = self.used(window.limit) * (1.0 - HALF);
-            return Some(Decision::new(half as usize, "no answers"));
+            return Some(Decision::new(half as usize, "no responses"));
         }
         let found = self.evidence.find(window.now, self.percentile)?;
         let target = self.target.as_secs_f64();
         // What was admitted first has had the time to be too slow. Before, the quick ones are in the majority.
         let settled = found.span >= self.target;
         let (limit, reason) = if found.at_least > target || settled && found.quantile > target {
-            (self.lower(window.limit, &found), "too slow")
+            (self.lower(window.limit, &found), "latency above target")
         } else if self.will_be_too_slow(window, &found) {
-            (self.lower(window.limit, &found), "will be too slow")
+            (
+                self.lower(window.limit, &found),
+                "latency about to exceed target",
+            )
         } else if !settled {
             return None;
         } else if self.evidence.refused() && found.quantile < AIM * target {
-            (self.higher(window.limit, &found), "room to try")
+            (self.higher(window.limit, &found), "headroom")
         } else {
-            (window.limit, "enough")
+            (window.limit, "within target")
         };
         Some(Decision::new(limit, reason))
     }

@@ -139,7 +139,7 @@ fn p12_a_floor_above_the_knee_keeps_no_question_open() {
     server.run(&mut law, 10, 1);
     server.run(&mut law, 20, 30);
     let steps = (0..3_000).map(|_| server.step(&mut law, 30).reason);
-    let asking = steps.filter(|&reason| reason == "asking").count();
+    let asking = steps.filter(|&reason| reason == "probing").count();
     assert!(asking < 1_000, "{asking} of 3,000 steps");
 }
 
@@ -178,7 +178,7 @@ fn p11_a_ceiling_below_the_knee_makes_no_line() {
     let mut server = Server::new(&law, 50);
     server.run(&mut law, 10, 5);
     for _ in 0..3_000 {
-        assert_eq!(server.step(&mut law, 30), Decision::new(40, "open"));
+        assert_eq!(server.step(&mut law, 30), Decision::new(40, "unlimited"));
     }
 }
 
@@ -197,7 +197,7 @@ fn p10_a_question_takes_the_room_of_those_who_are_refused_first() {
     );
     server.critical_refused = 0;
     let steps = (0..30_000).map(|_| server.step(&mut law, 30).reason);
-    let asking = steps.filter(|&reason| reason == "asking").count();
+    let asking = steps.filter(|&reason| reason == "probing").count();
     assert!((500..5_000).contains(&asking), "{asking} of 30,000 steps");
     assert_eq!(server.critical_refused, 0, "of 150,000");
 }
@@ -219,7 +219,7 @@ fn a_limit_that_was_set_is_learned_from() {
     server.run(&mut law, 10, 5);
     server.limit = 41;
     let first = server.step(&mut law, 30);
-    assert_eq!((first.limit, first.reason), (41, "holding"));
+    assert_eq!((first.limit, first.reason), (41, "tracking"));
     // Or a little below the knee, if it asks just then.
     let later = server.run(&mut law, 60, 30);
     assert!((45..100).contains(&later.limit), "{later:?}");

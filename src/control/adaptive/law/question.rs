@@ -122,9 +122,9 @@ impl Running {
     /// As many as the target, or more on the way down to it.
     pub(crate) fn down(&self) -> Verdict {
         let (room, reason) = match self.phase {
-            Phase::Guard(room) => (room, "guard"),
-            Phase::Ask(question) => (question.room, "asking"),
-            Phase::Open | Phase::Hold => (0.0, "asking"),
+            Phase::Guard(room) => (room, "burst guard"),
+            Phase::Ask(question) => (question.room, "probing"),
+            Phase::Open | Phase::Hold => (0.0, "probing"),
         };
         (Room::For(room.max(self.target)), reason)
     }
@@ -149,7 +149,7 @@ impl Running {
         };
         let enough = self.known.enough() / if again { 1.0 } else { 2.0 };
         if batch.elapsed < long || batch.successes + batch.left < enough {
-            return self.verdict("asking");
+            return self.verdict("probing");
         }
         let noise = (2.0 / batch.successes.max(1.0).sqrt()).max(0.15);
         // Of those who hang, more may leave than others are answered: they are no sign of a line, if a few answers say so.
@@ -228,7 +228,7 @@ impl Running {
         }
         if behind > self.target {
             // Some, as their answers would show that nothing was left behind.
-            return (Room::For((self.target / 4.0).max(1.0)), "asking");
+            return (Room::For((self.target / 4.0).max(1.0)), "probing");
         }
         self.down()
     }
@@ -284,7 +284,7 @@ impl Running {
         self.asked = Some(seen.now);
         self.took = took;
         self.enter_after(Phase::Hold, seen.now, self.known.service);
-        self.verdict("answered")
+        self.verdict("probe complete")
     }
 }
 

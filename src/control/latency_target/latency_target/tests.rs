@@ -89,7 +89,7 @@ impl Run {
 fn too_slow_takes_the_limit_down_by_littles_law() {
     let mut run = Run::at(1_000);
     // 80 ms too slow at 800 a second: 64 of the 100 in flight. Half is the most.
-    assert_eq!(run.window(&[SLOW.refusing()]), "too slow");
+    assert_eq!(run.window(&[SLOW.refusing()]), "latency above target");
     assert_eq!(run.limit, 50);
 
     let mut run = Run::at(100);
@@ -99,7 +99,7 @@ fn too_slow_takes_the_limit_down_by_littles_law() {
         finished: 10,
         ..in_force
     };
-    assert_eq!(run.window(&[slightly]), "too slow");
+    assert_eq!(run.window(&[slightly]), "latency above target");
     // 40 ms too much at 400 a second: 16.
     assert_eq!(run.limit, 84);
 
@@ -132,29 +132,29 @@ fn what_is_in_doubt_waits_until_the_target_has_passed() {
         },
     ];
     assert_eq!(run.window(&some_slow), "too few samples");
-    assert_eq!(run.windows(TARGET, &some_slow), ["too slow"]);
+    assert_eq!(run.windows(TARGET, &some_slow), ["latency above target"]);
 }
 
 #[test]
 fn one_episode_is_one_decrease() {
     let mut run = Run::at(100);
-    assert_eq!(run.window(&[SLOW]), "too slow");
+    assert_eq!(run.window(&[SLOW]), "latency above target");
     let limit = run.limit;
     // These were admitted before the cut: a quarter of a second is ten windows.
     for _ in 0..9 {
         assert_eq!(run.window(&[SLOW]), "too few samples");
     }
     assert_eq!(run.limit, limit);
-    assert_eq!(run.windows(TARGET, &[SLOW]), ["too slow"]);
+    assert_eq!(run.windows(TARGET, &[SLOW]), ["latency above target"]);
     assert!(run.limit < limit);
 }
 
 #[test]
 fn p12_it_grows_only_while_somebody_is_refused() {
     let mut run = Run::at(100);
-    assert_eq!(run.windows(TARGET, &[QUICK]), ["enough"]);
+    assert_eq!(run.windows(TARGET, &[QUICK]), ["within target"]);
     assert_eq!(run.limit, 100);
-    assert_eq!(run.windows(TARGET, &[QUICK.refusing()]), ["room to try"]);
+    assert_eq!(run.windows(TARGET, &[QUICK.refusing()]), ["headroom"]);
     // 120 ms of room at 800 a second: half of 96, and a little more as the first sample opens the span.
     assert!((145..=155).contains(&run.limit), "{}", run.limit);
 }
@@ -192,7 +192,10 @@ fn a_line_that_grows_faster_than_it_is_worked_off_is_cut_before_it_is_too_slow()
         finished: 0,
         ..QUICK
     };
-    assert_eq!(run.window(&[flooded, rising]), "will be too slow");
+    assert_eq!(
+        run.window(&[flooded, rising]),
+        "latency about to exceed target"
+    );
     assert!(run.limit < 200, "{}", run.limit);
 }
 
@@ -232,7 +235,7 @@ fn where_more_give_up_than_are_answered_it_halves() {
         outcome: Outcome::Cancelled,
         ..QUICK
     };
-    assert_eq!(run.window(&[gave_up]), "no answers");
+    assert_eq!(run.window(&[gave_up]), "no responses");
     assert_eq!(run.limit, 50);
     // Ten more, or it may be chance.
     let mut run = Run::at(100);
@@ -274,7 +277,7 @@ fn what_is_long_over_is_no_evidence() {
     run.window(&[nine]);
     run.now += Duration::from_secs(11);
     assert_eq!(run.window(&[nine]), "too few samples");
-    assert_eq!(run.window(&[nine]), "too slow");
+    assert_eq!(run.window(&[nine]), "latency above target");
 }
 
 #[test]
@@ -288,7 +291,7 @@ fn the_percentile_is_a_setting() {
     ];
     let mut run = Run::at(100);
     run.law = LatencyTarget::new(TARGET).percentile(0.5);
-    assert_eq!(run.windows(TARGET, &one_in_eight), ["enough"]);
+    assert_eq!(run.windows(TARGET, &one_in_eight), ["within target"]);
     // The 99th needs 100 samples.
     let mut run = Run::at(100);
     run.law = LatencyTarget::new(TARGET).percentile(0.99);
@@ -298,7 +301,7 @@ fn the_percentile_is_a_setting() {
         ..QUICK
     };
     assert_eq!(run.windows(WINDOW * 2, &[ninety_nine]).len(), 0);
-    assert_eq!(run.window(&[ninety_nine]), "too slow");
+    assert_eq!(run.window(&[ninety_nine]), "latency above target");
 }
 
 #[test]

@@ -34,7 +34,7 @@ impl Flood {
         }
         let mut ended = samples(6, began, first, limit);
         ended[0].latency = first / 25;
-        assert_eq!(flood.step(5_000, &ended), "guard");
+        assert_eq!(flood.step(5_000, &ended), "burst guard");
         flood
     }
 
@@ -54,7 +54,7 @@ impl Flood {
         for sample in &mut ended[2..] {
             sample.outcome = Outcome::Cancelled;
         }
-        let steps = (1..=100).find(|_| self.step(cap(self.limit), &ended) == "asking");
+        let steps = (1..=100).find(|_| self.step(cap(self.limit), &ended) == "probing");
         steps.expect("it asks some time") * TICK
     }
 }
@@ -77,7 +77,7 @@ fn a_limit_that_was_set_after_a_hasty_guess_is_not_asked_about_at_once() {
 fn p12_a_hasty_guess_is_not_agreed_with_where_fewer_bring_more_answers() {
     let mut flood = Flood::of(Duration::from_millis(40));
     let few = samples(2, flood.began, Duration::from_millis(100), flood.limit);
-    assert!((0..100).any(|_| flood.step(cap(flood.limit), &few) == "asking"));
+    assert!((0..100).any(|_| flood.step(cap(flood.limit), &few) == "probing"));
     // Eight processors, each of which takes 16 ms for one.
     let mut reasons = Vec::new();
     for _ in 0..50 {
@@ -86,6 +86,6 @@ fn p12_a_hasty_guess_is_not_agreed_with_where_fewer_bring_more_answers() {
         let ended = samples(10 * room.min(8) / 8, flood.began, took, flood.limit);
         reasons.push(flood.step(room, &ended));
     }
-    assert!(reasons.contains(&"answered"), "{reasons:?}");
+    assert!(reasons.contains(&"probe complete"), "{reasons:?}");
     assert!((8..16).contains(&cap(flood.limit)), "{}", cap(flood.limit));
 }
