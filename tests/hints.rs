@@ -300,39 +300,39 @@ fn a_mistake_is_told_with_what_was_given_and_what_is_allowed() {
     let cases = [
         (
             adaptive.try_jitter(f64::NAN),
-            "jitter: NaN was given, allowed is 0 to 1",
+            "invalid jitter NaN: must be from 0 to 1",
         ),
         (
             adaptive.try_jitter(-0.1),
-            "jitter: -0.1 was given, allowed is 0 to 1",
+            "invalid jitter -0.1: must be from 0 to 1",
         ),
         (
             fixed.try_jitter(1.5),
-            "jitter: 1.5 was given, allowed is 0 to 1",
+            "invalid jitter 1.5: must be from 0 to 1",
         ),
         (
             adaptive.try_min(2 * MINUTE),
-            "shortest hint: 120s was given, allowed is at most 60s, the longest",
+            "invalid shortest hint 120s: must be at most 60s, the longest",
         ),
         (
             fixed.try_min(6 * SECOND),
-            "shortest hint: 6s was given, allowed is at most 5s, the fixed one",
+            "invalid shortest hint 6s: must be at most 5s, the fixed one",
         ),
         (
             adaptive.try_max(SECOND / 2),
-            "longest hint: 500ms was given, allowed is 1s to 4294967295s",
+            "invalid longest hint 500ms: must be from 1s to 4294967295s",
         ),
         (
             adaptive.min(20 * SECOND).try_max(10 * SECOND),
-            "longest hint: 10s was given, allowed is 20s to 4294967295s",
+            "invalid longest hint 10s: must be from 20s to 4294967295s",
         ),
         (
             fixed.try_max(4 * SECOND),
-            "longest hint: 4s was given, allowed is 5s to 4294967295s",
+            "invalid longest hint 4s: must be from 5s to 4294967295s",
         ),
         (
             adaptive.try_max(Duration::MAX),
-            "longest hint: 18446744073709551615.999999999s was given, allowed is 1s to 4294967295s",
+            "invalid longest hint 18446744073709551615.999999999s: must be from 1s to 4294967295s",
         ),
     ];
     for (result, text) in cases {

@@ -22,7 +22,7 @@ impl Backoff {
             return Err(InvalidSetting::new(
                 "backoff",
                 format_args!("{base:?} up to {most:?}"),
-                "more than 0, up to no less",
+                "greater than 0, up to no less",
             ));
         }
         Ok(Self { base, most })

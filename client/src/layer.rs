@@ -96,7 +96,7 @@ impl<C> Backpressure<C> {
     ///
     /// # Panics
     ///
-    /// If `share` is not more than 0 and at most 1. [`try_retry_budget`](Self::try_retry_budget) returns an error
+    /// If `share` is not greater than 0 and at most 1. [`try_retry_budget`](Self::try_retry_budget) returns an error
     /// instead.
     #[track_caller]
     pub fn retry_budget(self, share: f64) -> Self {
@@ -107,7 +107,7 @@ impl<C> Backpressure<C> {
     ///
     /// # Errors
     ///
-    /// If `share` is not more than 0 and at most 1.
+    /// If `share` is not greater than 0 and at most 1.
     pub fn try_retry_budget(self, share: f64) -> Result<Self, InvalidSetting> {
         Share::try_new(share).map(|share| self.with_retry_budget(share))
     }

@@ -53,7 +53,7 @@ impl Share {
             return Err(InvalidSetting::new(
                 "retry budget",
                 share,
-                "more than 0 and at most 1",
+                "greater than 0 and at most 1",
             ));
         }
         let start = Account {

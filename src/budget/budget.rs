@@ -167,7 +167,7 @@ impl Budget {
     pub fn try_named(self, name: impl Into<String>) -> Result<Self, InvalidSetting> {
         if let Err(second) = self.inner.name.set(name.into().into()) {
             let first = self.name().unwrap_or_default();
-            let allowed = format!("one name for each budget, and this one is {first:?} already");
+            let allowed = format!("given once: this budget is named {first:?} already");
             return Err(InvalidSetting::new(
                 "name",
                 format_args!("{second:?}"),
@@ -323,7 +323,7 @@ fn checked_limit(limit: usize, min: usize, max: usize) -> Result<u32, InvalidSet
         _ => Err(InvalidSetting::new(
             "limit",
             limit,
-            format!("{min} to {max}"),
+            format!("from {min} to {max}"),
         )),
     }
 }

@@ -40,7 +40,7 @@ impl Range {
     pub(crate) fn try_initial(mut self, initial: usize) -> Result<Self, InvalidSetting> {
         let (min, max) = (self.min, self.max);
         if !(min..=max).contains(&initial) {
-            let allowed = format!("{min} to {max}, the floor and the ceiling");
+            let allowed = format!("from {min} to {max}, the min and the max");
             return Err(InvalidSetting::new("initial limit", initial, allowed));
         }
         self.initial = Some(initial);
@@ -50,8 +50,8 @@ impl Range {
     pub(crate) fn try_min(mut self, min: usize) -> Result<Self, InvalidSetting> {
         let most = self.initial.unwrap_or(self.max);
         if !(1..=most).contains(&min) {
-            let allowed = format!("1 to {most}, the initial limit if set or else the ceiling");
-            return Err(InvalidSetting::new("floor", min, allowed));
+            let allowed = format!("from 1 to {most}, the initial limit if set or else the max");
+            return Err(InvalidSetting::new("min", min, allowed));
         }
         self.min = min;
         Ok(self)
@@ -60,8 +60,8 @@ impl Range {
     pub(crate) fn try_max(mut self, max: usize) -> Result<Self, InvalidSetting> {
         let least = self.initial.unwrap_or(self.min);
         if !(least..=super::controller::MAX_LIMIT).contains(&max) {
-            let allowed = format!("{least} to {}", super::controller::MAX_LIMIT);
-            return Err(InvalidSetting::new("ceiling", max, allowed));
+            let allowed = format!("from {least} to {}", super::controller::MAX_LIMIT);
+            return Err(InvalidSetting::new("max", max, allowed));
         }
         self.max = max;
         Ok(self)
@@ -160,15 +160,15 @@ mod tests {
         let refused = |tried: Result<Range, InvalidSetting>| tried.unwrap_err().to_string();
         assert_eq!(
             refused(range.try_initial(19)),
-            "initial limit: 19 was given, allowed is 20 to 200, the floor and the ceiling"
+            "invalid initial limit 19: must be from 20 to 200, the min and the max"
         );
         assert_eq!(
             refused(range.try_min(0)),
-            "floor: 0 was given, allowed is 1 to 200, the initial limit if set or else the ceiling"
+            "invalid min 0: must be from 1 to 200, the initial limit if set or else the max"
         );
         assert_eq!(
             refused(range.try_max(19)),
-            "ceiling: 19 was given, allowed is 20 to 2147483647"
+            "invalid max 19: must be from 20 to 2147483647"
         );
         let begun = range.try_initial(100).unwrap();
         assert!(begun.try_min(101).is_err() && begun.try_max(99).is_err());

@@ -38,7 +38,7 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// If `ratio` is not more than 0 and at most 1, or a class would stop above a higher one that was set. The old one then
+    /// If `ratio` is not greater than 0 and at most 1, or a class would stop above a higher one that was set. The old one then
     /// stays.
     pub fn set_ratio(&self, ratio: f64) -> Result<(), InvalidSetting> {
         self.settings.set_ratio(ratio)
@@ -49,7 +49,7 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// If a ratio is not more than 0 and at most 1, or a class would stop above a higher one. The old ones then stay.
+    /// If a ratio is not greater than 0 and at most 1, or a class would stop above a higher one. The old ones then stay.
     pub fn set_class_ratios(
         &self,
         ratios: impl IntoIterator<Item = (Criticality, f64)>,
@@ -63,7 +63,7 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// If `ratio` is not more than 0 and at most 1, or the route was given none. The old one then stays.
+    /// If `ratio` is not greater than 0 and at most 1, or the route was given none. The old one then stays.
     pub fn set_at(&self, route: impl AsRef<str>, ratio: f64) -> Result<(), InvalidSetting> {
         self.settings.set_at(route.as_ref(), ratio)
     }

@@ -173,7 +173,7 @@ fn at_least_1(setting: &'static str, given: usize) -> Result<usize, InvalidSetti
 }
 
 fn not_zero(setting: &'static str, given: Duration) -> Result<Duration, InvalidSetting> {
-    let allowed = "more than 0 and at most 4294967295 seconds";
+    let allowed = "greater than 0 and at most 4294967295 seconds";
     if given.is_zero() || given > Duration::from_secs(u32::MAX.into()) {
         return Err(InvalidSetting::new(
             setting,

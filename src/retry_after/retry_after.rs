@@ -157,7 +157,7 @@ impl RetryAfter {
             return Err(InvalidSetting::new(
                 "retry after",
                 format_args!("{hint:?}"),
-                "more than 0 and at most 4294967295 seconds",
+                "greater than 0 and at most 4294967295 seconds",
             ));
         }
         Ok(Self::new(Policy::Fixed(hint), FOREVER))
@@ -189,7 +189,7 @@ impl RetryAfter {
     /// If `fraction` is not from 0 to 1.
     pub fn try_jitter(self, fraction: f64) -> Result<Self, InvalidSetting> {
         if !(0.0..=1.0).contains(&fraction) {
-            return Err(InvalidSetting::new("jitter", fraction, "0 to 1"));
+            return Err(InvalidSetting::new("jitter", fraction, "from 0 to 1"));
         }
         let jitter = (fraction * (1_u64 << 32) as f64) as u64;
         Ok(Self { jitter, ..self })
@@ -251,7 +251,7 @@ impl RetryAfter {
         let least = Unit::Seconds.least().max(self.min).max(hint);
         if !(least..=FOREVER).contains(&max) {
             let given = format_args!("{max:?}").to_string();
-            let allowed = format!("{least:?} to {FOREVER:?}");
+            let allowed = format!("from {least:?} to {FOREVER:?}");
             return Err(InvalidSetting::new("longest hint", given, allowed));
         }
         Ok(Self { max, ..self })

@@ -1,13 +1,13 @@
 use std::{borrow::Cow, error::Error, fmt};
 
-/// A setting was given a value outside of what is allowed.
+/// The error of a setting that was given a value outside the allowed ones.
 ///
 /// The `try_` constructors and the setters of a live [`Handle`](crate::Handle) return it, for values that come from
-/// configuration. Its text says what was set, what was given and what is allowed.
+/// configuration. Its text says what is wrong, then what is allowed.
 ///
 /// ```
 /// let refused = loadshed::Threshold::try_ratio(1.5).unwrap_err();
-/// assert_eq!(refused.to_string(), "ratio: 1.5 was given, allowed is more than 0 and at most 1");
+/// assert_eq!(refused.to_string(), "invalid ratio 1.5: must be greater than 0 and at most 1");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidSetting {
@@ -17,13 +17,13 @@ pub struct InvalidSetting {
 }
 
 impl InvalidSetting {
-    /// Creates the error of a setting, for the settings of another crate.
+    /// Creates an error, for the settings of another crate.
     ///
-    /// `setting` names the setting, `given` is the refused value, and `allowed` describes the allowed values.
+    /// `setting` names the setting, `given` is the refused value, and `allowed` completes the sentence "must be …".
     ///
     /// ```
-    /// let refused = loadshed::InvalidSetting::new("retries", -1, "0 to 10");
-    /// assert_eq!(refused.to_string(), "retries: -1 was given, allowed is 0 to 10");
+    /// let refused = loadshed::InvalidSetting::new("retries", -1, "from 0 to 10");
+    /// assert_eq!(refused.to_string(), "invalid retries -1: must be from 0 to 10");
     /// ```
     pub fn new(
         setting: impl Into<Cow<'static, str>>,
@@ -42,7 +42,7 @@ impl fmt::Display for InvalidSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}: {} was given, allowed is {}",
+            "invalid {} {}: must be {}",
             self.setting, self.given, self.allowed
         )
     }
@@ -50,7 +50,7 @@ impl fmt::Display for InvalidSetting {
 
 impl Error for InvalidSetting {}
 
-/// What the panicking twin of a `try_` constructor does with the error.
+/// Returns the value, or panics with the text of the error: for the panicking twin of a `try_` constructor.
 #[track_caller]
 pub(crate) fn expect_valid<T>(checked: Result<T, InvalidSetting>) -> T {
     match checked {

@@ -18,7 +18,7 @@ pub(crate) struct Band {
     /// this one, and how many there are.
     priority: u8,
     of: NonZeroU8,
-    /// How far into the part of its class the caller gets, more than 0 and at most 1.
+    /// How far into the part of its class the caller gets, greater than 0 and at most 1.
     part: f32,
 }
 

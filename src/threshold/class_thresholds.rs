@@ -119,7 +119,7 @@ impl ClassThresholds {
             .find(|pair| pair[0].1.is_above(pair[1].1))?;
         let [(low, low_at), (high, high_at)] = [pair[0], pair[1]];
         Some(format!(
-            "no class above a higher one, and {low} would be at {:?}, {high} at {:?}",
+            "in class order, and {low} would be at {:?}, {high} at {:?}",
             low_at.kind(),
             high_at.kind()
         ))

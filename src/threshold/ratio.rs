@@ -39,7 +39,7 @@ impl Ratio {
             return Err(InvalidSetting::new(
                 "ratio",
                 ratio,
-                "more than 0 and at most 1",
+                "greater than 0 and at most 1",
             ));
         }
         Ok(Self::usual(ratio).unwrap_or_else(|| Self::long(ratio)))
@@ -205,7 +205,7 @@ mod tests {
         for bad in [f64::NAN, 0.0, -0.1, 1.5, f64::INFINITY, 1.0 + f64::EPSILON] {
             let text = Ratio::new(bad).unwrap_err().to_string();
             assert!(
-                text.starts_with(&format!("ratio: {bad} was given, allowed is more than 0")),
+                text.starts_with(&format!("invalid ratio {bad}: must be greater than 0")),
                 "{text}"
             );
         }

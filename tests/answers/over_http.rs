@@ -98,7 +98,7 @@ fn p18_the_status_is_a_setting() {
         let allowed = "a client error or a server error, 400 to 599";
         assert_eq!(
             invalid.to_string(),
-            format!("status: {bad} was given, allowed is {allowed}")
+            format!("invalid status {bad}: must be {allowed}")
         );
     }
 }

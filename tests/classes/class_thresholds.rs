@@ -57,23 +57,23 @@ fn a_ladder_out_of_order_is_refused_with_both_classes_named() {
     };
     assert_eq!(
         told(&[(Critical, 0.88)]),
-        "class ratios: CRITICAL at 0.88 was given, allowed is no class above a higher one, and \
+        "invalid class ratios CRITICAL at 0.88: must be in class order, and \
          SHEDDABLE_PLUS would be at 0.85 + 1/3 of the rest, CRITICAL at 0.88"
     );
     assert_eq!(
         told(&[(Critical, 0.95), (SheddablePlus, 0.96)]),
-        "class ratios: CRITICAL at 0.95, SHEDDABLE_PLUS at 0.96 was given, allowed is no class above a higher one, \
+        "invalid class ratios CRITICAL at 0.95, SHEDDABLE_PLUS at 0.96: must be in class order, \
          and SHEDDABLE_PLUS would be at 0.96, CRITICAL at 0.95"
     );
     assert_eq!(
         told(&[(Critical, 1.5)]),
-        "ratio: 1.5 was given, allowed is more than 0 and at most 1"
+        "invalid ratio 1.5: must be greater than 0 and at most 1"
     );
 
     let shed = by_class(LoadShed::ratio(0.5)).class_ratios([(SheddablePlus, 0.8)]);
     assert_eq!(
         shed.handle().set_ratio(0.81).unwrap_err().to_string(),
-        "ratio: 0.81 was given, allowed is no class above a higher one, and SHEDDABLE would be at 0.81, \
+        "invalid ratio 0.81: must be in class order, and SHEDDABLE would be at 0.81, \
          SHEDDABLE_PLUS at 0.8"
     );
     assert_eq!(room(&shed, 100, Sheddable), 50, "the old one stays");

@@ -64,7 +64,7 @@ fn a_class_is_read_as_it_is_written() {
         assert_eq!(format!("{class:>14}").trim_start(), class.to_string());
     }
     let told = "critical".parse::<Criticality>().unwrap_err().to_string();
-    let expected = "criticality: \"critical\" was given, allowed is SHEDDABLE, SHEDDABLE_PLUS, CRITICAL or CRITICAL_PLUS";
+    let expected = "invalid criticality \"critical\": must be SHEDDABLE, SHEDDABLE_PLUS, CRITICAL or CRITICAL_PLUS";
     assert_eq!(told, expected);
     assert!(ALL.is_sorted());
 }

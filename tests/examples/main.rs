@@ -321,15 +321,15 @@ async fn admin_shows_its_figures_and_takes_good_settings_and_no_bad_ones() {
     for (bad, why) in [
         (
             r#"{"ratio": 0.9, "limit": 0, "dry_run": false}"#,
-            "limit: 0 was given, allowed is 1 to",
+            "invalid limit 0: must be from 1 to",
         ),
         (
             r#"{"ratio": 85, "limit": 9, "dry_run": false}"#,
-            "ratio: 85 was given, allowed is more than 0",
+            "invalid ratio 85: must be greater than 0",
         ),
         (
             r#"{"export_ratio": 85, "limit": 9, "dry_run": false}"#,
-            "ratio: 85 was given, allowed is more than 0",
+            "invalid ratio 85: must be greater than 0",
         ),
     ] {
         let (status, text) = put(bad).await;

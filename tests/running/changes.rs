@@ -63,14 +63,14 @@ fn p24_a_bad_value_is_refused_and_the_old_one_kept() {
         let text = handle.set_ratio(bad).unwrap_err().to_string();
         assert_eq!(
             text,
-            format!("ratio: {bad} was given, allowed is more than 0 and at most 1")
+            format!("invalid ratio {bad}: must be greater than 0 and at most 1")
         );
     }
     for bad in [0, 1 << 31, 1 << 32, (1 << 32) + 1, usize::MAX] {
         let text = budget.set_limit(bad).unwrap_err().to_string();
         assert_eq!(
             text,
-            format!("limit: {bad} was given, allowed is 1 to 2147483647")
+            format!("invalid limit {bad}: must be from 1 to 2147483647")
         );
     }
     let mut service = shed.layer(holding());
@@ -83,7 +83,7 @@ fn p24_a_bad_value_is_refused_and_the_old_one_kept() {
     let learned = Budget::new(Adaptive::default().initial(10).min(5).max(20));
     for bad in [0, 4, 21] {
         let text = learned.set_limit(bad).unwrap_err().to_string();
-        assert_eq!(text, format!("limit: {bad} was given, allowed is 5 to 20"));
+        assert_eq!(text, format!("invalid limit {bad}: must be from 5 to 20"));
     }
     assert_eq!(learned.limit(), 10);
     learned.set_limit(5).unwrap();

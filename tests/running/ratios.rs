@@ -41,12 +41,12 @@ fn p24_classes_stop_where_they_are_told_to_while_running() {
     for (bad, why) in [
         (
             vec![(Sheddable, 0.1), (SheddablePlus, 0.71)],
-            "class ratios: SHEDDABLE at 0.1, SHEDDABLE_PLUS at 0.71 was given, allowed is no class above a higher one, \
+            "invalid class ratios SHEDDABLE at 0.1, SHEDDABLE_PLUS at 0.71: must be in class order, \
              and SHEDDABLE_PLUS would be at 0.71, CRITICAL at 0.7",
         ),
         (
             vec![(Sheddable, 0.1), (Critical, 0.0)],
-            "ratio: 0 was given, allowed is more than 0 and at most 1",
+            "invalid ratio 0: must be greater than 0 and at most 1",
         ),
     ] {
         let told = handle.set_class_ratios(bad).unwrap_err().to_string();
@@ -71,18 +71,18 @@ fn p24_a_route_that_has_a_ratio_of_its_own_is_given_another_while_running() {
         (
             "/mail",
             0.5,
-            "route: \"/mail\" was given, allowed is one of those that were given a ratio: [\"/export/{*path}\", \
+            "invalid route \"/mail\": must be one of those that were given a ratio: [\"/export/{*path}\", \
              \"POST /export/{*path}\"]",
         ),
         (
             "/export/{*path}",
             1.5,
-            "ratio: 1.5 was given, allowed is more than 0 and at most 1",
+            "invalid ratio 1.5: must be greater than 0 and at most 1",
         ),
         (
             "export",
             0.5,
-            "route: \"export\" was given, allowed is a path that begins with /, alone or after a method in capital letters",
+            "invalid route \"export\": must be a path that begins with /, alone or after a method in capital letters",
         ),
     ] {
         assert_eq!(handle.set_at(route, ratio).unwrap_err().to_string(), why);

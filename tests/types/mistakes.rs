@@ -56,10 +56,10 @@ fn a_mistake_is_told_where_it_was_made_with_what_was_given_and_what_is_allowed()
     let law =
         |limits: RangeInclusive<usize>, initial| Law::new(limits, initial, |window| window.limit);
     let backwards = || RangeInclusive::new(9, 3);
-    let ratio = "more than 0 and at most 1";
+    let ratio = "greater than 0 and at most 1";
     let path = "a path that begins with /, alone or after a method in capital letters";
-    let limit = "1 to 2147483647";
-    let hint = "more than 0 and at most 4294967295 seconds";
+    let limit = "from 1 to 2147483647";
+    let hint = "greater than 0 and at most 4294967295 seconds";
     let status = "a client error or a server error, 400 to 599";
     let some = "at least 1; RefusedUpload::none() reads nothing";
     let range = "a range within 1 to 2147483647";
@@ -67,160 +67,166 @@ fn a_mistake_is_told_where_it_was_made_with_what_was_given_and_what_is_allowed()
         (
             panic_of(|| LoadShed::ratio(f64::NAN)),
             told(LoadShed::try_ratio(f64::NAN)),
-            format!("ratio: NaN was given, allowed is {ratio}"),
+            format!("invalid ratio NaN: must be {ratio}"),
         ),
         (
             panic_of(|| LoadShed::ratio(0.0)),
             told(LoadShed::try_ratio(0.0)),
-            format!("ratio: 0 was given, allowed is {ratio}"),
+            format!("invalid ratio 0: must be {ratio}"),
         ),
         (
             panic_of(|| LoadShed::ratio(1.5)),
             told(LoadShed::try_ratio(1.5)),
-            format!("ratio: 1.5 was given, allowed is {ratio}"),
+            format!("invalid ratio 1.5: must be {ratio}"),
         ),
         (
             panic_of(|| LoadShed::ratio(-0.85)),
             told(LoadShed::try_ratio(-0.85)),
-            format!("ratio: -0.85 was given, allowed is {ratio}"),
+            format!("invalid ratio -0.85: must be {ratio}"),
         ),
         (
             panic_of(|| Threshold::ratio(85.0)),
             told(Threshold::try_ratio(85.0)),
-            format!("ratio: 85 was given, allowed is {ratio}"),
+            format!("invalid ratio 85: must be {ratio}"),
         ),
         (
             panic_of(|| Budget::fixed(0)),
             told(Budget::try_fixed(0)),
-            format!("limit: 0 was given, allowed is {limit}"),
+            format!("invalid limit 0: must be {limit}"),
         ),
         (
             panic_of(|| Budget::fixed(1 << 31)),
             told(Budget::try_fixed(1 << 31)),
-            format!("limit: 2147483648 was given, allowed is {limit}"),
+            format!("invalid limit 2147483648: must be {limit}"),
         ),
         (
             panic_of(|| RetryAfter::fixed(Duration::ZERO)),
             told(RetryAfter::try_fixed(Duration::ZERO)),
-            format!("retry after: 0ns was given, allowed is {hint}"),
+            format!("invalid retry after 0ns: must be {hint}"),
         ),
         (
             panic_of(|| RetryAfter::fixed(too_long)),
             told(RetryAfter::try_fixed(too_long)),
-            format!("retry after: 4294967296s was given, allowed is {hint}"),
+            format!("invalid retry after 4294967296s: must be {hint}"),
         ),
         (
             panic_of(|| RetryAfter::fixed(a_little_too_long)),
             told(RetryAfter::try_fixed(a_little_too_long)),
-            format!("retry after: 4294967295.000000001s was given, allowed is {hint}"),
+            format!("invalid retry after 4294967295.000000001s: must be {hint}"),
         ),
         (
             panic_of(|| LoadShed::ratio(1.0).status(StatusCode::OK)),
             told(LoadShed::ratio(1.0).try_status(StatusCode::OK)),
-            format!("status: 200 was given, allowed is {status}"),
+            format!("invalid status 200: must be {status}"),
         ),
         (
             panic_of(|| LoadShed::ratio(0.85).only(["mail"])),
             told(LoadShed::ratio(0.85).try_only(["mail"])),
-            format!("route: \"mail\" was given, allowed is {path}"),
+            format!("invalid route \"mail\": must be {path}"),
         ),
         (
             panic_of(|| LoadShed::ratio(0.85).except(["get /"])),
             told(LoadShed::ratio(0.85).try_except(["get /"])),
-            format!("route: \"get /\" was given, allowed is {path}"),
+            format!("invalid route \"get /\": must be {path}"),
         ),
         (
             panic_of(|| LoadShed::ratio(0.85).only(["/a/{x}"]).at("/a/{*rest}", 0.5)),
-            told(LoadShed::ratio(0.85).only(["/a/{x}"]).try_at("/a/{*rest}", 0.5)),
-            r#"route: "/a/{*rest}" was given, allowed is one that does not conflict with "/a/{x}""#.into(),
+            told(
+                LoadShed::ratio(0.85)
+                    .only(["/a/{x}"])
+                    .try_at("/a/{*rest}", 0.5),
+            ),
+            r#"invalid route "/a/{*rest}": must be one that does not conflict with "/a/{x}""#
+                .into(),
         ),
         (
             panic_of(|| LoadShed::ratio(0.85).at("/a", 50.0)),
             told(LoadShed::ratio(0.85).try_at("/a", 50.0)),
-            format!("ratio: 50 was given, allowed is {ratio}"),
+            format!("invalid ratio 50: must be {ratio}"),
         ),
         (
             panic_of(|| LoadShed::ratio(0.85).except(["/a"]).exempt(["/a"])),
             told(LoadShed::ratio(0.85).except(["/a"]).try_exempt(["/a"])),
-            "route: \"/a\", exempt was given, allowed is one meaning for each, and this one is opted out".into(),
+            "invalid route \"/a\", exempt: must be given one meaning: this route is opted out"
+                .into(),
         ),
         (
             panic_of(|| LoadShed::ratio(0.85).class_ratios([(Criticality::Critical, 0.8)])),
             told(LoadShed::ratio(0.85).try_class_ratios([(Criticality::Critical, 0.8)])),
-            "class ratios: CRITICAL at 0.8 was given, allowed is no class above a higher one, and SHEDDABLE_PLUS \
+            "invalid class ratios CRITICAL at 0.8: must be in class order, and SHEDDABLE_PLUS \
              would be at 0.85 + 1/3 of the rest, CRITICAL at 0.8"
                 .into(),
         ),
         (
             panic_of(|| bounds().max_bytes(0)),
             told(bounds().try_max_bytes(0)),
-            format!("max bytes of a refused upload: 0 was given, allowed is {some}"),
+            format!("invalid max bytes of a refused upload 0: must be {some}"),
         ),
         (
             panic_of(|| bounds().max_concurrent(0)),
             told(bounds().try_max_concurrent(0)),
-            format!("max concurrent refused uploads: 0 was given, allowed is {some}"),
+            format!("invalid max concurrent refused uploads 0: must be {some}"),
         ),
         (
             panic_of(|| bounds().timeout(Duration::ZERO)),
             told(bounds().try_timeout(Duration::ZERO)),
-            format!("timeout of a refused upload: 0ns was given, allowed is {hint}"),
+            format!("invalid timeout of a refused upload 0ns: must be {hint}"),
         ),
         (
             panic_of(|| bounds().idle_timeout(too_long)),
             told(bounds().try_idle_timeout(too_long)),
-            format!("idle timeout of a refused upload: 4294967296s was given, allowed is {hint}"),
+            format!("invalid idle timeout of a refused upload 4294967296s: must be {hint}"),
         ),
         (
             panic_of(|| adaptive().min(0)),
             told(adaptive().try_min(0)),
-            "floor: 0 was given, allowed is 1 to 65536, the initial limit if set or else the ceiling"
+            "invalid min 0: must be from 1 to 65536, the initial limit if set or else the max"
                 .into(),
         ),
         (
             panic_of(|| narrow().min(16)),
             told(narrow().try_min(16)),
-            "floor: 16 was given, allowed is 1 to 15, the initial limit if set or else the ceiling".into(),
+            "invalid min 16: must be from 1 to 15, the initial limit if set or else the max".into(),
         ),
         (
             panic_of(|| narrow().initial(9)),
             told(narrow().try_initial(9)),
-            "initial limit: 9 was given, allowed is 10 to 20, the floor and the ceiling".into(),
+            "invalid initial limit 9: must be from 10 to 20, the min and the max".into(),
         ),
         (
             panic_of(|| narrow().initial(21)),
             told(narrow().try_initial(21)),
-            "initial limit: 21 was given, allowed is 10 to 20, the floor and the ceiling".into(),
+            "invalid initial limit 21: must be from 10 to 20, the min and the max".into(),
         ),
         (
             panic_of(|| narrow().max(14)),
             told(narrow().try_max(14)),
-            "ceiling: 14 was given, allowed is 15 to 2147483647".into(),
+            "invalid max 14: must be from 15 to 2147483647".into(),
         ),
         (
             panic_of(|| adaptive().max(1 << 31)),
             told(adaptive().try_max(1 << 31)),
-            "ceiling: 2147483648 was given, allowed is 1 to 2147483647".into(),
+            "invalid max 2147483648: must be from 1 to 2147483647".into(),
         ),
         (
             panic_of(|| Budget::new(law(0..=9, 5))),
             told(Budget::try_new(law(0..=9, 5))),
-            format!("controller's limits: 0 to 9 was given, allowed is {range}"),
+            format!("invalid controller's limits 0 to 9: must be {range}"),
         ),
         (
             panic_of(|| Budget::new(law(backwards(), 5))),
             told(Budget::try_new(law(backwards(), 5))),
-            format!("controller's limits: 9 to 3 was given, allowed is {range}"),
+            format!("invalid controller's limits 9 to 3: must be {range}"),
         ),
         (
             panic_of(|| Budget::new(law(1..=1 << 31, 5))),
             told(Budget::try_new(law(1..=1 << 31, 5))),
-            format!("controller's limits: 1 to 2147483648 was given, allowed is {range}"),
+            format!("invalid controller's limits 1 to 2147483648: must be {range}"),
         ),
         (
             panic_of(|| Budget::new(law(2..=9, 1))),
             told(Budget::try_new(law(2..=9, 1))),
-            "limit: 1 was given, allowed is 2 to 9".into(),
+            "invalid limit 1: must be from 2 to 9".into(),
         ),
     ];
     for ((text, file), twin, expected) in cases {
@@ -241,7 +247,7 @@ fn a_second_name_is_told_where_it_was_given_with_both_names() {
     let (text, file) = panic_of(|| again.named("export"));
     assert_eq!(
         text,
-        "name: \"export\" was given, allowed is one name for each budget, and this one is \"mail\" already"
+        "invalid name \"export\": must be given once: this budget is named \"mail\" already"
     );
     assert_eq!(file, file!());
     let twin = budget.clone().try_named("export").unwrap_err();

@@ -248,22 +248,22 @@ fn bounds_that_make_no_sense_are_refused_with_what_is_allowed() {
         (
             0,
             ms(1),
-            "max waiting: 0 was given, allowed is 1 to 2147483647",
+            "invalid max waiting 0: must be from 1 to 2147483647",
         ),
         (
             1 << 31,
             ms(1),
-            "max waiting: 2147483648 was given, allowed is 1 to 2147483647",
+            "invalid max waiting 2147483648: must be from 1 to 2147483647",
         ),
         (
             1,
             ms(0),
-            "max wait: 0ns was given, allowed is more than 0 and at most 3600s",
+            "invalid max wait 0ns: must be greater than 0 and at most 3600s",
         ),
         (
             1,
             Duration::MAX,
-            "max wait: 18446744073709551615.999999999s was given, allowed is more than 0 and at most 3600s",
+            "invalid max wait 18446744073709551615.999999999s: must be greater than 0 and at most 3600s",
         ),
     ] {
         let error = LoadShed::ratio(1.0).try_wait(most, longest).unwrap_err();

@@ -109,31 +109,31 @@ fn settings_out_of_range_are_refused_with_what_is_allowed() {
     for (checked, text) in [
         (
             new().try_retry_budget(0.0),
-            "retry budget: 0 was given, allowed is more than 0 and at most 1",
+            "invalid retry budget 0: must be greater than 0 and at most 1",
         ),
         (
             new().try_retry_budget(f64::NAN),
-            "retry budget: NaN was given, allowed is more than 0 and at most 1",
+            "invalid retry budget NaN: must be greater than 0 and at most 1",
         ),
         (
             new().try_retry_budget(1.01),
-            "retry budget: 1.01 was given, allowed is more than 0 and at most 1",
+            "invalid retry budget 1.01: must be greater than 0 and at most 1",
         ),
         (
             new().try_throttle(0.9),
-            "throttle: 0.9 was given, allowed is at least 1",
+            "invalid throttle 0.9: must be at least 1",
         ),
         (
             new().try_throttle(f64::INFINITY),
-            "throttle: inf was given, allowed is at least 1",
+            "invalid throttle inf: must be at least 1",
         ),
         (
             new().try_backoff(Duration::ZERO, second),
-            "backoff: 0ns up to 1s was given, allowed is more than 0, up to no less",
+            "invalid backoff 0ns up to 1s: must be greater than 0, up to no less",
         ),
         (
             new().try_backoff(2 * second, second),
-            "backoff: 2s up to 1s was given, allowed is more than 0, up to no less",
+            "invalid backoff 2s up to 1s: must be greater than 0, up to no less",
         ),
     ] {
         assert_eq!(checked.unwrap_err().to_string(), text);

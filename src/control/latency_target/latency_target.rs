@@ -90,7 +90,7 @@ impl LatencyTarget {
     /// If `target` is zero.
     pub fn try_new(target: Duration) -> Result<Self, InvalidSetting> {
         if target.is_zero() {
-            return Err(InvalidSetting::new("target", "0 s", "more than 0 s"));
+            return Err(InvalidSetting::new("target", "0 s", "greater than 0 s"));
         }
         Ok(Self {
             target,
@@ -121,7 +121,7 @@ impl LatencyTarget {
     /// If `percentile` is not within 0.5 and 0.99.
     pub fn try_percentile(mut self, percentile: f64) -> Result<Self, InvalidSetting> {
         if !(0.5..=0.99).contains(&percentile) {
-            let allowed = "0.5 to 0.99";
+            let allowed = "from 0.5 to 0.99";
             return Err(InvalidSetting::new("percentile", percentile, allowed));
         }
         self.percentile = percentile;

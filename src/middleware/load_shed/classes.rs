@@ -89,7 +89,7 @@ impl LoadShed {
     ///
     /// # Panics
     ///
-    /// If a ratio is not more than 0 and at most 1, or a class would stop above a higher one.
+    /// If a ratio is not greater than 0 and at most 1, or a class would stop above a higher one.
     /// [`try_class_ratios`](Self::try_class_ratios) returns an error instead.
     #[track_caller]
     pub fn class_ratios(self, ratios: impl IntoIterator<Item = (Criticality, f64)>) -> Self {
@@ -100,7 +100,7 @@ impl LoadShed {
     ///
     /// # Errors
     ///
-    /// If a ratio is not more than 0 and at most 1, or a class would stop above a higher one.
+    /// If a ratio is not greater than 0 and at most 1, or a class would stop above a higher one.
     pub fn try_class_ratios(
         self,
         ratios: impl IntoIterator<Item = (Criticality, f64)>,

@@ -47,7 +47,7 @@ impl LoadShed {
     ///
     /// # Panics
     ///
-    /// If `ratio` is not more than 0 and at most 1. [`try_ratio`](Self::try_ratio) returns an error instead.
+    /// If `ratio` is not greater than 0 and at most 1. [`try_ratio`](Self::try_ratio) returns an error instead.
     #[track_caller]
     pub fn ratio(ratio: f64) -> Self {
         expect_valid(Self::try_ratio(ratio))
@@ -57,7 +57,7 @@ impl LoadShed {
     ///
     /// # Errors
     ///
-    /// If `ratio` is not more than 0 and at most 1.
+    /// If `ratio` is not greater than 0 and at most 1.
     pub fn try_ratio(ratio: f64) -> Result<Self, InvalidSetting> {
         Threshold::try_ratio(ratio).map(Self::with_threshold)
     }

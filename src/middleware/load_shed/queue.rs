@@ -63,12 +63,12 @@ impl LoadShed {
     /// If `max_waiting` is 0 or more than 2,147,483,647, or `max_wait` zero or more than an hour.
     pub fn try_wait(self, max_waiting: usize, max_wait: Duration) -> Result<Self, InvalidSetting> {
         if !(1..=MAX_LIMIT).contains(&max_waiting) {
-            let allowed = format!("1 to {MAX_LIMIT}");
+            let allowed = format!("from 1 to {MAX_LIMIT}");
             return Err(InvalidSetting::new("max waiting", max_waiting, allowed));
         }
         if max_wait.is_zero() || max_wait > LONGEST {
             let given = format_args!("{max_wait:?}").to_string();
-            let allowed = format!("more than 0 and at most {LONGEST:?}");
+            let allowed = format!("greater than 0 and at most {LONGEST:?}");
             return Err(InvalidSetting::new("max wait", given, allowed));
         }
         let bounds = Bounds {

@@ -102,7 +102,7 @@ impl LoadShed {
     ///
     /// # Panics
     ///
-    /// If `ratio` is not more than 0 and at most 1, or the pattern is malformed, or conflicts with another one of this
+    /// If `ratio` is not greater than 0 and at most 1, or the pattern is malformed, or conflicts with another one of this
     /// layer. [`try_at`](Self::try_at) returns an error instead.
     #[track_caller]
     pub fn at(self, route: impl AsRef<str>, ratio: f64) -> Self {
@@ -113,7 +113,7 @@ impl LoadShed {
     ///
     /// # Errors
     ///
-    /// If `ratio` is not more than 0 and at most 1, or the pattern is malformed, or conflicts with another one of this
+    /// If `ratio` is not greater than 0 and at most 1, or the pattern is malformed, or conflicts with another one of this
     /// layer.
     pub fn try_at(self, route: impl AsRef<str>, ratio: f64) -> Result<Self, InvalidSetting> {
         self.try_routes(Meaning::At(Threshold::try_ratio(ratio)?), [route])

@@ -31,7 +31,7 @@ impl Hours {
     }
 }
 
-/// A caller's place in the order of this hour, more than 0 and at most 1. Those with the lowest are refused first.
+/// A caller's place in the order of this hour, greater than 0 and at most 1. Those with the lowest are refused first.
 ///
 /// The hash is a fixed one, as all services have to come to the same order: FNV-1a of 64 bits over the key and the hour,
 /// and over that murmur's finalizer, as the upper bits of FNV's hash of a short key hardly differ. Numbers are hashed as

@@ -239,7 +239,7 @@ impl Meaning {
             (one, other) => Err(InvalidSetting::new(
                 "route",
                 format_args!("{route:?}, {other}"),
-                format!("one meaning for each, and this one is {one}"),
+                format!("given one meaning: this route is {one}"),
             )),
         }
     }

@@ -313,7 +313,7 @@ fn p15_settings_are_checked() {
     let refused = LatencyTarget::new(TARGET).try_percentile(f64::NAN);
     assert_eq!(
         refused.unwrap_err().to_string(),
-        "percentile: NaN was given, allowed is 0.5 to 0.99"
+        "invalid percentile NaN: must be from 0.5 to 0.99"
     );
 }
 

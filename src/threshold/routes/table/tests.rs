@@ -210,7 +210,7 @@ fn what_is_no_pattern_is_told_what_one_is() {
         (&many, "at most 25 parameters"),
     ] {
         let text = told(&[(Meaning::Only, route)]);
-        let expected = format!("route: {route:?} was given, allowed is {allowed}");
+        let expected = format!("invalid route {route:?}: must be {allowed}");
         assert_eq!(text, expected);
     }
 }
@@ -224,14 +224,13 @@ fn what_cannot_stand_side_by_side_is_told_with_both_named() {
         (at(0.5), "/a/{*rest}"),
     ]);
     let expected =
-        r#"route: "/a/{*rest}" was given, allowed is one that does not conflict with "/a/{x}""#;
+        r#"invalid route "/a/{*rest}": must be one that does not conflict with "/a/{x}""#;
     assert_eq!(text, expected);
     let text = told(&[
         (Meaning::Only, "GET /{x}/b"),
         (Meaning::Except, "POST /{y}/b"),
     ]);
-    let expected =
-        r#"route: "/{y}/b" was given, allowed is one that does not conflict with "/{x}/b""#;
+    let expected = r#"invalid route "/{y}/b": must be one that does not conflict with "/{x}/b""#;
     assert_eq!(text, expected);
 
     for (one, other, texts) in [
@@ -244,7 +243,7 @@ fn what_cannot_stand_side_by_side_is_told_with_both_named() {
         let text = told(&[(one, "POST /a"), (other, "POST /a")]);
         let [one, other] = texts;
         let expected = format!(
-            "route: \"POST /a\", {other} was given, allowed is one meaning for each, and this one is {one}"
+            "invalid route \"POST /a\", {other}: must be given one meaning: this route is {one}"
         );
         assert_eq!(text, expected);
     }
