@@ -1,9 +1,9 @@
 //! Promises 1, 2, 6 and 7: who is counted, and that it is once.
 
-mod at_once;
-mod nested;
-mod one_budget;
+mod exact_thresholds;
+mod one_budget_per_layer;
+mod one_permit_per_request;
+mod other_tasks;
 #[path = "../support/mod.rs"]
 mod support;
-mod tasks;
-mod thresholds;
+mod thread_interleavings;

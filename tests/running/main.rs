@@ -1,11 +1,11 @@
 //! Promises 3, 4, 5, 8 and 24: what a request holds while it runs, and what changes meanwhile.
 
-mod changes;
-mod given_back;
-mod held;
-mod limits;
-mod ratios;
-mod readiness;
+mod inner_readiness;
+mod limit_changes;
+mod permit_release;
+mod permit_until_body_end;
+mod policy_changes;
+mod ratio_changes;
 #[path = "../support/mod.rs"]
 mod support;
 

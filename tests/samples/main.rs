@@ -1,8 +1,8 @@
 //! Promises 14 and 15: what a control law is shown, and what becomes of what it says.
 
+mod admission_cap;
 mod bodies;
-mod bounds;
-mod cap;
+mod limit_bounds;
 mod no_sample;
 mod outcomes;
 #[path = "../support/mod.rs"]

@@ -2,7 +2,7 @@
 //!
 //! Whoever publishes takes the latencies of all budgets, and uploads are counted for the process: one test at a time.
 
-mod routes;
+mod route_metrics;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -1,4 +1,4 @@
-//! What waiting is good for, and what not: `cargo test --test wait shows -- --nocapture`.
+//! What waiting is good for, and what not: `cargo test --test queue benefit -- --nocapture`.
 
 use std::{
     convert::Infallible,

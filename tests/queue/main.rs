@@ -1,15 +1,15 @@
 //! A short wait for room, in place of a refusal at once.
 
-mod bounds;
-mod failures;
-mod layers;
-mod model;
-mod order;
-mod shares;
-mod shows;
+mod benefit;
+mod dropped_calls;
+mod queue_against_model;
+mod queue_bounds;
+mod queue_order;
+mod several_layers;
 #[path = "../support/mod.rs"]
 mod support;
-mod threads;
+mod tenants;
+mod thread_races;
 
 use std::{task::Poll, time::Duration};
 
