@@ -1,10 +1,10 @@
 //! Promises 3, 4, 6, 17 and 18 over real sockets: what clients see, and what becomes of those who go away.
 
-mod gone;
-mod refusals;
+mod disconnects;
+mod refused_clients;
 #[path = "../support/mod.rs"]
 mod support;
-mod uploads;
+mod upload_connections;
 
 use std::{convert::Infallible, net::SocketAddr};
 

@@ -12,7 +12,7 @@ use http_body::Body;
 use loadshed::{Criticality, LoadShed, Reason, RetryAfter, Shed};
 use tower::Layer;
 
-use super::{full, grpc, header, over_http::json, refusal, text};
+use super::{full, grpc, header, http_responses::json, refusal, text};
 use crate::support::{all, answer, get, holding, panic_on_purpose, quiet};
 
 #[test]

@@ -23,9 +23,9 @@ mod websocket_example;
 #[path = "../../examples/worker.rs"]
 mod worker_example;
 
-mod endpoints;
 #[path = "../support/mod.rs"]
 mod support;
+mod tuned_endpoints;
 
 use std::{convert::Infallible, net::SocketAddr, time::Duration};
 

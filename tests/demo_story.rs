@@ -1,4 +1,4 @@
-//! The demo in this process. What its page shows is for `tests/demo/run`, which has a browser.
+//! The demo in this process. What its page shows is for `tests/demo_page/run`, which has a browser.
 
 #[allow(dead_code, reason = "its main and its page are left out")]
 #[path = "../examples/demo/main.rs"]

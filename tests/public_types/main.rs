@@ -1,6 +1,6 @@
 //! What the public types can be used for, and what a mistake in a setting is told.
 
-mod mistakes;
+mod invalid_settings;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -1,17 +1,17 @@
 //! What a refused caller gets, what a dry run says, and what a failure costs: promises 4, 17, 18, 19, 21, 22 and 25.
 
+mod bounded_work;
 mod cors;
-mod cost;
 mod dry_run;
-mod errors;
-mod failures;
-mod grpc_calls;
-mod leaks;
+mod faulty_parts;
+mod grpc_responses;
+mod http_responses;
+mod inner_errors;
+mod nothing_disclosed;
 mod on_shed;
-mod over_grpc;
-mod over_http;
 #[path = "../support/mod.rs"]
 mod support;
+mod tonic_client;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, Version, header};
