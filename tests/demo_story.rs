@@ -1,4 +1,4 @@
-//! The demo in this process. What its page shows is for `tests/demo_page/run`, which has a browser.
+//! The demo in this process, without a browser. `tests/demo_page/run` checks its page.
 
 #[allow(dead_code, reason = "its main and its page are left out")]
 #[path = "../examples/demo/main.rs"]
@@ -9,18 +9,18 @@ use std::time::Duration;
 use self::demo::Args;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_demo_tells_its_story_to_the_end() {
+async fn the_demo_runs_its_three_phases_to_the_end() {
     let stage = demo::Stage::start().unwrap();
 
     let summary = demo::tell(&stage, Duration::from_secs(6)).await;
 
-    // How well each side did depends on the machine, not what was asked of it.
+    // The goodput of each side depends on the machine; the offered load does not.
     let summary = summary.unwrap().to_string();
     for side in ["without", "LoadShed"] {
         let offered = |phase| {
-            let told = |line: &&str| line.starts_with(phase) && line.contains(side);
-            let (figures, _) = summary.lines().find(told)?.split_once("/s")?;
-            figures.split_whitespace().last()?.parse::<f64>().ok()
+            let of_side = |line: &&str| line.starts_with(phase) && line.contains(side);
+            let (before, _) = summary.lines().find(of_side)?.split_once("/s")?;
+            before.split_whitespace().last()?.parse::<f64>().ok()
         };
         let [calm, overload, again] = ["calm  ", "overload  ", "calm again  "].map(offered);
         assert!(again.is_some() && calm < overload, "{side}:\n{summary}");
@@ -29,7 +29,7 @@ async fn the_demo_tells_its_story_to_the_end() {
 }
 
 #[test]
-fn the_demo_says_what_its_flags_allow() {
+fn an_invalid_flag_of_the_demo_is_an_error_that_says_what_is_allowed() {
     let parse = |line: &str| Args::parse(line.split_whitespace().map(String::from));
 
     assert_eq!(parse(""), Ok(Args::Page { port: 3000 }));
@@ -37,7 +37,7 @@ fn the_demo_says_what_its_flags_allow() {
     let short = Args::Headless { lasts };
     assert_eq!(parse("--headless --seconds=9"), Ok(short));
 
-    for (line, told) in [
+    for (line, expected) in [
         ("--port 99999", "from 0 to 65535, and not 99999"),
         ("--port", "from 0 to 65535"),
         ("--headless --seconds 5", "from 6 to 3600, and not 5"),
@@ -46,6 +46,6 @@ fn the_demo_says_what_its_flags_allow() {
         ("--loud", "--loud is not a flag"),
     ] {
         let error = parse(line).unwrap_err();
-        assert!(error.contains(told), "{line}: {error}");
+        assert!(error.contains(expected), "{line}: {error}");
     }
 }

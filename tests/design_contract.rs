@@ -1,4 +1,4 @@
-//! What users write, as the design has it: it has to compile, and its values have to be allowed.
+//! The code that users write, as the design has it: it compiles, and its values are allowed.
 
 use std::{error::Error, time::Duration};
 
@@ -42,7 +42,8 @@ fn tenant(head: &Request<()>) -> Option<String> {
     unused_variables,
     reason = "as it stands in the design"
 )]
-async fn it_compiles_and_its_values_are_allowed() -> Result<(), Box<dyn Error>> {
+async fn the_code_of_the_design_compiles_and_its_values_are_allowed() -> Result<(), Box<dyn Error>>
+{
     // One line. The budget is learned; every route under the layer may be shed.
     let app = Router::new()
         .route("/", get(index))
@@ -64,8 +65,8 @@ async fn it_compiles_and_its_values_are_allowed() -> Result<(), Box<dyn Error>> 
 
     // The same in one place, tuned per endpoint (tonic has one layer for the whole server).
     let shed = LoadShed::ratio(0.85)
-        .only(["/mail/receive", "/export/{*path}"]) // opt in; what is not named is counted, never shed
-        .at("/export/{*path}", 0.50) // this one goes first
+        .only(["/mail/receive", "/export/{*path}"]) // opt in; the other routes are counted, never shed
+        .at("/export/{*path}", 0.50) // refused first, once all traffic of the budget passes half
         .exempt(["/healthz", "/metrics"]); // neither counted nor shed
 
     // Or opt out, or by class, or by anything in the head of the request.
@@ -82,7 +83,7 @@ async fn it_compiles_and_its_values_are_allowed() -> Result<(), Box<dyn Error>> 
         }
     });
 
-    // Not all weigh the same, and nobody takes it all (units, tenants, a short bounded wait).
+    // Costs, tenants, a short bounded wait.
     let shed = LoadShed::ratio(0.85)
         .cost(|head| 1 + content_length(head) / (1 << 20)) // a 40 MB upload takes 41 units of the budget
         .fair_by(|head| tenant(head)) // any `impl Hash`; under pressure, fair shares
@@ -90,7 +91,7 @@ async fn it_compiles_and_its_values_are_allowed() -> Result<(), Box<dyn Error>> 
 
     // What the caller gets.
     let shed = LoadShed::ratio(0.85)
-        .retry_after(RetryAfter::adaptive()) // the default: how long the excess needs to drain, spread out
+        .retry_after(RetryAfter::adaptive()) // the default: how long the excess load takes to be served, spread out
         .on_shed(|shed: &Shed| {
             Response::builder()
                 .status(503)
@@ -111,7 +112,7 @@ async fn it_compiles_and_its_values_are_allowed() -> Result<(), Box<dyn Error>> 
     let budget = Budget::fixed(200).named("mail");
     let budget = Budget::adaptive(); // no settings
     let budget = Budget::new(Adaptive::default().initial(64).min(4).max(2_000));
-    let budget = Budget::new(LatencyTarget::new(Duration::from_millis(250))); // the user knows what is too slow
+    let budget = Budget::new(LatencyTarget::new(Duration::from_millis(250))); // for a known latency target
     budget.limit();
     budget.in_flight();
     budget.utilization();

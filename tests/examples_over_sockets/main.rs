@@ -1,25 +1,25 @@
-//! Each example, in this process, over real sockets.
+//! Runs each example in this process, over real sockets.
 
 #[cfg(all(feature = "metrics", feature = "serde", feature = "tracing"))]
-#[allow(dead_code, reason = "its main is left out")]
+#[allow(dead_code, reason = "its main is unused here")]
 #[path = "../../examples/admin.rs"]
 mod admin_example;
-#[allow(dead_code, reason = "its main is left out")]
+#[allow(dead_code, reason = "its main is unused here")]
 #[path = "../../examples/axum.rs"]
 mod axum_example;
-#[allow(dead_code, reason = "its main is left out")]
+#[allow(dead_code, reason = "its main is unused here")]
 #[path = "../../examples/hyper.rs"]
 mod hyper_example;
-#[allow(dead_code, reason = "its main is left out")]
+#[allow(dead_code, reason = "its main is unused here")]
 #[path = "../../examples/last_good.rs"]
 mod last_good_example;
-#[allow(dead_code, reason = "its main is left out")]
+#[allow(dead_code, reason = "its main is unused here")]
 #[path = "../../examples/tonic.rs"]
 mod tonic_example;
-#[allow(dead_code, reason = "its main is left out")]
+#[allow(dead_code, reason = "its main is unused here")]
 #[path = "../../examples/websocket.rs"]
 mod websocket_example;
-#[allow(dead_code, reason = "its main is left out")]
+#[allow(dead_code, reason = "its main is unused here")]
 #[path = "../../examples/worker.rs"]
 mod worker_example;
 
@@ -57,7 +57,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use support::sockets::bind;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn axum_receives_170_mails_at_once_refuses_the_rest_and_lists_all_the_while() {
+async fn axum_receives_170_mails_at_once_refuses_the_rest_and_still_lists_mails() {
     let (listener, server) = bind().await;
     let pool = Budget::fixed(axum_example::POOL);
     let calls = axum_example::Calls::default();
@@ -71,19 +71,19 @@ async fn axum_receives_170_mails_at_once_refuses_the_rest_and_lists_all_the_whil
 
     let list = get(server, "/mail/list").await;
     assert_eq!(list, (StatusCode::OK, "no mails\n".into()));
-    let (status, figures) = get(server, "/pool").await;
+    let (status, pool_text) = get(server, "/pool").await;
     assert_eq!(status, StatusCode::OK);
-    assert!(figures.contains("in_flight: 170,"), "{figures}");
+    assert!(pool_text.contains("in_flight: 170,"), "{pool_text}");
 
-    let answers = uploads.end().await;
-    assert_eq!(count_of(&answers, StatusCode::OK), 170);
-    assert_refused(&answers, 30);
+    let heads = uploads.end().await;
+    assert_eq!(count_of(&heads, StatusCode::OK), 170);
+    assert_refused(&heads, 30);
     assert_eq!(calls.most(), 170);
     eventually("the pool is empty", || pool.in_flight() == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn axum_under_its_own_load_answers_everything_and_stays_within_its_pool() {
+async fn axum_under_its_own_load_responds_to_everything_and_stays_within_its_pool() {
     let (listener, server) = bind().await;
     let pool = Budget::fixed(axum_example::POOL);
     let calls = axum_example::Calls::default();
@@ -92,7 +92,7 @@ async fn axum_under_its_own_load_answers_everything_and_stays_within_its_pool() 
     let totals = axum_example::Load { seconds: 1 }.drive(server, &pool).await;
 
     assert_eq!(totals.check(), Ok(()));
-    // How many came in a second depends on the machine, not whether they fitted.
+    // How many mails arrive in a second depends on the machine; whether they fit the pool does not.
     assert!((1..=170).contains(&calls.most()), "{}", calls.most());
     eventually("the pool is empty", || pool.in_flight() == 0).await;
 }
@@ -116,28 +116,28 @@ async fn tonic_refuses_a_second_call_while_a_stream_is_open() {
     let pushback = refused.metadata().get("grpc-retry-pushback-ms").unwrap();
     assert!(pushback.to_str().unwrap().parse::<u64>().unwrap() > 0);
 
-    // Only `Check` was opted in.
+    // Only `Check` is opted in to shedding.
     let second = health.watch(HealthCheckRequest::default()).await;
     assert_eq!(budget.in_flight(), 2);
     drop(second.unwrap());
 
     drop(watch);
-    eventually("the stream's place is free", || budget.in_flight() == 0).await;
-    let answer = health.check(HealthCheckRequest::default()).await;
-    assert!(answer.is_ok(), "{answer:?}");
+    eventually("the stream's permit is free", || budget.in_flight() == 0).await;
+    let served = health.check(HealthCheckRequest::default()).await;
+    assert!(served.is_ok(), "{served:?}");
 }
 
 #[tokio::test]
-async fn hyper_refuses_what_is_over_17_of_20_over_http_1() {
-    hyper_refuses_what_is_over_17_of_20(http1()).await;
+async fn hyper_refuses_requests_beyond_17_of_20_over_http_1() {
+    hyper_refuses_requests_beyond_17_of_20(http1()).await;
 }
 
 #[tokio::test]
-async fn hyper_refuses_what_is_over_17_of_20_over_http_2() {
-    hyper_refuses_what_is_over_17_of_20(http2()).await;
+async fn hyper_refuses_requests_beyond_17_of_20_over_http_2() {
+    hyper_refuses_requests_beyond_17_of_20(http2()).await;
 }
 
-async fn hyper_refuses_what_is_over_17_of_20(client: Http) {
+async fn hyper_refuses_requests_beyond_17_of_20(client: Http) {
     let (listener, server) = bind().await;
     let budget = Budget::fixed(20);
     tokio::spawn(hyper_example::serve(listener, budget.clone()));
@@ -148,14 +148,14 @@ async fn hyper_refuses_what_is_over_17_of_20(client: Http) {
     })
     .await;
 
-    let answers = uploads.end().await;
-    assert_eq!(count_of(&answers, StatusCode::OK), 17);
-    assert_refused(&answers, 8);
+    let heads = uploads.end().await;
+    assert_eq!(count_of(&heads, StatusCode::OK), 17);
+    assert_refused(&heads, 8);
     eventually("the budget is free", || budget.in_flight() == 0).await;
 }
 
 #[tokio::test]
-async fn a_websocket_holds_its_place_until_it_is_closed() {
+async fn a_websocket_holds_its_permit_until_it_is_closed() {
     let (listener, server) = bind().await;
     let budget = Budget::fixed(4);
     tokio::spawn(websocket_example::serve(listener, budget.clone()));
@@ -175,34 +175,37 @@ async fn a_websocket_holds_its_place_until_it_is_closed() {
     assert_refused(&[(refused.status(), refused.headers().clone())], 1);
 
     sockets.remove(0).close(None).await.unwrap();
-    eventually("the closed one's place is free", || budget.in_flight() == 2).await;
+    eventually("the permit of the closed socket is free", || {
+        budget.in_flight() == 2
+    })
+    .await;
     let mut socket = open_socket(server).await.unwrap();
     assert_echoes(&mut socket).await;
 
-    // Cut off without a close.
+    // The sockets are dropped without a close.
     drop((sockets, socket));
-    eventually("all places are free", || budget.in_flight() == 0).await;
+    eventually("all permits are free", || budget.in_flight() == 0).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_worker_does_every_job_once_and_never_more_than_8_at_once() {
     let pool = Budget::fixed(10);
-    let mut done = worker_example::work_off(100, &pool).await;
+    let mut done = worker_example::run_jobs(100, &pool).await;
 
     done.sort_unstable();
     assert_eq!(done, Vec::from_iter(1..=100));
-    let figures = pool.snapshot();
-    assert_eq!(figures.peak_in_flight, 8);
-    assert!(figures.refused >= 92, "{figures:?}");
-    assert_eq!(figures.in_flight, 0);
+    let snapshot = pool.snapshot();
+    assert_eq!(snapshot.peak_in_flight, 8);
+    assert!(snapshot.refused >= 92, "{snapshot:?}");
+    assert_eq!(snapshot.in_flight, 0);
 }
 
 #[tokio::test]
-async fn last_good_serves_a_full_server_from_what_it_has_kept() {
+async fn last_good_serves_cached_responses_while_the_server_is_full() {
     let (listener, server) = bind().await;
     let back_end = Budget::fixed(10);
     tokio::spawn(last_good_example::serve(listener, back_end.clone()));
-    let ask = async |method: &str, path: &str| {
+    let send = async |method: &str, path: &str| {
         let request = Request::builder().method(method);
         let request = request.uri(format!("http://{server}{path}"));
         let response = http1().request(request.body(Body::empty()).unwrap());
@@ -210,20 +213,20 @@ async fn last_good_serves_a_full_server_from_what_it_has_kept() {
         (head, body.collect().await.unwrap().to_bytes())
     };
 
-    let (fresh, forecast) = ask("GET", "/weather/oslo").await;
+    let (fresh, forecast) = send("GET", "/weather/oslo").await;
     assert_eq!(
         (fresh.status, &forecast[..]),
         (StatusCode::OK, &b"oslo: rain\n"[..])
     );
     assert!(!fresh.headers.contains_key(header::AGE));
-    let (missing, _) = ask("GET", "/weather").await;
+    let (missing, _) = send("GET", "/weather").await;
     assert_eq!(missing.status, StatusCode::NOT_FOUND);
 
     eventually("the back end is idle", || back_end.in_flight() == 0).await;
     let busy = (0..8).map(|_| back_end.try_acquire(Threshold::NEVER_SHED).unwrap());
     let _busy = Vec::from_iter(busy);
     for (method, body) in [("GET", &forecast[..]), ("HEAD", &b""[..])] {
-        let (kept, same) = ask(method, "/weather/oslo").await;
+        let (kept, same) = send(method, "/weather/oslo").await;
         assert_eq!((kept.status, &same[..]), (StatusCode::OK, body));
         let age = kept.headers[header::AGE].to_str().unwrap();
         assert!(age.parse::<u64>().unwrap() < 60, "{age}");
@@ -241,18 +244,18 @@ async fn last_good_serves_a_full_server_from_what_it_has_kept() {
         ("GET", "/weather"),
         ("POST", "/weather/oslo"),
     ] {
-        let (refused, _) = ask(method, path).await;
+        let (refused, _) = send(method, path).await;
         assert_refused(&[(refused.status, refused.headers)], 1);
     }
     assert_eq!(back_end.snapshot().refused, 5);
 }
 
 #[tokio::test(start_paused = true)]
-async fn last_good_keeps_an_answer_for_five_minutes_and_a_thousand_of_them() {
+async fn last_good_keeps_up_to_a_thousand_responses_for_five_minutes() {
     let kept = last_good_example::LastGood::default();
     let age = |path: &str| {
         let head = Request::get(path).body(()).unwrap();
-        let response = kept.answer(&head)?;
+        let response = kept.response(&head)?;
         Some(response.headers()[header::AGE].to_str().unwrap().to_owned())
     };
     let keep = |path: String| kept.keep(path, HeaderMap::new(), Bytes::new());
@@ -260,7 +263,7 @@ async fn last_good_keeps_an_answer_for_five_minutes_and_a_thousand_of_them() {
     sleep(Duration::from_secs(42)).await;
     assert_eq!(age("/0").unwrap(), "42");
     sleep(Duration::from_secs(259)).await;
-    assert_eq!(age("/0"), None, "it is too old");
+    assert_eq!(age("/0"), None, "the response is too old");
     keep("/0".into());
     assert_eq!(age("/0").unwrap(), "0");
 
@@ -272,7 +275,7 @@ async fn last_good_keeps_an_answer_for_five_minutes_and_a_thousand_of_them() {
 
 #[cfg(all(feature = "metrics", feature = "serde", feature = "tracing"))]
 #[tokio::test]
-async fn admin_shows_its_figures_and_takes_good_settings_and_no_bad_ones() {
+async fn admin_shows_its_metrics_takes_valid_settings_and_refuses_invalid_settings() {
     let (listener, server) = bind().await;
     let pool = Budget::fixed(200).named("admin");
     let settings = std::env::temp_dir().join(format!("loadshed-{}.toml", std::process::id()));
@@ -308,11 +311,11 @@ async fn admin_shows_its_figures_and_takes_good_settings_and_no_bad_ones() {
         (&first["name"], &first["dry_run"]),
         (&"admin".into(), &false.into())
     );
-    let figures = serde_json::json!({
+    let snapshot = serde_json::json!({
         "limit": 200, "in_flight": 0, "peak_in_flight": 1,
         "admitted": 1, "refused": 0, "would_refuse": 0, "exempt": 0, "waiting": 0, "waited": 0,
     });
-    assert_eq!(first["figures"], figures);
+    assert_eq!(first["snapshot"], snapshot);
 
     let (status, _) =
         put(r#"{"ratio": 0.5, "export_ratio": 0.9, "limit": 4, "dry_run": true}"#).await;
@@ -339,7 +342,7 @@ async fn admin_shows_its_figures_and_takes_good_settings_and_no_bad_ones() {
     }
 
     write("limit = 6\nratio = 0.9\ndry_run = false\n");
-    eventually("the file is taken", || pool.limit() == 6).await;
+    eventually("the file is applied", || pool.limit() == 6).await;
     assert_eq!(shown().await["dry_run"], false);
     for bad in [
         "limit = 7\nratio = 85",
@@ -352,10 +355,13 @@ async fn admin_shows_its_figures_and_takes_good_settings_and_no_bad_ones() {
         assert_eq!(pool.limit(), 6, "{bad}");
     }
     write("limit = 8");
-    eventually("a good one is taken after bad ones", || pool.limit() == 8).await;
+    eventually("a valid file is applied after invalid files", || {
+        pool.limit() == 8
+    })
+    .await;
     std::fs::remove_file(&settings).unwrap();
 
-    // The ratio that the file has set, 0.9 of 8.
+    // The file has set the ratio 0.9, of a limit of 8.
     let _held = Vec::from_iter((0..7).map(|_| pool.try_acquire(Threshold::NEVER_SHED).unwrap()));
     let (refused, _) = get(server, "/mail").await;
     assert_eq!(refused, StatusCode::TOO_MANY_REQUESTS);
@@ -374,7 +380,7 @@ async fn admin_shows_its_figures_and_takes_good_settings_and_no_bad_ones() {
     }
 }
 
-/// Waits until `is_so`; in real time, as the other side of a socket has none of its own.
+/// Waits until `is_so`, in real time: a socket's peer does not follow a paused clock.
 async fn eventually(what: &str, is_so: impl Fn() -> bool) {
     let poll = async {
         while !is_so() {
@@ -382,7 +388,7 @@ async fn eventually(what: &str, is_so: impl Fn() -> bool) {
         }
     };
     let waited = timeout(Duration::from_secs(30), poll).await;
-    assert!(waited.is_ok(), "it never came to: {what}");
+    assert!(waited.is_ok(), "after 30 s, it is still not so that {what}");
 }
 
 type Http = Client<HttpConnector, Body>;
@@ -407,50 +413,50 @@ async fn get(server: SocketAddr, path: &str) -> (StatusCode, String) {
 
 type Head = (StatusCode, HeaderMap);
 
-/// Requests whose bodies end when they are told to, and which the server is busy with until then.
+/// Requests whose bodies end on [`Uploads::end`]. The server is busy with them until then.
 struct Uploads {
-    answers: JoinSet<Head>,
+    heads: JoinSet<Head>,
     last_byte: watch::Sender<bool>,
 }
 
 impl Uploads {
     fn begin(count: usize, client: Http, server: SocketAddr, path: &str) -> Self {
-        let (last_byte, told) = watch::channel(false);
-        let mut answers = JoinSet::new();
+        let (last_byte, is_last) = watch::channel(false);
+        let mut heads = JoinSet::new();
         for _ in 0..count {
-            let mut told = told.clone();
+            let mut is_last = is_last.clone();
             let body = stream::once(async move {
-                // If nobody is left to tell, then it is over, too.
-                let _ = told.wait_for(|told| *told).await;
+                // If the sender is dropped, the body ends as well.
+                let _ = is_last.wait_for(|is_last| *is_last).await;
                 Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"!")))
             });
             let request = Request::post(format!("http://{server}{path}"))
                 .body(Body::new(StreamBody::new(body)))
                 .unwrap();
             let response = client.request(request);
-            answers.spawn(async move {
+            heads.spawn(async move {
                 let (head, body) = response.await.unwrap().into_parts();
                 body.collect().await.unwrap();
                 (head.status, head.headers)
             });
         }
-        Self { answers, last_byte }
+        Self { heads, last_byte }
     }
 
     async fn end(&mut self) -> Vec<Head> {
         self.last_byte.send_replace(true);
-        std::mem::take(&mut self.answers).join_all().await
+        std::mem::take(&mut self.heads).join_all().await
     }
 }
 
-fn count_of(answers: &[Head], wanted: StatusCode) -> usize {
-    let of_it = answers.iter().filter(|(status, _)| *status == wanted);
-    of_it.count()
+fn count_of(heads: &[Head], wanted: StatusCode) -> usize {
+    let matching = heads.iter().filter(|(status, _)| *status == wanted);
+    matching.count()
 }
 
-fn assert_refused(answers: &[Head], count: usize) {
-    assert_eq!(count_of(answers, StatusCode::TOO_MANY_REQUESTS), count);
-    for (status, headers) in answers {
+fn assert_refused(heads: &[Head], count: usize) {
+    assert_eq!(count_of(heads, StatusCode::TOO_MANY_REQUESTS), count);
+    for (status, headers) in heads {
         if *status == StatusCode::TOO_MANY_REQUESTS {
             let hint = headers[header::RETRY_AFTER].to_str().unwrap();
             assert!(hint.parse::<u64>().unwrap() >= 1, "{hint}");

@@ -1,9 +1,9 @@
-//! The examples that are tuned per endpoint.
+//! Runs the examples that set a threshold for each endpoint.
 
-#[allow(dead_code, reason = "its main is left out")]
+#[allow(dead_code, reason = "its main is unused here")]
 #[path = "../../examples/endpoints.rs"]
 mod axum_example;
-#[allow(dead_code, reason = "its main is left out")]
+#[allow(dead_code, reason = "its main is unused here")]
 #[path = "../../examples/endpoints_tonic.rs"]
 mod tonic_example;
 
@@ -56,7 +56,7 @@ impl Mail {
         self.status(request.unwrap()).await
     }
 
-    /// One that is announced with so many bytes, none of which come, until it is aborted.
+    /// Starts an upload that announces this many bytes and sends none, until it is aborted.
     fn upload(&self, path: &str, bytes: usize) -> tokio::task::JoinHandle<()> {
         let never = stream::pending::<Result<Frame<Bytes>, Infallible>>();
         let request = self.request("POST", path).header("content-length", bytes);
@@ -75,7 +75,7 @@ impl Mail {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn axum_fills_its_memory_and_each_endpoint_stops_where_it_was_told() {
+async fn axum_fills_its_memory_and_each_endpoint_stops_at_its_own_threshold() {
     let (listener, server) = bind().await;
     let memory = Budget::fixed(axum_example::MEMORY);
     tokio::spawn(axum_example::serve(listener, memory.clone(), NO_TIME));
@@ -136,7 +136,7 @@ async fn tonic_opens_streams_in_half_of_its_pool_and_calls_in_the_rest_by_their_
     assert_eq!(fifth.code(), Code::ResourceExhausted);
     caller.check(true).await.unwrap();
 
-    // Two more, by other means, fill what batch calls may use; two more, all.
+    // Two more permits fill the share of the pool that batch calls may use; two more fill the pool.
     let more = || pool.try_acquire(loadshed::Threshold::NEVER_SHED).unwrap();
     until(&pool, 4).await;
     let mut held = vec![more(), more()];

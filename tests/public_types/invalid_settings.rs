@@ -1,4 +1,4 @@
-//! What a mistake in a setting is told.
+//! The error of an invalid setting: what was given, what is allowed, and at which call.
 
 use std::{
     cell::{Cell, RefCell},
@@ -21,7 +21,7 @@ thread_local! {
     static PANICKED: RefCell<Option<(String, String)>> = const { RefCell::new(None) };
 }
 
-/// What it panics with, and in which file.
+/// Returns the text of the panic and the file that its location names.
 fn panic_of<T>(run: impl FnOnce() -> T) -> (String, String) {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -38,22 +38,22 @@ fn panic_of<T>(run: impl FnOnce() -> T) -> (String, String) {
     EXPECTED.set(true);
     let panicked = panic::catch_unwind(AssertUnwindSafe(run)).is_err();
     EXPECTED.set(false);
-    assert!(panicked, "it is a mistake, and nothing is said");
-    PANICKED.take().expect("a text and a place")
+    assert!(panicked, "an invalid setting panics");
+    PANICKED.take().expect("a text and a location")
 }
 
-fn told<T: Debug>(checked: Result<T, InvalidSetting>) -> String {
+fn error_of<T: Debug>(checked: Result<T, InvalidSetting>) -> String {
     checked.unwrap_err().to_string()
 }
 
 #[test]
-fn a_mistake_is_told_where_it_was_made_with_what_was_given_and_what_is_allowed() {
+fn an_invalid_setting_panics_at_its_call_with_what_was_given_and_what_is_allowed() {
     let too_long = Duration::from_secs(1 << 32);
     let a_little_too_long = Duration::new(u64::from(u32::MAX), 1);
     let adaptive = Adaptive::default;
     let bounds = RefusedUpload::default;
     let narrow = || adaptive().max(20).initial(15).min(10);
-    let law =
+    let controller =
         |limits: RangeInclusive<usize>, initial| Law::new(limits, initial, |window| window.limit);
     let backwards = || RangeInclusive::new(9, 3);
     let ratio = "greater than 0 and at most 1";
@@ -66,72 +66,72 @@ fn a_mistake_is_told_where_it_was_made_with_what_was_given_and_what_is_allowed()
     let cases: Vec<(_, String, String)> = vec![
         (
             panic_of(|| LoadShed::ratio(f64::NAN)),
-            told(LoadShed::try_ratio(f64::NAN)),
+            error_of(LoadShed::try_ratio(f64::NAN)),
             format!("invalid ratio NaN: must be {ratio}"),
         ),
         (
             panic_of(|| LoadShed::ratio(0.0)),
-            told(LoadShed::try_ratio(0.0)),
+            error_of(LoadShed::try_ratio(0.0)),
             format!("invalid ratio 0: must be {ratio}"),
         ),
         (
             panic_of(|| LoadShed::ratio(1.5)),
-            told(LoadShed::try_ratio(1.5)),
+            error_of(LoadShed::try_ratio(1.5)),
             format!("invalid ratio 1.5: must be {ratio}"),
         ),
         (
             panic_of(|| LoadShed::ratio(-0.85)),
-            told(LoadShed::try_ratio(-0.85)),
+            error_of(LoadShed::try_ratio(-0.85)),
             format!("invalid ratio -0.85: must be {ratio}"),
         ),
         (
             panic_of(|| Threshold::ratio(85.0)),
-            told(Threshold::try_ratio(85.0)),
+            error_of(Threshold::try_ratio(85.0)),
             format!("invalid ratio 85: must be {ratio}"),
         ),
         (
             panic_of(|| Budget::fixed(0)),
-            told(Budget::try_fixed(0)),
+            error_of(Budget::try_fixed(0)),
             format!("invalid limit 0: must be {limit}"),
         ),
         (
             panic_of(|| Budget::fixed(1 << 31)),
-            told(Budget::try_fixed(1 << 31)),
+            error_of(Budget::try_fixed(1 << 31)),
             format!("invalid limit 2147483648: must be {limit}"),
         ),
         (
             panic_of(|| RetryAfter::fixed(Duration::ZERO)),
-            told(RetryAfter::try_fixed(Duration::ZERO)),
+            error_of(RetryAfter::try_fixed(Duration::ZERO)),
             format!("invalid retry after 0ns: must be {hint}"),
         ),
         (
             panic_of(|| RetryAfter::fixed(too_long)),
-            told(RetryAfter::try_fixed(too_long)),
+            error_of(RetryAfter::try_fixed(too_long)),
             format!("invalid retry after 4294967296s: must be {hint}"),
         ),
         (
             panic_of(|| RetryAfter::fixed(a_little_too_long)),
-            told(RetryAfter::try_fixed(a_little_too_long)),
+            error_of(RetryAfter::try_fixed(a_little_too_long)),
             format!("invalid retry after 4294967295.000000001s: must be {hint}"),
         ),
         (
             panic_of(|| LoadShed::ratio(1.0).status(StatusCode::OK)),
-            told(LoadShed::ratio(1.0).try_status(StatusCode::OK)),
+            error_of(LoadShed::ratio(1.0).try_status(StatusCode::OK)),
             format!("invalid status 200: must be {status}"),
         ),
         (
             panic_of(|| LoadShed::ratio(0.85).only(["mail"])),
-            told(LoadShed::ratio(0.85).try_only(["mail"])),
+            error_of(LoadShed::ratio(0.85).try_only(["mail"])),
             format!("invalid route \"mail\": must be {path}"),
         ),
         (
             panic_of(|| LoadShed::ratio(0.85).except(["get /"])),
-            told(LoadShed::ratio(0.85).try_except(["get /"])),
+            error_of(LoadShed::ratio(0.85).try_except(["get /"])),
             format!("invalid route \"get /\": must be {path}"),
         ),
         (
             panic_of(|| LoadShed::ratio(0.85).only(["/a/{x}"]).at("/a/{*rest}", 0.5)),
-            told(
+            error_of(
                 LoadShed::ratio(0.85)
                     .only(["/a/{x}"])
                     .try_at("/a/{*rest}", 0.5),
@@ -141,107 +141,103 @@ fn a_mistake_is_told_where_it_was_made_with_what_was_given_and_what_is_allowed()
         ),
         (
             panic_of(|| LoadShed::ratio(0.85).at("/a", 50.0)),
-            told(LoadShed::ratio(0.85).try_at("/a", 50.0)),
+            error_of(LoadShed::ratio(0.85).try_at("/a", 50.0)),
             format!("invalid ratio 50: must be {ratio}"),
         ),
         (
             panic_of(|| LoadShed::ratio(0.85).except(["/a"]).exempt(["/a"])),
-            told(LoadShed::ratio(0.85).except(["/a"]).try_exempt(["/a"])),
+            error_of(LoadShed::ratio(0.85).except(["/a"]).try_exempt(["/a"])),
             "invalid route \"/a\", exempt: must be given one meaning: this route is opted out"
                 .into(),
         ),
         (
             panic_of(|| LoadShed::ratio(0.85).class_ratios([(Criticality::Critical, 0.8)])),
-            told(LoadShed::ratio(0.85).try_class_ratios([(Criticality::Critical, 0.8)])),
+            error_of(LoadShed::ratio(0.85).try_class_ratios([(Criticality::Critical, 0.8)])),
             "invalid class ratios CRITICAL at 0.8: must be in class order, and SHEDDABLE_PLUS \
              would be at 0.85 + 1/3 of the rest, CRITICAL at 0.8"
                 .into(),
         ),
         (
             panic_of(|| bounds().max_bytes(0)),
-            told(bounds().try_max_bytes(0)),
+            error_of(bounds().try_max_bytes(0)),
             format!("invalid max bytes of a refused upload 0: must be {some}"),
         ),
         (
             panic_of(|| bounds().max_concurrent(0)),
-            told(bounds().try_max_concurrent(0)),
+            error_of(bounds().try_max_concurrent(0)),
             format!("invalid max concurrent refused uploads 0: must be {some}"),
         ),
         (
             panic_of(|| bounds().timeout(Duration::ZERO)),
-            told(bounds().try_timeout(Duration::ZERO)),
+            error_of(bounds().try_timeout(Duration::ZERO)),
             format!("invalid timeout of a refused upload 0ns: must be {hint}"),
         ),
         (
             panic_of(|| bounds().idle_timeout(too_long)),
-            told(bounds().try_idle_timeout(too_long)),
+            error_of(bounds().try_idle_timeout(too_long)),
             format!("invalid idle timeout of a refused upload 4294967296s: must be {hint}"),
         ),
         (
             panic_of(|| adaptive().min(0)),
-            told(adaptive().try_min(0)),
+            error_of(adaptive().try_min(0)),
             "invalid min 0: must be from 1 to 65536, the initial limit if set or else the max"
                 .into(),
         ),
         (
             panic_of(|| narrow().min(16)),
-            told(narrow().try_min(16)),
+            error_of(narrow().try_min(16)),
             "invalid min 16: must be from 1 to 15, the initial limit if set or else the max".into(),
         ),
         (
             panic_of(|| narrow().initial(9)),
-            told(narrow().try_initial(9)),
+            error_of(narrow().try_initial(9)),
             "invalid initial limit 9: must be from 10 to 20, the min and the max".into(),
         ),
         (
             panic_of(|| narrow().initial(21)),
-            told(narrow().try_initial(21)),
+            error_of(narrow().try_initial(21)),
             "invalid initial limit 21: must be from 10 to 20, the min and the max".into(),
         ),
         (
             panic_of(|| narrow().max(14)),
-            told(narrow().try_max(14)),
+            error_of(narrow().try_max(14)),
             "invalid max 14: must be from 15 to 2147483647".into(),
         ),
         (
             panic_of(|| adaptive().max(1 << 31)),
-            told(adaptive().try_max(1 << 31)),
+            error_of(adaptive().try_max(1 << 31)),
             "invalid max 2147483648: must be from 1 to 2147483647".into(),
         ),
         (
-            panic_of(|| Budget::new(law(0..=9, 5))),
-            told(Budget::try_new(law(0..=9, 5))),
+            panic_of(|| Budget::new(controller(0..=9, 5))),
+            error_of(Budget::try_new(controller(0..=9, 5))),
             format!("invalid controller's limits 0 to 9: must be {range}"),
         ),
         (
-            panic_of(|| Budget::new(law(backwards(), 5))),
-            told(Budget::try_new(law(backwards(), 5))),
+            panic_of(|| Budget::new(controller(backwards(), 5))),
+            error_of(Budget::try_new(controller(backwards(), 5))),
             format!("invalid controller's limits 9 to 3: must be {range}"),
         ),
         (
-            panic_of(|| Budget::new(law(1..=1 << 31, 5))),
-            told(Budget::try_new(law(1..=1 << 31, 5))),
+            panic_of(|| Budget::new(controller(1..=1 << 31, 5))),
+            error_of(Budget::try_new(controller(1..=1 << 31, 5))),
             format!("invalid controller's limits 1 to 2147483648: must be {range}"),
         ),
         (
-            panic_of(|| Budget::new(law(2..=9, 1))),
-            told(Budget::try_new(law(2..=9, 1))),
+            panic_of(|| Budget::new(controller(2..=9, 1))),
+            error_of(Budget::try_new(controller(2..=9, 1))),
             "invalid limit 1: must be from 2 to 9".into(),
         ),
     ];
     for ((text, file), twin, expected) in cases {
         assert_eq!(text, expected);
         assert_eq!(twin, expected);
-        assert_eq!(
-            file,
-            file!(),
-            "{expected}: the place that it names is not the caller's"
-        );
+        assert_eq!(file, file!(), "{expected}: the location is the caller's");
     }
 }
 
 #[test]
-fn a_second_name_is_told_where_it_was_given_with_both_names() {
+fn a_second_name_panics_at_its_call_with_both_names() {
     let budget = Budget::fixed(1).named("mail");
     let again = budget.clone();
     let (text, file) = panic_of(|| again.named("export"));
@@ -256,7 +252,7 @@ fn a_second_name_is_told_where_it_was_given_with_both_names() {
 }
 
 #[test]
-fn every_good_edge_of_a_setting_is_allowed() {
+fn the_extreme_valid_values_of_a_setting_are_allowed() {
     for ratio in [f64::MIN_POSITIVE, 1e-300, 0.5, 1.0 - f64::EPSILON, 1.0] {
         assert!(LoadShed::try_ratio(ratio).is_ok() && Threshold::try_ratio(ratio).is_ok());
     }

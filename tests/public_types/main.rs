@@ -1,4 +1,4 @@
-//! What the public types can be used for, and what a mistake in a setting is told.
+//! The traits of the public types, what can be built with them, and the errors of invalid settings.
 
 mod invalid_settings;
 #[path = "../support/mod.rs"]
@@ -18,7 +18,7 @@ use tower::{Layer, Service, service_fn};
 
 use support::{Req, Scripted, Step, all, answer, get, holding};
 
-fn everywhere<T: Send + Sync + Unpin + Debug + 'static>() {}
+fn shareable<T: Send + Sync + Unpin + Debug + 'static>() {}
 fn cloned<T: Clone>() {}
 fn copied<T: Copy + Eq>() {}
 fn hashed<T: Hash>() {}
@@ -28,26 +28,26 @@ fn defaulted<T: Default>() {}
 fn unpinned<T: Unpin>() {}
 
 #[test]
-fn every_type_can_go_wherever_a_server_keeps_its_things() {
-    everywhere::<LoadShed>();
-    everywhere::<LoadShedService<Bystander>>();
-    everywhere::<Handle>();
-    everywhere::<Budget>();
-    everywhere::<Permit>();
-    everywhere::<Snapshot>();
-    everywhere::<Shed>();
-    everywhere::<Reason>();
-    everywhere::<Measure>();
-    everywhere::<RetryAfter>();
-    everywhere::<RefusedUpload>();
-    everywhere::<Threshold>();
-    everywhere::<Criticality>();
-    everywhere::<InvalidSetting>();
-    everywhere::<Adaptive>();
-    everywhere::<ResponseBody<Full<Bytes>>>();
+fn every_public_type_can_be_stored_and_shared_across_threads() {
+    shareable::<LoadShed>();
+    shareable::<LoadShedService<BoxedService>>();
+    shareable::<Handle>();
+    shareable::<Budget>();
+    shareable::<Permit>();
+    shareable::<Snapshot>();
+    shareable::<Shed>();
+    shareable::<Reason>();
+    shareable::<Measure>();
+    shareable::<RetryAfter>();
+    shareable::<RefusedUpload>();
+    shareable::<Threshold>();
+    shareable::<Criticality>();
+    shareable::<InvalidSetting>();
+    shareable::<Adaptive>();
+    shareable::<ResponseBody<Full<Bytes>>>();
 
     cloned::<LoadShed>();
-    cloned::<LoadShedService<Bystander>>();
+    cloned::<LoadShedService<BoxedService>>();
     cloned::<Handle>();
     cloned::<Budget>();
     cloned::<Shed>();
@@ -70,11 +70,11 @@ fn every_type_can_go_wherever_a_server_keeps_its_things() {
     an_error::<InvalidSetting>();
 }
 
-/// An inner service of which nothing is known but that it can be sent.
+/// An inner service with a boxed future that is `Send`, and no other trait.
 #[derive(Clone, Debug)]
-struct Bystander;
+struct BoxedService;
 
-impl Service<Req> for Bystander {
+impl Service<Req> for BoxedService {
     type Response = Response<Full<Bytes>>;
     type Error = support::Broken;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
@@ -93,10 +93,10 @@ impl Service<Req> for Bystander {
 
 #[test]
 fn the_future_is_send_when_the_inner_one_is_and_works_when_it_is_not() {
-    let future: ResponseFuture<Bystander, Empty<Bytes>> =
-        LoadShed::ratio(1.0).layer(Bystander).call(get("/"));
+    let future: ResponseFuture<BoxedService, Empty<Bytes>> =
+        LoadShed::ratio(1.0).layer(BoxedService).call(get("/"));
     sent(&future);
-    unpinned::<ResponseFuture<Bystander, Empty<Bytes>>>();
+    unpinned::<ResponseFuture<BoxedService, Empty<Bytes>>>();
 
     let local = Rc::new(());
     let mut service = LoadShed::ratio(1.0).layer(service_fn(move |_: Req| {
@@ -110,7 +110,7 @@ fn the_future_is_send_when_the_inner_one_is_and_works_when_it_is_not() {
 }
 
 #[test]
-fn the_body_has_a_default_whatever_the_inner_body() {
+fn the_response_body_has_a_default_for_every_inner_body() {
     /// Neither `Default` nor `Unpin`.
     struct Bare(std::marker::PhantomPinned);
     impl http_body::Body for Bare {
@@ -175,8 +175,8 @@ fn a_layer_and_a_budget_fit_a_struct_and_a_signature_without_type_parameters()
     app.handle.set_dry_run(false);
     app.pool.set_limit(150)?;
     let permit = app.pool.try_acquire(Threshold::ratio(0.85))?;
-    let figures: Snapshot = app.handle.budget().snapshot();
-    assert_eq!((figures.limit, figures.in_flight), (150, 1));
+    let snapshot: Snapshot = app.handle.budget().snapshot();
+    assert_eq!((snapshot.limit, snapshot.in_flight), (150, 1));
     assert_eq!(app.pool.name(), Some("mail"));
     drop(permit);
     let learned = Budget::new(Adaptive::default().initial(64).min(4).max(2_000));
@@ -186,7 +186,7 @@ fn a_layer_and_a_budget_fit_a_struct_and_a_signature_without_type_parameters()
 }
 
 #[test]
-fn whatever_is_printed_says_something() {
+fn debug_output_shows_the_name_the_limit_and_the_state() {
     let budget = Budget::fixed(3).named("mail");
     let shed = LoadShed::ratio(0.5)
         .budget(&budget)
@@ -198,7 +198,7 @@ fn whatever_is_printed_says_something() {
         budget.try_acquire(all()).unwrap(),
     ];
     let reason = budget.try_acquire(all()).unwrap_err();
-    assert!(reason.to_string().contains("no room"), "{reason}");
+    assert!(reason.to_string().contains("budget"), "{reason}");
     for text in [
         format!("{budget:?}"),
         format!("{shed:?}"),
@@ -208,7 +208,7 @@ fn whatever_is_printed_says_something() {
             assert!(text.contains(part), "{text}");
         }
     }
-    let service = LoadShed::ratio(0.5).budget(&budget).layer(Bystander);
+    let service = LoadShed::ratio(0.5).budget(&budget).layer(BoxedService);
     assert!(format!("{service:?}").contains("0.5"));
     let waits = Scripted {
         ready: [Step::Wait].into(),
@@ -292,7 +292,7 @@ fn a_closure_sees_the_whole_head_and_the_inner_service_gets_it_whole() {
         .body(Full::from("body"))
         .unwrap();
     let response = support::run(shed.layer(inner).call(request)).unwrap();
-    // A closure that panics has its request served and counted: that this one did not shows in the figures.
+    // A request whose closure panics is served and counted: this request is exempt, so the closure did not panic.
     assert_eq!(shed.handle().budget().snapshot().exempt, 1);
     assert_eq!(http_body::Body::size_hint(response.body()).exact(), Some(4));
 }

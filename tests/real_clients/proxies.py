@@ -77,7 +77,7 @@ def wait_for(port, process, log):
 def request(url, size):
     """What the client got: the status, from whom, and whether it lacks a hint."""
     body = ["--data-binary", "@-", "-H", "Expect:"] if size else []
-    ask = "%{http_code},%header{x-answered-by},%header{retry-after}"
+    ask = "%{http_code},%header{x-served-by},%header{retry-after}"
     told = output(["curl", "-s", "-o", "/dev/null", "-m", "60", *body, "-w", ask, url], input="\0" * size)
     status, who, hint = told.split(",")
     lacks = status != "200" and not (hint and int(hint) >= 1)

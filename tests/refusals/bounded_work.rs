@@ -1,4 +1,4 @@
-//! Promise 17: what a refusal costs.
+//! Promise 17: a refusal or an admission reads no body, waits for no controller and allocates little.
 
 use std::{
     convert::Infallible,
@@ -26,7 +26,7 @@ use crate::support::{
     Law, Req, all, answer, get, holding, is_refused, panic_on_purpose, quiet, run,
 };
 
-/// A request body that tells whether anybody asked it for anything.
+/// A request body that records whether it was polled, and panics if so.
 struct Unread(Arc<AtomicBool>);
 
 impl Body for Unread {
@@ -43,7 +43,7 @@ impl Body for Unread {
 }
 
 #[test]
-fn p17_a_refusal_reads_no_body_before_it_answers() {
+fn p17_a_refusal_reads_no_request_body_before_it_responds() {
     let (shed, _held) = full();
     let read = Arc::new(AtomicBool::new(false));
     let inner = service_fn(|_: Request<Unread>| {
@@ -54,8 +54,8 @@ fn p17_a_refusal_reads_no_body_before_it_answers() {
             .header("content-type", content_type)
             .body(Unread(Arc::clone(&read)))
             .unwrap();
-        let answered = shed.layer(inner).call(request).now_or_never();
-        let response = answered.expect("it is answered at once").unwrap();
+        let response = shed.layer(inner).call(request).now_or_never();
+        let response = response.expect("the response is ready at once").unwrap();
         assert!(response.extensions().get::<Shed>().is_some());
         assert!(!read.load(Ordering::Relaxed));
         text(response);
@@ -64,7 +64,7 @@ fn p17_a_refusal_reads_no_body_before_it_answers() {
 }
 
 #[tokio::test]
-async fn p17_a_refusal_answers_before_it_reads_where_there_is_a_runtime_to_read_in() {
+async fn p17_with_a_runtime_to_read_in_a_refusal_still_responds_before_it_reads() {
     quiet();
     let (shed, _held) = full();
     let read = Arc::new(AtomicBool::new(false));
@@ -72,12 +72,12 @@ async fn p17_a_refusal_answers_before_it_reads_where_there_is_a_runtime_to_read_
         ready(Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new())))
     });
     let request = Request::post("/").body(Unread(Arc::clone(&read))).unwrap();
-    let answered = shed.layer(inner).call(request).now_or_never();
+    let response = shed.layer(inner).call(request).now_or_never();
     assert!(is_refused(
-        &answered.expect("it is answered at once").unwrap()
+        &response.expect("the response is ready at once").unwrap()
     ));
     assert!(!read.load(Ordering::Relaxed));
-    // Whoever reads it in the background, and finds it broken, takes nobody along.
+    // The background task polls the body, which panics: no other request is affected.
     for _ in 0..10 {
         tokio::task::yield_now().await;
     }
@@ -85,15 +85,15 @@ async fn p17_a_refusal_answers_before_it_reads_where_there_is_a_runtime_to_read_
 }
 
 #[test]
-fn p17_neither_refusals_nor_admissions_wait_for_a_law_that_thinks() {
+fn p17_neither_refusals_nor_admissions_wait_for_a_controller_that_is_deciding() {
     let (entered, has_entered) = mpsc::channel();
     let (may_go_on, goes_on) = mpsc::channel::<()>();
-    let law = Law::new(1..=3, 3, move |window| {
+    let controller = Law::new(1..=3, 3, move |window| {
         entered.send(()).unwrap();
         let _ = goes_on.recv();
         window.limit
     });
-    let budget = Budget::new(law);
+    let budget = Budget::new(controller);
     let shed = LoadShed::ratio(1.0).budget(&budget);
     let request = {
         let shed = shed.clone();
@@ -121,19 +121,19 @@ fn p17_neither_refusals_nor_admissions_wait_for_a_law_that_thinks() {
     drop(may_go_on);
     request.join().unwrap();
     others.join().unwrap();
-    waited.expect("they wait for the law");
+    waited.expect("requests wait for the controller");
 }
 
-type Answer = Ready<Result<Response<Empty<Bytes>>, Infallible>>;
+type BareFuture = Ready<Result<Response<Empty<Bytes>>, Infallible>>;
 
 /// An inner service that allocates nothing.
 fn bare()
--> impl Service<Req, Response = Response<Empty<Bytes>>, Error = Infallible, Future = Answer> + Clone
+-> impl Service<Req, Response = Response<Empty<Bytes>>, Error = Infallible, Future = BareFuture> + Clone
 {
     service_fn(|_: Req| ready(Ok(Response::new(Empty::new()))))
 }
 
-/// How often a thread that has served before allocates for one request that finds an idle service.
+/// The most allocations of one request to an idle service, on a thread that has served before, and the status.
 fn allocations<S: Service<Req, Response = Response<B>, Error = Infallible>, B>(
     mut service: S,
     mut request: impl FnMut() -> Req,
@@ -211,7 +211,7 @@ async fn p17_an_admission_under_a_learned_budget_allocates_nothing() {
     let mut service = LoadShed::observe()
         .budget(shed.handle().budget())
         .layer(shed.layer(bare()));
-    // What it keeps of a window grows to its size in the first busy ones.
+    // The buffer for the samples of a window grows to its size in the first busy windows.
     for _ in 0..4 {
         for _ in 0..2_000 {
             answer(&mut service, get("/"));
@@ -228,7 +228,7 @@ async fn p17_an_admission_under_a_learned_budget_allocates_nothing() {
     let request = get("/");
     let mut future = None;
     let measured = allocation_counter::measure(|| future = Some(service.call(request)));
-    assert_eq!(measured.count_total, 0, "the first one is admitted");
+    assert_eq!(measured.count_total, 0, "admission of the first request");
     assert!(run(future.unwrap()).is_ok());
 }
 
@@ -242,7 +242,7 @@ fn p17_a_refusal_allocates_at_most_8_times() {
         status
     };
     let too_many = StatusCode::TOO_MANY_REQUESTS;
-    // Two for the headers, three for the reason beside them.
+    // Two for the headers, three for the reason in the extensions.
     let own = allocations(full.layer(bare()), || get("/"));
     assert_eq!(own, (5, too_many), "http");
     assert_eq!(
@@ -274,11 +274,11 @@ fn p17_a_refusal_allocates_at_most_8_times() {
         request
     };
     let long = RetryAfter::fixed(Duration::from_secs(5_000)).milliseconds(true);
-    let all_of_it = status.retry_after(long);
+    let all_settings = status.retry_after(long);
     assert_eq!(
         at_most_8(
-            allocations(all_of_it.layer(bare()), head),
-            "all that there is"
+            allocations(all_settings.layer(bare()), head),
+            "all settings"
         ),
         502
     );
@@ -313,8 +313,8 @@ fn p17_a_refusal_allocates_at_most_8_times() {
         (set().seed(7), "seed"),
         (set().budget(&adaptive), "learned"),
     ] {
-        let answered = allocations(shed.layer(bare()), || get("/"));
-        assert_eq!(at_most_8(answered, what), too_many, "{what}");
+        let counted = allocations(shed.layer(bare()), || get("/"));
+        assert_eq!(at_most_8(counted, what), too_many, "{what}");
     }
 }
 
@@ -327,10 +327,10 @@ async fn p17_a_refusal_without_an_upload_allocates_at_most_8_times_in_a_runtime_
 }
 
 #[test]
-fn p17_a_refused_grpc_call_allocates_at_most_8_times_whoever_made_its_headers() {
+fn p17_a_refused_grpc_call_allocates_at_most_8_times_even_if_it_owns_its_headers() {
     let (full, _held) = full();
-    // hyper's header values are slices of what it has read, and free to clone. This one is its own owner, as is that
-    // of a request made within the process, and its first clone costs an allocation.
+    // hyper's header values are slices of its read buffer, and free to clone. This value owns its bytes, like that of a
+    // request made within the process: its first clone allocates.
     let owned = || with_content_type("application/grpc+proto".parse().unwrap());
     let (most, _) = allocations(full.layer(bare()), owned);
     assert!(most <= 8, "{most}");

@@ -1,4 +1,4 @@
-//! Promise 18 in a browser, which shows a page what CORS lets it see.
+//! Promise 18 in a browser: CORS decides which headers of a refusal a page can read.
 
 use bytes::Bytes;
 use http::{
@@ -37,22 +37,22 @@ fn from_a_page(method: Method) -> Req {
     request
 }
 
-fn told<B>(response: &Response<B>, name: HeaderName) -> Option<&HeaderValue> {
+fn header<B>(response: &Response<B>, name: HeaderName) -> Option<&HeaderValue> {
     response.headers().get(name)
 }
 
 #[test]
-fn p18_a_page_sees_the_429_and_its_hint_if_cors_is_outside() {
+fn p18_a_page_sees_the_429_and_its_retry_hint_if_the_cors_layer_is_outside() {
     let (shed, _held) = full();
     let mut service = cors().layer(shed.layer(service_fn(page)));
     let response = answer(&mut service, from_a_page(Method::GET));
     assert!(is_refused(&response));
-    assert!(told(&response, RETRY_AFTER).is_some());
-    assert_eq!(told(&response, ACCESS_CONTROL_ALLOW_ORIGIN).unwrap(), "*");
-    let exposed = told(&response, ACCESS_CONTROL_EXPOSE_HEADERS);
+    assert!(header(&response, RETRY_AFTER).is_some());
+    assert_eq!(header(&response, ACCESS_CONTROL_ALLOW_ORIGIN).unwrap(), "*");
+    let exposed = header(&response, ACCESS_CONTROL_EXPOSE_HEADERS);
     assert_eq!(exposed.unwrap(), "retry-after");
 
-    // Whether it may ask at all is answered even by a full server, and counted by none.
+    // A full server still responds to a preflight request, and does not count it.
     let before = shed.handle().budget().snapshot();
     let preflight = answer(&mut service, from_a_page(Method::OPTIONS));
     assert_eq!(preflight.status(), StatusCode::OK);
@@ -60,12 +60,12 @@ fn p18_a_page_sees_the_429_and_its_hint_if_cors_is_outside() {
 }
 
 #[test]
-fn p18_a_page_sees_an_error_of_the_network_if_cors_is_inside() {
+fn p18_a_page_sees_a_network_error_if_the_cors_layer_is_inside() {
     let (shed, _held) = full();
     let mut service = shed.layer(cors().layer(service_fn(page)));
     for method in [Method::GET, Method::OPTIONS] {
         let response = answer(&mut service, from_a_page(method));
         assert!(is_refused(&response));
-        assert_eq!(told(&response, ACCESS_CONTROL_ALLOW_ORIGIN), None);
+        assert_eq!(header(&response, ACCESS_CONTROL_ALLOW_ORIGIN), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Promise 22: the dry run.
+//! Promise 22: a dry run decides as an enforcing layer does, and refuses nothing.
 
 use std::{
     sync::{Arc, Mutex},
@@ -19,7 +19,7 @@ use crate::support::{
 enum Stack {
     Alone,
     Inside,
-    /// Two layers that shed, the outer one later.
+    /// Two layers that shed; the outer layer has the higher ratio.
     Both,
 }
 
@@ -68,7 +68,7 @@ impl Run {
         }
     }
 
-    /// Whether it is, or would have been, refused.
+    /// Sends a request; returns whether it was refused, or would have been.
     fn arrives(&mut self, path: &str) -> bool {
         let before = self.budget.snapshot();
         let arrived = (self.service)(get(path));
@@ -82,7 +82,7 @@ impl Run {
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Arrives(&'static str),
-    /// The nth that ever came.
+    /// The nth request that arrived.
     Ends(usize),
     Limit(usize),
 }
@@ -99,7 +99,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 
 proptest! {
     #[test]
-    fn p22_a_dry_run_decides_as_the_real_run_does(
+    fn p22_a_dry_run_decides_as_an_enforcing_run_does(
         stack in proptest::sample::select(vec![Stack::Alone, Stack::Inside, Stack::Both]),
         events in events(),
     ) {
@@ -122,7 +122,7 @@ proptest! {
             let mut as_real = dry;
             (as_real.refused, as_real.would_refuse) = (dry.would_refuse, 0);
             if matches!(stack, Stack::Both) {
-                // Told below.
+                // Covered by the test of nested layers with an exempt request.
                 (as_real.exempt, real.exempt) = (0, 0);
             }
             prop_assert_eq!(as_real, real);
@@ -134,7 +134,7 @@ proptest! {
 }
 
 #[test]
-fn p22_what_would_have_been_refused_is_served_and_not_counted() {
+fn p22_a_request_that_would_have_been_refused_is_served_and_not_counted() {
     let budget = Budget::fixed(2);
     let mut service = LoadShed::ratio(0.5)
         .budget(&budget)
@@ -144,12 +144,12 @@ fn p22_what_would_have_been_refused_is_served_and_not_counted() {
     let more: Vec<_> = (0..50).map(|_| answer(&mut service, get("/"))).collect();
     assert!(more.iter().all(|response| response.status() == 200));
     assert_eq!(budget.in_flight(), 1);
-    let figures = budget.snapshot();
+    let snapshot = budget.snapshot();
     assert_eq!(
-        (figures.admitted, figures.refused, figures.would_refuse),
+        (snapshot.admitted, snapshot.refused, snapshot.would_refuse),
         (1, 0, 50)
     );
-    // They end, in whatever way, and free nothing that they did not take.
+    // They end, read or dropped, and release no permit, as they hold none.
     for (nth, response) in more.into_iter().enumerate() {
         if nth % 2 == 0 {
             run(response.into_body().collect()).unwrap();
@@ -164,7 +164,7 @@ fn p22_what_would_have_been_refused_is_served_and_not_counted() {
 }
 
 #[test]
-fn p22_a_panic_or_an_error_of_what_would_have_been_refused_frees_nothing() {
+fn p22_a_request_that_would_have_been_refused_and_panics_or_fails_releases_nothing() {
     let budget = Budget::fixed(2);
     let _held = [
         budget.try_acquire(all()).unwrap(),
@@ -205,9 +205,9 @@ fn p22_nested_layers_in_a_dry_run_count_one_refusal_once() {
     let mut service = dry.layer(dry.layer(dry.layer(holding())));
     let first = answer(&mut service, get("/"));
     let second = answer(&mut service, get("/"));
-    let figures = budget.snapshot();
+    let snapshot = budget.snapshot();
     assert_eq!(
-        (figures.in_flight, figures.admitted, figures.would_refuse),
+        (snapshot.in_flight, snapshot.admitted, snapshot.would_refuse),
         (1, 1, 1)
     );
     drop((first, second));
@@ -215,15 +215,16 @@ fn p22_nested_layers_in_a_dry_run_count_one_refusal_once() {
 }
 
 #[test]
-fn p22_one_that_the_outer_layer_would_have_refused_is_not_counted_as_exempt_by_the_inner_one() {
+fn p22_a_request_that_the_outer_layer_would_have_refused_is_not_counted_as_exempt_by_the_inner_layer()
+ {
     let budget = Budget::fixed(1);
     let _held = budget.try_acquire(all()).unwrap();
     let outer = LoadShed::ratio(1.0).budget(&budget).dry_run(true);
     let exempt = outer.clone().threshold(|_| Threshold::EXEMPT);
     drop(answer(&mut outer.layer(exempt.layer(holding())), get("/")));
-    let figures = budget.snapshot();
-    // In the real run, the inner layer would not have seen it.
-    assert_eq!((figures.would_refuse, figures.exempt), (1, 0));
+    let snapshot = budget.snapshot();
+    // In an enforcing run, the request would not have reached the inner layer.
+    assert_eq!((snapshot.would_refuse, snapshot.exempt), (1, 0));
 }
 
 #[test]
@@ -237,9 +238,9 @@ fn p22_an_enforcing_layer_inside_a_dry_run_still_protects() {
     assert_eq!(refused, [false, false, false, false, true, true]);
     assert_eq!(budget.in_flight(), 4);
     drop(responses);
-    let figures = budget.snapshot();
+    let snapshot = budget.snapshot();
     assert_eq!(
-        (figures.in_flight, figures.refused, figures.would_refuse),
+        (snapshot.in_flight, snapshot.refused, snapshot.would_refuse),
         (0, 2, 4)
     );
 }
@@ -251,12 +252,12 @@ fn p22_a_dry_run_inside_an_enforcing_layer_refuses_nothing_itself() {
     let mut service = LoadShed::ratio(0.75)
         .budget(&budget)
         .layer(dry.layer(holding()));
-    // Two are counted; those that follow would have left at the inner layer, so the outer one has room for ever.
+    // Two requests are counted. The inner layer would have refused the others, so the outer layer never fills.
     let responses: Vec<_> = (0..6).map(|_| answer(&mut service, get("/"))).collect();
     assert!(!responses.iter().any(is_refused));
-    let figures = budget.snapshot();
+    let snapshot = budget.snapshot();
     assert_eq!(
-        (figures.in_flight, figures.admitted, figures.would_refuse),
+        (snapshot.in_flight, snapshot.admitted, snapshot.would_refuse),
         (2, 2, 4)
     );
     drop(responses);
@@ -264,11 +265,11 @@ fn p22_a_dry_run_inside_an_enforcing_layer_refuses_nothing_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn p22_a_law_sees_the_same_windows_in_a_dry_run() {
+async fn p22_a_controller_sees_the_same_windows_in_a_dry_run() {
     for stack in [Stack::Alone, Stack::Both, Stack::Inside] {
         let mut seen = [false, true].map(|dry_run| {
             let windows = Arc::new(Mutex::new(Vec::new()));
-            let law = {
+            let controller = {
                 let windows = Arc::clone(&windows);
                 Law::new(2..=6, 4, move |window| {
                     let latencies: Vec<_> =
@@ -282,7 +283,10 @@ async fn p22_a_law_sees_the_same_windows_in_a_dry_run() {
                     2 + windows.lock().unwrap().len() % 5
                 })
             };
-            (Run::new(stack, dry_run, Budget::new(law.always())), windows)
+            (
+                Run::new(stack, dry_run, Budget::new(controller.always())),
+                windows,
+            )
         });
         for step in 0..300_usize {
             tokio::time::advance(Duration::from_millis(3)).await;

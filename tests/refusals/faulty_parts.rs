@@ -1,4 +1,4 @@
-//! Promise 25: the machinery fails.
+//! Promise 25: closures, controllers and clocks that fail cost no request.
 
 use std::{
     future::ready,
@@ -24,7 +24,7 @@ use crate::support::{
 };
 
 #[test]
-fn p25_a_request_whose_threshold_panics_is_served_as_never_to_be_shed() {
+fn p25_a_request_whose_threshold_closure_panics_is_served_and_never_shed() {
     quiet();
     let budget = Budget::fixed(1);
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -62,7 +62,7 @@ fn p25_a_request_whose_threshold_panics_is_served_as_never_to_be_shed() {
     assert!(is_refused(&run(service.call(request("/"))).unwrap()));
     drop(running);
     assert_eq!(budget.in_flight(), 0);
-    // What the closure had in its hands came back whole.
+    // The head that the closure borrowed reached the inner service whole.
     let seen = seen.lock().unwrap();
     assert!(seen.iter().all(|request| *request == seen[0]));
     for part in ["PUT", "/panics", "HTTP/2.0", "x-one", "whole"] {
@@ -71,19 +71,19 @@ fn p25_a_request_whose_threshold_panics_is_served_as_never_to_be_shed() {
 }
 
 #[test]
-fn p25_a_law_that_panics_costs_no_request_and_the_limit_stays() {
+fn p25_a_controller_that_panics_fails_no_request_and_the_limit_stays() {
     quiet();
-    let asked = Arc::new(AtomicUsize::new(0));
-    let law = {
-        let asked = Arc::clone(&asked);
+    let calls = Arc::new(AtomicUsize::new(0));
+    let controller = {
+        let calls = Arc::clone(&calls);
         Law::new(1..=10, 2, move |_| {
-            match asked.fetch_add(1, Ordering::Relaxed) {
+            match calls.fetch_add(1, Ordering::Relaxed) {
                 0 => 3,
                 _ => panic_on_purpose(),
             }
         })
     };
-    let budget = Budget::new(law);
+    let budget = Budget::new(controller);
     let mut service = LoadShed::ratio(1.0).budget(&budget).layer(holding());
     for _ in 0..20 {
         let responses: Vec<_> = (0..4).map(|_| answer(&mut service, get("/"))).collect();
@@ -95,18 +95,25 @@ fn p25_a_law_that_panics_costs_no_request_and_the_limit_stays() {
         drop(responses);
         drop(budget.try_acquire(all()).unwrap());
     }
-    assert_eq!(asked.load(Ordering::Relaxed), 2, "it is not asked again");
+    assert_eq!(
+        calls.load(Ordering::Relaxed),
+        2,
+        "the controller is not called again"
+    );
     assert_eq!(budget.in_flight(), 0);
     budget.set_limit(7).unwrap();
     assert_eq!(budget.limit(), 7);
-    assert!(budget.set_limit(11).is_err(), "its limits stay too");
+    assert!(
+        budget.set_limit(11).is_err(),
+        "the controller's limits stay too"
+    );
 }
 
-/// A law that is broken beyond repair.
+/// A controller that panics in `update` and in `drop`.
 #[derive(Debug)]
-struct Hopeless;
+struct AlwaysPanics;
 
-impl loadshed::control::Controller for Hopeless {
+impl loadshed::control::Controller for AlwaysPanics {
     fn limits(&self) -> std::ops::RangeInclusive<usize> {
         1..=2
     }
@@ -124,7 +131,7 @@ impl loadshed::control::Controller for Hopeless {
     }
 }
 
-impl Drop for Hopeless {
+impl Drop for AlwaysPanics {
     fn drop(&mut self) {
         if !thread::panicking() {
             panic_on_purpose();
@@ -133,25 +140,22 @@ impl Drop for Hopeless {
 }
 
 #[test]
-fn p25_a_law_whose_drop_panics_too_costs_no_request() {
+fn p25_a_controller_whose_drop_panics_too_fails_no_request() {
     quiet();
-    let budget = Budget::new(Hopeless);
+    let budget = Budget::new(AlwaysPanics);
     let mut service = LoadShed::ratio(1.0).budget(&budget).layer(holding());
     for _ in 0..5 {
         let served = panic::catch_unwind(AssertUnwindSafe(|| {
             let responses: Vec<_> = (0..3).map(|_| answer(&mut service, get("/"))).collect();
             responses.iter().map(is_refused).collect::<Vec<_>>()
         }));
-        assert_eq!(
-            served.expect("the request pays for it"),
-            [false, false, true]
-        );
+        assert_eq!(served.expect("the request is served"), [false, false, true]);
         assert_eq!((budget.limit(), budget.in_flight()), (2, 0));
     }
 }
 
 #[test]
-fn p25_a_law_that_panics_while_a_request_panics_does_not_take_the_process_down() {
+fn p25_a_controller_that_panics_while_a_request_panics_does_not_abort_the_process() {
     let budget = Budget::new(Law::new(1..=9, 2, |_| panic_on_purpose()));
     caught(|| {
         let _permit = budget.try_acquire(all()).unwrap();
@@ -165,7 +169,7 @@ fn p25_a_law_that_panics_while_a_request_panics_does_not_take_the_process_down()
 }
 
 #[test]
-fn p25_a_law_is_kept_within_its_own_limits() {
+fn p25_a_controller_is_kept_within_its_own_limits() {
     for (decision, limit) in [
         (0, 3),
         (2, 3),
@@ -189,9 +193,9 @@ fn p25_a_law_is_kept_within_its_own_limits() {
 }
 
 #[test]
-fn p25_a_law_that_uses_its_own_budget_does_not_stand_in_its_own_way() {
+fn p25_a_controller_that_uses_its_own_budget_does_not_deadlock() {
     let own = Arc::new(Mutex::new(None::<Budget>));
-    let law = {
+    let controller = {
         let own = Arc::clone(&own);
         Law::new(1..=9, 4, move |window| {
             if let Some(budget) = &*own.lock().unwrap() {
@@ -202,7 +206,7 @@ fn p25_a_law_that_uses_its_own_budget_does_not_stand_in_its_own_way() {
             window.limit
         })
     };
-    let budget = Budget::new(law);
+    let budget = Budget::new(controller);
     *own.lock().unwrap() = Some(budget.clone());
     let shed = LoadShed::ratio(1.0).budget(&budget);
     let (finished, has_finished) = mpsc::channel();
@@ -214,15 +218,15 @@ fn p25_a_law_that_uses_its_own_budget_does_not_stand_in_its_own_way() {
     });
     has_finished
         .recv_timeout(Duration::from_secs(20))
-        .expect("it waits for itself");
+        .expect("the controller does not wait for itself");
     request.join().unwrap();
-    // What was set while the law decided stays: it decided upon a limit that was no longer in force.
+    // A limit that was set while the controller decided stays: the decision was based on the limit before.
     assert_eq!((budget.limit(), budget.in_flight()), (2, 0));
     own.lock().unwrap().take();
 }
 
 #[tokio::test(start_paused = true)]
-async fn p25_a_clock_that_stands_still_changes_nothing() {
+async fn p25_a_clock_that_stands_still_changes_no_limit() {
     let shed = LoadShed::ratio(1e-4);
     let mut service: LoadShedService<Scripted> = shed.layer(holding());
     let budget = shed.handle().budget().clone();

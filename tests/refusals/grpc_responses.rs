@@ -1,4 +1,4 @@
-//! Promise 18: the answer over gRPC.
+//! Promise 18: the refusal of a gRPC call.
 
 use std::{task::Poll, time::Duration};
 
@@ -14,12 +14,12 @@ use super::{full, grpc, header, refusal};
 #[test]
 fn p18_a_refused_grpc_call_is_trailers_only_with_resource_exhausted() {
     let (shed, _held) = full();
-    // Whatever these say, a gRPC client would not understand it.
-    let elsewise = shed
+    // These settings do not apply: a gRPC client would not understand such a response.
+    let customised = shed
         .clone()
         .status(StatusCode::SERVICE_UNAVAILABLE)
         .on_shed(|_| Response::new(Bytes::from_static(b"not for a gRPC client")));
-    for shed in [shed, elsewise] {
+    for shed in [shed, customised] {
         for content_type in [
             "application/grpc",
             "application/grpc+proto",
@@ -57,7 +57,7 @@ fn p18_a_refused_grpc_call_is_trailers_only_with_resource_exhausted() {
             assert_eq!(response.headers().len(), 6);
             assert!(response.extensions().get::<Shed>().is_some());
             assert!(!response.headers().contains_key(http::header::RETRY_AFTER));
-            // END_STREAM is on the headers only if the body says at once that it is at its end.
+            // The headers carry END_STREAM only if the body reports its end at once.
             assert!(response.body().is_end_stream());
             assert_eq!(response.body().size_hint().exact(), Some(0));
             assert!(matches!(
@@ -69,7 +69,7 @@ fn p18_a_refused_grpc_call_is_trailers_only_with_resource_exhausted() {
 }
 
 #[test]
-fn p18_what_only_looks_like_grpc_gets_the_answer_of_http() {
+fn p18_a_content_type_that_only_resembles_grpc_gets_the_http_refusal() {
     let (shed, _held) = full();
     for content_type in [
         "application/json",
@@ -89,9 +89,9 @@ fn p18_what_only_looks_like_grpc_gets_the_answer_of_http() {
 }
 
 #[test]
-fn p18_no_cache_keeps_a_refusal_whose_status_is_200() {
+fn p18_a_grpc_refusal_of_status_200_is_not_cached() {
     let (shed, _held) = full();
-    // Whoever fetches a page with this content type would else leave an empty 200 for it in every cache on the way.
+    // A plain fetch with this content type would otherwise leave an empty 200 in every cache on the way.
     for method in [Method::GET, Method::HEAD, Method::POST] {
         let mut request = grpc("application/grpc");
         *request.method_mut() = method.clone();

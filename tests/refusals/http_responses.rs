@@ -1,4 +1,4 @@
-//! Promise 18: the answer over HTTP.
+//! Promise 18: the refusal of an HTTP request.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,7 +11,7 @@ use super::{full, grpc, header, refusal, text};
 use crate::support::{all, get};
 
 pub(crate) fn json(text: &str, status: StatusCode) -> BTreeMap<String, String> {
-    // The one number goes in as text, so that the document is a map of one type.
+    // The only number is read as text, so that the document is a map of strings.
     let number = format!("\"status\":{}", status.as_u16());
     assert!(text.contains(&number), "{text}");
     let quoted = text.replace(&number, &format!("\"status\":\"{}\"", status.as_u16()));
@@ -21,7 +21,7 @@ pub(crate) fn json(text: &str, status: StatusCode) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn p18_a_refusal_over_http_is_a_429_with_a_hint_that_tells_nothing_else() {
+fn p18_a_refusal_over_http_is_a_429_with_a_retry_hint_and_no_other_number() {
     let (shed, _held) = full();
     for method in ["GET", "POST", "OPTIONS", "BREW"] {
         let mut request = get("/");
@@ -39,7 +39,10 @@ fn p18_a_refusal_over_http_is_a_429_with_a_hint_that_tells_nothing_else() {
         let document = text(response);
         assert_eq!(length, Some(document.len() as u64));
         let digits: String = document.chars().filter(char::is_ascii_digit).collect();
-        assert_eq!(digits, "429", "it tells how much is missing: {document}");
+        assert_eq!(
+            digits, "429",
+            "the document has no other number: {document}"
+        );
         let fields = json(&document, StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(
             fields["type"],
@@ -50,7 +53,7 @@ fn p18_a_refusal_over_http_is_a_429_with_a_hint_that_tells_nothing_else() {
 }
 
 #[test]
-fn p18_a_refused_head_has_the_length_and_not_the_body() {
+fn p18_a_refused_head_request_gets_the_length_and_no_body() {
     let (shed, _held) = full();
     let written = |body: &'static str, length: Option<&'static str>| {
         let mut response = Response::new(Bytes::from_static(body.as_bytes()));
@@ -72,13 +75,16 @@ fn p18_a_refused_head_has_the_length_and_not_the_body() {
         *request.method_mut() = Method::HEAD;
         let response = refusal(&shed, request);
         assert!(response.body().is_end_stream());
-        let told = response.headers().get(CONTENT_LENGTH);
-        assert_eq!(told.map(|told| told.to_str().unwrap()), length);
+        let length_header = response.headers().get(CONTENT_LENGTH);
+        assert_eq!(
+            length_header.map(|length_header| length_header.to_str().unwrap()),
+            length
+        );
     }
 }
 
 #[test]
-fn p18_the_status_is_a_setting() {
+fn p18_the_status_of_a_refusal_is_a_setting() {
     for status in [400, 420, 429, 500, 503, 599] {
         let status = StatusCode::from_u16(status).unwrap();
         let (shed, _held) = full();
@@ -104,7 +110,7 @@ fn p18_the_status_is_a_setting() {
 }
 
 #[test]
-fn p18_a_fixed_hint_is_in_whole_seconds_rounded_up() {
+fn p18_a_fixed_retry_hint_is_sent_in_whole_seconds_rounded_up() {
     let (shed, _held) = full();
     for (hint, seconds, milliseconds) in [
         (Duration::from_nanos(1), "1", "1"),
@@ -132,11 +138,11 @@ fn p18_a_fixed_hint_is_in_whole_seconds_rounded_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn p18_whatever_the_load_the_hint_is_an_integer_of_at_least_1() {
+async fn p18_at_any_load_the_retry_hint_is_an_integer_of_at_least_1() {
     let budget = Budget::fixed(3);
     let shed = LoadShed::ratio(1.0).budget(&budget);
     for step in 0..5_000_u64 {
-        // Bursts, lulls, and a clock that stands still; some complete, so that there is a pace.
+        // Bursts, lulls, and a clock that stands still. Some requests complete, so that there is a completion rate.
         tokio::time::advance(Duration::from_millis(
             [0, 0, 7, 300, 0][step as usize % 5] * (step % 11),
         ))

@@ -1,4 +1,4 @@
-//! Promise 21: errors.
+//! Promise 21: the inner service's errors pass through.
 
 use std::{cell::Cell, convert::Infallible, future::ready};
 
@@ -30,16 +30,16 @@ fn p21_the_inner_error_passes_through_untouched() {
 }
 
 #[test]
-fn p21_no_bound_is_put_on_the_inner_error_or_future() {
+fn p21_the_inner_error_and_future_need_no_trait() {
     /// Not even `Send`, `Debug` or `'static`.
     struct Local<'a>(&'a Cell<u8>);
-    let said = Cell::new(7);
-    let inner = service_fn(|_: Req| ready(Err::<Response<Empty<Bytes>>, _>(Local(&said))));
+    let value = Cell::new(7);
+    let inner = service_fn(|_: Req| ready(Err::<Response<Empty<Bytes>>, _>(Local(&value))));
     let Err(Local(error)) = run(LoadShed::ratio(1.0).layer(inner).call(get("/"))) else {
-        panic!("it fails")
+        panic!("the call succeeded")
     };
     assert_eq!(error.get(), 7);
-    // A refusal is no error: the inner service cannot even make one.
+    // A refusal is no error: this inner service's error type has no value.
     let (shed, _held) = full();
     let infallible =
         service_fn(|_: Req| ready(Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))));

@@ -1,4 +1,4 @@
-//! What a refused caller gets, what a dry run says, and what a failure costs: promises 4, 17, 18, 19, 21, 22 and 25.
+//! Refusal responses, dry runs, and failures of the layer's own parts: promises 4, 17, 18, 19, 21, 22 and 25.
 
 mod bounded_work;
 mod cors;
@@ -22,7 +22,7 @@ use tower::Layer;
 
 use crate::support::{Req, all, answer, get, holding, run};
 
-/// A layer whose budget of one is taken for as long as the permit lives.
+/// A layer whose budget of one permit is full for as long as the returned permit lives.
 fn full() -> (LoadShed, loadshed::Permit) {
     let budget = Budget::fixed(1);
     let permit = budget.try_acquire(all()).unwrap();

@@ -1,4 +1,4 @@
-//! Promise 18: an answer tells when to come back, and nothing about the server.
+//! Promise 18: a refusal says when to retry, and nothing about the server.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tower::Layer;
 use super::{grpc, refusal, text};
 use crate::support::{Req, answer, get, holding};
 
-/// All that goes out: the status, the headers but for the one in base64, and the body.
+/// Everything that is sent: the status, the headers but for the one in base64, and the body.
 fn sent(shed: &LoadShed, request: Req) -> String {
     let mut response = refusal(shed, request);
     response.headers_mut().remove("grpc-status-details-bin");
@@ -27,21 +27,21 @@ fn shed(budget: &Budget) -> LoadShed {
 }
 
 #[test]
-fn p18_an_answer_has_no_digits_but_the_status_and_the_hint() {
+fn p18_a_refusal_has_no_digits_except_the_status_and_the_retry_hint() {
     let budget = Budget::fixed(7_919).named("mail-5");
     let _held: Vec<_> = (0..7_000)
         .map(|_| budget.try_acquire(Threshold::NEVER_SHED).unwrap())
         .collect();
     let shed = shed(&budget);
     assert_eq!(digits(&sent(&shed, get("/"))), ["429", "23", "429"]);
-    // The protocol has 200 for every call; 8 is RESOURCE_EXHAUSTED.
+    // Every gRPC response has the status 200; 8 is RESOURCE_EXHAUSTED.
     let call = sent(&shed, grpc("application/grpc"));
     assert_eq!(digits(&call), ["200", "8", "23000"]);
 }
 
 #[test]
-fn p18_an_answer_is_the_same_whatever_the_budget() {
-    let answers = [1, 100].map(|limit| {
+fn p18_a_refusal_is_the_same_for_every_budget() {
+    let refusals = [1, 100].map(|limit| {
         let budget = Budget::fixed(limit).named(limit.to_string());
         let shed = shed(&budget);
         let mut service = LoadShed::observe().budget(&budget).layer(holding());
@@ -49,5 +49,5 @@ fn p18_an_answer_is_the_same_whatever_the_budget() {
         let call = refusal(&shed, grpc("application/grpc"));
         (sent(&shed, get("/")), call.headers().clone())
     });
-    assert_eq!(answers[0], answers[1]);
+    assert_eq!(refusals[0], refusals[1]);
 }

@@ -1,4 +1,4 @@
-//! Promises 18 and 19: the answer in the words of the user, and the reason that is with every one.
+//! Promises 18 and 19: responses that `on_shed` writes, and the typed reason in the extensions of every refusal.
 
 use std::{
     sync::{Arc, Mutex},
@@ -16,7 +16,7 @@ use super::{full, grpc, header, http_responses::json, refusal, text};
 use crate::support::{all, answer, get, holding, panic_on_purpose, quiet};
 
 #[test]
-fn p18_nothing_is_added_to_what_on_shed_writes() {
+fn p18_nothing_is_added_to_the_response_that_on_shed_writes() {
     let (shed, _held) = full();
     let seen = Arc::new(Mutex::new(None));
     let shed = {
@@ -54,7 +54,7 @@ fn p18_nothing_is_added_to_what_on_shed_writes() {
 }
 
 #[test]
-fn p19_the_reason_is_with_every_refusal_and_with_nothing_else() {
+fn p19_every_refusal_carries_the_reason_and_no_other_response_does() {
     let (shed, _held) = full();
     let shed = shed.retry_after(RetryAfter::fixed(Duration::from_millis(2_500)));
     let written = shed.clone().on_shed(|_| Response::new(Bytes::new()));
@@ -82,7 +82,7 @@ fn p19_the_reason_is_with_every_refusal_and_with_nothing_else() {
 }
 
 #[test]
-fn p19_the_reason_is_its_own_even_where_on_shed_puts_another() {
+fn p19_the_layers_reason_replaces_another_one_that_on_shed_has_inserted() {
     let (shed, _held) = full();
     let other = shed.handle().budget().try_acquire(all()).unwrap_err();
     let shed = shed
@@ -105,7 +105,7 @@ fn p19_the_reason_is_its_own_even_where_on_shed_puts_another() {
 }
 
 #[test]
-fn p19_when_on_shed_panics_the_layers_own_answer_goes_out_with_the_reason() {
+fn p19_when_on_shed_panics_the_layers_own_response_is_sent_with_the_reason() {
     quiet();
     let (shed, _held) = full();
     let shed = shed
@@ -123,7 +123,7 @@ fn p19_when_on_shed_panics_the_layers_own_answer_goes_out_with_the_reason() {
 }
 
 #[test]
-fn p18_an_answer_may_depend_on_the_request_or_be_left_to_the_layer() {
+fn p18_a_response_can_depend_on_the_request_or_be_left_to_the_layer() {
     let (shed, _held) = full();
     let shed = shed.on_shed_with(|head, shed| {
         assert_eq!(head.headers()["x-one"], "1");
@@ -149,12 +149,12 @@ fn p18_an_answer_may_depend_on_the_request_or_be_left_to_the_layer() {
     let response = refusal(&shed, request(None));
     assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
     assert!(header(&response, "retry-after").parse::<u32>().unwrap() >= 1);
-    // A served answer in place of a refusal is a refusal for the budget.
+    // The budget counts a cached response in place of a refusal as a refusal.
     assert_eq!(shed.handle().budget().snapshot().refused, 2);
 }
 
 #[test]
-fn p18_of_the_two_ways_to_write_the_answer_the_last_one_counts() {
+fn p18_of_on_shed_and_on_shed_with_the_setter_called_last_applies() {
     let (shed, _held) = full();
     let status = |shed: &LoadShed| refusal(shed, get("/")).status();
     let one = shed.on_shed(|_| with_status(503));

@@ -29,7 +29,7 @@ async fn health(shed: LoadShed) -> Channel {
     soon(endpoint.connect()).await.unwrap()
 }
 
-fn ask() -> HealthCheckRequest {
+fn health_request() -> HealthCheckRequest {
     HealthCheckRequest::default()
 }
 
@@ -60,26 +60,29 @@ impl Call {
         let codec = ProstCodec::<_, HealthCheckResponse>::default();
         let messages = Request::new(messages);
         match self {
-            Self::Unary => client.unary(Request::new(ask()), path, codec).await.err(),
+            Self::Unary => client
+                .unary(Request::new(health_request()), path, codec)
+                .await
+                .err(),
             Self::ServerStreaming => {
-                let request = Request::new(ask());
+                let request = Request::new(health_request());
                 client.server_streaming(request, path, codec).await.err()
             }
             Self::ClientStreaming => client.client_streaming(messages, path, codec).await.err(),
             Self::Bidirectional => client.streaming(messages, path, codec).await.err(),
         }
-        .expect("it is refused")
+        .expect("the call is refused")
     }
 }
 
 #[tokio::test]
-async fn p18_a_refused_tonic_client_sees_resource_exhausted_and_when_to_come_back() {
+async fn p18_a_refused_tonic_client_sees_resource_exhausted_and_the_retry_delay() {
     let (shed, _held) = full();
     let hint = Duration::from_millis(2_345);
     let channel = health(shed.retry_after(RetryAfter::fixed(hint))).await;
     for call in Call::ALL {
         let silent = call.refused(channel.clone(), stream::pending());
-        let endless = call.refused(channel.clone(), stream::repeat(ask()));
+        let endless = call.refused(channel.clone(), stream::repeat(health_request()));
         for status in [soon(silent).await, soon(endless).await] {
             assert_eq!(status.code(), Code::ResourceExhausted, "{call:?}");
             assert!(!status.message().is_empty(), "{call:?}");
@@ -92,27 +95,32 @@ async fn p18_a_refused_tonic_client_sees_resource_exhausted_and_when_to_come_bac
 }
 
 #[tokio::test]
-async fn p18_a_refused_tonic_client_is_served_once_there_is_room() {
+async fn p18_a_refused_tonic_client_is_served_once_a_permit_is_free() {
     let (shed, held) = full();
     let budget = shed.handle().budget().clone();
     let mut client = HealthClient::new(health(shed).await);
-    assert!(soon(client.check(ask())).await.is_err());
+    assert!(soon(client.check(health_request())).await.is_err());
     drop(held);
-    soon(client.check(ask())).await.expect("there is room");
+    soon(client.check(health_request()))
+        .await
+        .expect("a permit is free");
     until(|| budget.in_flight() == 0).await;
 }
 
 #[tokio::test]
-async fn p04_a_grpc_stream_holds_its_place_until_it_ends() {
+async fn p04_a_grpc_stream_holds_its_permit_until_it_ends() {
     let budget = Budget::fixed(1);
     let channel = health(LoadShed::ratio(1.0).budget(&budget)).await;
     let mut client = HealthClient::new(channel);
-    let mut stream = soon(client.watch(ask())).await.unwrap().into_inner();
+    let mut stream = soon(client.watch(health_request()))
+        .await
+        .unwrap()
+        .into_inner();
     assert!(soon(stream.message()).await.unwrap().is_some());
     assert_eq!(budget.in_flight(), 1);
-    let refused = soon(client.check(ask())).await.unwrap_err();
+    let refused = soon(client.check(health_request())).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);
     drop(stream);
     until(|| budget.in_flight() == 0).await;
-    soon(client.check(ask())).await.unwrap();
+    soon(client.check(health_request())).await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! Promises 3, 4 and 6: whose place is free again, and when.
+//! Promises 3, 4 and 6: when a permit is given back as a client disconnects, and one limit for all connections.
 
 use std::sync::{
     Arc,
@@ -20,7 +20,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn p03_a_client_that_goes_away_in_the_middle_of_a_response_gives_its_permit_back() {
+async fn p03_a_client_that_disconnects_in_the_middle_of_a_response_gives_its_permit_back() {
     let server = Server::start().await;
     for _ in 0..3 {
         let mut client = server.http1().await;
@@ -28,7 +28,7 @@ async fn p03_a_client_that_goes_away_in_the_middle_of_a_response_gives_its_permi
             .send("GET /endless HTTP/1.1\r\nhost: a\r\n\r\n")
             .await;
         client.head().await;
-        // The place is held although the head is out, and read.
+        // The permit is held although the client has read the response head.
         let mut other = server.http1().await;
         other.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
         is_a_refusal(&other.head().await);
@@ -39,7 +39,7 @@ async fn p03_a_client_that_goes_away_in_the_middle_of_a_response_gives_its_permi
 }
 
 #[tokio::test]
-async fn p03_a_client_that_goes_away_before_the_response_gives_its_permit_back() {
+async fn p03_a_client_that_disconnects_before_the_response_gives_its_permit_back() {
     let server = Server::start().await;
     let mut client = server.http1().await;
     client.send("GET /never HTTP/1.1\r\nhost: a\r\n\r\n").await;
@@ -66,16 +66,16 @@ async fn p03_a_stream_that_is_reset_gives_its_permit_back_while_the_connection_l
     drop(response);
     until(|| server.budget.in_flight() == 0).await;
 
-    let unanswered = tokio::spawn(client.send_request(request("/never")));
+    let pending = tokio::spawn(client.send_request(request("/never")));
     until(|| server.budget.in_flight() == 1).await;
-    unanswered.abort();
+    pending.abort();
     until(|| server.budget.in_flight() == 0).await;
     let served = soon(client.send_request(request("/"))).await.unwrap();
     assert_eq!(served.status(), StatusCode::OK);
 }
 
 #[tokio::test]
-async fn p04_the_body_of_a_head_request_holds_nothing_as_nobody_reads_it() {
+async fn p04_the_response_to_a_head_request_holds_no_permit_as_no_body_is_read() {
     let server = Server::start().await;
     let mut client = server.http1().await;
     client
@@ -110,28 +110,28 @@ async fn p06_of_four_requests_on_four_connections_to_two_routes_one_runs_under_a
     tokio::spawn(axum::serve(listener, app).into_future());
 
     for _ in 0..5 {
-        let (answered, mut answers) = mpsc::unbounded_channel();
+        let (heads, mut received) = mpsc::unbounded_channel();
         for path in ["/a", "/b", "/a", "/b"] {
             let mut client = Http1(soon(TcpStream::connect(address)).await.unwrap());
-            let answered = answered.clone();
+            let heads = heads.clone();
             tokio::spawn(async move {
                 client
                     .send(&format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n"))
                     .await;
-                answered.send(client.head().await).unwrap();
-                // The connection stays: its end is not what frees a place.
+                heads.send(client.head().await).unwrap();
+                // The connection stays open: its end is not what gives the permit back.
                 std::future::pending::<()>().await;
                 drop(client);
             });
         }
         for _ in 0..3 {
-            is_a_refusal(&soon(answers.recv()).await.unwrap());
+            is_a_refusal(&soon(received.recv()).await.unwrap());
         }
-        // A refused one is answered before the one that runs has begun, perhaps.
+        // The refusals may arrive before the admitted request has begun to run.
         until(|| running.load(Ordering::SeqCst) == 1).await;
         go_on.notify_one();
         assert!(
-            soon(answers.recv())
+            soon(received.recv())
                 .await
                 .unwrap()
                 .starts_with("http/1.1 200 ")

@@ -1,4 +1,4 @@
-//! Promises 3, 4, 6, 17 and 18 over real sockets: what clients see, and what becomes of those who go away.
+//! Promises 3, 4, 6, 17 and 18 over real sockets: what clients receive, and what happens when they disconnect.
 
 mod disconnects;
 mod refused_clients;
@@ -35,7 +35,7 @@ use support::{
 
 type Body = BoxBody<Bytes, Infallible>;
 
-/// `/endless` answers with a body without an end, `/never` does not answer, `/read` once the request body has come.
+/// `/endless` sends a body without an end, `/never` does not respond, `/read` sends the request body back once it is whole.
 async fn handle(request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let body = match request.uri().path() {
         "/endless" => StreamBody::new(stream::repeat_with(|| {
@@ -64,7 +64,7 @@ where
             let service = TowerToHyperService::new(service.clone());
             tokio::spawn(async move {
                 let connection = auto::Builder::new(TokioExecutor::new());
-                // A client that went away is an error here, and what some of the tests are about.
+                // A client that disconnects is an error here; some of the tests do that.
                 let _ = connection
                     .serve_connection(TokioIo::new(stream), service)
                     .await;
@@ -80,7 +80,7 @@ struct Server {
 }
 
 impl Server {
-    /// With room for one.
+    /// Starts a server with a budget of one permit.
     async fn start() -> Self {
         Self::start_with(RefusedUpload::default()).await
     }

@@ -1,4 +1,4 @@
-//! Promise 18: what a refused caller is sent.
+//! Promise 18: what a refused client receives, byte by byte.
 
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn p18_an_http_1_0_client_gets_its_429_and_the_end() {
+async fn p18_an_http_1_0_client_gets_its_429_and_the_connection_is_closed() {
     let (server, _held) = Server::start_full().await;
     for request in [
         "GET / HTTP/1.0\r\n\r\n",
@@ -21,37 +21,37 @@ async fn p18_an_http_1_0_client_gets_its_429_and_the_end() {
     ] {
         let mut client = server.http1().await;
         client.send(request).await;
-        let answer = client.rest().await;
-        assert!(answer.starts_with("HTTP/1.0 429 "), "{answer}");
-        assert!(answer.ends_with("\"status\":429}"));
+        let response = client.rest().await;
+        assert!(response.starts_with("HTTP/1.0 429 "), "{response}");
+        assert!(response.ends_with("\"status\":429}"));
     }
 }
 
 #[tokio::test]
-async fn p18_who_asks_before_sending_is_told_429_and_never_100() {
+async fn p18_a_client_that_expects_100_continue_gets_429_and_never_100() {
     let (server, held) = Server::start_full().await;
-    let ask = "POST /read HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\nexpect: 100-continue\r\nconnection: close\r\n\r\n";
+    let request = "POST /read HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\nexpect: 100-continue\r\nconnection: close\r\n\r\n";
     let mut client = server.http1().await;
-    client.send(ask).await;
+    client.send(request).await;
     let head = client.head().await;
     is_a_refusal(&head);
-    // As clients do: what they asked for is refused, so they send nothing and leave.
+    // As clients do: after the refusal, they send no body and close.
     client.0.shutdown().await.unwrap();
     assert!(!client.rest().await.contains("HTTP/1.1 100"));
 
     drop(held);
     let mut client = server.http1().await;
-    client.send(ask).await;
+    client.send(request).await;
     assert!(
         client.head().await.starts_with("http/1.1 100 "),
-        "there is room"
+        "a permit is free"
     );
     client.send("data").await;
     assert!(client.rest().await.ends_with("data"));
 }
 
 #[tokio::test]
-async fn p18_a_refused_head_has_the_length_and_not_the_body() {
+async fn p18_a_refused_head_request_gets_the_length_and_no_body() {
     let (server, _held) = Server::start_full().await;
     let mut get = server.http1().await;
     get.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
@@ -84,7 +84,7 @@ async fn p18_a_connection_is_used_again_after_a_refusal() {
         let head = client.head().await;
         assert!(head.starts_with("http/1.1 200 "));
         assert_eq!(client.body(&head).await, "served");
-        // Its place is free although the connection is open.
+        // The permit is free although the connection is open.
         until(|| server.budget.in_flight() == 0).await;
         held = server.budget.try_acquire(all()).unwrap();
     }
@@ -105,7 +105,7 @@ async fn p18_a_connection_is_used_again_after_a_refusal_whose_request_body_had_a
 }
 
 #[tokio::test]
-async fn p18_who_asks_before_sending_and_does_not_wait_sees_the_429_all_the_same() {
+async fn p18_a_client_that_expects_100_continue_and_does_not_wait_for_it_sees_the_429() {
     let (server, _held) = Server::start_full().await;
     let mut client = server.http1().await;
     client
@@ -117,7 +117,7 @@ async fn p18_who_asks_before_sending_and_does_not_wait_sees_the_429_all_the_same
 }
 
 #[tokio::test]
-async fn p18_over_http_2_a_refused_head_has_the_length_and_not_the_body() {
+async fn p18_over_http_2_a_refused_head_request_gets_the_length_and_no_body() {
     let (server, _held) = Server::start_full().await;
     let mut client = server.http2().await;
     let mut lengths = Vec::new();
@@ -143,12 +143,12 @@ async fn p18_a_refused_grpc_call_is_one_block_of_headers() {
         .unwrap();
     let response = soon(client.send_request(request)).await.unwrap();
     assert_eq!(response.headers()["grpc-status"], "8");
-    // END_STREAM came with it: no further frame was waited for.
+    // The headers carried END_STREAM: the client waits for no further frame.
     assert!(http_body::Body::is_end_stream(response.body()));
 }
 
 #[tokio::test]
-async fn p18_a_refused_grpc_web_call_over_http_1_has_all_in_its_head_and_no_body() {
+async fn p18_a_refused_grpc_web_call_over_http_1_has_its_status_in_the_head_and_no_body() {
     let (server, _held) = Server::start_full().await;
     let mut client = server.http1().await;
     for content_type in ["application/grpc-web+proto", "application/grpc-web-text"] {

@@ -1,4 +1,4 @@
-//! Promise 17: a refusal does not wait for the request body, which is read all the same.
+//! Promise 17: a refusal does not wait for the request body, which is read afterwards.
 
 use std::{
     convert::Infallible,
@@ -26,7 +26,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn p17_the_refusal_comes_before_the_body_does() {
+async fn p17_the_refusal_arrives_before_the_request_body_is_sent() {
     let (server, _held) = Server::start_full().await;
     for head in [
         "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000000\r\n\r\n",
@@ -43,7 +43,8 @@ async fn p17_the_refusal_comes_before_the_body_does() {
 }
 
 #[tokio::test]
-async fn p17_over_http_2_the_refusal_comes_before_the_body_does_and_the_connection_lives_on() {
+async fn p17_over_http_2_the_refusal_arrives_before_the_request_body_is_sent_and_the_connection_stays()
+ {
     let (server, held) = Server::start_full().await;
     let mut client = server.http2().await;
     let endless = || StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>());
@@ -64,7 +65,7 @@ async fn p17_over_http_2_the_refusal_comes_before_the_body_does_and_the_connecti
 }
 
 #[tokio::test]
-async fn p17_a_connection_is_used_again_once_the_rest_of_a_refused_upload_has_come() {
+async fn p17_a_connection_is_used_again_once_the_rest_of_a_refused_upload_has_arrived() {
     const LENGTH: usize = 200_000;
     let (server, _held) = Server::start_full().await;
     let data = "x".repeat(LENGTH);
@@ -87,7 +88,7 @@ async fn p17_a_connection_is_used_again_once_the_rest_of_a_refused_upload_has_co
 }
 
 #[tokio::test]
-async fn p17_many_slow_uploads_see_their_429_and_are_let_go_while_the_server_serves_on() {
+async fn p17_many_slow_uploads_see_their_429_and_are_cut_off_while_the_server_serves_on() {
     const UPLOADS: usize = 300;
     let bounds = RefusedUpload::default()
         .timeout(Duration::from_secs(1))
@@ -104,7 +105,7 @@ async fn p17_many_slow_uploads_see_their_429_and_are_let_go_while_the_server_ser
                 .await;
             is_a_refusal(&client.head().await);
             refused.fetch_add(1, Ordering::SeqCst);
-            // A byte now and then, for as long as it is taken.
+            // A byte every 50 ms, until the server closes the connection.
             let (mut read, mut write) = client.0.split();
             let send = async {
                 while write.write_all(b"x").await.is_ok() {
@@ -125,7 +126,7 @@ async fn p17_many_slow_uploads_see_their_429_and_are_let_go_while_the_server_ser
 }
 
 #[tokio::test]
-async fn p17_over_http_2_a_refused_upload_is_taken_to_its_end_and_not_reset() {
+async fn p17_over_http_2_a_refused_upload_is_read_to_its_end_and_not_reset() {
     const PIECES: usize = 64;
     let (server, _held) = Server::start_full().await;
     let mut client = server.http2().await;
@@ -133,7 +134,7 @@ async fn p17_over_http_2_a_refused_upload_is_taken_to_its_end_and_not_reset() {
         let sent = Arc::new(AtomicUsize::new(0));
         let upload = {
             let sent = Arc::clone(&sent);
-            // Many times the window of a stream: what is not read is not sent.
+            // Many times the flow-control window of a stream: without reads, the client could not send all of it.
             StreamBody::new(stream::iter((0..PIECES).map(move |_| {
                 sent.fetch_add(1, Ordering::Relaxed);
                 Ok(Frame::data(Bytes::from_static(&[0; 64 << 10])))
