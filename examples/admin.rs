@@ -1,16 +1,18 @@
-//! What whoever is on call needs: figures to look at, and settings to change without a restart.
+//! What an operator needs: metrics to look at, and settings to change without a restart.
 //!
-//! A mail service with a pool of 200, of which exports may take a half and mail that somebody waits for (`x-person`) nearly
-//! all, and lists of which nobody knows how many it carries; a page of its own for whoever runs it (which belongs on an
-//! address of its own, behind a lock), and a file of settings that may be edited while it runs.
-//! `tests/prometheus/run` has Prometheus look at it.
+//! - A mail service with a pool of 200. Exports may take a half; mail that a person waits for (`x-person`) nearly all.
+//! - Lists of mails, under a learned limit.
+//! - An admin page. In production it belongs on an address of its own, with access control.
+//! - A file of settings that can be edited while the service runs.
+//!
+//! `tests/prometheus/run` checks it with Prometheus.
 //!
 //! ```text
 //! cargo run --release --features metrics,serde,tracing --example admin -- target/mail.toml
 //! ```
 //!
-//! In another terminal: what it does, and what it has done; then a change that is taken, one that is refused, and the same
-//! by way of the file, which is read every two seconds:
+//! In another terminal: the present state and the metrics, then a valid and an invalid change by request, then both by the
+//! file, which is read every two seconds:
 //!
 //! ```text
 //! curl http://127.0.0.1:3004/admin/budget
@@ -21,8 +23,8 @@
 //! echo 'ratio = 85' > target/mail.toml
 //! ```
 //!
-//! And refusals, of which the first writes a line, and none of the others; ten seconds after the last one, the next request
-//! or look at the metrics has it write another:
+//! The first refusal of a burst writes a log line, the others write none. Ten seconds after the last refusal, the next
+//! request or scrape of the metrics writes another line:
 //!
 //! ```text
 //! curl -Z --parallel-immediate --parallel-max 300 --no-progress-meter -o /dev/null \
@@ -83,7 +85,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// An exporter makes a histogram only of what it is given buckets for.
+/// The exporter writes a histogram only for metrics that have buckets; without them, a summary.
 pub(crate) fn prometheus() -> Result<PrometheusBuilder, Box<dyn Error>> {
     let latency = Matcher::Full("loadshed_latency_seconds".into());
     let buckets = [
@@ -103,7 +105,7 @@ pub(crate) async fn serve(
         .only(["/mail"])
         .at(EXPORT, 0.5)
         .exempt(["/healthz"])
-        // Somebody waits for it. What a caller says of itself belongs checked: see `classify_by_header`.
+        // A person waits for it. Check what a caller claims about itself: see `classify_by_header`.
         .classify(|head| match head.headers().contains_key("x-person") {
             true => Criticality::Critical,
             false => Criticality::Sheddable,
@@ -118,10 +120,10 @@ pub(crate) async fn serve(
     let app = Router::new()
         .route("/mail", get(mail))
         .route(EXPORT, get(mail))
-        .route("/healthz", get(async || "fine\n"))
+        .route("/healthz", get(async || "healthy\n"))
         .layer(shed)
         .route("/lists", get(list).layer(lists))
-        // Outside of the layer: who looks and who helps must get through when nobody else does.
+        // Outside of the layer: operators must get through when all other requests are refused.
         .route("/admin/budget", get(show).put(change))
         .with_state(admin)
         .route("/metrics", get(async move || scrape(&prometheus)));
@@ -143,21 +145,21 @@ fn scrape(prometheus: &PrometheusHandle) -> String {
     prometheus.render()
 }
 
-/// The layer, for whoever runs it.
+/// The handle of the layer, for operators.
 #[derive(Clone)]
 struct Admin(Handle);
 
-/// What there is to see.
+/// The present state.
 #[derive(Serialize)]
 struct Shown<'a> {
     name: Option<&'a str>,
     dry_run: bool,
     utilization: f64,
-    figures: Snapshot,
+    snapshot: Snapshot,
     changes: Vec<LimitChange>,
 }
 
-/// What there is to change. What is left out stays.
+/// A change of settings. An absent field stays as it is.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Settings {
@@ -168,7 +170,7 @@ struct Settings {
 }
 
 impl Admin {
-    /// All of it or nothing.
+    /// Applies all of the settings, or none if one is invalid.
     fn apply(&self, settings: &Settings) -> Result<(), InvalidSetting> {
         let Self(handle) = self;
         for ratio in [settings.ratio, settings.export_ratio].iter().flatten() {
@@ -196,7 +198,7 @@ async fn show(State(Admin(handle)): State<Admin>) -> Response {
         name: budget.name(),
         dry_run: handle.dry_run(),
         utilization: budget.utilization(),
-        figures: budget.snapshot(),
+        snapshot: budget.snapshot(),
         changes: budget.changes(),
     })
     .into_response()
@@ -209,41 +211,41 @@ async fn change(State(admin): State<Admin>, Json(settings): Json<Settings>) -> R
     }
 }
 
-/// A file of [`Settings`] that may be edited while the service runs.
+/// A file of [`Settings`] that can be edited while the service runs.
 pub(crate) struct SettingsFile {
     pub(crate) path: PathBuf,
     pub(crate) every: Duration,
 }
 
 impl SettingsFile {
-    /// Applies its settings whenever its text has changed. A bad one changes nothing.
+    /// Applies the file's settings whenever its text has changed. An invalid file changes nothing.
     async fn watch(self, admin: Admin) {
-        let mut beat = interval(self.every);
+        let mut ticks = interval(self.every);
         let mut last = String::new();
         loop {
-            beat.tick().await;
-            // A file that is not there, or not any more, is no change.
+            ticks.tick().await;
+            // A file that is absent is no change.
             let Ok(text) = tokio::fs::read_to_string(&self.path).await else {
                 continue;
             };
             if text != last {
-                report(&self.path, take(&text, &admin));
+                report(&self.path, apply(&text, &admin));
                 last = text;
             }
         }
     }
 }
 
-fn take(text: &str, admin: &Admin) -> Result<Settings, Box<dyn Error>> {
+fn apply(text: &str, admin: &Admin) -> Result<Settings, Box<dyn Error>> {
     let settings = toml::from_str(text)?;
     admin.apply(&settings)?;
     Ok(settings)
 }
 
-fn report(path: &Path, taken: Result<Settings, Box<dyn Error>>) {
+fn report(path: &Path, applied: Result<Settings, Box<dyn Error>>) {
     let path = path.display();
-    match taken {
+    match applied {
         Ok(settings) => info!(%path, ?settings, "settings changed"),
-        Err(error) => warn!(%path, %error, "settings refused, the old ones stay"),
+        Err(error) => warn!(%path, %error, "settings refused; the old settings stay"),
     }
 }

@@ -1,14 +1,14 @@
 //! A mail service that stays inside its pool.
 //!
 //! The pool carries 200 requests at once. `POST /mail/receive` is opted in to shedding at 85 % of
-//! it, so at most 170 mails are received at once. To list mails is never refused: it finds 30 free.
+//! it, so at most 170 mails are received at once. To list mails is never refused: 30 permits stay free for it.
 //!
 //! ```text
 //! cargo run --release --example axum
 //! ```
 //!
-//! In another terminal, 300 mails at once, of which 170 are taken, and the others are told when to
-//! come back:
+//! In another terminal, 300 mails at once, of which 170 are received. The others are refused with a
+//! `Retry-After`:
 //!
 //! ```text
 //! curl -Z --parallel-immediate --parallel-max 300 --no-progress-meter -o /dev/null \
@@ -17,8 +17,8 @@
 //! curl http://127.0.0.1:3000/pool
 //! ```
 //!
-//! Or let it serve and send itself ten times what the pool carries, for 10 seconds, and print what
-//! came of it. The curl lines work meanwhile; with `-i`, a refusal shows its headers:
+//! Or let it send itself ten times what the pool carries, for 10 seconds, and print the results. The
+//! curl lines work meanwhile; with `-i`, curl shows the headers of a refusal:
 //!
 //! ```text
 //! cargo run --release --example axum -- --load 10
@@ -52,10 +52,10 @@ pub(crate) use self::load::Load;
 
 const ADDRESS: &str = "127.0.0.1:3000";
 
-/// What the service carries at once. Yours comes from what it depends on: workers, connections.
+/// Requests that the service carries at once. The size of a pool comes from its resources: workers, connections.
 pub(crate) const POOL: usize = 200;
 
-/// How long the back end takes for a mail. It is slow, not busy: no processor would show it.
+/// Time that the back end takes for a mail. It is slow, not busy: CPU utilization would not show it.
 const BACK_END: Duration = Duration::from_millis(100);
 
 const LARGEST_MAIL: usize = 10 << 20;
@@ -90,9 +90,9 @@ pub(crate) async fn serve(listener: TcpListener, pool: Budget, calls: Calls) -> 
 pub(crate) fn app(pool: &Budget, calls: Calls) -> Router {
     let shed = LoadShed::ratio(0.85)
         .budget(pool)
-        // The others are counted and never shed. A GET of it is still a 405.
+        // The other routes are counted and never shed. A GET of this route is still a 405.
         .only(["POST /mail/receive"])
-        // What watches the pool is no part of its load.
+        // A request that reads the state of the pool is not part of its load.
         .exempt(["/pool"]);
     let mail = Router::new()
         .route("/mail/receive", post(receive))
@@ -106,7 +106,7 @@ pub(crate) fn app(pool: &Budget, calls: Calls) -> Router {
         .layer(shed)
 }
 
-/// It runs once there is a place for the mail, which is held while the mail still arrives, too.
+/// Runs once the mail has a permit, which is also held while the mail still arrives.
 async fn receive(State(calls): State<Calls>, mail: Body) -> Result<String, StatusCode> {
     let _call = calls.enter();
     let mail = to_bytes(mail, LARGEST_MAIL)
@@ -128,7 +128,7 @@ async fn show(State((pool, calls)): State<(Budget, Calls)>) -> String {
     )
 }
 
-/// How many calls of a handler run at once, by the handler's own count.
+/// The number of calls of a handler that run at once, by the handler's own count.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Calls(Arc<CallCount>);
 
@@ -138,7 +138,7 @@ struct CallCount {
     most: AtomicUsize,
 }
 
-/// One call, until it is dropped: with the handler's end, or with its future if the client leaves.
+/// A running call. It is dropped at the handler's end, or with its future if the client disconnects.
 struct Call(Calls);
 
 impl Calls {
@@ -148,7 +148,7 @@ impl Calls {
         Call(self.clone())
     }
 
-    /// The most that ever ran at once.
+    /// Returns the most calls that ran at once.
     pub(crate) fn most(&self) -> usize {
         self.0.most.load(Ordering::Relaxed)
     }

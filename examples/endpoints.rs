@@ -1,22 +1,22 @@
 //! A mail service, tuned per endpoint by one layer around all of it.
 //!
-//! Its pool is memory: 200 MiB of mail at once, a unit for each. What goes first when it fills up:
+//! Its pool is memory: 200 MiB of mail at once, one unit per MiB. Each endpoint is refused from its own threshold on:
 //!
 //! | endpoint | up to | why |
 //! | --- | --- | --- |
-//! | `/export/{*path}` | 100 | of no hurry, and large |
-//! | `POST /mail/receive`, `x-batch` | 170 | its sender tries again |
-//! | `POST /mail/receive` | 190 | somebody waits, and can try again |
-//! | all others | never refused | somebody waits |
-//! | `/healthz` | not counted | it tells whether the server lives |
+//! | `/export/{*path}` | 100 | not urgent, and large |
+//! | `POST /mail/receive`, `x-batch` | 170 | its sender retries |
+//! | `POST /mail/receive` | 190 | a person waits, and can retry |
+//! | all others | never refused | a person waits |
+//! | `/healthz` | not counted | a health check |
 //!
-//! A mail of 40 MB takes 39 units, one of 2 kB a single one.
+//! A mail of 40 MB takes 39 units, a mail of 2 kB takes 1.
 //!
 //! ```text
 //! cargo run --release --example endpoints
 //! ```
 //!
-//! In another terminal, six mails of 40 MB at once: four fit. A small one and the list still do:
+//! In another terminal, six mails of 40 MB at once: four fit. A small mail and the list still fit:
 //!
 //! ```text
 //! head -c 40000000 /dev/zero > large.mail
@@ -48,7 +48,7 @@ pub(crate) const MEMORY: usize = 200;
 
 const LARGEST_MAIL: usize = 64 * MIB;
 
-/// How long the back end takes for a mail that is there.
+/// Time that the back end takes for a mail that has arrived.
 const BACK_END: Duration = Duration::from_secs(2);
 
 #[tokio::main]
@@ -84,7 +84,7 @@ pub(crate) async fn serve(
     axum::serve(listener, app).await
 }
 
-/// What a mail takes of the memory, by what its head announces; as much as any may have, where it announces nothing.
+/// Returns the memory that a mail takes, in MiB, by its announced length. A mail of unknown length costs the maximum.
 fn mebibytes(head: &Request<()>) -> usize {
     let is_announced = head.headers().contains_key("content-length");
     let is_upload = head.method() == "POST";

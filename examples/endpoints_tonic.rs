@@ -1,16 +1,16 @@
-//! A gRPC server, tuned per method by one layer around all of it: tonic has one for the whole
-//! server, whatever its services.
+//! A gRPC server, tuned per method by one layer: tonic has one layer for the whole server, with all
+//! of its services.
 //!
 //! The health service stands in for yours, as it needs no generated code. Of a pool of 8:
 //!
 //! | method | up to | why |
 //! | --- | --- | --- |
-//! | `Watch` | 4 | a stream, which keeps its place for hours |
-//! | `Check`, `x-batch` in its metadata | 6 | its caller tries again |
-//! | `Check` | 8 | somebody waits |
+//! | `Watch` | 4 | a stream, which holds its permit for hours |
+//! | `Check`, `x-batch` in its metadata | 6 | its caller retries |
+//! | `Check` | 8 | a person waits |
 //! | `grpc.reflection…` | not counted | for people with grpcurl |
 //!
-//! It serves itself six streams and some calls, and prints what each was answered:
+//! It opens six streams and makes some calls to itself, and prints the response to each:
 //!
 //! ```text
 //! cargo run --example endpoints_tonic
@@ -30,7 +30,7 @@ use tonic_health::{
     server::health_reporter,
 };
 
-/// What the service carries at once.
+/// Calls that the service carries at once.
 pub(crate) const POOL: usize = 8;
 
 #[tokio::main]
@@ -43,12 +43,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut caller = Caller(HealthClient::new(channel.connect().await?));
     let mut open = Vec::new();
     for n in 1..=6 {
-        open.extend(told(&format!("stream {n}"), caller.watch().await));
+        open.extend(print_result(&format!("stream {n}"), caller.watch().await));
     }
     for n in 1..=3 {
-        told(&format!("batch call {n}"), caller.check(true).await);
+        print_result(&format!("batch call {n}"), caller.check(true).await);
     }
-    told("call", caller.check(false).await);
+    print_result("call", caller.check(false).await);
     Ok(())
 }
 
@@ -91,13 +91,13 @@ impl Caller {
     }
 }
 
-fn told<T>(what: &str, answer: Result<T, tonic::Status>) -> Option<T> {
-    match &answer {
+fn print_result<T>(what: &str, result: Result<T, tonic::Status>) -> Option<T> {
+    match &result {
         Ok(_) => println!("{what}: served"),
         Err(status) => {
             let pushback = status.metadata().get("grpc-retry-pushback-ms");
             println!("{what}: {:?}, pushback {pushback:?}", status.code());
         }
     }
-    answer.ok()
+    result.ok()
 }

@@ -4,8 +4,8 @@
 //! cargo run --example hyper
 //! ```
 //!
-//! In another terminal, 30 uploads at once over HTTP/1, of which 17 (85 % of 20) are taken; and
-//! while these are under way, one over HTTP/2, which shows its refusal:
+//! In another terminal, 30 uploads at once over HTTP/1, of which 17 (85 % of 20) are admitted.
+//! While these are in flight, curl shows the refusal of a request over HTTP/2:
 //!
 //! ```text
 //! curl -Z --parallel-immediate --no-progress-meter -o /dev/null -d hello \
@@ -31,7 +31,7 @@ use tower::ServiceBuilder;
 
 const ADDRESS: &str = "127.0.0.1:3001";
 
-/// How long the slow back end takes for an upload.
+/// Time that the slow back end takes for an upload.
 const BACK_END: Duration = Duration::from_secs(1);
 
 #[tokio::main]
@@ -45,7 +45,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 pub(crate) async fn serve(listener: TcpListener, budget: Budget) -> io::Result<()> {
-    // One budget, however many connections there are: each of them gets a clone.
+    // One budget for all connections: each connection gets a clone of the service.
     let service = ServiceBuilder::new()
         .layer(LoadShed::ratio(0.85).budget(budget))
         .service_fn(receive);

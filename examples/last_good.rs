@@ -1,16 +1,16 @@
-//! The last good answer for a path, in place of a refusal.
+//! Serves the last good response for a path in place of a refusal.
 //!
-//! A weather service whose back end carries 10 forecasts at once. What it would refuse at 85 % of that, it answers with
-//! the last forecast for the same place, if it has one of the last five minutes: `Age` tells how old it is, and with
-//! `Cache-Control: max-age` whoever gets it knows whether it is stale (RFC 9111, 4.2; `Warning` is obsolete). Where there
-//! is none, a 429.
+//! A weather service whose back end carries 10 forecasts at once. Instead of a refusal at 85 % of that, it sends the last
+//! forecast for the same city, if it has one of the last five minutes. `Age` says how old the forecast is, and with
+//! `Cache-Control: max-age` a client knows whether it is stale (RFC 9111, 4.2; `Warning` is obsolete). Without a cached
+//! forecast, it refuses with a 429.
 //!
 //! ```text
 //! cargo run --example last_good
 //! ```
 //!
-//! In another terminal, a forecast; then 20 at once, of which 8 are new, and 12 are what the first one was; and at once 20
-//! for a place without one, of which 12 are refused:
+//! In another terminal, one forecast; then 20 at once, of which 8 are new and 12 are copies of the first; then 20 at once
+//! for a city without a cached forecast, of which 12 are refused:
 //!
 //! ```text
 //! forecasts() { curl -Z --parallel-immediate --no-progress-meter -o /dev/null \
@@ -48,16 +48,16 @@ use tokio::{
 
 const ADDRESS: &str = "127.0.0.1:3003";
 
-/// How long the slow back end takes for a forecast.
+/// Time that the slow back end takes for a forecast.
 const BACK_END: Duration = Duration::from_secs(1);
 
-/// For everyone, and as of now for five seconds. Who can do no better may show it for five minutes (RFC 5861, 4).
+/// Public, and fresh for five seconds. A cache may serve it for five minutes in place of an error (RFC 5861, 4).
 const FRESHNESS: HeaderValue = HeaderValue::from_static("public, max-age=5, stale-if-error=300");
 
 /// The same five minutes.
 const KEPT_FOR: Duration = Duration::from_secs(300);
 
-/// 1,000 answers of up to 16 KiB: 16 MiB at most.
+/// 1,000 responses of up to 16 KiB: 16 MiB at most.
 pub(crate) const MOST_KEPT: usize = 1_000;
 const LARGEST_KEPT: usize = 16 << 10;
 
@@ -77,22 +77,22 @@ pub(crate) async fn serve(listener: TcpListener, back_end: Budget) -> io::Result
         let last_good = last_good.clone();
         LoadShed::ratio(0.85)
             .budget(back_end)
-            .on_shed_with(move |head, _| last_good.answer(head))
+            .on_shed_with(move |head, _| last_good.response(head))
     };
     let app = Router::new()
-        .route("/weather/{place}", get(forecast))
-        // Inside of the layer, so that it sees what was served, and no refusal.
+        .route("/weather/{city}", get(forecast))
+        // Inside of the layer, so that it sees served responses and no refusals.
         .layer(from_fn_with_state(last_good, keep))
         .layer(shed);
     axum::serve(listener, app).await
 }
 
-async fn forecast(Path(place): Path<String>) -> impl IntoResponse {
+async fn forecast(Path(city): Path<String>) -> impl IntoResponse {
     sleep(BACK_END).await;
-    ([(CACHE_CONTROL, FRESHNESS)], format!("{place}: rain\n"))
+    ([(CACHE_CONTROL, FRESHNESS)], format!("{city}: rain\n"))
 }
 
-/// Keeps what is served, if it may be shown to others.
+/// Keeps a served response, if it may be sent to other clients.
 async fn keep(State(last_good): State<LastGood>, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let is_for_all =
@@ -111,8 +111,8 @@ async fn keep(State(last_good): State<LastGood>, request: Request, next: Next) -
     }
 }
 
-/// One that says itself that it is for everyone, and is not too large. (What depends on more than the path, as `Vary`
-/// would tell, needs a key of more than the path.)
+/// Returns whether the response is marked as public and is not too large. (A response with `Vary` depends on more than the
+/// path and would need a larger cache key.)
 fn is_good(response: &Response<Body>) -> bool {
     let length = response.body().size_hint().upper();
     let freshness = response.headers().get(CACHE_CONTROL);
@@ -122,18 +122,18 @@ fn is_good(response: &Response<Body>) -> bool {
         && length.is_some_and(|length| length <= LARGEST_KEPT as u64)
 }
 
-/// The last good answers, of up to [`MOST_KEPT`] paths. The path that was first seen goes first.
+/// The last good responses of up to [`MOST_KEPT`] paths. Beyond that, the path that was seen first is dropped.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct LastGood(Arc<Mutex<Answers>>);
+pub(crate) struct LastGood(Arc<Mutex<Responses>>);
 
 #[derive(Debug, Default)]
-struct Answers {
-    by_path: HashMap<String, Answer>,
+struct Responses {
+    by_path: HashMap<String, CachedResponse>,
     first_seen: VecDeque<String>,
 }
 
 #[derive(Debug)]
-struct Answer {
+struct CachedResponse {
     headers: HeaderMap,
     body: Bytes,
     at: Instant,
@@ -142,31 +142,31 @@ struct Answer {
 impl LastGood {
     pub(crate) fn keep(&self, path: String, headers: HeaderMap, body: Bytes) {
         let at = Instant::now();
-        let answer = Answer { headers, body, at };
-        let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if answers.by_path.insert(path.clone(), answer).is_none() {
-            answers.first_seen.push_back(path);
+        let cached = CachedResponse { headers, body, at };
+        let mut responses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if responses.by_path.insert(path.clone(), cached).is_none() {
+            responses.first_seen.push_back(path);
         }
-        if answers.first_seen.len() > MOST_KEPT
-            && let Some(first) = answers.first_seen.pop_front()
+        if responses.first_seen.len() > MOST_KEPT
+            && let Some(first) = responses.first_seen.pop_front()
         {
-            answers.by_path.remove(&first);
+            responses.by_path.remove(&first);
         }
     }
 
-    /// `None` leaves it to the layer, which answers 429.
-    pub(crate) fn answer(&self, head: &http::Request<()>) -> Option<http::Response<Bytes>> {
+    /// Returns `None` where the layer is to respond, with 429.
+    pub(crate) fn response(&self, head: &http::Request<()>) -> Option<http::Response<Bytes>> {
         if !matches!(*head.method(), Method::GET | Method::HEAD) {
             return None;
         }
-        let answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let answer = answers.by_path.get(head.uri().path())?;
-        let age = answer.at.elapsed();
+        let responses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let cached = responses.by_path.get(head.uri().path())?;
+        let age = cached.at.elapsed();
         if age > KEPT_FOR {
             return None;
         }
-        let mut response = http::Response::new(answer.body.clone());
-        *response.headers_mut() = answer.headers.clone();
+        let mut response = http::Response::new(cached.body.clone());
+        *response.headers_mut() = cached.headers.clone();
         response.headers_mut().insert(AGE, age.as_secs().into());
         Some(response)
     }

@@ -1,12 +1,12 @@
-//! A server whose budget is full for as long as you say: to see what a client or a proxy makes of a refusal.
+//! A server whose budget is full on demand, to see how a client or a proxy handles a refusal.
 //!
 //! ```text
 //! cargo run --example saturated
 //! ```
 //!
 //! HTTP/1.1, HTTP/2 and gRPC (the health service, as it needs no generated code) are on port 3100,
-//! the controls on port 3101. In another terminal, a client that is refused twice, waits as it is
-//! told, and is served:
+//! the controls on port 3101. In another terminal, a client is refused twice, waits for the
+//! `Retry-After`, and is served:
 //!
 //! ```text
 //! curl -X POST http://127.0.0.1:3101/hold/2
@@ -15,11 +15,11 @@
 //! ```
 //!
 //! `POST /hold` fills the budget until `POST /free`. A line of `/seen` is a request since the last
-//! `/hold`: when it came and when it was answered (in milliseconds), its method, its status, and
-//! how long it was told to wait (`-` if it was not).
+//! `/hold`: the times of its arrival and of its response (in milliseconds), its method, its status,
+//! and its retry hint (in milliseconds, `-` without a hint).
 //!
-//! A second one for a proxy to choose from (see `ops/`), which refuses with 503. With port 0 both
-//! ports are free ones; they are printed.
+//! A second server, which refuses with 503, so that a proxy can choose (see `ops/`). With port 0,
+//! both ports are chosen by the system and printed.
 //!
 //! ```text
 //! cargo run --example saturated -- b 3200 503
@@ -90,8 +90,8 @@ fn app(shed: LoadShed, saturation: &Saturation) -> Router {
         .route("/", any(receive).with_state(saturation.clone()))
         .layer(shed)
         .layer(middleware::from_fn_with_state(saturation.clone(), note))
-        // Not shed, or else a load balancer would take a busy server for a dead one.
-        .route("/healthz", get(async || "alive\n"))
+        // Never shed: otherwise, a load balancer would take a busy server for a dead server.
+        .route("/healthz", get(async || "healthy\n"))
 }
 
 fn controls(saturation: Saturation) -> Router {
@@ -103,7 +103,7 @@ fn controls(saturation: Saturation) -> Router {
         .with_state(saturation)
 }
 
-/// Reads the whole upload, and keeps none of it.
+/// Reads the whole upload and discards it.
 async fn receive(State(saturation): State<Saturation>, upload: Body) -> Result<String, StatusCode> {
     saturation.locked().handled += 1;
     let mut upload = upload.into_data_stream();
@@ -114,13 +114,13 @@ async fn receive(State(saturation): State<Saturation>, upload: Body) -> Result<S
     Ok(format!("received {bytes} bytes\n"))
 }
 
-/// Notes what each caller was told, and signs the answer.
+/// Records each response, and names this server in it.
 async fn note(State(saturation): State<Saturation>, request: Request, next: Next) -> Response {
-    let (method, came) = (request.method().clone(), Instant::now());
+    let (method, arrived) = (request.method().clone(), Instant::now());
     let mut response = next.run(request).await;
     let name = saturation.name.clone();
-    response.headers_mut().insert("x-answered-by", name);
-    saturation.locked().note(method, came, &response);
+    response.headers_mut().insert("x-served-by", name);
+    saturation.locked().note(method, arrived, &response);
     response
 }
 
@@ -149,23 +149,23 @@ struct Saturation {
 
 #[derive(Debug)]
 struct Saturated {
-    /// All of the budget, while it is held.
+    /// Permits for the whole budget, while it is held.
     held: Vec<Permit>,
-    /// How many refusals free it; `None` if only a person does.
+    /// Refusals until the budget is freed; `None` if only `/free` frees it.
     refusals_left: Option<usize>,
-    /// How often the handler ran.
+    /// Calls of the handler.
     handled: usize,
     since: Instant,
-    answers: Vec<Answer>,
+    exchanges: Vec<Exchange>,
 }
 
 #[derive(Debug)]
-struct Answer {
+struct Exchange {
     method: Method,
     status: StatusCode,
-    came: Duration,
-    answered: Duration,
-    told: Option<Duration>,
+    arrived: Duration,
+    responded: Duration,
+    hint: Option<Duration>,
 }
 
 impl Saturation {
@@ -175,7 +175,7 @@ impl Saturation {
             refusals_left: None,
             handled: 0,
             since: Instant::now(),
-            answers: Vec::new(),
+            exchanges: Vec::new(),
         };
         Self {
             name,
@@ -192,7 +192,7 @@ impl Saturation {
         state.refusals_left = refusals;
         state.handled = 0;
         state.since = Instant::now();
-        state.answers.clear();
+        state.exchanges.clear();
     }
 
     fn locked(&self) -> MutexGuard<'_, Saturated> {
@@ -201,20 +201,20 @@ impl Saturation {
 }
 
 impl Saturated {
-    fn note(&mut self, method: Method, came: Instant, response: &Response) {
+    fn note(&mut self, method: Method, arrived: Instant, response: &Response) {
         let number = |header: &str| -> Option<u64> {
             response.headers().get(header)?.to_str().ok()?.parse().ok()
         };
-        let told = match number("grpc-retry-pushback-ms") {
+        let hint = match number("grpc-retry-pushback-ms") {
             Some(milliseconds) => Some(Duration::from_millis(milliseconds)),
             None => number(RETRY_AFTER.as_str()).map(Duration::from_secs),
         };
-        self.answers.push(Answer {
+        self.exchanges.push(Exchange {
             method,
             status: response.status(),
-            came: came.saturating_duration_since(self.since),
-            answered: self.since.elapsed(),
-            told,
+            arrived: arrived.saturating_duration_since(self.since),
+            responded: self.since.elapsed(),
+            hint,
         });
 
         let refused = response.extensions().get::<Shed>().is_some();
@@ -230,12 +230,13 @@ impl Saturated {
 impl fmt::Display for Saturated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "handled {}", self.handled)?;
-        for answer in &self.answers {
-            let (came, answered) = (answer.came.as_millis(), answer.answered.as_millis());
-            write!(f, "{came} {answered} {} ", answer.method)?;
-            match answer.told {
-                Some(told) => writeln!(f, "{} {}", answer.status.as_u16(), told.as_millis())?,
-                None => writeln!(f, "{} -", answer.status.as_u16())?,
+        for exchange in &self.exchanges {
+            let (arrived, responded) =
+                (exchange.arrived.as_millis(), exchange.responded.as_millis());
+            write!(f, "{arrived} {responded} {} ", exchange.method)?;
+            match exchange.hint {
+                Some(hint) => writeln!(f, "{} {}", exchange.status.as_u16(), hint.as_millis())?,
+                None => writeln!(f, "{} -", exchange.status.as_u16())?,
             }
         }
         Ok(())

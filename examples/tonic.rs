@@ -1,16 +1,14 @@
-//! A gRPC server that carries one call at once, so that a second one is refused if it is of a
-//! method that was opted in.
+//! A gRPC server with a limit of one call, which refuses a second call of a method that is opted in.
 //!
-//! The health service stands in for yours, as it needs no generated code: its `Watch` is a stream
-//! that holds its place until it ends, and is never refused; `Check` is. (In production let health
-//! checks pass: `.exempt(["/grpc.health.v1.Health/{method}"])`.)
+//! The health service stands in for yours, as it needs no generated code. Its `Watch` is a stream
+//! that holds its permit until it ends, and is never refused; `Check` is opted in. (In production,
+//! exempt health checks: `.exempt(["/grpc.health.v1.Health/{method}"])`.)
 //!
 //! ```text
 //! cargo run --example tonic
 //! ```
 //!
-//! In another terminal, a client that watches, is refused a second call, and shows what it was
-//! told:
+//! In another terminal, a client that watches, makes a second call, and prints its refusal:
 //!
 //! ```text
 //! cargo run --example tonic -- --client
@@ -88,7 +86,7 @@ async fn call_twice() -> Result<(), Box<dyn Error>> {
     println!("watching: {:?}", watch.message().await?);
 
     match health.check(HealthCheckRequest::default()).await {
-        Ok(answer) => println!("not refused: {answer:?}"),
+        Ok(response) => println!("not refused: {response:?}"),
         Err(status) => {
             let pushback = status.metadata().get("grpc-retry-pushback-ms");
             println!("refused: {:?}: {}", status.code(), status.message());

@@ -1,15 +1,15 @@
-//! WebSockets that hold their place in the budget for as long as they are open.
+//! WebSockets that hold a permit of the budget for as long as they are open.
 //!
-//! An upgrade is answered with a 101 whose body is empty, so a layer's permit is gone while the
-//! socket lives. Hence no layer here: the handler takes a permit of its own before the upgrade,
-//! and the socket's task keeps it.
+//! The response to an upgrade is a 101 with an empty body, so a layer would give its permit back
+//! while the socket is open. This example has no layer: the handler takes a permit before the
+//! upgrade, and the socket's task keeps it.
 //!
 //! ```text
 //! cargo run --example websocket
 //! ```
 //!
-//! In another terminal, four sockets for 5 seconds each. The budget is 4, so 3 of them (85 %) get
-//! a 101, and one a 429:
+//! In another terminal, four sockets for 5 seconds each. The limit is 4, so 3 sockets (85 %) get a
+//! 101, and the fourth gets a 429:
 //!
 //! ```text
 //! for socket in 1 2 3 4; do
@@ -39,8 +39,8 @@ use tokio::{net::TcpListener, time::timeout};
 
 const ADDRESS: &str = "127.0.0.1:3002";
 
-/// Who is gone without a close would hold a place for good.
-const LONGEST_SILENCE: Duration = Duration::from_secs(60);
+/// Idle timeout: a client that disappears without a close would hold its permit for good.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -59,7 +59,7 @@ pub(crate) async fn serve(listener: TcpListener, sockets: Budget) -> io::Result<
 
 async fn open(State(sockets): State<Budget>, upgrade: WebSocketUpgrade) -> Response {
     match sockets.try_acquire(Threshold::ratio(0.85)) {
-        // If the upgrade fails, the closure is dropped uncalled, and the permit with it.
+        // If the upgrade fails, the closure is dropped without a call, and its permit with it.
         Ok(permit) => upgrade.on_upgrade(move |socket| echo(socket, permit)),
         Err(shed) => refusal(&shed),
     }
@@ -67,8 +67,8 @@ async fn open(State(sockets): State<Budget>, upgrade: WebSocketUpgrade) -> Respo
 
 /// A permit is given back when it is dropped: here, however this future ends.
 async fn echo(mut socket: WebSocket, _permit: Permit) {
-    while let Ok(Some(Ok(message))) = timeout(LONGEST_SILENCE, socket.recv()).await {
-        // Pings and closes are answered by axum.
+    while let Ok(Some(Ok(message))) = timeout(IDLE_TIMEOUT, socket.recv()).await {
+        // axum responds to pings and closes.
         let is_data = matches!(message, Message::Text(_) | Message::Binary(_));
         if is_data && socket.send(message).await.is_err() {
             break;
@@ -76,7 +76,7 @@ async fn echo(mut socket: WebSocket, _permit: Permit) {
     }
 }
 
-/// What the layer would have answered.
+/// Returns the response that a layer would have sent, but for its body.
 fn refusal(shed: &Shed) -> Response {
     // Whole seconds: clients fail on fractions, and take 0 for "at once".
     let headers = [

@@ -1,10 +1,10 @@
-//! A queue consumer that takes no more jobs than the pool behind it carries.
+//! A queue consumer that runs no more jobs at once than the pool behind it carries.
 //!
-//! There is no tower here. The consumer asks the budget for a permit; a job that gets none goes
-//! back into the queue after the time that the refusal names. These times follow one another at the
-//! pace at which jobs end, so the refused jobs do not all come back in one instant.
+//! It uses a budget without tower. The consumer asks the budget for a permit; a refused job goes
+//! back into the queue after the retry hint. Hints are spread over time at the rate at which jobs
+//! end, so the refused jobs do not all return in one instant.
 //!
-//! It needs no client: it works off 24 jobs, prints what happens to each, and ends by itself.
+//! It needs no client: it runs 24 jobs, prints what happens to each, and ends by itself.
 //!
 //! ```text
 //! cargo run --example worker
@@ -21,33 +21,33 @@ use tokio::{
 
 const JOBS: usize = 24;
 
-/// How long the back end takes for one.
+/// Time that the back end takes for a job.
 const BACK_END: Duration = Duration::from_millis(200);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let pool = Budget::fixed(10).named("smtp");
-    let done = work_off(JOBS, &pool).await;
+    let done = run_jobs(JOBS, &pool).await;
 
-    let figures = pool.snapshot();
+    let snapshot = pool.snapshot();
     println!(
         "{} of {JOBS} jobs done, {} at once at most, after {} refusals",
         done.len(),
-        figures.peak_in_flight,
-        figures.refused
+        snapshot.peak_in_flight,
+        snapshot.refused
     );
     Ok(())
 }
 
-/// A job knows its way back into the queue, so the queue is closed once no job is left: neither in
-/// it, nor waiting to return, nor running.
+/// A job holds a sender of its queue. So the queue is closed once no job is left: none in it, none
+/// waiting to return, none running.
 struct Job {
     number: usize,
     queue: mpsc::Sender<Self>,
 }
 
 /// Returns the numbers of the jobs in the order in which they were done.
-pub(crate) async fn work_off(jobs: usize, pool: &Budget) -> Vec<usize> {
+pub(crate) async fn run_jobs(jobs: usize, pool: &Budget) -> Vec<usize> {
     let (queue, mut next) = mpsc::channel(16);
     tokio::spawn(async move {
         for number in 1..=jobs {
@@ -64,12 +64,12 @@ pub(crate) async fn work_off(jobs: usize, pool: &Budget) -> Vec<usize> {
     while let Some(job) = next.recv().await {
         let number = job.number;
         let now = start.elapsed().as_secs_f64();
-        // 8 of 10: the last two are for what cannot wait, which would ask with `Threshold::NEVER_SHED`.
+        // 8 of 10: the last two permits are for urgent jobs, which would use `Threshold::NEVER_SHED`.
         match pool.try_acquire(Threshold::ratio(0.8)) {
             Ok(permit) => {
-                println!("{now:.2} s: job {number:>2} taken");
+                println!("{now:.2} s: job {number:>2} admitted");
                 running.spawn(async move {
-                    // The job lasts until here, and the permit as long as the job.
+                    // The job ends here, and its permit with it.
                     sleep(BACK_END).await;
                     drop((job, permit));
                     number
@@ -87,6 +87,6 @@ pub(crate) async fn work_off(jobs: usize, pool: &Budget) -> Vec<usize> {
 
 async fn requeue(job: Job, wait: Duration) {
     sleep(wait).await;
-    // If the queue is gone, nobody waits for the job any more.
+    // If the queue is closed, the consumer has ended.
     let _ = job.queue.clone().send(job).await;
 }
