@@ -33,17 +33,26 @@ fn an_invalid_flag_of_the_demo_is_an_error_that_says_what_is_allowed() {
     let parse = |line: &str| Args::parse(line.split_whitespace().map(String::from));
 
     assert_eq!(parse(""), Ok(Args::Page { port: 3000 }));
-    let lasts = Duration::from_secs(9);
-    let short = Args::Headless { lasts };
+    let duration = Duration::from_secs(9);
+    let short = Args::Headless { duration };
     assert_eq!(parse("--headless --seconds=9"), Ok(short));
 
     for (line, expected) in [
-        ("--port 99999", "from 0 to 65535, and not 99999"),
-        ("--port", "from 0 to 65535"),
-        ("--headless --seconds 5", "from 6 to 3600, and not 5"),
-        ("--seconds 9", "--headless alone"),
-        ("--headless --port 3000", "--headless has no page"),
-        ("--loud", "--loud is not a flag"),
+        (
+            "--port 99999",
+            "invalid --port 99999: must be a whole number from 0 to 65535",
+        ),
+        (
+            "--port",
+            "--port without a value: must be a whole number from 0 to 65535",
+        ),
+        (
+            "--headless --seconds 5",
+            "invalid --seconds 5: must be a whole number from 6 to 3600",
+        ),
+        ("--seconds 9", "--seconds needs --headless"),
+        ("--headless --port 3000", "--headless, which has no page"),
+        ("--loud", "unknown flag --loud"),
     ] {
         let error = parse(line).unwrap_err();
         assert!(error.contains(expected), "{line}: {error}");

@@ -3,14 +3,14 @@
 use std::{ops::RangeInclusive, str::FromStr, time::Duration};
 
 pub(crate) const HELP: &str = "\
-Two copies of one service side by side, one with LoadShed, one without, and the load that brings them down.
+Two copies of one service, with and without LoadShed, under a load that exceeds their capacity.
 
 usage: demo [--port <port>]
        demo --headless [--seconds <seconds>]
 
-  --port <port>        where the page is (default: 3000; 0 is any free one)
+  --port <port>        port of the page (default: 3000; 0: any free port)
   --headless           no page: calm, ten times the capacity, calm; then a summary
-  --seconds <seconds>  how long that takes, 6 to 3600 (default: 30)
+  --seconds <seconds>  duration of the three phases, 6 to 3600 (default: 30)
   --help               this text";
 
 const SECONDS: RangeInclusive<u64> = 6..=3_600;
@@ -18,7 +18,7 @@ const SECONDS: RangeInclusive<u64> = 6..=3_600;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Args {
     Page { port: u16 },
-    Headless { lasts: Duration },
+    Headless { duration: Duration },
     Help,
 }
 
@@ -37,14 +37,16 @@ impl Args {
                 "--headless" => headless = true,
                 "--port" => port = Some(number(flag, value(), 0..=u16::MAX)?),
                 "--seconds" => seconds = Some(number(flag, value(), SECONDS)?),
-                _ => return Err(format!("{arg} is not a flag\n\n{HELP}")),
+                _ => return Err(format!("unknown flag {arg}\\n\\n{HELP}")),
             }
         }
         match (headless, port, seconds) {
-            (true, Some(_), _) => Err("--headless has no page, so --port makes no sense".into()),
-            (false, _, Some(_)) => Err("--seconds is for --headless alone".into()),
+            (true, Some(_), _) => {
+                Err("--port cannot be combined with --headless, which has no page".into())
+            }
+            (false, _, Some(_)) => Err("--seconds needs --headless".into()),
             (true, None, seconds) => Ok(Self::Headless {
-                lasts: Duration::from_secs(seconds.unwrap_or(30)),
+                duration: Duration::from_secs(seconds.unwrap_or(30)),
             }),
             (false, port, None) => Ok(Self::Page {
                 port: port.unwrap_or(3000),
@@ -58,12 +60,12 @@ where
     T: FromStr + PartialOrd + std::fmt::Display,
 {
     let (least, most) = (allowed.start(), allowed.end());
-    let allowed_text = format!("{flag} takes a whole number from {least} to {most}");
+    let allowed_text = format!("must be a whole number from {least} to {most}");
     let Some(value) = value else {
-        return Err(allowed_text);
+        return Err(format!("{flag} without a value: {allowed_text}"));
     };
     match value.parse() {
         Ok(number) if allowed.contains(&number) => Ok(number),
-        _ => Err(format!("{allowed_text}, and not {value}")),
+        _ => Err(format!("invalid {flag} {value}: {allowed_text}")),
     }
 }

@@ -1,14 +1,14 @@
-//! The callers: an open loop, which sends its requests at their times whatever became of those before.
+//! The callers: an open loop, which sends each request at its due time, independent of earlier responses.
 //!
-//! A request's latency is taken from the moment at which it was due, so that a generator that falls behind does not hide
-//! the wait (coordinated omission); how late each one left is recorded.
+//! The latency of a request is measured from its due time, so that a generator that falls behind does not hide the wait
+//! (coordinated omission). The lateness of each request is recorded.
 //!
-//! Each waits for a second from when it was sent, then leaves. Were it from when it was due, a machine that stalls for a
-//! second would have all of them retry, and bring down a server that had done nothing wrong. Who retries does so at once,
-//! twice at most; where they were told to come back later, later. These are the same callers for both services.
+//! A request times out one second after it was sent. Counted from its due time, a machine that stalls for a second would
+//! time out all requests, and their retries would overload a healthy server. A caller retries at most twice: at once after
+//! a failure or a timeout, and after the retry hint when refused. Both services have the same callers.
 //!
-//! They use HTTP/2, where to leave is to reset a stream, as gRPC clients and proxies do. Over HTTP/1 it closes the
-//! connection, and this would be a demo of connection setup.
+//! They use HTTP/2, where a timeout resets the stream, as gRPC clients and proxies do. Over HTTP/1 it would close the
+//! connection, and the demo would measure connection setup.
 
 use std::{
     cmp::Reverse,
@@ -34,32 +34,32 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, timeout_at},
 };
 
-use super::{random::Random, tally::Tally};
+use super::{counters::Counters, random::Random};
 
-/// How long a caller waits.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+/// Timeout of a request.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The first time counts.
+/// Times that a request is sent at most, the first time included.
 pub(crate) const TRIES: u8 = 3;
 
-/// Of so many visits to a shop one pays.
-pub(crate) const PAYS: usize = 50;
+/// One in this many requests is a payment.
+pub(crate) const PAYMENT_EVERY: usize = 50;
 
-/// hyper's server takes 200 streams of each, and more would wait at the client: a limit that no service should get for
-/// free. 20 × the capacity, each of them three times, is 12,000 at once.
+/// hyper's server accepts 200 streams per connection; more would wait at the client, which would limit the load. 20 × the
+/// capacity, each request sent three times within its timeout, is 12,000 requests at once.
 const CONNECTIONS: usize = 80;
 
-/// As fine as the timer is.
+/// The resolution of tokio's timer.
 const TICK: Duration = Duration::from_millis(1);
 
-/// Any number. It is the same for both services.
+/// An arbitrary seed, the same for both services.
 const SEED: u64 = 17;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Class {
-    /// `Sheddable`.
+    /// Criticality `Sheddable`.
     Browse,
-    /// `Critical`.
+    /// Criticality `Critical`.
     Pay,
 }
 
@@ -72,11 +72,11 @@ struct State {
     /// Fresh requests a second.
     rate: f64,
     retry: bool,
-    /// Callers of an earlier run do not come back.
+    /// Callers of an earlier run do not retry.
     run: usize,
-    /// Those who come back later.
-    waiting: BinaryHeap<Reverse<Call>>,
-    tally: Tally,
+    /// Retries that are due later.
+    retries: BinaryHeap<Reverse<Call>>,
+    counters: Counters,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,7 +90,7 @@ struct Call {
 type Http = Client<HttpConnector, Body>;
 
 impl Callers {
-    /// On a thread of their own: nobody but themselves makes them late.
+    /// Starts the callers on a thread of their own, so that no other work delays them.
     pub(crate) fn start(server: SocketAddr) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let callers = Self::default();
@@ -104,20 +104,20 @@ impl Callers {
         state.rate = rate;
         state.retry = retry;
         if !retry {
-            state.waiting.clear();
+            state.retries.clear();
         }
     }
 
-    /// All of them leave for good, and others come.
+    /// Drops all retries; new callers take over.
     pub(crate) fn restart(&self) {
         let mut state = self.locked();
         state.run += 1;
-        state.waiting.clear();
+        state.retries.clear();
     }
 
-    /// What they saw since it was taken last.
-    pub(crate) fn take(&self) -> Tally {
-        mem::take(&mut self.locked().tally)
+    /// Takes the counters since the last call.
+    pub(crate) fn take(&self) -> Counters {
+        mem::take(&mut self.locked().counters)
     }
 
     async fn drive(self, server: SocketAddr) {
@@ -140,44 +140,44 @@ impl Callers {
         let now = Instant::now();
         let mut state = self.locked();
         let mut calls = arrivals.until(now, state.rate, state.run);
-        state.tally.fresh += calls.len();
-        while let Some(Reverse(call)) = state.waiting.peek().filter(|Reverse(call)| call.due <= now)
+        state.counters.fresh += calls.len();
+        while let Some(Reverse(call)) = state.retries.peek().filter(|Reverse(call)| call.due <= now)
         {
             calls.push(*call);
-            state.waiting.pop();
+            state.retries.pop();
         }
         for call in &calls {
-            state.tally.class(call.class).sent += 1;
+            state.counters.class(call.class).sent += 1;
         }
         calls
     }
 
     async fn call(self, http: Http, server: SocketAddr, call: Call) {
         let sent = Instant::now();
-        let answer = timeout_at(sent + PATIENCE, answer(http, server, call.class)).await;
+        let result = timeout_at(sent + TIMEOUT, send(http, server, call.class)).await;
         let latency = call.due.elapsed();
 
         let mut state = self.locked();
-        let tally = &mut state.tally;
-        tally.lateness.record(sent - call.due);
-        let counts = tally.class(call.class);
-        match answer {
-            Ok(Answer::Good) => counts.good += 1,
-            Ok(Answer::Refused(hint)) => {
+        let counters = &mut state.counters;
+        counters.lateness.record(sent - call.due);
+        let counts = counters.class(call.class);
+        match result {
+            Ok(Response::Success) => counts.succeeded += 1,
+            Ok(Response::Refused(hint)) => {
                 counts.refused += 1;
-                tally.hints.record(hint);
+                counters.hints.record(hint);
                 return state.retry(call, hint);
             }
-            Ok(Answer::Failed) => {
+            Ok(Response::Failed) => {
                 counts.failed += 1;
                 return state.retry(call, Duration::ZERO);
             }
             Err(_) => {
-                counts.late += 1;
+                counts.timed_out += 1;
                 state.retry(call, Duration::ZERO);
             }
         }
-        state.tally.latency.record(latency);
+        state.counters.latency.record(latency);
     }
 
     fn locked(&self) -> MutexGuard<'_, State> {
@@ -188,7 +188,7 @@ impl Callers {
 impl State {
     fn retry(&mut self, call: Call, after: Duration) {
         if self.retry && call.run == self.run && call.nth < TRIES {
-            self.waiting.push(Reverse(Call {
+            self.retries.push(Reverse(Call {
                 due: Instant::now() + after,
                 nth: call.nth + 1,
                 ..call
@@ -217,7 +217,7 @@ impl Arrivals {
         let mut calls = Vec::new();
         while self.next <= now {
             self.count += 1;
-            let class = match self.count % PAYS {
+            let class = match self.count % PAYMENT_EVERY {
                 0 => Class::Pay,
                 _ => Class::Browse,
             };
@@ -234,8 +234,8 @@ impl Arrivals {
     }
 }
 
-enum Answer {
-    Good,
+enum Response {
+    Success,
     Refused(Duration),
     Failed,
 }
@@ -245,31 +245,31 @@ fn http() -> Http {
     connector.set_nodelay(true);
     Client::builder(TokioExecutor::new())
         .http2_only(true)
-        // An answer may cross the reset that a deadline sends, and h2 remembers ten reset streams by itself.
+        // A response can cross the reset that a timeout sends, and h2 remembers only ten reset streams by default.
         .http2_max_concurrent_reset_streams(1 << 12)
         .build(connector)
 }
 
-async fn answer(http: Http, server: SocketAddr, class: Class) -> Answer {
+async fn send(http: Http, server: SocketAddr, class: Class) -> Response {
     let path = match class {
         Class::Browse => "/browse",
         Class::Pay => "/pay",
     };
     let request = Request::post(format!("http://{server}{path}")).body(Body::empty());
     let Ok(request) = request else {
-        return Answer::Failed;
+        return Response::Failed;
     };
     let Ok(response) = http.request(request).await else {
-        return Answer::Failed;
+        return Response::Failed;
     };
     let (head, body) = response.into_parts();
     if body.collect().await.is_err() {
-        return Answer::Failed;
+        return Response::Failed;
     }
     match (head.status, hint(&head.headers)) {
-        (StatusCode::OK, _) => Answer::Good,
-        (StatusCode::TOO_MANY_REQUESTS, Some(hint)) => Answer::Refused(hint),
-        _ => Answer::Failed,
+        (StatusCode::OK, _) => Response::Success,
+        (StatusCode::TOO_MANY_REQUESTS, Some(hint)) => Response::Refused(hint),
+        _ => Response::Failed,
     }
 }
 

@@ -1,38 +1,37 @@
-//! See it: one service twice on this machine, one copy with `LoadShed`, one without, and a load that brings the other one
-//! down.
+//! One service twice on this machine, with and without `LoadShed`, under a load that brings the unprotected copy down.
 //!
 //! ```text
 //! cargo run --release --example demo
 //! ```
 //!
-//! Then open <http://127.0.0.1:3000>, and raise the load. Or without a browser, thirty seconds of calm, overload and calm:
+//! Open <http://127.0.0.1:3000> and raise the load. Or run thirty seconds of calm, overload and calm without a browser:
 //!
 //! ```text
 //! cargo run --release --example demo -- --headless --seconds 30
 //! ```
 //!
-//! Both have a pool of 10 workers that take 50 ms for a request: 200 a second. Callers wait for a second. What is queued is
-//! worked off, also after its caller has left; that is why the copy without the layer works for nobody once its queue is
-//! longer than a second, and goes on so after the load has gone: until the queue is worked off, and, with callers who
-//! retry, for good, as each of them then asks three times.
+//! Each copy has a pool of 10 workers that take 50 ms for a request: 200 requests a second. Callers time out after one
+//! second. The workers also serve queued requests whose callers have timed out. So the copy without the layer serves only
+//! timed-out requests once its queue is longer than a second. It does so after the load has ended, until the queue is
+//! empty; if callers retry, for good, as each request is then sent three times.
 //!
-//! What is to be seen at 10 ×, on two cores: without the layer, goodput is nil from the fourth second on, and stays so. With
-//! it, it is at 60 to 80 % for four seconds, in which the layer learns what the server carries, and at 95 to 105 % from then
-//! on. After the load has gone, those who were refused come back when they were told to, within a minute and twice at most;
-//! until they are through, it goes on refusing, and serving as much as it can.
+//! At 10 × on two cores: without the layer, goodput is 0 from the fourth second on, and stays so. With it, goodput is 60 to
+//! 80 % for four seconds, in which the layer learns the server's capacity, and 95 to 105 % from then on. After the load has
+//! ended, refused callers retry at the time of their hint, within a minute and twice at most. Until these retries are
+//! served, the layer goes on refusing, and serves at capacity.
 
 mod args;
 mod callers;
-mod figures;
+mod counters;
+mod frame;
 mod page;
-#[allow(dead_code, reason = "the benchmark's service times")]
+#[allow(dead_code, reason = "the benchmark also draws lognormal service times")]
 #[path = "../../benches/overload/random.rs"]
 mod random;
 mod service;
 mod settings;
 mod stage;
 mod story;
-mod tally;
 mod terminal;
 
 use std::{env, io, process::ExitCode, time::Duration};
@@ -46,7 +45,7 @@ pub(crate) use self::{args::Args, stage::Stage, story::tell};
 async fn main() -> ExitCode {
     let done = match Args::parse(env::args().skip(1)) {
         Ok(Args::Page { port }) => page(port).await,
-        Ok(Args::Headless { lasts }) => headless(lasts).await,
+        Ok(Args::Headless { duration }) => headless(duration).await,
         Ok(Args::Help) => {
             println!("{HELP}");
             Ok(())
@@ -75,10 +74,10 @@ async fn page(port: u16) -> Result<(), String> {
     page::serve(listener, stage).await.map_err(text)
 }
 
-async fn headless(lasts: Duration) -> Result<(), String> {
+async fn headless(duration: Duration) -> Result<(), String> {
     let stage = Stage::start().map_err(text)?;
     let lines = tokio::spawn(stage.clone().watch(terminal::print));
-    let summary = tell(&stage, lasts).await?;
+    let summary = tell(&stage, duration).await?;
     lines.abort();
     println!("\n{summary}");
     Ok(())

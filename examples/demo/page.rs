@@ -1,4 +1,4 @@
-//! The page: files that are part of this program, figures to fetch, and controls. It asks nothing of any other server.
+//! The page: embedded files, frames to fetch, and controls. It sends no request to any other server.
 
 use std::io;
 
@@ -16,14 +16,14 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
 use super::{
-    callers::{PATIENCE, PAYS, TRIES},
-    figures::Frame,
+    callers::{PAYMENT_EVERY, TIMEOUT, TRIES},
+    frame::Frame,
     service::{QUEUE, WORKERS, capacity},
     settings::{Change, Settings},
     stage::Stage,
 };
 
-/// Nothing from elsewhere, and nobody's frame.
+/// Allows no resource of another origin, and no embedding in a frame.
 const POLICY: &str = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'";
 
 macro_rules! asset {
@@ -60,16 +60,16 @@ fn asset(kind: &'static str, text: &'static str) -> impl IntoResponse {
     (headers, text).into_response()
 }
 
-/// What does not change while it runs.
+/// Facts that do not change while the demo runs.
 #[derive(Serialize)]
 struct Facts {
     capacity: f64,
     workers: usize,
     queue: usize,
-    patience: f64,
+    timeout: f64,
     tries: u8,
-    /// One in so many.
-    pays: usize,
+    /// One in this many requests is a payment.
+    payment_every: usize,
 }
 
 async fn facts() -> Json<Facts> {
@@ -77,9 +77,9 @@ async fn facts() -> Json<Facts> {
         capacity: capacity(WORKERS),
         workers: WORKERS,
         queue: QUEUE,
-        patience: PATIENCE.as_secs_f64(),
+        timeout: TIMEOUT.as_secs_f64(),
         tries: TRIES,
-        pays: PAYS,
+        payment_every: PAYMENT_EVERY,
     })
 }
 

@@ -1,4 +1,4 @@
-//! What is overloaded: a shop on a socket of its own, with a pool of workers and a queue before it.
+//! The overloaded service: a shop on its own socket, with a pool of workers behind a queue.
 
 use std::{
     io,
@@ -24,40 +24,39 @@ use super::random::Random;
 
 pub(crate) const WORKERS: usize = 10;
 
-/// How long a worker takes for a request, on average.
+/// Mean service time of a worker.
 const WORK: Duration = Duration::from_millis(50);
 
-/// What the slow dependency adds to each request. No worker is held meanwhile, so as many are served as before.
+/// Latency that the slow dependency adds to each request. It holds no worker, so the capacity stays the same.
 const SLOW: Duration = Duration::from_millis(150);
 
-/// How late a timer may wake a worker without a loss of capacity.
+/// Lateness of a timer that a worker makes up for, so that the capacity stays.
 const LATE: Duration = Duration::from_millis(5);
 
-/// How many wait for a worker before the queue is full: more than anybody wants to wait for, and no more memory than a
-/// laptop has.
+/// Bound of the queue, in requests: far longer than callers wait, and small enough for the memory of a laptop.
 pub(crate) const QUEUE: usize = 25_000;
 
-/// Any number. It is the same for both services.
+/// An arbitrary seed, the same for both services.
 const SEED: u64 = 7;
 
-/// Requests a second that so many workers carry.
+/// Returns the capacity of this many workers, in requests a second.
 pub(crate) fn capacity(workers: usize) -> f64 {
     workers as f64 / WORK.as_secs_f64()
 }
 
-/// Which of the two.
+/// One of the two copies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     Bare,
     Shed,
 }
 
-/// One copy of the service. It has a thread of its own, so that the other one's trouble stays the other one's.
+/// One copy of the service. It has its own thread, so that an overload of one copy does not slow the other.
 #[derive(Debug)]
 pub(crate) struct Service {
     pub(crate) address: SocketAddr,
     pub(crate) pool: Arc<Pool>,
-    /// Of the layer, where there is one.
+    /// The handle of the layer, if the copy has a layer.
     pub(crate) shed: Option<Handle>,
 }
 
@@ -75,7 +74,7 @@ impl Service {
                 for worker in 0..WORKERS {
                     tokio::spawn(Arc::clone(&workers).work(worker, Arc::clone(&jobs)));
                 }
-                // Without it, small answers wait for the acknowledgement of those before.
+                // Without it, small responses wait for the acknowledgement of earlier ones (Nagle's algorithm).
                 let listener = TcpListener::from_std(listener)?.tap_io(|socket| {
                     let _ = socket.set_nodelay(true);
                 });
@@ -98,7 +97,7 @@ fn app(side: Side, pool: &Arc<Pool>) -> (Router, Option<Handle>) {
     match side {
         Side::Bare => (shop, None),
         Side::Shed => {
-            // All that the two differ in.
+            // The only difference between the two copies.
             let shed = LoadShed::ratio(0.85).classify(|head| match head.uri().path() {
                 "/pay" => Criticality::Critical,
                 _ => Criticality::Sheddable,
@@ -122,17 +121,17 @@ async fn serve(State(pool): State<Arc<Pool>>) -> StatusCode {
     StatusCode::OK
 }
 
-/// Workers with a queue before them: first come, first served. What is queued is worked off, also where the caller has left
-/// meanwhile, as a database goes on with a query and a thread pool with a task.
+/// Workers behind a first-in, first-out queue. A queued request is served even if its caller has timed out, as a database
+/// goes on with a query and a thread pool with a task.
 #[derive(Debug)]
 pub(crate) struct Pool {
     jobs: mpsc::Sender<Job>,
-    /// How many of the workers there are now.
+    /// Workers that run at present.
     workers: watch::Sender<usize>,
     slow: AtomicBool,
-    /// Who waits for a worker or has one.
-    inside: AtomicUsize,
-    /// What was queued in an earlier run is not worked off.
+    /// Requests that are queued or being served.
+    in_flight: AtomicUsize,
+    /// Requests that were queued in an earlier run are dropped.
     run: AtomicUsize,
     random: Mutex<Random>,
 }
@@ -141,7 +140,7 @@ pub(crate) struct Pool {
 struct Job {
     run: usize,
     queued: Instant,
-    takes: Duration,
+    service_time: Duration,
     done: oneshot::Sender<()>,
 }
 
@@ -154,16 +153,16 @@ impl Pool {
             jobs: sender,
             workers: watch::Sender::new(WORKERS),
             slow: AtomicBool::new(false),
-            inside: AtomicUsize::new(0),
+            in_flight: AtomicUsize::new(0),
             run: AtomicUsize::new(0),
             random: Mutex::new(Random::new(SEED)),
         };
         (Arc::new(pool), Arc::new(tokio::sync::Mutex::new(jobs)))
     }
 
-    /// The slow dependency, for the requests that get to it from now on.
+    /// Switches the slow dependency, for requests that reach it from now on.
     pub(crate) fn set_slow(&self, slow: bool) {
-        // Relaxed, as all here: each stands for itself.
+        // Relaxed, like all atomics here: none orders other memory.
         self.slow.store(slow, Ordering::Relaxed);
     }
 
@@ -175,34 +174,34 @@ impl Pool {
         capacity(*self.workers.borrow())
     }
 
-    /// Empties the queue, as switching it off and on would.
+    /// Drops all queued requests, as a restart of the process would.
     pub(crate) fn restart(&self) {
         self.run.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Who waits for a worker or has one.
-    pub(crate) fn inside(&self) -> usize {
-        self.inside.load(Ordering::Relaxed)
+    /// Requests that are queued or being served.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// `None` if the queue is full.
+    /// Queues a request; returns `None` if the queue is full.
     fn queue(&self) -> Option<oneshot::Receiver<()>> {
         let (done, is_done) = oneshot::channel();
         let job = Job {
             run: self.run.load(Ordering::Relaxed),
             queued: Instant::now(),
-            takes: self.draw(),
+            service_time: self.draw(),
             done,
         };
-        self.inside.fetch_add(1, Ordering::Relaxed);
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
         if self.jobs.try_send(job).is_err() {
-            self.inside.fetch_sub(1, Ordering::Relaxed);
+            self.in_flight.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
         Some(is_done)
     }
 
-    /// Half of it is the same for all, half is left to chance.
+    /// Draws a service time: half of the mean is constant, the other half is exponential.
     fn draw(&self) -> Duration {
         let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
         WORK / 2 + random.exponential(WORK / 2)
@@ -216,14 +215,14 @@ impl Pool {
                 break;
             };
             if job.run != self.run.load(Ordering::Relaxed) {
-                self.inside.fetch_sub(1, Ordering::Relaxed);
+                self.in_flight.fetch_sub(1, Ordering::Relaxed);
                 continue;
             }
-            // Counted from when the work before should have ended, or its lateness would add up.
-            free = free.max(job.queued).max(Instant::now() - LATE) + job.takes;
+            // Counted from when the work before should have ended; otherwise the lateness of timers would add up.
+            free = free.max(job.queued).max(Instant::now() - LATE) + job.service_time;
             sleep_until(free).await;
-            self.inside.fetch_sub(1, Ordering::Relaxed);
-            // The caller may have left.
+            self.in_flight.fetch_sub(1, Ordering::Relaxed);
+            // The caller may have timed out.
             let _ = job.done.send(());
         }
     }

@@ -1,20 +1,20 @@
-//! What can be changed while it runs, from the page.
+//! Settings that the page changes while the demo runs.
 
 use serde::{Deserialize, Serialize};
 
-/// Far from too much, and yet too much if each caller asks three times, or half of the workers are gone.
+/// Well below the capacity, but above it if each request is sent three times or half of the workers stop.
 pub(crate) const CALM: f64 = 0.6;
 
-/// The load that is allowed, in multiples of the capacity.
+/// Allowed loads, in multiples of the capacity.
 pub(crate) const LOADS: std::ops::RangeInclusive<f64> = 0.2..=20.0;
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Settings {
-    /// Fresh requests, in multiples of the capacity of all workers.
+    /// Rate of fresh requests, in multiples of the capacity of all workers.
     pub(crate) load: f64,
-    /// A dependency takes longer.
+    /// Whether the dependency is slow.
     pub(crate) slow: bool,
-    /// Half of the workers are gone.
+    /// Whether half of the workers are stopped.
     pub(crate) drop: bool,
     pub(crate) retry: bool,
     pub(crate) dry_run: bool,
@@ -32,7 +32,7 @@ impl Default for Settings {
     }
 }
 
-/// What is left out stays.
+/// A change of settings. An absent field stays as it is.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Change {
@@ -51,12 +51,14 @@ impl Change {
         }
     }
 
-    /// All of it or nothing.
-    pub(crate) fn of(self, old: Settings) -> Result<Settings, String> {
+    /// Returns the changed settings, or an error if a value is invalid.
+    pub(crate) fn apply_to(self, old: Settings) -> Result<Settings, String> {
         let load = self.load.unwrap_or(old.load);
         if !LOADS.contains(&load) {
             let (least, most) = (LOADS.start(), LOADS.end());
-            return Err(format!("load is {load}, allowed is {least} to {most}"));
+            return Err(format!(
+                "invalid load {load}: must be from {least} to {most}"
+            ));
         }
         Ok(Settings {
             load,

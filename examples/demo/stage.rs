@@ -1,4 +1,4 @@
-//! Both services and their callers, watched twice a second.
+//! Both services and their callers, sampled twice a second.
 
 use std::{
     collections::VecDeque,
@@ -11,15 +11,15 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::{
     callers::Callers,
-    figures::{Figures, Frame},
+    counters::Counters,
+    frame::{Frame, SideMetrics},
     service::{Service, Side, WORKERS, capacity},
     settings::{Change, Settings},
-    tally::Tally,
 };
 
-pub(crate) const BEAT: Duration = Duration::from_millis(500);
+pub(crate) const INTERVAL: Duration = Duration::from_millis(500);
 
-/// Figures are of the latest two seconds: in one, chance is too large a part.
+/// Metrics cover the latest two seconds; over one second they would be too noisy.
 const WINDOW: usize = 4;
 
 /// Two minutes of frames, for a page that is opened later.
@@ -46,13 +46,13 @@ pub(crate) struct Actor {
 #[derive(Debug, Default)]
 struct State {
     settings: Settings,
-    beats: u64,
-    /// Of each side since the last beat.
-    beat: [Tally; 2],
-    /// The latest of each side.
-    windows: [VecDeque<Tally>; 2],
-    /// Of each side since they were taken.
-    phases: [Tally; 2],
+    frame_count: u64,
+    /// Counters of each side since the last frame.
+    latest: [Counters; 2],
+    /// The latest intervals of each side.
+    windows: [VecDeque<Counters>; 2],
+    /// Counters of each side since they were taken last.
+    phases: [Counters; 2],
     frames: VecDeque<Frame>,
 }
 
@@ -67,14 +67,14 @@ impl Stage {
         Ok(stage)
     }
 
-    /// Makes a frame at each beat, and hands it over.
+    /// Makes a frame each interval, and passes it to `seen`.
     pub(crate) async fn watch(self, mut seen: impl FnMut(&Frame)) {
-        let mut beats = interval_at(self.0.began + BEAT, BEAT);
-        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = interval_at(self.0.began + INTERVAL, INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last = self.0.began;
         loop {
-            let now = beats.tick().await;
-            seen(&self.beat(now - last));
+            let now = ticks.tick().await;
+            seen(&self.next_frame(now - last));
             last = now;
         }
     }
@@ -85,13 +85,13 @@ impl Stage {
 
     pub(crate) fn change(&self, change: Change) -> Result<Settings, String> {
         let mut state = self.locked();
-        let settings = change.of(state.settings)?;
+        let settings = change.apply_to(state.settings)?;
         state.settings = settings;
         self.apply(settings);
         Ok(settings)
     }
 
-    /// As it was at the start, but for what the layer has learned.
+    /// Restores the settings and empties the queues. The layer keeps the limit that it has learned.
     pub(crate) fn restart(&self) -> Settings {
         let mut state = self.locked();
         state.settings = Settings::default();
@@ -103,32 +103,32 @@ impl Stage {
         state.settings
     }
 
-    /// The frames after that one; all of them if there is none such yet, as it is another run's.
+    /// Returns the frames after this number; all frames if the number is of an earlier run.
     pub(crate) fn frames(&self, after: u64) -> Vec<Frame> {
         let state = self.locked();
-        let after = if after > state.beats { 0 } else { after };
+        let after = if after > state.frame_count { 0 } else { after };
         let frames = state.frames.iter().filter(|frame| frame.number > after);
         frames.cloned().collect()
     }
 
-    /// What the callers of each side saw since the last time.
-    pub(crate) fn take_phase(&self) -> [Tally; 2] {
+    /// Takes the counters of each side since the last call.
+    pub(crate) fn take_phase(&self) -> [Counters; 2] {
         let mut state = self.locked();
         self.collect(&mut state);
         mem::take(&mut state.phases)
     }
 
-    /// How long the unprotected side's work takes that waits.
+    /// Returns the time to serve all requests of the unprotected side, in seconds.
     pub(crate) fn backlog(&self) -> f64 {
         let pool = &self.0.actors[Side::Bare as usize].service.pool;
-        pool.inside() as f64 / pool.capacity()
+        pool.in_flight() as f64 / pool.capacity()
     }
 
     fn apply(&self, settings: Settings) {
         for Actor { service, callers } in &self.0.actors {
             service.pool.set_slow(settings.slow);
-            let left = if settings.drop { WORKERS / 2 } else { WORKERS };
-            service.pool.set_workers(left);
+            let running = if settings.drop { WORKERS / 2 } else { WORKERS };
+            service.pool.set_workers(running);
             if let Some(shed) = &service.shed {
                 shed.set_dry_run(settings.dry_run);
             }
@@ -138,31 +138,31 @@ impl Stage {
 
     fn collect(&self, state: &mut State) {
         for (side, actor) in self.0.actors.iter().enumerate() {
-            let tally = actor.callers.take();
-            state.beat[side].add(&tally);
-            state.phases[side].add(&tally);
+            let counters = actor.callers.take();
+            state.latest[side].add(&counters);
+            state.phases[side].add(&counters);
         }
     }
 
-    fn beat(&self, lasted: Duration) -> Frame {
+    fn next_frame(&self, duration: Duration) -> Frame {
         let mut state = self.locked();
         self.collect(&mut state);
-        let beat = mem::take(&mut state.beat);
-        for (window, tally) in state.windows.iter_mut().zip(beat) {
+        let latest = mem::take(&mut state.latest);
+        for (window, counters) in state.windows.iter_mut().zip(latest) {
             window.truncate(WINDOW - 1);
-            window.push_front(tally);
+            window.push_front(counters);
         }
-        state.beats += 1;
-        let seconds = lasted.as_secs_f64() * state.windows[0].len() as f64;
+        state.frame_count += 1;
+        let seconds = duration.as_secs_f64() * state.windows[0].len() as f64;
         let [bare, shed] = [Side::Bare, Side::Shed].map(|side| {
             let actor = &self.0.actors[side as usize];
-            let mut sum = Tally::default();
+            let mut sum = Counters::default();
             let window = &state.windows[side as usize];
-            window.iter().for_each(|tally| sum.add(tally));
-            Figures::of(&sum, seconds, &actor.service)
+            window.iter().for_each(|counters| sum.add(counters));
+            SideMetrics::new(&sum, seconds, &actor.service)
         });
         let frame = Frame {
-            number: state.beats,
+            number: state.frame_count,
             at: self.0.began.elapsed().as_secs_f64(),
             settings: state.settings,
             capacity: self.0.actors[0].service.pool.capacity(),

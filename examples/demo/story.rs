@@ -1,85 +1,85 @@
-//! For those without a browser: calm, ten times the capacity, calm again.
+//! The demo without a browser: calm, ten times the capacity, calm again.
 
 use std::{fmt, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
 
 use super::{
+    counters::Counters,
     service::{Side, WORKERS, capacity},
     settings::{CALM, Change},
     stage::Stage,
-    tally::Tally,
     terminal::{hints, millis, percent},
 };
 
 const PHASES: [(&str, f64); 3] = [("calm", CALM), ("overload", 10.0), ("calm again", CALM)];
 
-/// Later than this, the generator was a part of what it measured.
+/// Above this lateness, the generator distorts the measurement.
 const TOO_LATE: Duration = Duration::from_millis(10);
 
-/// One phase of one side.
+/// The results of one phase on one side.
 #[derive(Debug)]
-pub(crate) struct Chapter {
+pub(crate) struct PhaseResult {
     phase: &'static str,
     load: f64,
     side: Side,
-    lasted: Duration,
-    tally: Tally,
+    duration: Duration,
+    counters: Counters,
 }
 
-/// All of it.
+/// The results of all phases.
 #[derive(Debug)]
 pub(crate) struct Summary {
-    pub(crate) chapters: Vec<Chapter>,
-    /// What is left to do on the unprotected side.
+    pub(crate) results: Vec<PhaseResult>,
+    /// Time to serve all requests that are left on the unprotected side, in seconds.
     backlog: f64,
 }
 
-/// Each phase takes a third of the time.
-pub(crate) async fn tell(stage: &Stage, lasts: Duration) -> Result<Summary, String> {
-    let mut chapters = Vec::new();
+/// Runs the three phases; each takes a third of the time.
+pub(crate) async fn tell(stage: &Stage, total: Duration) -> Result<Summary, String> {
+    let mut results = Vec::new();
     let began = Instant::now();
     for ((phase, load), nth) in PHASES.into_iter().zip(1..) {
         let from = Instant::now();
         stage.change(Change::load(load))?;
-        sleep_until(began + lasts * nth / PHASES.len() as u32).await;
-        let lasted = from.elapsed();
-        for (side, tally) in [Side::Bare, Side::Shed].into_iter().zip(stage.take_phase()) {
-            chapters.push(Chapter {
+        sleep_until(began + total * nth / PHASES.len() as u32).await;
+        let duration = from.elapsed();
+        for (side, counters) in [Side::Bare, Side::Shed].into_iter().zip(stage.take_phase()) {
+            results.push(PhaseResult {
                 phase,
                 load,
                 side,
-                lasted,
-                tally,
+                duration,
+                counters,
             });
         }
     }
     let backlog = stage.backlog();
-    Ok(Summary { chapters, backlog })
+    Ok(Summary { results, backlog })
 }
 
-impl Chapter {
-    /// Good answers, of what the workers can do in that time.
+impl PhaseResult {
+    /// Returns the goodput as a share of the capacity.
     pub(crate) fn goodput(&self) -> f64 {
-        self.tally.all().good as f64 / self.lasted.as_secs_f64() / capacity(WORKERS)
+        self.counters.all().succeeded as f64 / self.duration.as_secs_f64() / capacity(WORKERS)
     }
 }
 
-impl fmt::Display for Chapter {
+impl fmt::Display for PhaseResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tally, .. } = self;
-        let all = tally.all();
-        let [_, pay] = tally.classes;
+        let Self { counters, .. } = self;
+        let all = counters.all();
+        let [_, pay] = counters.classes;
         let side = match self.side {
             Side::Bare => "without",
             Side::Shed => "LoadShed",
         };
         let latency = |percent| {
-            let latency = tally.latency.percentile(percent);
+            let latency = counters.latency.percentile(percent);
             millis(latency.map(|latency| latency.as_secs_f64() * 1_000.0))
         };
         let hint = |percent| {
-            tally
+            counters
                 .hints
                 .percentile(percent)
                 .map(|hint| hint.as_secs_f64())
@@ -89,7 +89,7 @@ impl fmt::Display for Chapter {
             "{:<10} {:>4} ×  {side:<8} {:>5.0}/s {:>8} {:>7} {:>7} {:>8} {:>13} {:>8}",
             self.phase,
             self.load,
-            all.sent as f64 / self.lasted.as_secs_f64(),
+            all.sent as f64 / self.duration.as_secs_f64(),
             percent(Some(self.goodput())),
             latency(50),
             latency(99),
@@ -106,31 +106,31 @@ impl fmt::Display for Summary {
             f,
             "phase        load  side     offered  goodput     p50     p99  refused  refused /pay    hints"
         )?;
-        for chapter in &self.chapters {
-            writeln!(f, "{chapter}")?;
+        for result in &self.results {
+            writeln!(f, "{result}")?;
         }
-        let mut all = Tally::default();
-        self.chapters
+        let mut all = Counters::default();
+        self.results
             .iter()
-            .for_each(|chapter| all.add(&chapter.tally));
+            .for_each(|result| all.add(&result.counters));
         let late = all.lateness.percentile(99).unwrap_or_default();
         let mark = if late > TOO_LATE {
-            " (!): this machine was too busy for the load"
+            " (!): this machine was too busy to generate the load"
         } else {
             ""
         };
         writeln!(
             f,
-            "\nOffered counts retries; goodput is what was answered within a second, of what the workers can do."
+            "\\nOffered load includes retries. Goodput: responses within one second, as a share of the capacity."
         )?;
         writeln!(
             f,
-            "The unprotected side has work for {:.0} s in its queue.",
+            "The unprotected side has {:.0} s of work in its queue.",
             self.backlog
         )?;
         write!(
             f,
-            "99 of 100 requests left within {:.1?} of their time{mark}.",
+            "99 % of the requests were sent within {:.1?} of their due time{mark}.",
             late
         )
     }

@@ -1,8 +1,8 @@
-//! The same figures as lines in a terminal.
+//! The same metrics as lines in a terminal.
 
-use super::figures::{Figures, Frame};
+use super::frame::{Frame, SideMetrics};
 
-/// A line for every second frame: one a second.
+/// Prints a line for every second frame: one line a second.
 pub(crate) fn print(frame: &Frame) {
     const PAGE: u64 = 40;
     if frame.number % PAGE == 2 {
@@ -21,7 +21,7 @@ const HEAD: &str = concat!(
 
 fn line(frame: &Frame) -> String {
     let Frame { bare, shed, .. } = frame;
-    let limit = shed.limit.map_or("open".into(), |limit| limit.to_string());
+    let limit = shed.limit.map_or("none".into(), |limit| limit.to_string());
     format!(
         "{:>4.0} s {:>4} × ┆ {} ┆ {} {limit:>6} {:>7} {:>7}",
         frame.at,
@@ -33,7 +33,7 @@ fn line(frame: &Frame) -> String {
     )
 }
 
-fn side(side: &Figures) -> String {
+fn side(side: &SideMetrics) -> String {
     format!(
         "{:>5.0}/s {:>5.0}/s {:>5} {:>6} {:>7} {:>9}",
         side.offered,
@@ -49,7 +49,7 @@ pub(crate) fn percent(share: Option<f64>) -> String {
     share.map_or("–".into(), |share| format!("{:.0} %", share * 100.0))
 }
 
-/// Milliseconds, as seconds where there are many.
+/// Formats milliseconds; from 1,000 on, as seconds.
 pub(crate) fn millis(millis: Option<f64>) -> String {
     match millis {
         None => "–".into(),
@@ -58,7 +58,7 @@ pub(crate) fn millis(millis: Option<f64>) -> String {
     }
 }
 
-/// The median and the longest, in seconds.
+/// Formats the median and the longest retry hint, in seconds.
 pub(crate) fn hints(median: Option<f64>, longest: Option<f64>) -> String {
     match (median, longest) {
         (Some(median), Some(longest)) if longest - median < 1.0 => format!("{longest:.0} s"),

@@ -1,6 +1,6 @@
-// The page, as somebody uses it who wants to see the one side fall and the other hold: page.mjs ADDRESS CHROMIUM FOLDER.
+// Uses the page as a visitor does, and checks that one side goes down and the other holds: page.mjs ADDRESS CHROMIUM FOLDER.
 //
-// All is judged by the figures that stand on the page. Pictures of calm, overload and recovery go into FOLDER.
+// All checks read the numbers on the page. Pictures of calm, overload and recovery are written to FOLDER.
 
 import { strict as assert } from 'node:assert';
 import { writeFile } from 'node:fs/promises';
@@ -43,37 +43,36 @@ const phone = await open('phone', {
 });
 const { page } = laptop;
 
-async function figure(id) {
+async function readNumber(id) {
     const text = await page.locator(`#${id}`).textContent();
     const value = Number(text.replace(/[^\d.]/g, ''));
     assert(/\d/.test(text) && Number.isFinite(value), `#${id} is ${text}`);
     return value;
 }
 
-// Later than this, in milliseconds, the callers were held up by this machine and not by what they call. It is as long as the
-// work takes.
-const HELD_UP = 50;
+// Above this lateness, in milliseconds, this machine delays the callers, not the service. It is the service time.
+const TOO_LATE = 50;
 
-// What the page says, twice a second, until so many seconds can be judged: those in which, and in the six before which,
-// the callers left at their times.
+// Reads the page twice a second, until it has this many seconds of valid readings. A reading is valid if the callers were
+// on time in the six seconds up to it.
 async function watch(seconds) {
     const readings = [];
-    const judged = [];
-    for (let n = 0; n < 2 * (seconds + 30) && judged.length < 2 * seconds; n += 1) {
+    const valid = [];
+    for (let n = 0; n < 2 * (seconds + 30) && valid.length < 2 * seconds; n += 1) {
         await sleep(500);
-        readings.push({ bare: await figure('bare-goodput'), shed: await figure('shed-goodput'), late: await figure('lateness') });
-        if (readings.slice(-12).every(({ late }) => late <= HELD_UP)) judged.push(readings.at(-1));
+        readings.push({ bare: await readNumber('bare-goodput'), shed: await readNumber('shed-goodput'), late: await readNumber('lateness') });
+        if (readings.slice(-12).every(({ late }) => late <= TOO_LATE)) valid.push(readings.at(-1));
     }
     const all = readings.map(({ bare, shed, late }) => `${bare} % ${shed} % ${late} ms`).join(', ');
-    assert(judged.length >= seconds, `this machine is too busy: ${all}`);
-    const least = (side) => Math.min(...judged.map((reading) => reading[side]));
-    const most = (side) => Math.max(...judged.map((reading) => reading[side]));
-    return { bare: [least('bare'), most('bare')], shed: [least('shed'), most('shed')], of: [judged.length, readings.length], all };
+    assert(valid.length >= seconds, `this machine is too busy: ${all}`);
+    const least = (side) => Math.min(...valid.map((reading) => reading[side]));
+    const most = (side) => Math.max(...valid.map((reading) => reading[side]));
+    return { bare: [least('bare'), most('bare')], shed: [least('shed'), most('shed')], of: [valid.length, readings.length], all };
 }
 
-function tell(phase, { bare, shed, of: [judged, all] }) {
+function print(phase, { bare, shed, of: [valid, all] }) {
     const sides = `goodput without ${bare.join('–')} %, with LoadShed ${shed.join('–')} %`;
-    console.log(`${phase.padEnd(10)} ${sides} (${judged} of ${all} readings)`);
+    console.log(`${phase.padEnd(10)} ${sides} (${valid} of ${all} readings)`);
 }
 
 async function pictures(phase) {
@@ -82,7 +81,7 @@ async function pictures(phase) {
     }
 }
 
-// The one that stands in the README: `cp target/demo/demo.webp docs`.
+// The picture in the README: `cp target/demo/demo.webp docs`.
 async function readmePicture() {
     const session = await page.context().newCDPSession(page);
     const { bottom } = await page.locator('#charts').evaluate((charts) => charts.getBoundingClientRect());
@@ -91,18 +90,18 @@ async function readmePicture() {
     await writeFile(`${folder}/demo.webp`, data, 'base64');
 }
 
-// The window of the figures, and the start.
+// The start, and the window over which the page averages.
 await sleep(3_000);
 const calm = await watch(6);
-tell('calm', calm);
-assert(calm.bare[0] > 45 && calm.shed[0] > 45, `calm: 60 % is asked, and both serve it: ${calm.all}`);
+print('calm', calm);
+assert(calm.bare[0] > 45 && calm.shed[0] > 45, `calm: both sides serve the offered 60 %: ${calm.all}`);
 await pictures('calm');
 
 await page.getByRole('button', { name: '10 ×' }).click();
-// To learn what the server carries takes a while: the first seconds are not judged, only shown.
-tell('onset', await watch(6));
+// The layer learns the capacity in the first seconds: these are printed, not checked.
+print('onset', await watch(6));
 const overload = await watch(12);
-tell('overload', overload);
+print('overload', overload);
 await pictures('overload');
 assert(overload.bare[1] < 20, `overload: the unprotected side is down: ${overload.all}`);
 assert(overload.shed[0] > 90, `overload: the protected side holds: ${overload.all}`);
@@ -111,29 +110,29 @@ assert.equal(await page.locator('#load-value').textContent(), '10 ×');
 await page.getByRole('button', { name: 'Calm' }).click();
 await sleep(4_000);
 const after = await watch(12);
-tell('recovery', after);
+print('recovery', after);
 await pictures('recovery');
 await readmePicture();
 assert(after.bare[1] < 20, `recovery: the unprotected side stays down: ${after.all}`);
-assert(after.shed[0] > 50, `recovery: the protected side serves what is asked: ${after.all}`);
+assert(after.shed[0] > 50, `recovery: the protected side serves the offered load: ${after.all}`);
 
 await page.getByRole('button', { name: 'Start over' }).click();
 await sleep(5_000);
 const again = await watch(3);
-tell('start over', again);
-assert(again.bare[0] > 45 && again.shed[0] > 45, `start over: both serve what is asked: ${again.all}`);
+print('start over', again);
+assert(again.bare[0] > 45 && again.shed[0] > 45, `start over: both sides serve the offered load: ${again.all}`);
 
-// What is not allowed changes nothing.
-const settings = () => fetch(`${address}/settings`).then((answer) => answer.json());
+// An invalid setting changes nothing.
+const settings = () => fetch(`${address}/settings`).then((response) => response.json());
 const before = await settings();
 for (const bad of [{ load: 21, slow: true }, { load: '2' }, { lode: 2 }]) {
     const headers = { 'content-type': 'application/json' };
-    const answer = await fetch(`${address}/settings`, { method: 'POST', headers, body: JSON.stringify(bad) });
-    assert([400, 422].includes(answer.status), `${JSON.stringify(bad)} is answered ${answer.status}`);
+    const response = await fetch(`${address}/settings`, { method: 'POST', headers, body: JSON.stringify(bad) });
+    assert([400, 422].includes(response.status), `${JSON.stringify(bad)}: ${response.status}`);
 }
 assert.deepEqual(await settings(), before);
 
-// Each switch arrives, also on a page that did not touch it.
+// Each switch takes effect, and shows on both pages.
 for (const name of ['Slow dependency', 'Capacity drop', 'Callers retry', 'Dry run']) {
     const [here, there] = [page, phone.page].map((page) => page.getByRole('switch', { name }));
     const was = await here.isChecked();
@@ -144,7 +143,7 @@ for (const name of ['Slow dependency', 'Capacity drop', 'Callers retry', 'Dry ru
 }
 assert.match(await page.locator('#shed-state').textContent(), /dry run/);
 
-// By the keyboard, too.
+// The slider also works by keyboard.
 await page.locator('#load').press('End');
 await sleep(2_000);
 assert.equal(await phone.page.locator('#load-value').textContent(), '20 ×');

@@ -1,14 +1,14 @@
-// The page of the demo: it fetches frames, draws them, and sends what the controls say.
+// The page of the demo: fetches frames, draws them, and sends the settings of the controls.
 'use strict';
 
-const EVERY = 500; // milliseconds: as often as there is a frame
+const EVERY = 500; // milliseconds: the interval of the frames
 const KEPT = 240; // frames
 const NONE = '–';
 
 const byId = (id) => document.getElementById(id);
 const frames = [];
 
-// Words for figures.
+// Numbers as text.
 
 const percent = (share) => (share == null ? NONE : `${Math.round(share * 100)} %`);
 const number = (value) => (value == null ? NONE : Math.round(value).toLocaleString('en-GB'));
@@ -19,7 +19,7 @@ const millis = (value) => {
   return value < 1000 ? `${Math.round(value)} ms` : `${(value / 1000).toFixed(1)} s`;
 };
 
-// What each chart shows: a line is its name, its colour, its value in a frame, the dash, and the word for no value.
+// The charts. A line is its name, its colour, its value in a frame, its dash, and the text without a value.
 
 const dashed = [5, 4];
 const positive = (value) => (value > 0 ? value : null);
@@ -55,7 +55,7 @@ const CHARTS = [
     lines: [
       ['without', '--bare', (frame) => positive(frame.bare.in_flight)],
       ['LoadShed', '--shed', (frame) => positive(frame.shed.in_flight)],
-      ['limit', '--shed', (frame) => frame.shed.limit, dashed, 'open'],
+      ['limit', '--shed', (frame) => frame.shed.limit, dashed, 'none'],
     ],
   },
   {
@@ -66,7 +66,7 @@ const CHARTS = [
     ],
   },
   {
-    title: 'Retry-After', unit: 'what the refused are told', range: [-2, 65], splits: [0, 30, 60], text: seconds,
+    title: 'Retry-After', unit: 'of refusals', range: [-2, 65], splits: [0, 30, 60], text: seconds,
     lines: [
       ['median', '--shed', (frame) => frame.shed.hint_p50],
       ['longest', '--shed', (frame) => frame.shed.hint_max, dashed],
@@ -74,7 +74,7 @@ const CHARTS = [
   },
 ];
 
-// How many seconds the charts show.
+// Seconds that the charts show.
 function span() {
   const all = frames.length ? frames.at(-1).at - frames[0].at : 0;
   return [40, 60, 120].find((span) => span >= all) ?? 120;
@@ -83,7 +83,7 @@ function span() {
 const overloaded = ({ settings }) => settings.load > (settings.drop ? 0.5 : 1);
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-// A chart with a legend of its own, which has the figures as text.
+// A chart with its own legend, which shows the latest values as text.
 class Chart {
   constructor(settings) {
     this.settings = settings;
@@ -116,7 +116,7 @@ class Chart {
     return { width: this.plotted.clientWidth, height: this.plotted.clientHeight };
   }
 
-  // Anew when the colours change.
+  // Draws the chart anew; also called when the colour scheme changes.
   draw() {
     this.plot?.destroy();
     const { lines, log, range, splits, text } = this.settings;
@@ -159,7 +159,7 @@ class Chart {
     return [frames.map((frame) => frame.at), ...lines];
   }
 
-  // Where more is asked than the workers can do.
+  // Shades the times at which the offered load exceeds the capacity.
   shade(plot) {
     const { ctx, bbox } = plot;
     const edge = (at) => Math.min(Math.max(plot.valToPos(at, 'x', true), bbox.left), bbox.left + bbox.width);
@@ -184,56 +184,56 @@ class Chart {
 
 function state(side, frame) {
   const { bare, capacity, settings } = frame;
-  const figures = frame[side];
-  if (side === 'shed' && settings.dry_run) return '◌ dry run: refuses nobody';
-  const asked = Math.min(bare.fresh, capacity);
-  const served = figures.goodput / Math.max(asked, 1);
+  const metrics = frame[side];
+  if (side === 'shed' && settings.dry_run) return '◌ dry run: refuses nothing';
+  const demand = Math.min(bare.fresh, capacity);
+  const served = metrics.goodput / Math.max(demand, 1);
   if (served < 0.5) {
-    const gone = asked < capacity && figures.backlog > 2;
-    return gone ? '✕ down, though the load has gone' : '✕ down: works for callers who left';
+    const gone = demand < capacity && metrics.backlog > 2;
+    return gone ? '✕ down, although the load has ended' : '✕ down: serves timed-out requests';
   }
-  if (served < 0.9) return '△ struggles';
-  if (!figures.refused) return '✓ serves everyone';
-  return asked < capacity ? '✓ holds while the refused come back' : '✓ holds';
+  if (served < 0.9) return '△ degraded';
+  if (!metrics.refused) return '✓ serves all requests';
+  return demand < capacity ? '✓ holds while refused callers retry' : '✓ holds';
 }
 
 function show(side, frame) {
-  const figures = frame[side];
+  const metrics = frame[side];
   const set = (name, text) => {
-    const place = byId(`${side}-${name}`);
-    // A screen reader tells every change, also to the same.
-    if (place.textContent !== text) place.textContent = text;
+    const element = byId(`${side}-${name}`);
+    // Only on a change: a screen reader announces every assignment.
+    if (element.textContent !== text) element.textContent = text;
   };
-  set('goodput', percent(figures.goodput_share));
+  set('goodput', percent(metrics.goodput_share));
   set('state', state(side, frame));
-  set('p50', millis(figures.p50));
-  set('p99', millis(figures.p99));
-  set('flight', figures.limit ? `${number(figures.in_flight)} of ${number(figures.limit)}` : number(figures.in_flight));
-  set('failed', percent(figures.failed));
-  set('refused', frame.settings.dry_run && figures.would_refuse ? `would: ${number(figures.would_refuse)}` : percent(figures.refused));
-  set('backlog', seconds(figures.backlog));
-  byId(`${side}-bar`).style.width = `${Math.min(100 * figures.goodput_share, 100)}%`;
+  set('p50', millis(metrics.p50));
+  set('p99', millis(metrics.p99));
+  set('flight', metrics.limit ? `${number(metrics.in_flight)} of ${number(metrics.limit)}` : number(metrics.in_flight));
+  set('failed', percent(metrics.failed));
+  set('refused', frame.settings.dry_run && metrics.would_refuse ? `would: ${number(metrics.would_refuse)}` : percent(metrics.refused));
+  set('backlog', seconds(metrics.backlog));
+  byId(`${side}-bar`).style.width = `${Math.min(100 * metrics.goodput_share, 100)}%`;
 }
 
 // The controls.
 
 const LEAST = 0.2;
 const MOST = 20;
-const toLoad = (place) => Number((LEAST * (MOST / LEAST) ** (place / 100)).toPrecision(2));
-const toPlace = (load) => (100 * Math.log(load / LEAST)) / Math.log(MOST / LEAST);
+const toLoad = (position) => Number((LEAST * (MOST / LEAST) ** (position / 100)).toPrecision(2));
+const toPosition = (load) => (100 * Math.log(load / LEAST)) / Math.log(MOST / LEAST);
 const slider = byId('load');
 let touched = 0;
 
 function showLoad(load) {
   byId('load-value').textContent = times(load);
-  slider.setAttribute('aria-valuetext', `${times(load)} of what the workers can do`);
+  slider.setAttribute('aria-valuetext', `${times(load)} of the capacity`);
   for (const button of document.querySelectorAll('[data-load]')) {
     button.setAttribute('aria-pressed', String(Number(button.dataset.load) === load));
   }
 }
 
 function showSettings(settings) {
-  slider.value = toPlace(settings.load);
+  slider.value = toPosition(settings.load);
   showLoad(settings.load);
   for (const box of document.querySelectorAll('[role=switch]')) box.checked = settings[box.name];
 }
@@ -256,7 +256,7 @@ slider.addEventListener('input', () => {
 byId('controls').addEventListener('click', ({ target }) => {
   if (!target.dataset.load) return;
   const load = Number(target.dataset.load);
-  slider.value = toPlace(load);
+  slider.value = toPosition(load);
   showLoad(load);
   change({ load });
 });
@@ -269,7 +269,7 @@ byId('controls').addEventListener('change', ({ target }) => {
 });
 byId('controls').addEventListener('submit', (event) => event.preventDefault());
 
-// Frames in.
+// Receiving frames.
 
 const charts = CHARTS.map((settings) => new Chart(settings));
 
@@ -278,13 +278,13 @@ function lost() {
   byId('live').className = 'lost';
 }
 
-function take(news) {
-  // It was started anew.
-  if (news.length && frames.length && news[0].number <= frames.at(-1).number) frames.length = 0;
-  frames.push(...news);
+function addFrames(received) {
+  // The demo was restarted.
+  if (received.length && frames.length && received[0].number <= frames.at(-1).number) frames.length = 0;
+  frames.push(...received);
   frames.splice(0, frames.length - KEPT);
   const last = frames.at(-1);
-  if (!news.length || !last) return;
+  if (!received.length || !last) return;
   show('bare', last);
   show('shed', last);
   charts.forEach((chart) => chart.update());
@@ -298,8 +298,8 @@ function take(news) {
 
 async function follow() {
   try {
-    const answer = await fetch(`frames?after=${frames.at(-1)?.number ?? 0}`);
-    take(await answer.json());
+    const response = await fetch(`frames?after=${frames.at(-1)?.number ?? 0}`);
+    addFrames(await response.json());
     setTimeout(follow, EVERY / 2);
   } catch {
     lost();
@@ -310,11 +310,11 @@ async function follow() {
 async function begin() {
   const facts = await (await fetch('facts')).json();
   byId('facts').textContent = [
-    `Each copy has ${facts.workers} workers, which carry ${facts.capacity} requests a second, and a queue for ${number(facts.queue)}.`,
-    'What is queued is worked off, also after its caller has left.',
-    `Callers wait ${facts.patience} s and then leave; those who retry try ${facts.tries} times:`,
-    'at once if nobody answers, after Retry-After where they are refused.',
-    `One in ${facts.pays} pays (CRITICAL), the others browse (SHEDDABLE).`,
+    `Each copy has ${facts.workers} workers, with a capacity of ${facts.capacity} requests a second, and a queue of ${number(facts.queue)}.`,
+    'Queued requests are served even if their callers have timed out.',
+    `Requests time out after ${facts.timeout} s. Callers that retry send a request ${facts.tries} times:`,
+    'at once after a timeout or a failure, after Retry-After when refused.',
+    `One request in ${facts.payment_every} is a payment (CRITICAL), the others browse (SHEDDABLE).`,
   ].join(' ');
   charts.forEach((chart) => chart.draw());
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => charts.forEach((chart) => chart.draw()));

@@ -1,43 +1,43 @@
-//! What callers saw: counts and distributions that can be added up.
+//! Counters and latency histograms of the callers, which can be added up.
 
 use std::time::Duration;
 
 use super::callers::Class;
 
-/// From one beat to the next, or over a phase.
+/// Counters of one interval, or of a phase.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct Counters {
     /// Requests sent for the first time.
     pub(crate) fresh: usize,
-    pub(crate) classes: [Counts; 2],
-    /// How long the callers waited that were not refused. Who left counts with how long that took.
+    pub(crate) classes: [Outcomes; 2],
+    /// Latencies of requests that were not refused. A timed-out request counts with its time until then.
     pub(crate) latency: Histogram,
-    /// What the refused were told to wait.
+    /// Retry hints of refusals.
     pub(crate) hints: Histogram,
-    /// How late the generator sent.
+    /// Lateness of the generator.
     pub(crate) lateness: Histogram,
 }
 
-/// What became of the requests of one class.
+/// Outcomes of the requests of one class.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Counts {
+pub(crate) struct Outcomes {
     pub(crate) sent: usize,
-    /// Answered before the deadline.
-    pub(crate) good: usize,
-    /// The deadline came first.
-    pub(crate) late: usize,
+    /// Successful responses within the timeout.
+    pub(crate) succeeded: usize,
+    /// Requests that timed out.
+    pub(crate) timed_out: usize,
     pub(crate) refused: usize,
-    /// None of these: the queue was full, or the connection broke.
+    /// Other failures: the queue was full, or the connection broke.
     pub(crate) failed: usize,
 }
 
-impl Tally {
-    pub(crate) fn class(&mut self, class: Class) -> &mut Counts {
+impl Counters {
+    pub(crate) fn class(&mut self, class: Class) -> &mut Outcomes {
         &mut self.classes[class as usize]
     }
 
-    /// Of both classes.
-    pub(crate) fn all(&self) -> Counts {
+    /// Returns the sum of both classes.
+    pub(crate) fn all(&self) -> Outcomes {
         let [mut sum, other] = self.classes;
         sum.add(&other);
         sum
@@ -54,39 +54,39 @@ impl Tally {
     }
 }
 
-impl Counts {
+impl Outcomes {
     fn add(&mut self, other: &Self) {
         self.sent += other.sent;
-        self.good += other.good;
-        self.late += other.late;
+        self.succeeded += other.succeeded;
+        self.timed_out += other.timed_out;
         self.refused += other.refused;
         self.failed += other.failed;
     }
 
-    /// The refused, of those whose end is known.
+    /// Returns the share of refusals among the requests that have ended.
     pub(crate) fn refused_share(&self) -> Option<f64> {
         self.share(self.refused)
     }
 
-    /// Those who got nothing, of those whose end is known.
+    /// Returns the share of timeouts and failures among the requests that have ended.
     pub(crate) fn failed_share(&self) -> Option<f64> {
-        self.share(self.late + self.failed)
+        self.share(self.timed_out + self.failed)
     }
 
     fn share(&self, part: usize) -> Option<f64> {
-        let ended = self.good + self.late + self.refused + self.failed;
+        let ended = self.succeeded + self.timed_out + self.refused + self.failed;
         (ended > 0).then(|| part as f64 / ended as f64)
     }
 }
 
-/// Durations, each known to within 5 %.
+/// A histogram of durations, with an error of at most 5 %.
 #[derive(Clone, Debug)]
 pub(crate) struct Histogram {
     buckets: [u32; BUCKETS],
     max: Duration,
 }
 
-/// From `LEAST` up, this many for each doubling: 5 minutes are in the last one.
+/// Buckets per doubling, from `LEAST` up. 5 minutes are in the last bucket.
 const PER_DOUBLING: f64 = 16.0;
 const LEAST: Duration = Duration::from_micros(100);
 const BUCKETS: usize = 352;
@@ -118,7 +118,7 @@ impl Histogram {
     /// `None` if nothing was recorded.
     pub(crate) fn percentile(&self, percent: u64) -> Option<Duration> {
         let total: u64 = self.buckets.iter().map(|count| u64::from(*count)).sum();
-        // Of 100, the 99th.
+        // The rank of the percentile: of 100 values, the 99th.
         let wanted = (total * percent).div_ceil(100).max(1);
         let mut seen = 0;
         let bucket = self.buckets.iter().position(|count| {
