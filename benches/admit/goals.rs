@@ -1,40 +1,40 @@
-//! What was aimed at, and what came of it.
+//! The goals, and whether this run meets them.
 
 use crate::{
-    Bars, figures,
+    Baselines, figures,
     measure::Figures,
     ours,
     row::{Row, Table},
 };
 
-pub(crate) fn rows(bars: &Bars, all: &[(&Row, &Figures)]) -> Vec<Vec<String>> {
+pub(crate) fn rows(baselines: &Baselines, all: &[(&Row, &Figures)]) -> Vec<Vec<String>> {
     let fixed = figures(all, ours::FIXED);
     let one = |name| figures(all, name).reused()[0].median;
     let two = fixed.reused()[1].median / one(ours::FIXED);
-    let over_bare = |nanos: f64| nanos - bars.bare[0];
+    let over_bare = |nanos: f64| nanos - baselines.bare[0];
     let fixed_peer = |name: &str| name.starts_with("tower `") || name.contains("+ `Semaphore`");
     let adaptive_peer = |name: &str| {
         let crates = ["tower-acc", "tower-resilience", "little-loadshedder"];
         crates.iter().any(|peer| name.starts_with(peer))
     };
-    let answering_peer = |name: &str| fixed_peer(name) && name.ends_with("429");
+    let responding_peer = |name: &str| fixed_peer(name) && name.ends_with("429");
     let adaptive_peer = fastest(all, Table::Admit, adaptive_peer)[0];
-    let answering_peer = fastest(all, Table::Refuse, answering_peer)[0];
+    let responding_peer = fastest(all, Table::Refuse, responding_peer)[0];
     let fixed_peer = fastest(all, Table::Admit, fixed_peer);
     let goals = [
         (
             "admit, fixed ÷ (bare + raw)",
-            one(ours::FIXED) / bars.bare_and_raw,
+            one(ours::FIXED) / baselines.bare_and_raw,
             1.25,
         ),
         (
             "admit, fixed, over bare in raw, 1 thread",
-            bars.over(fixed, 0),
+            baselines.over(fixed, 0),
             2.0,
         ),
         (
             "admit, fixed, over bare in raw, 2 threads",
-            bars.over(fixed, 1),
+            baselines.over(fixed, 1),
             3.0,
         ),
         ("admit, fixed, 2 threads ÷ 1", two, 1.5),
@@ -55,19 +55,19 @@ pub(crate) fn rows(bars: &Bars, all: &[(&Row, &Figures)]) -> Vec<Vec<String>> {
             25.0,
         ),
         (
-            "admit, each one measured − fixed, ns",
+            "admit, every request measured − fixed, ns",
             one(ours::MEASURED) - one(ours::FIXED),
             25.0,
         ),
         (
-            "admit, each one measured, over bare ÷ that of the fastest adaptive peer",
+            "admit, every request measured, over bare ÷ that of the fastest adaptive peer",
             over_bare(one(ours::MEASURED)) / over_bare(adaptive_peer),
             0.33,
         ),
         ("refuse, adaptive hint, ns", one(ours::REFUSE), 95.0),
         (
             "refuse, adaptive hint ÷ the fastest peer that makes a response",
-            one(ours::REFUSE) / answering_peer,
+            one(ours::REFUSE) / responding_peer,
             1.0,
         ),
     ];
@@ -83,12 +83,12 @@ pub(crate) fn rows(bars: &Bars, all: &[(&Row, &Figures)]) -> Vec<Vec<String>> {
     goals.map(row).into()
 }
 
-/// On one thread and on two.
+/// Returns the smallest median among these rows, on one thread and on two.
 fn fastest(all: &[(&Row, &Figures)], table: Table, is: impl Fn(&str) -> bool) -> [f64; 2] {
-    let those = all
+    let rows = all
         .iter()
         .filter(|(row, _)| row.table == table && is(row.name));
-    those.fold([f64::INFINITY; 2], |fastest, (_, figures)| {
+    rows.fold([f64::INFINITY; 2], |fastest, (_, figures)| {
         let [one, two] = figures.reused();
         [fastest[0].min(one.median), fastest[1].min(two.median)]
     })

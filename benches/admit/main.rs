@@ -1,21 +1,23 @@
-//! What one request costs: `cargo bench --bench admit`, or `-- refuse fixed` behind it for the rows with those words.
+//! The cost of one request: `cargo bench --bench admit`. Words after `--` choose the rows with these words in their names.
 //! `-- --quick` is a smoke run, `-- --write` puts the tables into `BENCHMARKS.md`.
 //!
-//! All rows run in one process, in interleaved rounds, so that what slows the machine slows them all; each figure is
-//! the median of the rounds. criterion and divan measure one row after the other, and a noisy machine then shifts the
-//! ratios, which are the point here.
+//! All rows run in one process, in interleaved rounds, so that a slow phase of the machine slows all rows. Each figure is
+//! the median of the rounds. criterion and divan measure one row after the other; on a noisy machine, that shifts the
+//! ratios, which are the result here.
 //!
-//! With `--features metrics`, `--features tracing` there are rows for what those add, in the same run. What they add to
-//! the other rows shows beside a run without: over bare, in raw.
+//! With `--features metrics` and `--features tracing` there are rows for the cost of these features. To see what a feature
+//! adds to the other rows, compare a run with it and a run without it: over bare, in raw.
 //!
-//! Two things are against this crate, and the first against all that allocate: allocations are counted, which costs each
-//! some nanoseconds, and tokio's clock is one that a test could pause (its `test-util`, on which the tests depend). How
-//! much slower that is than std's, which peers read, shows in two rows.
+//! Two conditions are to this crate's disadvantage:
+//!
+//! - Allocations are counted, which adds some nanoseconds to each, in all rows.
+//! - tokio's clock is built with `test-util`, as the tests depend on it, so that reads check whether it is paused. Two rows
+//!   show how much slower that is than std's clock, which the peers read.
 
-#[path = "../support/every.rs"]
-mod every;
 #[path = "../support/later.rs"]
 mod later;
+#[path = "../support/measure_all.rs"]
+mod measure_all;
 #[path = "../support/report.rs"]
 mod report;
 #[path = "../support/request.rs"]
@@ -48,7 +50,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     };
     let mut rows = ours::rows();
     rows.extend(peers::rows());
-    // And what all are compared to.
+    // And the rows to which all are compared.
     let compared = [ours::BARE, ours::RAW, ours::BARE_AND_RAW];
     rows.retain(|row| compared.contains(&row.name) || options.wants(row.name));
     let measured = plan.measure(&rows);
@@ -56,17 +58,17 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut report = Report::new("admit", &options)?;
     report.paragraph(format_args!(
         "Nanoseconds a request, medians of {} interleaved rounds of {} requests a thread; 2 threads share one limit. \
-         *Over bare, in raw*: (it − the bare service) ÷ raw atomics alone.",
+         *Over bare, in raw*: (row − bare service) ÷ raw atomics alone.",
         plan.rounds, plan.requests
     ));
     let all: Vec<_> = rows.iter().zip(&measured).collect();
-    let bars = Bars::of(&all);
-    bars.print(&mut report, &all, Table::Admit);
+    let baselines = Baselines::of(&all);
+    baselines.print(&mut report, &all, Table::Admit);
     report.paragraph("Refusals:");
-    bars.print(&mut report, &all, Table::Refuse);
+    baselines.print(&mut report, &all, Table::Refuse);
     if options.words.is_empty() {
-        report.paragraph("What was aimed at, in this run:");
-        report.table(&["", "is", "aim", "met"], &goals::rows(&bars, &all));
+        report.paragraph("Goals, in this run:");
+        report.table(&["", "is", "aim", "met"], &goals::rows(&baselines, &all));
     }
     let spread = measured.iter().map(Figures::spread).fold(0.0, f64::max);
     report.paragraph(format_args!(
@@ -76,14 +78,14 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     report.close(&csv(&all))
 }
 
-/// What all rows are compared to.
-struct Bars {
+/// The rows to which all rows are compared.
+struct Baselines {
     bare: [f64; 2],
     raw: [f64; 2],
     bare_and_raw: f64,
 }
 
-impl Bars {
+impl Baselines {
     fn of(all: &[(&Row, &Figures)]) -> Self {
         let both = |name| figures(all, name).reused().map(|cell| cell.median);
         Self {
@@ -137,7 +139,7 @@ impl Bars {
     }
 }
 
-/// What is refused is cheaper than what is served, so it is told where there are any.
+/// Returns a note on requests with the other outcome, if there are any: a refusal is cheaper than a served request.
 fn unexpected(table: Table, cell: &Cell) -> String {
     let (share, what) = match table {
         Table::Admit => (1.0 - cell.served, "refused"),
@@ -151,7 +153,7 @@ fn unexpected(table: Table, cell: &Cell) -> String {
 
 fn figures<'a>(all: &[(&Row, &'a Figures)], name: &str) -> &'a Figures {
     let at = all.iter().find(|(row, _)| row.name == name);
-    at.expect("it is in the table").1
+    at.expect("the row is in the table").1
 }
 
 fn csv(all: &[(&Row, &Figures)]) -> String {

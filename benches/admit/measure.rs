@@ -1,31 +1,31 @@
-//! Interleaved rounds, and what is left of them.
+//! Runs the rows in interleaved rounds, and computes medians.
 
 use crate::{row::Row, threads::time};
 
-/// How much to measure.
+/// Rounds and requests of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) rounds: usize,
-    /// On each thread.
+    /// Requests per thread and round.
     pub(crate) requests: usize,
 }
 
-/// What was measured of one row.
+/// The measurements of one row.
 #[derive(Debug)]
 pub(crate) struct Figures {
-    /// Reused on one thread and on two; the same, cloned.
+    /// Services reused on one thread and on two, then cloned on one thread and on two.
     cells: Vec<Cell>,
     pub(crate) allocations: u64,
     pub(crate) bytes: u64,
 }
 
-/// Nanoseconds a request, over the rounds.
+/// Nanoseconds per request, over the rounds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cell {
     pub(crate) quarter: f64,
     pub(crate) median: f64,
     pub(crate) three_quarters: f64,
-    /// The share that was served, not refused.
+    /// The share of requests that were served, not refused.
     pub(crate) served: f64,
 }
 
@@ -41,7 +41,7 @@ impl Plan {
         requests: 2_000,
     };
 
-    /// In the order of the rows.
+    /// Measures the rows; returns the results in their order.
     pub(crate) fn measure(self, rows: &[Row]) -> Vec<Figures> {
         let mut times: Vec<_> = rows
             .iter()
@@ -81,7 +81,7 @@ impl Figures {
         }
     }
 
-    /// On one thread and on two.
+    /// Returns the cells of the reused service, on one thread and on two.
     pub(crate) fn reused(&self) -> [Cell; 2] {
         [self.cells[0], self.cells[1]]
     }
@@ -90,7 +90,7 @@ impl Figures {
         Some([*self.cells.get(2)?, *self.cells.get(3)?])
     }
 
-    /// Each with how the service was used, and on how many threads.
+    /// Iterates over the cells, each with the use of the service and the number of threads.
     pub(crate) fn cells(&self) -> impl Iterator<Item = (&'static str, usize, &Cell)> {
         let uses = ["reused", "cloned"].into_iter();
         let names = uses.flat_map(|name| THREADS.map(|threads| (name, threads)));
@@ -98,7 +98,7 @@ impl Figures {
         named.map(|((name, threads), cell)| (name, threads, cell))
     }
 
-    /// Of the noisiest cell: half of the distance between the quartiles, as a share of the median.
+    /// Returns half of the distance between the quartiles, as a share of the median, of the noisiest cell.
     pub(crate) fn spread(&self) -> f64 {
         let spread = |cell: &Cell| (cell.three_quarters - cell.quarter) / cell.median / 2.0;
         self.cells.iter().map(spread).fold(0.0, f64::max)

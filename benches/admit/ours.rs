@@ -1,4 +1,4 @@
-//! This crate: what counts, and what each feature adds.
+//! The rows of this crate: the basic costs, and what each feature adds.
 
 use std::{
     hint::black_box,
@@ -11,11 +11,11 @@ use loadshed::{Budget, Criticality, LoadShed, RetryAfter, Threshold};
 use tower::Layer;
 
 use crate::{
-    every::Every,
+    measure_all::MeasureAll,
     request::Bare,
     row::{Row, admit, alone, by_path, refuse},
     waits,
-    yardsticks::{Always429, Line, Loaded429, Raw, Sketch},
+    yardsticks::{Always429, CacheLine, Loaded429, Raw, Sketch},
 };
 
 pub(crate) const BARE: &str = "bare service";
@@ -23,12 +23,12 @@ pub(crate) const RAW: &str = "raw atomics alone";
 pub(crate) const BARE_AND_RAW: &str = "bare + raw atomics";
 pub(crate) const FIXED: &str = "**loadshed, fixed**";
 pub(crate) const ADAPTIVE: &str = "**loadshed, adaptive**";
-pub(crate) const MEASURED: &str = "loadshed, learned, each one measured";
+pub(crate) const MEASURED: &str = "loadshed, learned, every request measured";
 pub(crate) const REFUSE: &str = "**loadshed, adaptive hint**";
 
 pub(crate) fn rows() -> Vec<Row> {
     let mut rows = yardsticks();
-    rows.extend(laws());
+    rows.extend(budgets());
     rows.extend(features());
     rows.extend(waits::rows());
     #[cfg(feature = "metrics")]
@@ -39,10 +39,10 @@ pub(crate) fn rows() -> Vec<Row> {
     rows
 }
 
-// std's clock is what peers read.
+// Peers read std's clock.
 #[expect(clippy::disallowed_methods)]
 fn yardsticks() -> Vec<Row> {
-    let count: &Line = Box::leak(Box::default());
+    let count: &CacheLine = Box::leak(Box::default());
     let inner = Bare;
     vec![
         admit(BARE, Bare::<0>),
@@ -80,14 +80,14 @@ fn fixed() -> LoadShed {
     LoadShed::ratio(0.85).budget(Budget::fixed(200))
 }
 
-fn laws() -> Vec<Row> {
+fn budgets() -> Vec<Row> {
     let pool = Budget::fixed(200);
     let inner = LoadShed::ratio(0.85).budget(&pool).layer(Bare::<5>);
-    let every = LoadShed::ratio(0.85).budget(Budget::new(Every(200)));
+    let measured = LoadShed::ratio(0.85).budget(Budget::new(MeasureAll(200)));
     vec![
         admit(FIXED, fixed().layer(Bare::<3>)),
         admit(ADAPTIVE, LoadShed::ratio(0.85).layer(Bare::<4>)),
-        admit(MEASURED, every.layer(Bare::<6>)),
+        admit(MEASURED, measured.layer(Bare::<6>)),
         admit(
             "loadshed, two layers of one budget",
             LoadShed::observe().budget(&pool).layer(inner),
@@ -95,9 +95,9 @@ fn laws() -> Vec<Row> {
     ]
 }
 
-/// A line for each, with a number of its own for `Bare`.
+/// One row per feature, each with its own variant of `Bare`.
 fn features() -> Vec<Row> {
-    // Each differs from the others in its middle, behind a parameter.
+    // The routes differ in the middle, after a parameter.
     let route = |nth| format!("/v1/accounts/{{account}}/orders/table-{nth}/{{*rest}}");
     let table = fixed().only((0..100).map(route));
     let classify = fixed().classify(|head| match head.headers().get("x-batch") {
@@ -122,7 +122,7 @@ fn features() -> Vec<Row> {
         admit("loadshed, key", fixed().key(path).layer(Bare::<23>)),
         admit("loadshed, fair_by", fixed().fair_by(path).layer(Bare::<24>)),
         admit(
-            "loadshed, wait, where nobody does",
+            "loadshed, wait, none queued",
             fixed()
                 .wait(64, Duration::from_millis(50))
                 .layer(Bare::<25>),
@@ -131,11 +131,11 @@ fn features() -> Vec<Row> {
     ]
 }
 
-/// Publishes after every 1,000 requests, to the exporter that most have: 100 scrapes a second at 100,000 requests.
+/// Publishes after every 1,000 requests, to the Prometheus exporter: at 100,000 requests a second, 100 scrapes a second.
 #[cfg(feature = "metrics")]
 fn published() -> Row {
     let prometheus = metrics_exporter_prometheus::PrometheusBuilder::new();
-    // It counts for as long as the process runs.
+    // Leaked: the recorder lives as long as the process.
     Box::leak(Box::new(prometheus.install_recorder().unwrap()));
     let service = fixed().layer(Bare::<20>);
     alone("loadshed, fixed, published every 1,000", move || {
@@ -151,7 +151,7 @@ fn published() -> Row {
     })
 }
 
-/// The budget sheds all the while: now and then one is refused that asks for less than the others.
+/// The budget is shedding during the whole run: now and then, a request with a lower threshold is refused.
 #[cfg(feature = "tracing")]
 fn while_shedding() -> Row {
     let budget = Budget::fixed(200);
@@ -186,7 +186,7 @@ fn refusals() -> Vec<Row> {
     ]
 }
 
-/// One place, for as long as the process runs.
+/// Takes the only permit, for as long as the process runs.
 fn hold(budget: &Budget) {
     let held = budget.try_acquire(Threshold::NEVER_SHED).unwrap();
     Box::leak(Box::new(held));

@@ -1,7 +1,7 @@
-//! What a user could pick instead, each with one limit for all callers and with its defaults.
+//! Alternatives to this crate, each with one limit for all callers and with its defaults.
 //!
-//! A limiter that makes callers wait has tower's `LoadShed` around it, which refuses them instead: by an error. What
-//! makes a response of that costs extra, and one row has it.
+//! A limiter that makes requests wait is wrapped in tower's `LoadShed`, which refuses them by an error instead. To turn the
+//! error into a response costs extra; one row shows it.
 
 use std::{
     convert::Infallible,
@@ -30,11 +30,11 @@ use tower_acc as acc;
 use tower_resilience_adaptive::{self as resilience, AdaptiveService};
 
 use crate::{
-    request::{Answer, Bare, Body},
+    request::{Bare, Body, Served},
     row::{Row, admit, refuse},
 };
 
-impl<R> Answer for LoadShedResponse<R> {
+impl<R> Served for LoadShedResponse<R> {
     fn is_served(&self) -> bool {
         matches!(self, Self::Inner(_))
     }
@@ -101,7 +101,7 @@ fn shed<S>(limiter: S) -> TowerLoadShed<S> {
     TowerLoadShed::new(limiter)
 }
 
-/// Takes all the places that there are, for as long as the process runs.
+/// Takes all permits, for as long as the process runs.
 fn full<S>(limiter: S) -> S
 where
     S: Service<Request<Body>> + Clone + 'static,
@@ -116,20 +116,20 @@ where
     }
 }
 
-fn resilient<S, A, E>(inner: S, law: Result<A, E>) -> AdaptiveService<S, A>
+fn resilient<S, A, E>(inner: S, algorithm: Result<A, E>) -> AdaptiveService<S, A>
 where
     A: resilience::ConcurrencyAlgorithm,
     E: Debug,
 {
-    AdaptiveService::new(inner, Arc::new(law.expect("the settings are valid")))
+    AdaptiveService::new(inner, Arc::new(algorithm.expect("the settings are valid")))
 }
 
-/// A new latency is a quarter of its moving average, as in its documentation.
+/// A new latency has a weight of 0.25 in the moving average, as in the crate's documentation.
 fn little<const VARIANT: usize>() -> Little<Bare<VARIANT>> {
     Little::new(Bare, 0.25, Duration::from_millis(50))
 }
 
-/// One request is in service and one waits, which is all that it begins with.
+/// One request is in service and one waits: the initial limit.
 fn full_little() -> Little<Hang> {
     let mut little = Little::new(Hang, 0.25, Duration::from_millis(50));
     for _ in 0..2 {
@@ -137,14 +137,14 @@ fn full_little() -> Little<Hang> {
         let mut cx = Context::from_waker(Waker::noop());
         assert!(
             held.as_mut().poll(&mut cx).is_pending(),
-            "it is not full yet"
+            "the limiter is not full yet"
         );
         Box::leak(Box::new(held));
     }
     little
 }
 
-/// Never answers.
+/// A service that never responds.
 #[derive(Clone)]
 struct Hang;
 
@@ -162,17 +162,17 @@ impl Service<Request<Body>> for Hang {
     }
 }
 
-/// What many write themselves. It gives its place back when the head of the answer is there.
+/// The usual hand-written middleware. It gives its permit back as soon as the response head is ready.
 fn by_hand<const VARIANT: usize>(
     inner: Bare<VARIANT>,
-    places: Option<Arc<Semaphore>>,
-) -> impl Service<Request<Body>, Response: Answer, Future: Send> + Clone + Send + Sync + 'static {
+    permits: Option<Arc<Semaphore>>,
+) -> impl Service<Request<Body>, Response: Served, Future: Send> + Clone + Send + Sync + 'static {
     let middleware = from_fn(move |request: AxumRequest, next: Next| {
-        let places = places.clone();
+        let permits = permits.clone();
         async move {
-            let _place = match places.map(Semaphore::try_acquire_owned) {
+            let _permit = match permits.map(Semaphore::try_acquire_owned) {
                 Some(Err(_)) => return too_many().into_response(),
-                place => place,
+                permit => permit,
             };
             next.run(request).await
         }

@@ -4,11 +4,11 @@ use http::{Request, Uri};
 use tower::Service;
 
 use crate::{
-    request::{Answer, Body, serve, serve_one},
+    request::{Body, Served, serve, serve_one},
     threads::Once,
 };
 
-/// Called once for each thread; what it returns is timed.
+/// Called once per thread; the closure that it returns is timed.
 pub(crate) type Worker = Box<dyn Fn() -> Once + Sync>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub(crate) enum Table {
 pub(crate) struct Row {
     pub(crate) table: Table,
     pub(crate) name: &'static str,
-    /// Each thread has a service, used for all its requests.
+    /// Each thread reuses one service for all its requests.
     pub(crate) reused: Worker,
     /// The service is cloned for each request, as axum does.
     pub(crate) cloned: Option<Worker>,
@@ -28,21 +28,21 @@ pub(crate) struct Row {
 
 pub(crate) fn admit<S>(name: &'static str, service: S) -> Row
 where
-    S: Service<Request<Body>, Response: Answer> + Clone + Send + Sync + 'static,
+    S: Service<Request<Body>, Response: Served> + Clone + Send + Sync + 'static,
 {
     row(Table::Admit, name, service)
 }
 
 pub(crate) fn refuse<S>(name: &'static str, service: S) -> Row
 where
-    S: Service<Request<Body>, Response: Answer> + Clone + Send + Sync + 'static,
+    S: Service<Request<Body>, Response: Served> + Clone + Send + Sync + 'static,
 {
     row(Table::Refuse, name, service)
 }
 
 fn row<S>(table: Table, name: &'static str, service: S) -> Row
 where
-    S: Service<Request<Body>, Response: Answer> + Clone + Send + Sync + 'static,
+    S: Service<Request<Body>, Response: Served> + Clone + Send + Sync + 'static,
 {
     let reused = service.clone();
     let reused = worker(move || {
@@ -61,10 +61,10 @@ where
     }
 }
 
-/// All requests go to one path of a hundred, as good as any other.
+/// All requests go to the same path, which matches one route of a hundred.
 pub(crate) fn by_path<S>(name: &'static str, service: S) -> Row
 where
-    S: Service<Request<Body>, Response: Answer> + Clone + Send + Sync + 'static,
+    S: Service<Request<Body>, Response: Served> + Clone + Send + Sync + 'static,
 {
     alone(name, move || {
         let mut service = service.clone();
@@ -77,7 +77,7 @@ where
     })
 }
 
-/// What is not a service, or none to clone.
+/// A row of work that is not a service, or of a service that is not cloned.
 pub(crate) fn alone<F>(name: &'static str, work: impl Fn() -> F + Sync + 'static) -> Row
 where
     F: FnMut() -> bool + Send + 'static,

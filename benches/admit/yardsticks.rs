@@ -1,4 +1,4 @@
-//! What a layer is measured against: the least that counting can cost, and the least that a refusal can.
+//! Lower bounds to which the layer is compared: the cheapest possible count, and the cheapest possible refusal.
 
 use std::{
     convert::Infallible,
@@ -17,34 +17,34 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use tower::Service;
 
-use crate::request::{Bare, BareAnswer, Body};
+use crate::request::{Bare, BareFuture, Body};
 
-/// The least that counting can cost: one addition and one subtraction.
+/// The cheapest possible count: one addition and one subtraction.
 #[derive(Clone)]
 pub(crate) struct Raw {
     pub(crate) inner: Bare<1>,
     pub(crate) count: &'static AtomicUsize,
 }
 
-pub(crate) struct RawAnswer {
-    inner: BareAnswer,
+pub(crate) struct RawFuture {
+    inner: BareFuture,
     count: &'static AtomicUsize,
 }
 
-impl Future for RawAnswer {
+impl Future for RawFuture {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = Pin::new(&mut self.inner).poll(cx);
+        let output = Pin::new(&mut self.inner).poll(cx);
         self.count.fetch_sub(1, Ordering::Relaxed);
-        answer
+        output
     }
 }
 
 impl Service<Request<Body>> for Raw {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = RawAnswer;
+    type Future = RawFuture;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Service::<Request<Body>>::poll_ready(&mut self.inner, cx)
@@ -52,21 +52,21 @@ impl Service<Request<Body>> for Raw {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         self.count.fetch_add(1, Ordering::Relaxed);
-        RawAnswer {
+        RawFuture {
             inner: self.inner.call(request),
             count: self.count,
         }
     }
 }
 
-/// The least that a layer can do which holds its place to the end of the body: an `Arc`, a compare-and-swap, a guard.
+/// The simplest layer that holds a permit to the end of the body: an `Arc`, a compare-and-swap, a guard.
 #[derive(Clone)]
 pub(crate) struct Sketch {
     pub(crate) inner: Bare<2>,
-    pub(crate) count: Arc<Line>,
+    pub(crate) count: Arc<CacheLine>,
 }
 
-pub(crate) struct Guard(Arc<Line>);
+pub(crate) struct Guard(Arc<CacheLine>);
 
 impl Drop for Guard {
     fn drop(&mut self) {
@@ -74,8 +74,8 @@ impl Drop for Guard {
     }
 }
 
-pub(crate) struct SketchAnswer {
-    inner: BareAnswer,
+pub(crate) struct SketchFuture {
+    inner: BareFuture,
     guard: Option<Guard>,
 }
 
@@ -88,30 +88,30 @@ pub(crate) struct SketchBody {
 impl Service<Request<Body>> for Sketch {
     type Response = Response<SketchBody>;
     type Error = Infallible;
-    type Future = SketchAnswer;
+    type Future = SketchFuture;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Service::<Request<Body>>::poll_ready(&mut self.inner, cx)
     }
 
-    fn call(&mut self, request: Request<Body>) -> SketchAnswer {
+    fn call(&mut self, request: Request<Body>) -> SketchFuture {
         let mut seen = self.count.load(Ordering::Relaxed);
         while let Err(now) =
             self.count
                 .compare_exchange_weak(seen, seen + 1, Ordering::Acquire, Ordering::Relaxed)
         {
-            assert!(now < 170, "the benchmark never fills it");
+            assert!(now < 170, "the benchmark never fills the limit");
             seen = now;
         }
         let guard = Some(Guard(Arc::clone(&self.count)));
-        SketchAnswer {
+        SketchFuture {
             inner: self.inner.call(request),
             guard,
         }
     }
 }
 
-impl Future for SketchAnswer {
+impl Future for SketchFuture {
     type Output = Result<Response<SketchBody>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -126,7 +126,7 @@ impl Future for SketchAnswer {
     }
 }
 
-/// The least that a refusal can cost, with and without headers.
+/// The cheapest possible refusal, with and without headers.
 #[derive(Clone)]
 pub(crate) struct Always429 {
     pub(crate) retry_after: bool,
@@ -153,15 +153,15 @@ impl Service<Request<Body>> for Always429 {
     }
 }
 
-/// What the answer itself costs, decided by nobody: the headers, the body and the extension of a refusal, in as few
-/// allocations.
+/// The cost of the response alone, without a decision: the headers, the body and the extension of a refusal, with the same
+/// number of allocations.
 #[derive(Clone)]
 pub(crate) struct Loaded429;
 
 impl Service<Request<Body>> for Loaded429 {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
-    type Future = LoadedAnswer;
+    type Future = LoadedFuture;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -169,13 +169,13 @@ impl Service<Request<Body>> for Loaded429 {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         drop(black_box(request));
-        LoadedAnswer
+        LoadedFuture
     }
 }
 
-pub(crate) struct LoadedAnswer;
+pub(crate) struct LoadedFuture;
 
-impl Future for LoadedAnswer {
+impl Future for LoadedFuture {
     type Output = Result<Response<Full<Bytes>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
@@ -194,12 +194,12 @@ impl Future for LoadedAnswer {
     }
 }
 
-/// A counter on a line of its own.
+/// A counter on its own cache line.
 #[derive(Default)]
 #[repr(align(128))]
-pub(crate) struct Line(pub(crate) AtomicUsize);
+pub(crate) struct CacheLine(pub(crate) AtomicUsize);
 
-impl std::ops::Deref for Line {
+impl std::ops::Deref for CacheLine {
     type Target = AtomicUsize;
 
     fn deref(&self) -> &AtomicUsize {

@@ -1,6 +1,6 @@
-//! The raw figures of a bench, read back.
+//! Reads the raw figures of a bench.
 
-/// Lines of as many fields as there are columns. A name is in quotes, and has none in it.
+/// A header and lines with one field per column. A quoted name contains no quotes.
 #[derive(Debug)]
 pub(crate) struct Csv<'a> {
     columns: Vec<&'a str>,
@@ -33,21 +33,25 @@ impl<'a> Csv<'a> {
 impl<'a> Line<'a> {
     /// # Errors
     ///
-    /// If there is no such column.
+    /// If the column is missing.
     pub(crate) fn text(self, column: &str) -> Result<&'a str, String> {
         let at = self.columns.iter().position(|name| *name == column);
         let field = at.and_then(|at| self.fields.get(at));
-        let missing = || format!("there is no {column} in {:?}", self.fields);
+        let missing = || format!("no column {column} in {:?}", self.fields);
         field.copied().ok_or_else(missing)
     }
 
     /// # Errors
     ///
-    /// If there is no such column, or no number in it.
+    /// If the column is missing or is not a number.
     pub(crate) fn number(self, column: &str) -> Result<f64, String> {
         let text = self.text(column)?;
-        text.parse()
-            .map_err(|_| format!("{column} is {text} in {:?}", self.fields))
+        text.parse().map_err(|_| {
+            format!(
+                "invalid {column} {text}: must be a number, in {:?}",
+                self.fields
+            )
+        })
     }
 }
 

@@ -1,10 +1,9 @@
-//! Whether a second run of the benches has come to the same: `benches/run`, then `benches/run --again`, which ends with
-//! this. `cargo bench --bench compare -- OLD NEW` is for the raw figures in any two folders; without them, OLD is
-//! `docs/benchmarks`, with what stands behind the tables, and NEW is `target/benches`. It fails if a ratio is more than
-//! 10 % off, or only one of the two runs has it.
+//! Compares two runs of the benches: `benches/run`, then `benches/run --again`, which ends with this comparison.
+//! `cargo bench --bench compare -- OLD NEW` compares the raw figures in any two folders. By default, OLD is
+//! `docs/benchmarks` (the figures behind the tables) and NEW is `target/benches`. It fails if a ratio differs by more than
+//! 10 %, or if only one of the runs has it.
 //!
-//! Ratios are compared, each one that the tables have, and not what they are of: a virtual machine is a faster one today
-//! and a slower one tomorrow.
+//! It compares all ratios of the tables, and no absolute figures: the speed of a virtual machine changes from day to day.
 
 #[path = "../support/report.rs"]
 mod report;
@@ -21,35 +20,35 @@ use std::{
 };
 
 use self::{
-    pairs::{LITTLE, Pairs, Verdict},
+    pairs::{NEGLIGIBLE, Pairs, Verdict},
     ratios::Ratio,
-    report::{KEPT, Options, Report, folder},
+    report::{Options, REPOSITORY_FOLDER, Report, folder},
 };
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let options = Options::new(std::env::args().skip(1))?;
     let [first, second] = match &options.words[..] {
-        // Where `benches/run` leaves them. In a plain `cargo bench` there may be none.
-        [] if !are_two(Path::new(KEPT), &folder()) => {
-            println!("There are no two runs to compare: benches/run, then benches/run --again");
+        // The folders of `benches/run`. In a plain `cargo bench` they may be missing.
+        [] if !are_two(Path::new(REPOSITORY_FOLDER), &folder()) => {
+            println!("no two runs to compare: benches/run, then benches/run --again");
             return Ok(ExitCode::SUCCESS);
         }
-        [] => [KEPT.into(), folder()],
+        [] => [REPOSITORY_FOLDER.into(), folder()],
         [first, second] => [first, second].map(PathBuf::from),
-        _ => return Err("it is two folders that are compared".into()),
+        _ => return Err("invalid arguments: must be two folders, or none".into()),
     };
     let pairs = Pairs::new(ratios_in(&first)?, ratios_in(&second)?);
 
     let mut report = Report::new("compare", &options)?;
     report.paragraph(format_args!(
-        "Within 10 %: the second run's ratio is within a tenth of the first one's. Shares of the capacity below {LITTLE} \
-         count as equal. No verdict: in one of the runs, callers were late themselves."
+        "Within 10 %: the second run's ratio is within a tenth of the first one's. Shares of the capacity below {NEGLIGIBLE} \
+         count as equal. No verdict: in one of the runs, the callers were late."
     ));
     let head = ["", "compared", "within 10 %", "no verdict"];
     report.table(&head, &pairs.counts());
     let lists = [
-        ("Those that are not within 10 %:", Verdict::Other),
-        ("Those without a verdict:", Verdict::Late),
+        ("Ratios that are not within 10 %:", Verdict::Other),
+        ("Ratios without a verdict:", Verdict::Late),
     ];
     for (title, verdict) in lists {
         let rows = pairs.with(verdict);
@@ -66,7 +65,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     })
 }
 
-/// Whether both runs are there, and are not one and the same.
+/// Returns whether both folders have a run, and the runs differ.
 fn are_two(first: &Path, second: &Path) -> bool {
     let run = |folder: &Path| fs::read(folder.join("overload.csv")).ok();
     let (first, second) = (run(first), run(second));

@@ -1,31 +1,31 @@
-//! The same ratios of two runs, and whether they are the same.
+//! Pairs the ratios of two runs, and compares them.
 
 use crate::ratios::Ratio;
 
 #[derive(Debug)]
 pub(crate) struct Pairs(Vec<Pair>);
 
-/// One ratio, in each run that has it.
+/// A ratio in both runs, or in one of them.
 #[derive(Debug)]
 struct Pair {
     first: Option<Ratio>,
     second: Option<Ratio>,
 }
 
-/// Of a pair.
+/// The result of the comparison of a pair.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Verdict {
     Same,
     Other,
-    /// None: in one of the runs, callers were late themselves.
+    /// No verdict: in one of the runs, the callers were late.
     Late,
 }
 
-/// Of the first run's ratio, by which the second's may be off.
+/// Allowed difference, as a share of the first run's ratio.
 const SLACK: f64 = 0.1;
 
-/// Shares of the capacity below this count as equal: they are a handful of requests, and twice as few says nothing.
-pub(crate) const LITTLE: f64 = 0.02;
+/// Shares of the capacity below this count as equal: they are a handful of requests, too few for a ratio.
+pub(crate) const NEGLIGIBLE: f64 = 0.02;
 
 impl Pairs {
     pub(crate) fn new(first: Vec<Ratio>, mut second: Vec<Ratio>) -> Self {
@@ -47,7 +47,7 @@ impl Pairs {
         self.0.iter().all(|pair| pair.verdict() != Verdict::Other)
     }
 
-    /// For each table, how many are compared, how many of these are the same, and how many have no verdict; then for all.
+    /// Counts, for each table and then for all: compared ratios, equal ratios, ratios without a verdict.
     pub(crate) fn counts(&self) -> Vec<Vec<String>> {
         let mut tables = Vec::new();
         for pair in &self.0 {
@@ -70,10 +70,10 @@ impl Pairs {
         counts
     }
 
-    /// Each one with this verdict.
+    /// Returns a row for each pair with this verdict.
     pub(crate) fn with(&self, verdict: Verdict) -> Vec<Vec<String>> {
-        let those = self.0.iter().filter(|pair| pair.verdict() == verdict);
-        those.map(Pair::cells).collect()
+        let pairs = self.0.iter().filter(|pair| pair.verdict() == verdict);
+        pairs.map(Pair::cells).collect()
     }
 
     pub(crate) fn csv(&self) -> String {
@@ -97,8 +97,8 @@ impl Pair {
         if self.each().any(|ratio| ratio.late) {
             return Verdict::Late;
         }
-        let are_little = first.max(second) < LITTLE;
-        match are_little || (second - first).abs() <= SLACK * first {
+        let are_negligible = first.max(second) < NEGLIGIBLE;
+        match are_negligible || (second - first).abs() <= SLACK * first {
             true => Verdict::Same,
             false => Verdict::Other,
         }

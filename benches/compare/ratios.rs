@@ -1,8 +1,8 @@
-//! The ratios of a run, from its raw figures.
+//! Computes the ratios of a run from its raw figures.
 //!
-//! They are what a bench is read for: its nanoseconds and requests a second are another machine's tomorrow. What is a
-//! difference, as is what a row costs over the bare service, is not among them: it has the noise of two figures, and less
-//! of the signal. Nor is what is divided by itself.
+//! Ratios are the results of a bench: nanoseconds and requests a second change with the machine. Differences, such as the
+//! cost of a row over the bare service, are not compared: they have the noise of two figures and less signal. A figure
+//! divided by itself is left out as well.
 
 use std::error::Error;
 
@@ -10,11 +10,12 @@ use crate::csv::{Csv, Line};
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Ratio {
-    /// In which it is printed, and what it is.
+    /// The table in which the ratio is printed.
     pub(crate) table: String,
+    /// The row of the table.
     pub(crate) row: String,
     pub(crate) value: f64,
-    /// The callers fell behind: it is no verdict on the server.
+    /// Whether the callers were late, so that the ratio is no verdict on the server.
     pub(crate) late: bool,
 }
 
@@ -22,7 +23,7 @@ type Ratios = Result<Vec<Ratio>, Box<dyn Error>>;
 
 type Read = fn(&Csv<'_>) -> Ratios;
 
-/// Which files there are, and how each is read.
+/// The files of a run, and the function that reads each.
 const FILES: [(&str, Read); 4] = [
     ("admit.csv", admit),
     ("scale.csv", scale),
@@ -30,14 +31,14 @@ const FILES: [(&str, Read); 4] = [
     ("overload-saturated.csv", saturated),
 ];
 
-/// Above it, a cell of the bench has its mark. One that it leaves void is later still.
+/// The lateness above which the bench marks a cell. Cells that it leaves void are later still.
 const LATE_MS: f64 = 5.0;
 
-/// All of a run, of whose files `read` has the text.
+/// Returns all ratios of a run; `read` returns the text of a file.
 ///
 /// # Errors
 ///
-/// If one cannot be read, lacks something, or has no ratio.
+/// If a file cannot be read, lacks a column or a row, or has no ratio.
 pub(crate) fn all(read: impl Fn(&str) -> Result<String, Box<dyn Error>>) -> Ratios {
     let mut ratios = Vec::new();
     for (file, of) in FILES {
@@ -45,14 +46,14 @@ pub(crate) fn all(read: impl Fn(&str) -> Result<String, Box<dyn Error>>) -> Rati
         let text = read(file).map_err(in_file)?;
         let found = of(&Csv::new(&text)).map_err(in_file)?;
         if found.is_empty() {
-            return Err(in_file("there is no ratio".into()).into());
+            return Err(in_file("no ratio in the file".into()).into());
         }
         ratios.extend(found);
     }
     Ok(ratios)
 }
 
-/// Of reused services, as in the tables: each row on one thread ÷ (bare + raw), and its two threads ÷ one.
+/// Ratios of reused services, as in the tables: one thread ÷ (bare + raw), and two threads ÷ one.
 fn admit(csv: &Csv<'_>) -> Ratios {
     let reused = csv
         .lines()
@@ -64,7 +65,7 @@ fn admit(csv: &Csv<'_>) -> Ratios {
     }
     let median = |row, threads| {
         let cell = cells.iter().find(|cell| (cell.0, cell.1) == (row, threads));
-        let missing = || format!("there is no {row} on {threads} thread");
+        let missing = || format!("no row {row} on {threads} thread");
         cell.map(|cell| cell.2).ok_or_else(missing)
     };
     let base = ("bare + raw atomics", "1");
@@ -79,10 +80,10 @@ fn admit(csv: &Csv<'_>) -> Ratios {
     Ok(ratios)
 }
 
-/// Section, row, and the figure at each size.
+/// A section, a row, and the figure at each size.
 type Series<'a> = (&'a str, &'a str, Vec<(&'a str, f64)>);
 
-/// Last ÷ first of each series, with their sizes: a smoke run has other ones. Bytes are counted, and not compared.
+/// Last ÷ first of each series, with both sizes in the name, as a smoke run has other sizes. Bytes are not compared.
 fn scale(csv: &Csv<'_>) -> Ratios {
     let mut series: Vec<Series<'_>> = Vec::new();
     let grows = csv
@@ -120,7 +121,7 @@ fn overload(csv: &Csv<'_>) -> Ratios {
     csv.lines().map(ratio).collect()
 }
 
-/// A load, or a phase.
+/// Returns the name of a column: a load, or a phase.
 fn column(line: Line<'_>) -> Result<String, String> {
     let column = line.text("column")?;
     Ok(match column.parse::<f64>() {
@@ -131,7 +132,7 @@ fn column(line: Line<'_>) -> Result<String, String> {
 
 fn saturated(csv: &Csv<'_>) -> Ratios {
     let mut ratios = Vec::new();
-    // The first one is the bare server.
+    // The first line is the bare server.
     for line in csv.lines().skip(1) {
         let row = line.text("row")?;
         let mut push = |table, column| {
@@ -139,7 +140,10 @@ fn saturated(csv: &Csv<'_>) -> Ratios {
             ratios.push(Ratio::new(table, row, value));
             Ok::<_, String>(())
         };
-        push("overload, saturated: answers/s ÷ bare", "answers_over_bare")?;
+        push(
+            "overload, saturated: responses/s ÷ bare",
+            "responses_over_bare",
+        )?;
         push(
             "overload, saturated: server's µs ÷ bare",
             "server_cpu_over_bare",

@@ -1,4 +1,4 @@
-//! The comparison itself: a bench has no test harness, so its tests are a target of their own.
+//! Tests of the comparison, as a target of their own: a bench has no test harness.
 
 mod csv;
 mod pairs;
@@ -11,7 +11,7 @@ use self::{
     ratios::{Ratio, all},
 };
 
-/// What a run has left, on a machine that is so many times slower.
+/// Returns the files of a run on a machine that is slower by this factor.
 fn run(slower: f64) -> impl Fn(&str) -> Result<String, Box<dyn Error>> {
     move |file| {
         let text = match file {
@@ -44,7 +44,7 @@ fn run(slower: f64) -> impl Fn(&str) -> Result<String, Box<dyn Error>> {
                 700.0 / slower,
                 350.0 / slower
             ),
-            "overload-saturated.csv" => "row,answers_over_bare,server_cpu_over_bare\n\
+            "overload-saturated.csv" => "row,responses_over_bare,server_cpu_over_bare\n\
                  \"bare\",1,1\n\"ours\",0.97,1.02\n"
                 .into(),
             _ => return Err("no such file".into()),
@@ -53,7 +53,7 @@ fn run(slower: f64) -> impl Fn(&str) -> Result<String, Box<dyn Error>> {
     }
 }
 
-/// Whether two values of one ratio are the same.
+/// Returns whether two values of one ratio count as equal.
 fn are_same(first: f64, second: f64) -> bool {
     let run = |value| Ratio {
         table: "overload, steady".into(),
@@ -93,7 +93,12 @@ fn each_ratio_of_a_run_is_found() {
             0.02,
             false,
         ),
-        ("overload, saturated: answers/s ÷ bare", "ours", 0.97, false),
+        (
+            "overload, saturated: responses/s ÷ bare",
+            "ours",
+            0.97,
+            false,
+        ),
         (
             "overload, saturated: server's µs ÷ bare",
             "ours",
@@ -114,7 +119,7 @@ fn a_slower_machine_has_the_same_ratios() {
         ["scale, routes: last ÷ first", "1", "1", "0"],
         ["overload, steady: goodput ÷ capacity", "1", "1", "1"],
         ["overload, step: goodput ÷ capacity", "1", "1", "0"],
-        ["overload, saturated: answers/s ÷ bare", "1", "1", "0"],
+        ["overload, saturated: responses/s ÷ bare", "1", "1", "0"],
         ["overload, saturated: server's µs ÷ bare", "1", "1", "0"],
         ["**all**", "8", "8", "1"],
     ];
@@ -122,7 +127,7 @@ fn a_slower_machine_has_the_same_ratios() {
 }
 
 #[test]
-fn a_ratio_is_within_a_tenth_of_the_first_one_or_it_is_told() {
+fn a_ratio_that_differs_by_more_than_a_tenth_is_listed() {
     assert!(are_same(1.0, 1.09) && are_same(1.0, 0.91));
     assert!(!are_same(1.0, 1.11) && !are_same(1.0, 0.89));
 
@@ -137,7 +142,7 @@ fn a_ratio_is_within_a_tenth_of_the_first_one_or_it_is_told() {
 }
 
 #[test]
-fn a_ratio_of_late_callers_is_no_verdict() {
+fn a_ratio_of_late_callers_has_no_verdict() {
     let (first, mut second) = (all(run(1.0)).unwrap(), all(run(1.0)).unwrap());
     second[5].value = 0.4;
     second[5].late = false;
@@ -149,7 +154,7 @@ fn a_ratio_of_late_callers_is_no_verdict() {
 }
 
 #[test]
-fn a_ratio_over_other_sizes_is_another_one() {
+fn a_ratio_over_other_sizes_is_a_different_ratio() {
     let smoke = |file: &str| Ok(run(1.0)(file)?.replace("\"bare\",100,", "\"bare\",50,"));
     let pairs = Pairs::new(all(run(1.0)).unwrap(), all(smoke).unwrap());
     let others = pairs.with(Verdict::Other);
@@ -172,13 +177,13 @@ fn a_ratio_over_other_sizes_is_another_one() {
 }
 
 #[test]
-fn small_shares_count_as_equal() {
+fn negligible_shares_of_the_capacity_count_as_equal() {
     assert!(are_same(0.0, 0.0) && are_same(0.001, 0.002) && are_same(0.0, 0.019));
     assert!(!are_same(0.0, 0.03) && !are_same(0.03, 0.0));
 }
 
 #[test]
-fn a_ratio_that_only_one_run_has_is_told() {
+fn a_ratio_that_only_one_run_has_is_listed() {
     let ratios = || all(run(1.0)).unwrap();
     let (less, more) = (ratios()[1..].to_vec(), ratios());
     for (first, second) in [(less.clone(), more.clone()), (more, less)] {
@@ -204,5 +209,5 @@ fn a_file_without_a_ratio_is_an_error() {
         _ => run(1.0)(file),
     };
     let error = all(read).unwrap_err().to_string();
-    assert_eq!(error, "overload.csv: there is no ratio");
+    assert_eq!(error, "overload.csv: no ratio in the file");
 }

@@ -1,11 +1,11 @@
-//! This program under callgrind, once for each row.
+//! Runs this program under callgrind, once for each row.
 
 use std::{env, error::Error, fs, path::Path, process::Command};
 
-/// The flag by which it runs itself.
+/// The flag with which the program runs itself.
 pub(crate) const COUNT: &str = "--count";
 
-/// What is counted is what this function does, and all that it calls.
+/// Requests in [`counted`]. The instructions of that function and of its callees are counted.
 pub(crate) const REQUESTS: u64 = 1_000;
 
 #[inline(never)]
@@ -15,11 +15,11 @@ pub(crate) fn counted(request: &mut dyn FnMut()) {
     }
 }
 
-/// Instructions a request.
+/// Returns the instructions per request.
 ///
 /// # Errors
 ///
-/// If valgrind is missing or cannot run it.
+/// If valgrind is missing or fails.
 pub(crate) fn count(name: &str) -> Result<f64, Box<dyn Error>> {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("callgrind.out");
     let output = Command::new("valgrind")

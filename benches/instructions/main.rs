@@ -1,12 +1,12 @@
-//! How many instructions one request takes, which no noise changes: `benches/instructions/run`, which installs valgrind,
-//! or `cargo bench --bench instructions` where it is. It fails if a figure is more than 5 % above the one in
-//! `baseline.tsv` beside it. `-- --update` writes that file anew: commit it with the change that explains it.
+//! Instructions per request, which noise does not change: `benches/instructions/run`, which installs valgrind, or
+//! `cargo bench --bench instructions` where valgrind is installed. It fails if a figure is more than 5 % above that in
+//! `baseline.tsv`. `-- --update` writes that file anew: commit it with the change that explains it.
 //!
-//! What is counted is a loop of 1,000 requests after 100 others, by callgrind, on one thread whose clock stands still.
-//! So a reading of the clock is that of a clock which can be paused, and there is no control law's work in it.
+//! callgrind counts a loop of 1,000 requests, after 100 requests that are not counted, on one thread with a paused clock.
+//! So each read of the clock is that of tokio's pausable clock, and the figures include no update of a controller.
 
-#[path = "../support/every.rs"]
-mod every;
+#[path = "../support/measure_all.rs"]
+mod measure_all;
 #[path = "../support/report.rs"]
 mod report;
 #[path = "../support/request.rs"]
@@ -24,7 +24,7 @@ const BASELINE: &str = concat!(
     "/benches/instructions/baseline.tsv"
 );
 
-/// A figure may be this much above its baseline.
+/// Allowed ratio of a figure to its baseline.
 const SLACK: f64 = 1.05;
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
@@ -40,7 +40,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     }
     let options = Options::new(args)?;
     if let Some(word) = options.words.first() {
-        return Err(format!("{word}: it is always all of them").into());
+        return Err(format!("invalid argument {word}: this bench always runs all rows").into());
     }
 
     let names = subjects::names();
@@ -61,7 +61,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     for (name, &count) in names.iter().zip(&counts) {
         let before = *baseline
             .get(*name)
-            .ok_or_else(|| format!("baseline.tsv has no {name}: see --update"))?;
+            .ok_or_else(|| format!("baseline.tsv has no row {name}: see --update"))?;
         csv.push_str(&format!("\"{name}\",{count},{before}\n"));
         rows.push(vec![
             name.to_string(),
@@ -71,7 +71,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         if count > before * SLACK {
             above.push(format!("{name}: {count:.0}, baseline {before:.0}"));
         } else if count * SLACK < before {
-            eprintln!("{name}: {count:.0}, baseline {before:.0}: --update keeps what was won");
+            eprintln!("{name}: {count:.0}, baseline {before:.0}: --update lowers the baseline");
         }
     }
     report.table(&["", "instructions", "over bare"], &rows);
@@ -80,7 +80,9 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         return Ok(written);
     }
     eprintln!("More than 5 % above the baseline:\n{}", above.join("\n"));
-    eprintln!("If it has to be (a newer compiler, a feature): benches/instructions/run --update");
+    eprintln!(
+        "If the change is intended (a newer compiler, a feature): benches/instructions/run --update"
+    );
     Ok(ExitCode::FAILURE)
 }
 

@@ -1,4 +1,4 @@
-//! What is counted. A line for each, with a number of its own for `Bare`.
+//! The rows whose instructions are counted. Each row has its own variant of `Bare`.
 
 use std::{error::Error, process::ExitCode, time::Duration};
 
@@ -9,8 +9,8 @@ use tower::{Layer, Service, limit::ConcurrencyLimit, load_shed::LoadShed as Towe
 
 use crate::{
     callgrind::counted,
-    every::Every,
-    request::{Answer, Bare, Body, serve},
+    measure_all::MeasureAll,
+    request::{Bare, Body, Served, serve},
 };
 
 type Subject = (&'static str, fn());
@@ -21,8 +21,8 @@ const SUBJECTS: &[Subject] = &[
     ("admit, fixed, cloned", || {
         run_cloned(fixed().layer(Bare::<2>));
     }),
-    ("admit, learned, each one measured", || {
-        let budget = Budget::new(Every(200));
+    ("admit, learned, every request measured", || {
+        let budget = Budget::new(MeasureAll(200));
         run_all(true, LoadShed::ratio(0.85).budget(budget).layer(Bare::<3>));
     }),
     ("admit, two layers of one budget", || {
@@ -55,9 +55,9 @@ const SUBJECTS: &[Subject] = &[
         let threshold = fixed().threshold(|_| Threshold::ratio(0.7));
         run_all(true, threshold.layer(Bare::<14>));
     }),
-    ("admit, wait, where nobody does", || {
-        let line = fixed().wait(64, Duration::from_millis(50));
-        run_all(true, line.layer(Bare::<15>));
+    ("admit, wait, none queued", || {
+        let queue = fixed().wait(64, Duration::from_millis(50));
+        run_all(true, queue.layer(Bare::<15>));
     }),
     ("refuse", || {
         let hint = RetryAfter::adaptive().seed(1);
@@ -68,7 +68,7 @@ const SUBJECTS: &[Subject] = &[
         run_all(false, full(Budget::fixed(1), hint).layer(Bare::<11>));
     }),
     ("refuse, learned", || {
-        let (budget, hint) = (Budget::new(Every(1)), RetryAfter::adaptive().seed(1));
+        let (budget, hint) = (Budget::new(MeasureAll(1)), RetryAfter::adaptive().seed(1));
         run_all(false, full(budget, hint).layer(Bare::<12>));
     }),
     ("tower `ConcurrencyLimit` + `LoadShed`", || {
@@ -83,11 +83,11 @@ pub(crate) fn names() -> Vec<&'static str> {
 
 /// # Errors
 ///
-/// If there is none of this name.
+/// If no row has this name.
 pub(crate) fn run(name: &str) -> Result<ExitCode, Box<dyn Error>> {
     let subject = SUBJECTS.iter().find(|subject| subject.0 == name);
     let (_, run) = subject.ok_or("no such row")?;
-    // A clock that stands still takes as many instructions to read each time.
+    // Every read of a paused clock takes the same number of instructions.
     let runtime = Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -101,7 +101,7 @@ fn fixed() -> LoadShed {
     LoadShed::ratio(0.85).budget(Budget::fixed(200))
 }
 
-/// Of a budget of one, which is taken for as long as this program runs.
+/// Returns a layer whose budget of one permit is full for as long as this program runs.
 fn full(budget: Budget, hint: RetryAfter) -> LoadShed {
     let held = budget.try_acquire(Threshold::NEVER_SHED).unwrap();
     Box::leak(Box::new(held));
@@ -110,7 +110,7 @@ fn full(budget: Budget, hint: RetryAfter) -> LoadShed {
 
 fn run_all<S>(served: bool, mut service: S)
 where
-    S: Service<Request<Body>, Response: Answer>,
+    S: Service<Request<Body>, Response: Served>,
 {
     let mut request = || assert_eq!(serve(&mut service), served);
     (0..100).for_each(|_| request());
@@ -119,7 +119,7 @@ where
 
 fn run_cloned<S>(service: S)
 where
-    S: Service<Request<Body>, Response: Answer> + Clone,
+    S: Service<Request<Body>, Response: Served> + Clone,
 {
     let mut request = || assert!(serve(&mut service.clone()));
     (0..100).for_each(|_| request());

@@ -1,8 +1,8 @@
-//! The callers' side of the sockets.
+//! The client side of the sockets.
 //!
-//! Callers leave at their deadline. Over HTTP/2 that resets a stream, which is what gRPC clients and proxies do. Over
-//! HTTP/1 it closes the connection, and the next caller opens another: a server that answers nobody in time has to take
-//! a new connection for each request.
+//! A request is cancelled at its deadline. Over HTTP/2 that resets the stream, as gRPC clients and proxies do. Over HTTP/1
+//! it closes the connection, and the next request opens another: a server whose responses are all late has to accept a
+//! connection for each request.
 
 use std::{
     net::SocketAddr,
@@ -20,8 +20,8 @@ use tower::BoxError;
 
 use crate::server::WORK;
 
-/// hyper's server takes 200 streams a connection, and more wait at the client: a limit that no variant should get for
-/// free. At 14,600 a second and 100 ms each, 91 are open on each of these.
+/// hyper's server accepts 200 streams per connection, and more would wait at the client, which would limit the load. At
+/// 14,600 requests a second of 100 ms each, each of these connections has 91 open streams.
 const CONNECTIONS: usize = 16;
 
 type Body = Empty<Bytes>;
@@ -32,21 +32,21 @@ pub(crate) enum Protocol {
     H2,
 }
 
-/// By which requests go to a server.
+/// The connections to a server.
 #[derive(Debug)]
-pub(crate) enum Lines {
+pub(crate) enum Connections {
     H1(Arc<Idle>),
     H2(Vec<Arc<Shared>>),
 }
 
-/// What one request takes.
+/// The connection for one request.
 #[derive(Debug)]
-pub(crate) enum Line {
+pub(crate) enum Channel {
     H1(Arc<Idle>),
     H2(Arc<Shared>),
 }
 
-impl Lines {
+impl Connections {
     pub(crate) async fn to(server: SocketAddr, protocol: Protocol) -> Self {
         if protocol == Protocol::H1 {
             let connections = Mutex::default();
@@ -64,17 +64,17 @@ impl Lines {
         Self::H2(connections)
     }
 
-    pub(crate) fn line(&self, nth: usize) -> Line {
+    pub(crate) fn channel(&self, nth: usize) -> Channel {
         match self {
-            Self::H1(idle) => Line::H1(Arc::clone(idle)),
-            Self::H2(connections) => Line::H2(Arc::clone(&connections[nth % connections.len()])),
+            Self::H1(idle) => Channel::H1(Arc::clone(idle)),
+            Self::H2(connections) => Channel::H2(Arc::clone(&connections[nth % connections.len()])),
         }
     }
 }
 
-impl Line {
-    /// The status of an answer that came whole.
-    pub(crate) async fn ask(self, work: Duration) -> Result<StatusCode, BoxError> {
+impl Channel {
+    /// Sends a request; returns the status once the whole response has arrived.
+    pub(crate) async fn send(self, work: Duration) -> Result<StatusCode, BoxError> {
         let mut request = Request::new(Empty::new());
         let micros = work.as_micros() as u64;
         request.headers_mut().insert(WORK, micros.into());
@@ -104,8 +104,8 @@ async fn open_h2(server: SocketAddr) -> Result<http2::SendRequest<Body>, BoxErro
     let socket = TcpStream::connect(server).await?;
     socket.set_nodelay(true)?;
     let (http, connection) = http2::Builder::new(TokioExecutor::new())
-        // An answer may cross the reset that a deadline sends. h2 remembers ten reset streams, and takes what comes
-        // for an older one for an error of the server, of which it bears 1,024.
+        // A response can cross the reset that a deadline sends. h2 remembers ten reset streams by default, treats a
+        // response for an older one as an error of the server, and tolerates 1,024 of these.
         .max_concurrent_reset_streams(1 << 16)
         .max_local_error_reset_streams(None)
         .handshake(TokioIo::new(socket))
@@ -114,9 +114,8 @@ async fn open_h2(server: SocketAddr) -> Result<http2::SendRequest<Body>, BoxErro
     Ok(http)
 }
 
-/// A connection for many requests at once, and the next one when it is lost. A server that is too busy to look at streams
-/// that callers have already reset takes those for an attack after the twentieth, and closes it (h2's protection from
-/// CVE-2023-44487).
+/// A connection for many concurrent requests, replaced when it is lost. If a server is too busy to see the streams of
+/// cancelled requests before their resets, h2 closes the connection after twenty of them (protection from CVE-2023-44487).
 #[derive(Debug)]
 pub(crate) struct Shared {
     server: SocketAddr,
@@ -133,14 +132,14 @@ impl Shared {
     }
 }
 
-/// Connections that wait for their next request.
+/// Idle connections.
 #[derive(Debug)]
 pub(crate) struct Idle {
     server: SocketAddr,
     connections: Mutex<Vec<Connection>>,
 }
 
-/// Closed when it is dropped.
+/// A connection that is closed on drop.
 #[derive(Debug)]
 struct Connection {
     http: http1::SendRequest<Body>,
@@ -162,7 +161,7 @@ impl Idle {
         }
         let socket = TcpStream::connect(self.server).await?;
         socket.set_nodelay(true)?;
-        // Thousands are closed a second, and each would keep its port for a minute.
+        // Thousands of connections are closed a second, and each would keep its port for a minute.
         socket.set_zero_linger()?;
         let (http, connection) = http1::handshake(TokioIo::new(socket)).await?;
         let task = tokio::spawn(connection).abort_handle();

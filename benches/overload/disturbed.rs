@@ -1,4 +1,4 @@
-//! A load that the server carries, and for a while more than it can.
+//! A load within the capacity, with an overload in the middle.
 
 use std::{error::Error, time::Duration};
 
@@ -20,15 +20,15 @@ pub(crate) struct Disturbed {
     pub(crate) title: &'static str,
     pub(crate) service: Service,
     pub(crate) work: Work,
-    /// Shares of the capacity before, during and after.
+    /// Loads before, during and after the overload, as shares of the capacity.
     pub(crate) loads: [f64; 3],
-    /// How long each lasts, in seconds.
+    /// Durations of the three phases, in seconds.
     pub(crate) phases: [f64; 3],
-    /// Whether work takes longer during it.
+    /// Whether service times are longer during the overload.
     pub(crate) slow: bool,
 }
 
-/// Of the chart.
+/// The interval of the points in the chart.
 const BIN: Duration = Duration::from_millis(250);
 
 impl Disturbed {
@@ -49,7 +49,7 @@ impl Disturbed {
             .collect();
 
         let slower = match self.slow {
-            true => format!(", work takes {SLOWNESS} times longer"),
+            true => format!(", service times {SLOWNESS} times longer"),
             false => String::new(),
         };
         output.report.paragraph(format_args!(
@@ -78,7 +78,7 @@ impl Disturbed {
             let back = back.map_or(f64::INFINITY, |back| back.as_secs_f64());
             let goal = format!("{}: back to nine in ten, no settings, s", self.name);
             output.at_most(&goal, 5.0, back);
-            // While work takes longer, what the server can do is another.
+            // While service times are longer, the capacity is lower, so that the goal does not apply.
             if !self.slow {
                 output.add_goals([(self.loads[1], ran.scores[1])].into_iter());
             }
@@ -100,13 +100,13 @@ impl Disturbed {
         });
         let rates = self.loads.map(|load| load * capacity);
         let warm_up = (plan.warm_up, rates[0]);
-        let stretches = [warm_up].into_iter().chain(phases.into_iter().zip(rates));
+        let segments = [warm_up].into_iter().chain(phases.into_iter().zip(rates));
         Run {
             service: self.service,
             load: Load {
                 protocol: Protocol::H2,
                 work: self.work,
-                stretches: stretches.collect(),
+                segments: segments.collect(),
             },
             slow: self.slow.then(|| spans[1].clone()),
             spans: spans.to_vec(),

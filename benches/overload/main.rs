@@ -1,19 +1,19 @@
-//! What becomes of a server that is asked for more than it can carry, under this crate and its alternatives:
+//! A server under more load than its capacity, with this crate and with its alternatives:
 //! `cargo bench --bench overload`.
 //!
 //! After `--`, in any order:
 //!
-//! - words: only rows with one of them in their names;
+//! - words: only rows with one of these words in their names;
 //! - `only=steady,step`: only these scenarios;
-//! - `scored=6`, `warm-up=3`: how long each load lasts, in seconds;
-//! - `--quick`: a smoke run, which shows that all works, and whose figures mean little;
+//! - `scored=6`, `warm-up=3`: duration of each load, in seconds;
+//! - `--quick`: a smoke run, which shows that the bench works; its figures are noise;
 //! - `--write`: tables into `BENCHMARKS.md`, charts and raw figures into `docs/benchmarks`.
 //!
-//! A service behind axum, on a real socket and in real time. Callers arrive at their own pace (Poisson, open loop), wait
-//! for 100 ms, and leave. A good answer is one that comes in time, and goodput is what counts: a server that answers all
-//! of them too late does work for nobody.
+//! A service behind axum, on a real socket and in real time. Requests arrive by a Poisson process (open loop) and have a
+//! deadline of 100 ms. A good response is one within the deadline. The result is the goodput: a response after the deadline
+//! is useless.
 //!
-//! Callers and server share the machine. A cell in which the callers themselves fell behind is marked.
+//! Callers and server share the machine. A cell in which the callers themselves were late is marked.
 
 #[path = "../support/chart.rs"]
 mod chart;
@@ -53,8 +53,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let plan = Plan::new(&options)?;
     let mut output = Output::new(&options)?;
     output.report.paragraph(format_args!(
-        "Each load lasts {:?}, and then {:?} that are scored, of 0.5 × half as long. (!): one in a hundred requests was sent more than 5 ms late, \
-         by callers who were short of processor themselves.",
+        "Each load runs for {:?}, and then for {:?} that are scored; 0.5 × for half as long. (!): 1 % of the requests were sent more than 5 ms \
+         late, as the callers were short of processor time.",
         plan.warm_up, plan.scored
     ));
     let steady = STEADY.iter().filter(|scenario| plan.wants(scenario.name));
@@ -75,7 +75,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     output.close()
 }
 
-/// Requests a second that the service can answer, when it always has some.
+/// Measures the capacity of the service, in requests a second, with a queue that is never empty.
 fn capacity(service: Service, work: Work, span: Duration) -> f64 {
     if service != Service::Processor {
         return server::capacity(work, span);

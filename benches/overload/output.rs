@@ -1,4 +1,4 @@
-//! Where the figures go.
+//! The tables, charts and raw figures of the bench.
 
 use std::{error::Error, process::ExitCode, time::Duration};
 
@@ -14,13 +14,13 @@ use crate::{
 pub(crate) struct Output {
     pub(crate) report: Report,
     scenario: &'static str,
-    /// Of the server in this scenario, in requests a second.
+    /// Capacity of the server in this scenario, in requests a second.
     capacity: f64,
     csv: String,
     timelines: String,
     goals: Vec<Vec<String>>,
     failed: bool,
-    /// Of the worst cell.
+    /// Lateness of the worst cell.
     lateness: Duration,
 }
 
@@ -44,13 +44,13 @@ impl Output {
         })
     }
 
-    /// What is added is of this scenario from now on.
+    /// Begins a scenario: all that is added from now on belongs to it.
     pub(crate) fn begin(&mut self, scenario: &'static str, capacity: f64) {
         self.scenario = scenario;
         self.capacity = capacity;
     }
 
-    /// One line of the file, and of the progress.
+    /// Adds a line to the CSV file, and prints it as progress.
     pub(crate) fn add(&mut self, variant: Variant, column: &str, score: &Score) {
         self.failed |= score.failed > 0.0;
         self.lateness = self.lateness.max(score.lateness);
@@ -81,7 +81,7 @@ impl Output {
         self.report.table(&head, &rows);
     }
 
-    /// All of them are shown in `BENCHMARKS.md`, if there is something to see.
+    /// Draws a chart for `BENCHMARKS.md`, unless it would be empty.
     ///
     /// # Errors
     ///
@@ -89,24 +89,24 @@ impl Output {
     pub(crate) fn draw(&self, chart: &Chart<'_>, name: &str) -> Result<(), Box<dyn Error>> {
         let file = format!("-{name}.svg");
         if chart.draw(&self.report.path(&file))? {
-            self.report.keep(&file)?;
+            self.report.copy_to_repository(&file)?;
         }
         Ok(())
     }
 
-    /// What was aimed at where more is offered than the server can carry, with no settings. Each cell has its load; where
-    /// callers were too late it is left out.
+    /// Adds the goals for loads above the capacity, without settings. Each cell comes with its load; cells in which the
+    /// callers were too late are left out.
     pub(crate) fn add_goals(&mut self, cells: impl Iterator<Item = (f64, Score)>) {
         let cells = cells.filter(|(_, score)| !score.is_void());
         let (loads, scores): (Vec<_>, Vec<_>) =
             cells.map(|(load, score)| (load.to_string(), score)).unzip();
         let at = match &loads[..] {
-            [] => "but callers were late".into(),
+            [] => "but the callers were late".into(),
             _ => format!("at {} ×", loads.join(", ")),
         };
         let shares = scores.iter().map(|score| score.goodput / self.capacity);
         let share = shares.reduce(f64::min).unwrap_or(f64::NAN);
-        // Nobody has got an answer in time: 0 would look best.
+        // Without a good response there is no percentile, and 0 would look best.
         let p99s = scores.iter().map(|score| match score.goodput {
             0.0 => f64::INFINITY,
             _ => millis(score.latency.p99),
@@ -115,7 +115,7 @@ impl Output {
         let goal = format!("{}: goodput ÷ capacity, no settings, {at}", self.scenario);
         self.at_least(&goal, 0.97, share);
         let goal = format!(
-            "{}: p99 of the good answers, no settings, {at}, ms",
+            "{}: p99 of good responses, no settings, {at}, ms",
             self.scenario
         );
         self.at_most(&goal, millis(DEADLINE) / 2.0, p99);
@@ -129,7 +129,7 @@ impl Output {
         self.goal(goal, is, format!("≤ {most}"), is <= most);
     }
 
-    /// What is not finite is no figure, and has met nothing.
+    /// Adds a goal. A value that is not finite does not meet it.
     fn goal(&mut self, goal: &str, is: f64, aim: String, met: bool) {
         let (is, met) = match is.is_finite() {
             true => (format!("{is:.3}"), met),
@@ -145,17 +145,17 @@ impl Output {
     /// If a file cannot be written.
     pub(crate) fn close(mut self) -> Result<ExitCode, Box<dyn Error>> {
         if !self.goals.is_empty() {
-            self.report.paragraph("What was aimed at, in this run:");
+            self.report.paragraph("Goals, in this run:");
             self.report.table(&["", "is", "aim", "met"], &self.goals);
         }
         let lateness = self.lateness;
         self.report.paragraph(format_args!(
-            "99 of 100 requests left within {lateness:.1?} of their time, in the worst cell."
+            "In the worst cell, 99 % of the requests were sent within {lateness:.1?} of their due time."
         ));
-        self.report.leave("-timelines.csv", &self.timelines)?;
+        self.report.write("-timelines.csv", &self.timelines)?;
         let closed = self.report.close(&self.csv)?;
         if self.failed {
-            eprintln!("Some were neither answered in time, nor late, nor refused: see `failed`.");
+            eprintln!("some requests were neither good, nor late, nor refused: see `failed`");
             return Ok(ExitCode::FAILURE);
         }
         Ok(closed)

@@ -1,4 +1,4 @@
-//! How much is measured.
+//! The settings of a run.
 
 use std::{error::Error, time::Duration};
 
@@ -10,20 +10,20 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) quick: bool,
-    /// Offered before what is scored: limits are learned, queues grow.
+    /// Duration of the warm-up, in which limits are learned and queues grow.
     pub(crate) warm_up: Duration,
-    /// Under a steady load.
+    /// Scored duration of a steady load.
     pub(crate) scored: Duration,
     only: Vec<String>,
     variants: Vec<Variant>,
 }
 
 impl Plan {
-    /// Takes `scored=6`, `warm-up=2` (seconds) and `only=steady,step`; what is left are words in the names of rows.
+    /// Parses `scored=6`, `warm-up=2` (seconds) and `only=steady,step`; all other words choose rows by their names.
     ///
     /// # Errors
     ///
-    /// If a setting is none of these, or no row has one of the words.
+    /// If a setting is unknown, or no row has one of the words in its name.
     pub(crate) fn new(options: &Options) -> Result<Self, Box<dyn Error>> {
         let seconds = Duration::from_secs_f64;
         let mut plan = Self {
@@ -39,7 +39,11 @@ impl Plan {
                 Some(("scored", value)) => plan.scored = seconds(value.parse()?),
                 Some(("warm-up", value)) => plan.warm_up = seconds(value.parse()?),
                 Some(("only", value)) => plan.only.extend(value.split(',').map(str::to_owned)),
-                Some(_) => return Err(format!("{word} is none of the settings").into()),
+                Some(_) => {
+                    return Err(
+                        format!("unknown setting {word}: must be scored, warm-up or only").into(),
+                    );
+                }
                 None => words.push(word.clone()),
             }
         }
@@ -54,9 +58,9 @@ impl Plan {
         Ok(plan)
     }
 
-    /// How long a steady load is offered before what is scored, and how long it is scored. One that the server carries
-    /// easily builds no queue and teaches no limit much, so half of both is enough.
-    pub(crate) fn lasts(&self, load: f64) -> (Duration, Duration) {
+    /// Returns the warm-up and the scored duration of a steady load. A light load builds no queue and teaches a limit
+    /// little, so that half of both is enough.
+    pub(crate) fn durations(&self, load: f64) -> (Duration, Duration) {
         match load < 1.0 {
             true => (self.warm_up / 2, self.scored / 2),
             false => (self.warm_up, self.scored),
@@ -67,10 +71,10 @@ impl Plan {
         self.only.is_empty() || self.only.iter().any(|name| name == scenario)
     }
 
-    /// All of them, or those that stand for the others. Of a smoke run, all or two.
+    /// Returns all variants, or those that represent the others; in a smoke run, all or two of its few.
     pub(crate) fn variants(&self, all: bool) -> Vec<Variant> {
         let variants = self.variants.iter().copied();
-        let variants = variants.filter(|variant| all || variant.stands);
+        let variants = variants.filter(|variant| all || variant.representative);
         let few = self.quick && !all;
         variants
             .skip(if few {

@@ -1,13 +1,13 @@
-//! Time on the processor.
+//! Processor time of the server.
 
 use std::{fs, hint::black_box, path::Path, sync::OnceLock, time::Duration};
 
 use tokio::{task::yield_now, time::Instant};
 
-/// What the server's threads are called.
+/// Name of the server's threads.
 pub(crate) const SERVER: &str = "server";
 
-/// What all threads of this name have used so far; none where the system does not tell (it is Linux that does).
+/// Returns the processor time of all threads of this name so far; zero where the system is not Linux.
 pub(crate) fn used() -> Duration {
     let threads = fs::read_dir("/proc/self/task").into_iter().flatten();
     let used = threads.filter_map(|thread| used_by(&thread.ok()?.path()));
@@ -25,10 +25,10 @@ fn used_by(thread: &Path) -> Option<Duration> {
     Some(Duration::from_nanos(nanos))
 }
 
-/// So long a handler computes before it lets others have a turn.
+/// A handler yields after computing for this long.
 const SLICE: Duration = Duration::from_micros(500);
 
-/// Keeps the processor busy for so long, if it has it for itself: what is fixed is the number of steps.
+/// Computes a fixed number of steps, which takes this long on a processor of its own.
 pub(crate) async fn burn(time: Duration) {
     let mut left = time;
     while !left.is_zero() {
@@ -48,7 +48,7 @@ pub(crate) fn steps_a_second() -> f64 {
             steps(TRIED);
             start.elapsed()
         };
-        // The quickest was disturbed least.
+        // The shortest time had the least disturbance.
         let quickest = (0..100).map(try_once).min().unwrap_or_default();
         TRIED as f64 / quickest.as_secs_f64()
     })

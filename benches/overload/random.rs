@@ -19,7 +19,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// From an exponential distribution: the gaps between the arrivals of a Poisson process are of this kind.
+    /// Draws from an exponential distribution, like the gaps between the arrivals of a Poisson process.
     pub(crate) fn exponential(&mut self, mean: Duration) -> Duration {
         // 53 bits fill the fraction of an f64: in (0, 1], so that the logarithm is finite.
         let uniform = ((self.next() >> 11) + 1) as f64 / (1_u64 << 53) as f64;
@@ -27,11 +27,11 @@ impl Random {
     }
 }
 
-/// How long the work of a request takes.
+/// The distribution of service times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
     Fixed(Duration),
-    /// With this mean.
+    /// Exponential, with this mean.
     Exponential(Duration),
 }
 

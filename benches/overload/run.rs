@@ -1,4 +1,4 @@
-//! One server under one load.
+//! Runs one server under one load.
 
 use std::{
     ops::Range,
@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use crate::{
-    load::{Load, Seen},
+    load::{Load, RequestResult},
     processor,
     score::Score,
     server::{Server, Service, Slowness},
@@ -23,19 +23,19 @@ use crate::{
 pub(crate) struct Run {
     pub(crate) service: Service,
     pub(crate) load: Load,
-    /// What is scored, each for itself, one right after the other.
+    /// Consecutive spans, each of which is scored.
     pub(crate) spans: Vec<Range<Duration>>,
-    /// When work takes longer.
+    /// Time span in which service times are longer.
     pub(crate) slow: Option<Range<Duration>>,
 }
 
-/// How many times longer it takes then.
+/// Factor of the service times in that span.
 pub(crate) const SLOWNESS: u32 = 5;
 
 #[derive(Debug)]
 pub(crate) struct Ran {
-    pub(crate) seen: Vec<Seen>,
-    /// One for each span.
+    pub(crate) seen: Vec<RequestResult>,
+    /// The score of each span.
     pub(crate) scores: Vec<Score>,
 }
 
@@ -55,7 +55,7 @@ impl Run {
             let reads = starts.chain(ends).map(|at| began + at).collect();
             tokio::spawn(read_processor(reads, Arc::clone(&used)));
         }));
-        // The last answer may have come before the last span was over.
+        // The last response may arrive before the end of the last span.
         let mut used = locked(&used).clone();
         used.push(processor::used());
         drop(callers);

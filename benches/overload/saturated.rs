@@ -1,11 +1,10 @@
-//! How many refusals a second a server has in it that does nothing else, beside as many empty answers.
+//! The most refusals a second that a saturated server sends, compared with empty responses.
 //!
-//! A plain hyper server on one thread, HTTP/1.1. A client on another one keeps it busy: it has 16 requests out on each of
-//! 16 connections, sent at once, and does next to nothing with the answers; else it would be the client that is busy. Each
-//! has a processor for itself. Each server has its turn in each of the rounds, and is compared to the bare one in the same
-//! round.
+//! A plain hyper server on one thread, HTTP/1.1. A client on another thread saturates it: it has 16 pipelined requests on
+//! each of 16 connections, and does little with the responses, as otherwise the client would be the bottleneck. Server and
+//! client have a processor each. Every server runs in every round, and is compared to the bare server of the same round.
 
-// The wall clock is what is measured.
+// The bench measures wall-clock time.
 #![expect(clippy::disallowed_methods)]
 
 use std::{
@@ -35,17 +34,17 @@ use crate::{
 };
 
 const CONNECTIONS: usize = 16;
-/// Requests out on each.
-const AT_ONCE: usize = 16;
+/// Pipelined requests per connection.
+const PIPELINED: usize = 16;
 
-/// A server, and how its answers begin.
+/// The name and address of a server, and the first bytes of its responses.
 type Entry = (&'static str, SocketAddr, &'static str);
 
 const OK: &str = "HTTP/1.1 200";
 const BUSY: &str = "HTTP/1.1 429";
 
-/// In one round: answers a second, and the server's time for each, in seconds.
-type Turn = (f64, f64);
+/// Results of one round: responses a second, and the server's processor time for each, in seconds.
+type Round = (f64, f64);
 
 /// # Errors
 ///
@@ -60,10 +59,10 @@ pub(crate) fn run(plan: &Plan, output: &mut Output) -> io::Result<()> {
         pin(0);
         let mut turns = vec![Vec::new(); entries.len()];
         let mut connections: Vec<_> = entries.iter().map(connect).collect();
-        // The first round is for the caches.
+        // The first round warms the caches, and is not counted.
         for round in 0..=rounds {
             for nth in 0..entries.len() {
-                // Each comes first as often as any other.
+                // Every server is the first of a round equally often.
                 let nth = (nth + round) % entries.len();
                 let took = keep_busy(&mut connections[nth], entries[nth].2, turn);
                 turns[nth].push(took);
@@ -74,20 +73,20 @@ pub(crate) fn run(plan: &Plan, output: &mut Output) -> io::Result<()> {
         });
         (entries, turns)
     });
-    let (entries, turns) = client.join().expect("the client got its answers");
+    let (entries, turns) = client.join().expect("the client has not panicked");
 
     let mut csv =
-        "row,answers_per_s,answers_over_bare,server_cpu_us,server_cpu_over_bare\n".to_owned();
+        "row,responses_per_s,responses_over_bare,server_cpu_us,server_cpu_over_bare\n".to_owned();
     let rows = entries.iter().zip(&turns).map(|((name, ..), row)| {
         let (rate, spent) = ratios(row, &turns[0]);
-        let middle = |of: fn(&Turn) -> f64| median(row.iter().map(of));
-        let (answers, micros) = (middle(|turn| turn.0), middle(|turn| turn.1 * 1e6));
+        let middle = |of: fn(&Round) -> f64| median(row.iter().map(of));
+        let (responses, micros) = (middle(|turn| turn.0), middle(|turn| turn.1 * 1e6));
         csv.push_str(&format!(
-            "\"{name}\",{answers:.0},{rate:.4},{micros:.3},{spent:.4}\n"
+            "\"{name}\",{responses:.0},{rate:.4},{micros:.3},{spent:.4}\n"
         ));
         vec![
             (*name).to_owned(),
-            format!("{answers:.0}"),
+            format!("{responses:.0}"),
             format!("{rate:.3}"),
             format!("{micros:.1}"),
             format!("{spent:.3}"),
@@ -96,27 +95,31 @@ pub(crate) fn run(plan: &Plan, output: &mut Output) -> io::Result<()> {
     let rows = rows.collect();
     output.report.paragraph(format_args!(
         "**saturated.** A hyper server on one processor, kept busy from the other one over {CONNECTIONS} connections \
-         with {AT_ONCE} requests each; medians of {rounds} interleaved rounds of {turn:?}, and of the ratios within a round."
+         with {PIPELINED} requests each; medians of {rounds} interleaved rounds of {turn:?}, and of the ratios within a round."
     ));
-    let columns = ["answers/s", "÷ bare", "server's µs each", "÷ bare"];
+    let columns = ["responses/s", "÷ bare", "server's µs each", "÷ bare"];
     output.table(&columns.map(str::to_owned), rows);
     if !plan.quick {
         let rate = |nth: usize| ratios(&turns[nth], &turns[0]).0;
-        output.at_least("unsaturated ÷ bare, answers/s, fixed", 0.99, rate(1));
-        output.at_least("unsaturated ÷ bare, answers/s, adaptive", 0.99, rate(2));
-        output.at_least("refusals ÷ empty answers of the bare server", 0.97, rate(3));
+        output.at_least("unsaturated ÷ bare, responses/s, fixed", 0.99, rate(1));
+        output.at_least("unsaturated ÷ bare, responses/s, adaptive", 0.99, rate(2));
+        output.at_least(
+            "refusals ÷ empty responses of the bare server",
+            0.97,
+            rate(3),
+        );
     }
-    output.report.leave("-saturated.csv", &csv)
+    output.report.write("-saturated.csv", &csv)
 }
 
 fn entries() -> Vec<Entry> {
     let budget = Budget::fixed(1);
-    // For as long as the process runs.
+    // The permit is held for as long as the process runs.
     Box::leak(Box::new(budget.try_acquire(Threshold::NEVER_SHED)));
     let tower = {
         let limit = ConcurrencyLimit::new(service_fn(empty), 0);
         let shed = TowerLoadShed::new(limit);
-        shed.map_result(|answer| Ok::<_, BoxError>(answer.unwrap_or_else(|_| busy())))
+        shed.map_result(|response| Ok::<_, BoxError>(response.unwrap_or_else(|_| busy())))
     };
     let fixed = LoadShed::ratio(0.85).budget(Budget::fixed(200));
     vec![
@@ -165,19 +168,19 @@ fn busy() -> Response<Empty<Bytes>> {
     response
 }
 
-/// As much as a refusal of ours has to send.
+/// Sends as many bytes as a refusal of this crate.
 fn problem() -> Response<Full<Bytes>> {
     let problem = br#"{"type":"https://iana.org/assignments/http-problem-types#quota-exceeded","title":"The server is busy. Retry later.","status":429}"#;
-    let answer = Response::builder()
+    let response = Response::builder()
         .status(StatusCode::TOO_MANY_REQUESTS)
         .header(header::RETRY_AFTER, "1")
         .header(header::CACHE_CONTROL, "no-store")
         .header(header::CONTENT_TYPE, "application/problem+json")
         .body(Full::new(Bytes::from_static(problem)));
-    answer.expect("a response")
+    response.expect("a response")
 }
 
-/// A server on a thread of its own, for as long as the process runs.
+/// Starts a server on its own thread, for as long as the process runs.
 fn start<S, B>(service: S) -> SocketAddr
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
@@ -207,72 +210,78 @@ where
     address
 }
 
-/// A request is out on each.
+/// Opens the connections, and sends the first requests.
 fn connect(entry: &Entry) -> Vec<TcpStream> {
     let connect = |_| {
         let mut socket = TcpStream::connect(entry.1).expect("a connection");
         socket.set_nodelay(true).expect("TCP_NODELAY");
-        ask(&mut socket);
+        send_requests(&mut socket);
         socket
     };
     (0..CONNECTIONS).map(connect).collect()
 }
 
-fn ask(socket: &mut TcpStream) {
+fn send_requests(socket: &mut TcpStream) {
     const REQUEST: &str = "GET / HTTP/1.1\r\nhost: server\r\n\r\n";
-    static REQUESTS: LazyLock<String> = LazyLock::new(|| REQUEST.repeat(AT_ONCE));
-    socket.write_all(REQUESTS.as_bytes()).expect("it is open");
+    static REQUESTS: LazyLock<String> = LazyLock::new(|| REQUEST.repeat(PIPELINED));
+    socket
+        .write_all(REQUESTS.as_bytes())
+        .expect("the connection is open");
 }
 
-/// Whoever has its answers asks again.
-fn keep_busy(connections: &mut [TcpStream], expected: &str, lasts: Duration) -> Turn {
+/// Reads the responses of each connection in turn and sends its next requests, for this duration.
+fn keep_busy(connections: &mut [TcpStream], expected: &str, duration: Duration) -> Round {
     let before = used();
     let start = Instant::now();
-    let mut answers = 0.0;
+    let mut responses = 0.0;
     let mut bytes = Vec::new();
-    while start.elapsed() < lasts {
+    while start.elapsed() < duration {
         for socket in &mut *connections {
-            read_answers(socket, expected, &mut bytes);
-            ask(socket);
-            answers += AT_ONCE as f64;
+            read_responses(socket, expected, &mut bytes);
+            send_requests(socket);
+            responses += PIPELINED as f64;
         }
     }
     let took = start.elapsed().as_secs_f64();
     let spent = used().saturating_sub(before).as_secs_f64();
-    (answers / took, spent / answers)
+    (responses / took, spent / responses)
 }
 
-fn read_answers(socket: &mut TcpStream, expected: &str, bytes: &mut Vec<u8>) {
+fn read_responses(socket: &mut TcpStream, expected: &str, bytes: &mut Vec<u8>) {
     bytes.clear();
     let mut buffer = [0; 16 * 1_024];
-    let (mut whole, mut answers) = (0, 0);
-    while answers < AT_ONCE {
-        let count = socket.read(&mut buffer).expect("it is open");
-        assert!(count > 0, "it is open");
+    let (mut whole, mut responses) = (0, 0);
+    while responses < PIPELINED {
+        let count = socket.read(&mut buffer).expect("the connection is open");
+        assert!(count > 0, "the connection is open");
         bytes.extend_from_slice(&buffer[..count]);
         while let Some(length) = length_of_first(&bytes[whole..]) {
-            let answer = &bytes[whole..whole + length];
-            let is_expected = answer.starts_with(expected.as_bytes());
-            assert!(is_expected, "{:?}", answer.utf8_chunks());
-            (whole, answers) = (whole + length, answers + 1);
+            let response = &bytes[whole..whole + length];
+            let is_expected = response.starts_with(expected.as_bytes());
+            assert!(is_expected, "{:?}", response.utf8_chunks());
+            (whole, responses) = (whole + length, responses + 1);
         }
     }
 }
 
-/// `None` if it is not whole.
-fn length_of_first(answers: &[u8]) -> Option<usize> {
+/// Returns the length of the first response, or `None` if it is not complete.
+fn length_of_first(responses: &[u8]) -> Option<usize> {
     const LENGTH: &[u8] = b"content-length: ";
-    let find = |what: &[u8]| answers.windows(what.len()).position(|bytes| bytes == what);
+    let find = |what: &[u8]| {
+        responses
+            .windows(what.len())
+            .position(|bytes| bytes == what)
+    };
     let (end, length) = (find(b"\r\n\r\n")?, find(LENGTH)?);
-    let digits = answers[length + LENGTH.len()..].iter();
+    let digits = responses[length + LENGTH.len()..].iter();
     let digits = digits.take_while(|digit| digit.is_ascii_digit());
     let length = digits.fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0'));
     let all = end + 4 + length;
-    (all <= answers.len()).then_some(all)
+    (all <= responses.len()).then_some(all)
 }
 
-/// Of answers a second, and of the server's time for each.
-fn ratios(row: &[Turn], bare: &[Turn]) -> (f64, f64) {
+/// Returns the ratios of responses a second, and of the server's time for each.
+fn ratios(row: &[Round], bare: &[Round]) -> (f64, f64) {
     let both = || row.iter().zip(bare);
     let rate = both().map(|(turn, bare)| turn.0 / bare.0);
     let spent = both().map(|(turn, bare)| turn.1 / bare.1);
@@ -285,7 +294,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// This thread, to the `nth` processor, if there is one.
+/// Pins this thread to the `nth` processor, if there is one.
 fn pin(nth: usize) {
     let processors = core_affinity::get_core_ids().unwrap_or_default();
     processors

@@ -1,4 +1,4 @@
-//! What the server does, and what is asked of it.
+//! The scenarios: the service, and the load.
 
 use std::time::Duration;
 
@@ -8,10 +8,11 @@ use crate::{
 
 const FIXED: Work = Work::Fixed(Duration::from_millis(10));
 const EXPONENTIAL: Work = Work::Exponential(Duration::from_millis(10));
-/// Of the processor: 4 slices of it.
+/// Processor time of a request: 4 slices.
 const COMPUTED: Work = Work::Fixed(Duration::from_millis(2));
 
-const POOL: &str = "A pool of 8 workers × 10 ms, HTTP/2, work goes on after the caller has left.";
+const POOL: &str =
+    "A pool of 8 workers × 10 ms, HTTP/2, work goes on after the deadline of a request.";
 const PROCESSOR: &str =
     "A request computes for 2 ms, in 4 slices, on the only processor that the server has; HTTP/2.";
 
@@ -36,7 +37,7 @@ pub(crate) const STEADY: [Steady; 5] = [
     },
     Steady {
         name: "stops",
-        title: "The pool, where work stops when the caller leaves.",
+        title: "The pool, where work stops at the deadline of a request.",
         protocol: Protocol::H2,
         service: Service::WorkStops,
         work: FIXED,
@@ -45,7 +46,7 @@ pub(crate) const STEADY: [Steady; 5] = [
     },
     Steady {
         name: "h1",
-        title: "The pool, over HTTP/1.1: to leave is to close the connection.",
+        title: "The pool, over HTTP/1.1: a deadline closes the connection.",
         protocol: Protocol::H1,
         service: Service::WorkGoesOn,
         work: FIXED,

@@ -1,34 +1,34 @@
-//! From what the callers saw to figures.
+//! Computes scores from the results of requests.
 
 use std::{ops::Range, time::Duration};
 
-use crate::load::{DEADLINE, Outcome, Seen};
+use crate::load::{DEADLINE, Outcome, RequestResult};
 
-/// Later than this, the generator was a part of what it measured.
+/// Above this lateness, the generator distorts the measurement.
 const TOO_LATE: Duration = Duration::from_millis(5);
 
-/// What became of the requests that were due within a span of time.
+/// The results of the requests that were due within a span of time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Score {
-    /// Requests a second.
+    /// Offered requests a second.
     pub(crate) offered: f64,
-    /// Good answers a second.
+    /// Good responses a second.
     pub(crate) goodput: f64,
-    /// Of good answers, from when they were due.
+    /// Latency of good responses, from the due time.
     pub(crate) latency: Percentiles,
-    /// Of refusals, from when they were due.
+    /// Latency of refusals, from the due time.
     pub(crate) refusal: Percentiles,
-    /// Of refusals, from when they were sent. The generator's timer goes by milliseconds, which is longer than the pool
+    /// Latency of refusals, from the sending. The generator's timer has a resolution of 1 ms, which is longer than the pool
     /// takes to refuse.
     pub(crate) refusal_from_send: Percentiles,
-    /// Shares of what was offered.
+    /// Share of the offered requests, like the next three.
     pub(crate) refused: f64,
     pub(crate) late: f64,
     pub(crate) lost: f64,
     pub(crate) failed: f64,
-    /// How late the generator sent: the 99th percentile.
+    /// Lateness of the generator, 99th percentile.
     pub(crate) lateness: Duration,
-    /// Of the server, for each request that was offered.
+    /// Processor time of the server per offered request.
     pub(crate) processor: Duration,
 }
 
@@ -40,13 +40,13 @@ pub(crate) struct Percentiles {
 }
 
 impl Score {
-    /// `processor` is what the server has used in that span.
-    pub(crate) fn of(seen: &[Seen], span: &Range<Duration>, processor: Duration) -> Self {
+    /// Scores a span; `processor` is the server's processor time in it.
+    pub(crate) fn of(seen: &[RequestResult], span: &Range<Duration>, processor: Duration) -> Self {
         let seen = || seen.iter().filter(|seen| span.contains(&seen.due));
         let count = |outcome| seen().filter(|seen| seen.outcome == outcome).count() as f64;
-        let percentiles = |outcome, latency: fn(&Seen) -> Duration| {
-            let those = seen().filter(move |seen| seen.outcome == outcome);
-            Percentiles::of(sorted(those.map(latency)))
+        let percentiles = |outcome, latency: fn(&RequestResult) -> Duration| {
+            let results = seen().filter(move |seen| seen.outcome == outcome);
+            Percentiles::of(sorted(results.map(latency)))
         };
         let lateness = sorted(seen().map(|seen| seen.lateness));
         let offered = lateness.len().max(1) as f64;
@@ -66,12 +66,12 @@ impl Score {
         }
     }
 
-    /// The callers were so late that hardly any answer could have come in time: this says nothing about the server.
+    /// Returns whether the callers were so late that hardly any response could meet the deadline: no verdict on the server.
     pub(crate) fn is_void(&self) -> bool {
         self.lateness > DEADLINE / 2
     }
 
-    /// The latencies, the shares that were refused and lost, and a mark if the generator was too late.
+    /// Formats the latencies, the shares of refused and lost requests, and a mark if the generator was too late.
     pub(crate) fn details(&self) -> String {
         let latencies = match self.goodput {
             0.0 => "–".into(),
@@ -89,11 +89,11 @@ impl Score {
         format!("{latencies}, {:.0} %{lost}{mark}", self.refused * 100.0)
     }
 
-    /// What the server spends on a refusal, given what it spends on a request that it admits.
+    /// Returns the server's processor time for a refusal, in µs, given its time for an admitted request.
     pub(crate) fn processor_a_refusal(&self, admitted: Duration) -> Option<f64> {
         let all = self.processor.as_secs_f64();
         let on_admitted = admitted.as_secs_f64() * (1.0 - self.refused);
-        // Of fewer, what is left over is mostly chance; and who left had less than all of an admitted one's.
+        // With fewer refusals, the remainder is mostly noise; and a cancelled request used less than an admitted one.
         let many = self.refused > 0.5 && self.late + self.lost < 0.01;
         let many = many && !self.processor.is_zero();
         many.then(|| (all - on_admitted) / self.refused * 1e6)
@@ -124,7 +124,7 @@ impl Score {
 
 impl Percentiles {
     fn of(sorted: Vec<Duration>) -> Self {
-        // Of 1,000, the 999th.
+        // The rank of the percentile: of 1,000 values, the 999th.
         let at = |per_mille: usize| {
             let at = (sorted.len() * per_mille).div_ceil(1_000).saturating_sub(1);
             sorted.get(at).copied().unwrap_or_default()
@@ -142,9 +142,9 @@ impl Percentiles {
     }
 }
 
-/// Good answers and all requests, in each bin of a run.
-pub(crate) fn bins(seen: &[Seen], lasts: Duration, bin: Duration) -> Vec<(f64, f64)> {
-    let count = (lasts.as_nanos() / bin.as_nanos()) as usize;
+/// Counts good responses and all requests in each bin of a run.
+pub(crate) fn bins(seen: &[RequestResult], duration: Duration, bin: Duration) -> Vec<(f64, f64)> {
+    let count = (duration.as_nanos() / bin.as_nanos()) as usize;
     let mut bins = vec![(0.0, 0.0); count];
     for seen in seen {
         let at = (seen.due.as_nanos() / bin.as_nanos()) as usize;
@@ -156,17 +156,21 @@ pub(crate) fn bins(seen: &[Seen], lasts: Duration, bin: Duration) -> Vec<(f64, f
     bins
 }
 
-/// How long after the end of the `trouble` nine in ten got a good answer in each half of a second; `None` if it came to
-/// that no more.
-pub(crate) fn recovery(seen: &[Seen], trouble: Duration, lasts: Duration) -> Option<Duration> {
+/// Returns the time from the end of the overload until at least nine in ten requests had a good response in each half of a
+/// second; `None` if that was never reached again.
+pub(crate) fn recovery(
+    seen: &[RequestResult],
+    overload_end: Duration,
+    duration: Duration,
+) -> Option<Duration> {
     const HALF: Duration = Duration::from_millis(500);
-    let halves = bins(seen, lasts, HALF);
+    let halves = bins(seen, duration, HALF);
     let is_back = |&(good, all): &(f64, f64)| good >= 0.9 * all;
     let Some(bad) = halves.iter().rposition(|half| !is_back(half)) else {
         return Some(Duration::ZERO);
     };
     let back = HALF * (bad as u32 + 1);
-    (bad + 1 < halves.len()).then(|| back.saturating_sub(trouble))
+    (bad + 1 < halves.len()).then(|| back.saturating_sub(overload_end))
 }
 
 fn sorted(durations: impl Iterator<Item = Duration>) -> Vec<Duration> {

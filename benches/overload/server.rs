@@ -1,4 +1,4 @@
-//! What is overloaded: a service behind axum, on a real socket.
+//! The overloaded server: a service behind axum, on a real socket.
 
 use std::{
     convert::Infallible,
@@ -35,11 +35,11 @@ use crate::{
 
 const WORKERS: usize = 8;
 
-/// The header that tells how long a request's work takes, in microseconds. It is drawn with the arrival, so that all
-/// variants are offered the same work, whatever they refuse.
+/// The header with the service time of a request, in microseconds. It is drawn with the arrival, so that all variants are
+/// offered the same work, independent of what they refuse.
 pub(crate) const WORK: &str = "work-micros";
 
-/// Workers with a queue before them: first come, first served, and no bound.
+/// Workers behind an unbounded first-in, first-out queue.
 #[derive(Clone, Debug)]
 struct Pool {
     workers: Arc<Semaphore>,
@@ -60,7 +60,7 @@ impl Pool {
     }
 }
 
-/// How many times longer work takes than it should. Its clones are one.
+/// Factor of the service times. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Slowness(Arc<AtomicU32>);
 
@@ -69,9 +69,9 @@ impl Slowness {
         Self(Arc::new(AtomicU32::new(1)))
     }
 
-    /// For the work that is begun from now on.
+    /// Sets the factor for work that begins from now on.
     pub(crate) fn set(&self, times: u32) {
-        // Relaxed, as where it is read: it stands for itself.
+        // Relaxed, as the read: the factor orders no other memory.
         self.0.store(times, Ordering::Relaxed);
     }
 
@@ -80,14 +80,14 @@ impl Slowness {
     }
 }
 
-/// What a request needs.
+/// The resource that a request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Service {
-    /// One of eight workers, also for a caller who has left: a query that was sent to a database goes on there.
+    /// One of eight workers, which goes on after the deadline, as a database goes on with a query.
     WorkGoesOn,
-    /// One of eight workers, who stops, or is no longer waited for, when the caller leaves.
+    /// One of eight workers, which stops at the deadline. A queued request leaves the queue.
     WorkStops,
-    /// The one processor that the server has.
+    /// The only processor of the server.
     Processor,
 }
 
@@ -134,7 +134,7 @@ fn work(request: &Request) -> Option<Duration> {
     Some(Duration::from_micros(micros))
 }
 
-/// A server of its own, with nothing left of the one before: no queue, no learned limit.
+/// A fresh server, without the queue and the learned limit of the one before.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
@@ -144,7 +144,7 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(service: Service, app: fn(Handler) -> Router) -> Self {
-        // Where the processor is short, the callers keep the other one for themselves.
+        // Where the processor is the bottleneck, the callers have the other processor for themselves.
         let threads = (service == Service::Processor).then_some(1);
         let runtime = runtime(threads);
         let slowness = Slowness::none();
@@ -157,7 +157,7 @@ impl Server {
         let listen = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
         let listener = runtime.block_on(listen).expect("a free port");
         let address = listener.local_addr().expect("a bound address");
-        // Without it, small answers wait for the acknowledgement of those before.
+        // Without it, small responses wait for the acknowledgement of earlier ones (Nagle's algorithm).
         let listener = listener.tap_io(|socket| {
             let _ = socket.set_nodelay(true);
         });
@@ -169,13 +169,13 @@ impl Server {
         }
     }
 
-    /// Waits until its threads are gone, or they would slow the next one.
+    /// Waits until the threads have ended; otherwise, they would slow the next server.
     pub(crate) fn stop(self) {
         self.runtime.shutdown_timeout(Duration::from_secs(5));
     }
 }
 
-/// How much work the pool does in a second, of a queue that is never empty.
+/// Measures the capacity of the pool, in requests a second, with a queue that is never empty.
 pub(crate) fn capacity(work: Work, span: Duration) -> f64 {
     let pool = Pool::new(Slowness::none());
     let done = Arc::new(AtomicUsize::new(0));

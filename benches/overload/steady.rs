@@ -1,4 +1,4 @@
-//! The same load for a while: one server after the other, at one load after the other.
+//! Steady loads: every variant at every load, one after the other.
 
 use std::error::Error;
 
@@ -21,9 +21,9 @@ pub(crate) struct Steady {
     pub(crate) protocol: Protocol,
     pub(crate) service: Service,
     pub(crate) work: Work,
-    /// Shares of the capacity.
+    /// Loads, as shares of the capacity.
     pub(crate) loads: &'static [f64],
-    /// All the rows, and the charts.
+    /// Whether all variants run, and charts are drawn.
     pub(crate) all: bool,
 }
 
@@ -37,14 +37,14 @@ impl Steady {
         output: &mut Output,
     ) -> Result<(), Box<dyn Error>> {
         let loads = match plan.quick {
-            // The last but one is one at which most is refused.
+            // At the last load but one, most requests are refused.
             true => &self.loads[self.loads.len().saturating_sub(2)..][..1],
             false => self.loads,
         };
         output.begin(self.name, capacity);
         let variants = plan.variants(self.all);
         let mut rows: Rows = variants.into_iter().map(|row| (row, Vec::new())).collect();
-        // Column by column, so that what slows the machine for a while slows a column and not a row.
+        // Column by column, so that a slow phase of the machine slows a column and not a row.
         for load in loads {
             let run = self.at(*load, capacity, plan);
             for (variant, scores) in &mut rows {
@@ -54,8 +54,7 @@ impl Steady {
             }
         }
         output.report.paragraph(format_args!(
-            "**{}.** {} Capacity {capacity:.0}/s. Goodput ÷ capacity (p50/p99 of the good answers, and how many were \
-             refused).",
+            "**{}.** {} Capacity {capacity:.0}/s. Goodput ÷ capacity (p50/p99 of good responses, share refused).",
             self.name, self.title
         ));
         let columns: Vec<_> = loads.iter().map(|load| format!("{load} ×")).collect();
@@ -83,21 +82,21 @@ impl Steady {
     }
 
     fn at(&self, load: f64, capacity: f64, plan: &Plan) -> Run {
-        let (warm_up, scored) = plan.lasts(load);
+        let (warm_up, scored) = plan.durations(load);
         let end = warm_up + scored;
         Run {
             service: self.service,
             load: Load {
                 protocol: self.protocol,
                 work: self.work,
-                stretches: vec![(end, load * capacity)],
+                segments: vec![(end, load * capacity)],
             },
             spans: vec![warm_up..end],
             slow: None,
         }
     }
 
-    /// At ten times the capacity.
+    /// Adds a table of the latencies at ten times the capacity.
     fn print_details(&self, loads: &[f64], rows: &Rows, output: &mut Output) {
         let at = loads.iter().position(|&load| load == 10.0);
         let at = at.unwrap_or(loads.len() - 1);
@@ -143,7 +142,7 @@ fn figure(value: Option<f64>, digits: usize) -> String {
 
 fn draw(loads: &[f64], rows: &Rows, capacity: f64, output: &Output) -> Result<(), Box<dyn Error>> {
     let lines = |figure: &dyn Fn(&Score) -> Option<f64>| {
-        let standing = rows.iter().filter(|(variant, _)| variant.stands);
+        let representatives = rows.iter().filter(|(variant, _)| variant.representative);
         let line = |(variant, scores): &(Variant, Vec<Score>)| {
             let points = loads.iter().zip(scores);
             let points = points.filter_map(|(&load, score)| Some((load, figure(score)?)));
@@ -152,10 +151,10 @@ fn draw(loads: &[f64], rows: &Rows, capacity: f64, output: &Output) -> Result<()
                 points: points.collect(),
             }
         };
-        standing.map(line).collect()
+        representatives.map(line).collect()
     };
     let goodput = Chart {
-        title: "What comes in time",
+        title: "Goodput",
         x: "offered ÷ capacity",
         y: "goodput ÷ capacity",
         logarithmic: true,
@@ -163,11 +162,11 @@ fn draw(loads: &[f64], rows: &Rows, capacity: f64, output: &Output) -> Result<()
     };
     output.draw(&goodput, "steady")?;
     let latency = Chart {
-        title: "How long the admitted wait (those in time)",
+        title: "Latency of good responses",
         x: "offered ÷ capacity",
         y: "p99, ms",
         logarithmic: true,
-        // Of no answers there is none: at 0 it would look best.
+        // Without a good response there is no percentile, and 0 would look best.
         lines: lines(&|score| (score.goodput > 0.0).then(|| millis(score.latency.p99))),
     };
     output.draw(&latency, "latency")

@@ -31,14 +31,14 @@ use crate::server::Handler;
 pub(crate) struct Variant {
     pub(crate) name: &'static str,
     pub(crate) app: fn(Handler) -> Router,
-    /// For the others of its kind, where there is not time for all.
-    pub(crate) stands: bool,
+    /// Whether it represents the variants of its kind where there is no time for all.
+    pub(crate) representative: bool,
 }
 
-/// Half of the deadline: where a limiter has to be told what is slow, this is its best.
+/// Half of the deadline: the best latency target of the limiters that need one.
 const SLOW: Duration = Duration::from_millis(50);
 
-/// The rows of a smoke run: one that refuses nothing, a peer of each kind of answer, and ours.
+/// The rows of a smoke run: no shedding, a peer for each kind of refusal, and this crate.
 pub(crate) const QUICK: [&str; 4] = [
     "no shedding",
     "tower, limit 16",
@@ -106,13 +106,21 @@ pub(crate) const ALL: &[Variant] = &[
 ];
 
 const fn variant(name: &'static str, app: fn(Handler) -> Router) -> Variant {
-    let stands = false;
-    Variant { name, app, stands }
+    let representative = false;
+    Variant {
+        name,
+        app,
+        representative,
+    }
 }
 
 const fn main(name: &'static str, app: fn(Handler) -> Router) -> Variant {
-    let stands = true;
-    Variant { name, app, stands }
+    let representative = true;
+    Variant {
+        name,
+        app,
+        representative,
+    }
 }
 
 fn ours(handler: Handler, ratio: f64, budget: Budget) -> Router {
@@ -123,13 +131,13 @@ fn tower(handler: Handler, limit: usize) -> Router {
     refusing(GlobalConcurrencyLimitLayer::new(limit).layer(handler))
 }
 
-/// What many write themselves: a place is taken for as long as the handler runs.
+/// The usual hand-written middleware: holds a permit for as long as the handler runs.
 fn by_hand(handler: Handler, limit: usize) -> Router {
-    let places = Arc::new(Semaphore::new(limit));
+    let permits = Arc::new(Semaphore::new(limit));
     let middleware = from_fn(move |request: Request, next: Next| {
-        let places = Arc::clone(&places);
+        let permits = Arc::clone(&permits);
         async move {
-            let Ok(_place) = places.try_acquire() else {
+            let Ok(_permit) = permits.try_acquire() else {
                 return busy();
             };
             next.run(request).await
@@ -138,21 +146,21 @@ fn by_hand(handler: Handler, limit: usize) -> Router {
     app(middleware.layer(handler))
 }
 
-fn acc(handler: Handler, law: impl Algorithm + Send + Sync + 'static) -> Router {
-    refusing(ConcurrencyLimit::new(handler, law))
+fn acc(handler: Handler, algorithm: impl Algorithm + Send + Sync + 'static) -> Router {
+    refusing(ConcurrencyLimit::new(handler, algorithm))
 }
 
-fn adaptive<A, E>(handler: Handler, law: Result<A, E>) -> Router
+fn adaptive<A, E>(handler: Handler, algorithm: Result<A, E>) -> Router
 where
     A: ConcurrencyAlgorithm + 'static,
     E: Error,
 {
-    let law = law.expect("the settings are valid");
-    refusing(AdaptiveService::new(handler, Arc::new(law)))
+    let algorithm = algorithm.expect("the settings are valid");
+    refusing(AdaptiveService::new(handler, Arc::new(algorithm)))
 }
 
-/// A new latency is a quarter of its moving average, as in its documentation: with a hundredth, as in its example, the
-/// loads come out the same and it recovers later from the step.
+/// A new latency has a weight of 0.25 in the moving average, as in the crate's documentation. With 0.01, as in its example,
+/// the steady loads have the same results, and it recovers later from the step.
 fn little(handler: Handler) -> Router {
     let shed = LittleLoadShed::new(handler, 0.25, SLOW);
     app(shed.map_response(|response| match response {
@@ -161,7 +169,7 @@ fn little(handler: Handler) -> Router {
     }))
 }
 
-/// A limiter that makes callers wait, with tower's `LoadShed` around it, which refuses them instead.
+/// Wraps a limiter that makes requests wait in tower's `LoadShed`, which refuses them instead.
 fn refusing<S>(limiter: S) -> Router
 where
     S: Service<Request, Response = Response> + Clone + Send + Sync + 'static,

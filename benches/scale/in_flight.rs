@@ -1,4 +1,4 @@
-//! Requests that stay in flight until others have come.
+//! Requests that stay in flight until others have arrived.
 
 use std::{
     future::Future,
@@ -11,26 +11,26 @@ use tower::Service;
 
 use crate::request::Body;
 
-/// Each in a box, as a server keeps them in tasks. When one more comes, any of them is answered: the memory of one that has
-/// waited for long is cold.
-pub(crate) struct Line<S: Service<Request<Body>>> {
+/// Requests in flight, each in a box, as a server keeps them in tasks. When a request arrives, a random other one is
+/// completed: the memory of a request that has waited for long is cold.
+pub(crate) struct InFlight<S: Service<Request<Body>>> {
     service: S,
     futures: Vec<Pin<Box<S::Future>>>,
     random: u64,
 }
 
-impl<S: Service<Request<Body>>> Line<S> {
+impl<S: Service<Request<Body>>> InFlight<S> {
     pub(crate) fn new(service: S, length: usize) -> Self {
-        let mut line = Self {
+        let mut in_flight = Self {
             service,
             futures: Vec::with_capacity(length + 1),
             random: 0,
         };
-        (0..length).for_each(|_| line.push());
-        line
+        (0..length).for_each(|_| in_flight.push());
+        in_flight
     }
 
-    /// Whether one was answered, which it is when polled again.
+    /// Completes a random request by its second poll, and admits a new one; returns whether the completed request was served.
     pub(crate) fn next(&mut self) -> bool {
         self.push();
         // Knuth's constants.
@@ -43,7 +43,7 @@ impl<S: Service<Request<Body>>> Line<S> {
 
     pub(crate) fn push(&mut self) {
         let ready = self.service.poll_ready(&mut cx());
-        assert!(ready.is_ready(), "there is room");
+        assert!(ready.is_ready(), "the budget has a free permit");
         let mut future = Box::pin(self.service.call(Request::new(Body::new())));
         let waits = future.as_mut().poll(&mut cx()).is_pending();
         assert!(waits, "refused");

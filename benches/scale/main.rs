@@ -1,14 +1,14 @@
-//! What a request costs as there is more of all else: `cargo bench --bench scale`, with `-- --quick` a smoke run, with
+//! The cost of a request as other things grow: `cargo bench --bench scale`, with `-- --quick` a smoke run, with
 //! `-- --write` into `BENCHMARKS.md`. Words after `--` choose the sections with those words in their names.
 //!
-//! Within a section all is measured in interleaved rounds, and each figure is the median of the rounds.
+//! The rows of a section are measured in interleaved rounds; each figure is the median of the rounds.
 
 #[path = "../support/chart.rs"]
 mod chart;
-#[path = "../support/every.rs"]
-mod every;
 #[path = "../support/later.rs"]
 mod later;
+#[path = "../support/measure_all.rs"]
+mod measure_all;
 #[path = "../support/report.rs"]
 mod report;
 #[path = "../support/request.rs"]
@@ -29,8 +29,8 @@ use self::{
     series::{Plan, Section},
 };
 
-/// Sections whose charts are shown in `BENCHMARKS.md`. Of the others, one is a flat line, and one has as many points as the
-/// machine has processors.
+/// Sections whose charts are shown in `BENCHMARKS.md`. Of the others, one is a flat line, and one has only as many points as
+/// the machine has processors.
 const SHOWN: [&str; 3] = ["in-flight", "routes", "budgets"];
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
@@ -100,7 +100,7 @@ fn one(
     let file = format!("-{}.svg", section.name);
     let is_drawn = chart.draw(&report.path(&file))?;
     if is_drawn && SHOWN.contains(&section.name) {
-        report.keep(&file)?;
+        report.copy_to_repository(&file)?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What a request in flight keeps in memory, and what a budget does.
+//! The memory of a request in flight, of a budget and of a table of routes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use tower_acc as acc;
 use tower_resilience_adaptive::{self as resilience, AdaptiveService};
 
 use crate::{
-    in_flight::Line,
+    in_flight::InFlight,
     later::Later,
     report::Report,
     request::{Bare, Body},
@@ -18,57 +18,57 @@ use crate::{
     series::Plan,
 };
 
-/// Of the table: what finds them, and what counts their requests.
+/// The row of the table of routes: the router, and the counters of the routes.
 const ROUTES: &str = "routes, with their counters";
 
 pub(crate) fn report(plan: &Plan, report: &mut Report, csv: &mut String) {
     let most = plan.most.min(100_000);
-    let bare = Kept::of("bare service", Later::<40>);
-    let law = acc::Vegas::default();
+    let bare = RequestMemory::of("bare service", Later::<40>);
+    let vegas = acc::Vegas::default();
     let resilient = Arc::new(resilience::Aimd::builder().build().expect("valid"));
     let rows = [
-        Kept::of("loadshed, fixed", fixed().layer(Later::<41>)),
-        Kept::of("loadshed, learned, measured", learned().layer(Later::<42>)),
-        Kept::of(
+        RequestMemory::of("loadshed, fixed", fixed().layer(Later::<41>)),
+        RequestMemory::of("loadshed, learned, measured", learned().layer(Later::<42>)),
+        RequestMemory::of(
             "loadshed, learned, measured to the end of the body",
             learned().measure(Measure::Body).layer(Later::<43>),
         ),
-        Kept::of(
+        RequestMemory::of(
             "tower `ConcurrencyLimit` + `LoadShed`",
             TowerLoadShed::new(ConcurrencyLimit::new(Later::<44>, LIMIT)),
         ),
-        Kept::of(
+        RequestMemory::of(
             "tower-acc Vegas",
-            TowerLoadShed::new(acc::ConcurrencyLimit::new(Later::<45>, law)),
+            TowerLoadShed::new(acc::ConcurrencyLimit::new(Later::<45>, vegas)),
         ),
-        Kept::of(
+        RequestMemory::of(
             "tower-resilience AIMD",
             TowerLoadShed::new(AdaptiveService::new(Later::<46>, resilient)),
         ),
-        Kept::of(
+        RequestMemory::of(
             "little-loadshedder",
             Little::new(Later::<47>, 0.25, Duration::from_millis(50)),
         ),
     ];
     report.paragraph(
-        "Bytes. *Kept in flight*: the future in a box, and what else is allocated for the request until it is answered.",
+        "Bytes. *Kept in flight*: the future in a box, and all other allocations for the request until its response.",
     );
     let mut table = vec![bare.row(&bare)];
     table.extend(rows.iter().map(|row| row.row(&bare)));
     report.table(&["bytes", "future", "kept in flight", "over bare"], &table);
 
-    let lines = [
-        ("bare service", of_line(Later::<50>, most)),
-        ("loadshed, fixed", of_line(fixed().layer(Later::<51>), most)),
+    let rows_in_flight = [
+        ("bare service", of_many(Later::<50>, most)),
+        ("loadshed, fixed", of_many(fixed().layer(Later::<51>), most)),
         (
             "loadshed, learned, measured",
-            of_line(learned().layer(Later::<52>), most),
+            of_many(learned().layer(Later::<52>), most),
         ),
     ];
     let mib = |bytes: u64| format!("{:.1}", bytes as f64 / f64::from(1 << 20));
     let row = |(name, bytes): &(&str, u64)| vec![(*name).to_owned(), mib(*bytes)];
     let head = format!("MiB with {most} in flight");
-    report.table(&["", &head], &lines.each_ref().map(row));
+    report.table(&["", &head], &rows_in_flight.each_ref().map(row));
 
     let budgets = [
         ("fixed", of_one(|| Budget::fixed(200))),
@@ -83,7 +83,7 @@ pub(crate) fn report(plan: &Plan, report: &mut Report, csv: &mut String) {
     table.extend(tables.iter().map(row));
     report.table(&["bytes of a budget, or of a table of routes", ""], &table);
 
-    // What a layer adds to the body, whatever is inside.
+    // The bytes that a layer adds to the body of any inner service.
     let body = size_of::<loadshed::ResponseBody<Body>>() - size_of::<Body>();
     report.paragraph(format_args!(
         "A response body is {body} bytes larger than the inner one's."
@@ -95,7 +95,7 @@ pub(crate) fn report(plan: &Plan, report: &mut Report, csv: &mut String) {
     for kept in rows.iter().chain([&bare]) {
         line(kept.name, 1, kept.bytes);
     }
-    lines
+    rows_in_flight
         .iter()
         .for_each(|(name, bytes)| line(name, most, *bytes));
     budgets
@@ -106,21 +106,21 @@ pub(crate) fn report(plan: &Plan, report: &mut Report, csv: &mut String) {
         .for_each(|(routes, bytes)| line(ROUTES, *routes, *bytes));
 }
 
-struct Kept {
+struct RequestMemory {
     name: &'static str,
     future: usize,
     bytes: u64,
 }
 
-impl Kept {
+impl RequestMemory {
     fn of<S: Service<Request<Body>>>(name: &'static str, service: S) -> Self {
-        let mut line = Line::new(service, 0);
-        // The first request may leave something for those to come.
-        line.next();
+        let mut requests = InFlight::new(service, 0);
+        // The first request may allocate memory that later requests reuse.
+        requests.next();
         Self {
             name,
             future: size_of::<S::Future>(),
-            bytes: kept(|| line.push()),
+            bytes: kept(|| requests.push()),
         }
     }
 
@@ -134,12 +134,12 @@ impl Kept {
     }
 }
 
-fn of_line<S: Service<Request<Body>>>(service: S, length: usize) -> u64 {
-    let mut line = None;
-    kept(|| line = Some(Line::new(service, length)))
+fn of_many<S: Service<Request<Body>>>(service: S, length: usize) -> u64 {
+    let mut requests = None;
+    kept(|| requests = Some(InFlight::new(service, length)))
 }
 
-/// A layer that divides it makes the shares, which stay.
+/// A budget with fair shares: a layer with `fair_by` creates them, and they stay.
 fn shared() -> Budget {
     let budget = Budget::fixed(200);
     let shares = LoadShed::ratio(0.85).budget(&budget).fair_by(|_| 1);
@@ -147,21 +147,23 @@ fn shared() -> Budget {
     budget
 }
 
-/// What it adds to a layer.
+/// Bytes that the routes add to a layer.
 fn of_table(routes: usize) -> u64 {
     let with_table = of_one(|| fixed().only((0..routes).map(route)).layer(Bare::<61>));
     with_table - of_one(|| fixed().layer(Bare::<61>))
 }
 
 fn of_one<T>(make: impl Fn() -> T) -> u64 {
-    // The first one may leave something for those to come.
+    // The first call may allocate memory that later calls reuse.
     drop(make());
     let mut kept_one = None;
     kept(|| kept_one = Some(make()))
 }
 
-/// Bytes that are allocated and not given back.
+/// Bytes that are allocated and not freed.
 fn kept(work: impl FnOnce()) -> u64 {
     let bytes = allocation_counter::measure(work).bytes_current;
-    bytes.try_into().expect("it gives nothing back")
+    bytes
+        .try_into()
+        .expect("the call frees no more than it allocates")
 }

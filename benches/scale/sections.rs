@@ -1,4 +1,4 @@
-//! What grows.
+//! The sections: what grows in each, and its rows.
 
 use std::{
     hint::black_box,
@@ -14,14 +14,14 @@ use loadshed::{Budget, LoadShed};
 use tower::{Layer, Service, limit::ConcurrencyLimit, load_shed::LoadShed as TowerLoadShed};
 
 use crate::{
-    every::Every,
-    in_flight::Line,
+    in_flight::InFlight,
     later::Later,
-    request::{Answer, Bare, Body, serve, serve_one},
+    measure_all::MeasureAll,
+    request::{Bare, Body, Served, serve, serve_one},
     series::{Plan, Section, Series},
 };
 
-/// More than are ever in flight.
+/// More than the requests that are ever in flight.
 pub(crate) const LIMIT: usize = 1_000_000;
 
 pub(crate) fn all(plan: &Plan) -> Vec<Section> {
@@ -38,19 +38,19 @@ pub(crate) fn fixed() -> LoadShed {
     LoadShed::ratio(0.85).budget(Budget::fixed(LIMIT))
 }
 
-/// Each request is measured.
+/// A learned budget that measures every request.
 pub(crate) fn learned() -> LoadShed {
-    LoadShed::ratio(0.85).budget(Budget::new(Every(LIMIT)))
+    LoadShed::ratio(0.85).budget(Budget::new(MeasureAll(LIMIT)))
 }
 
 fn in_flight(plan: &Plan) -> Section {
-    fn line<S>(name: &'static str, service: impl Fn() -> S + 'static) -> Series
+    fn in_flight<S>(name: &'static str, service: impl Fn() -> S + 'static) -> Series
     where
         S: Service<Request<Body>, Future: Send> + Send + 'static,
     {
         Series::of(name, move |length| {
-            let mut line = Line::new(service(), length);
-            move || line.next()
+            let mut requests = InFlight::new(service(), length);
+            move || requests.next()
         })
     }
     Section {
@@ -58,12 +58,12 @@ fn in_flight(plan: &Plan) -> Section {
         title: "requests in flight",
         sizes: plan.sizes(100_000),
         series: vec![
-            line("bare service", || Later::<0>),
-            line("loadshed, fixed", || fixed().layer(Later::<1>)),
-            line("loadshed, learned, each one measured", || {
+            in_flight("bare service", || Later::<0>),
+            in_flight("loadshed, fixed", || fixed().layer(Later::<1>)),
+            in_flight("loadshed, learned, every request measured", || {
                 learned().layer(Later::<2>)
             }),
-            line("tower `ConcurrencyLimit` + `LoadShed`", || {
+            in_flight("tower `ConcurrencyLimit` + `LoadShed`", || {
                 TowerLoadShed::new(ConcurrencyLimit::new(Later::<3>, LIMIT))
             }),
         ],
@@ -77,7 +77,7 @@ fn routes(plan: &Plan) -> Section {
         service: impl Fn(usize) -> S + 'static,
     ) -> Series
     where
-        S: Service<Request<Body>, Response: Answer> + Send + 'static,
+        S: Service<Request<Body>, Response: Served> + Send + 'static,
     {
         Series::of(name, move |routes| {
             let (mut service, uri) = (service(routes), Uri::from_static(path));
@@ -118,16 +118,16 @@ fn routes(plan: &Plan) -> Section {
     }
 }
 
-/// Each differs from the others in its middle, behind a parameter. The first one is in every table.
+/// Routes differ in the middle, after a parameter. The first route is in every table.
 pub(crate) fn route(nth: usize) -> String {
     format!("/v1/accounts/{{account}}/orders/table-{nth}/{{*rest}}")
 }
 
-/// They take turns, so that each is met cold where there are many.
+/// Requests go to the budgets in turn, so that with many budgets each is cold in the cache.
 fn budgets(plan: &Plan) -> Section {
     fn turns<S>(name: &'static str, service: impl Fn() -> S + 'static) -> Series
     where
-        S: Service<Request<Body>, Response: Answer> + Send + 'static,
+        S: Service<Request<Body>, Response: Served> + Send + 'static,
     {
         Series::of(name, move |budgets| {
             let mut services: Vec<_> = (0..budgets).map(|_| service()).collect();
@@ -155,7 +155,7 @@ fn budgets(plan: &Plan) -> Section {
     }
 }
 
-/// They take turns.
+/// Requests are of the tenants in turn.
 fn tenants(plan: &Plan) -> Section {
     Section {
         name: "tenants",
@@ -173,7 +173,7 @@ fn tenants(plan: &Plan) -> Section {
 fn threads() -> Section {
     fn shared<S>(name: &'static str, service: S) -> Series
     where
-        S: Service<Request<Body>, Response: Answer> + Clone + Send + 'static,
+        S: Service<Request<Body>, Response: Served> + Clone + Send + 'static,
     {
         Series::on_threads(name, move || {
             let mut service = service.clone();
@@ -198,7 +198,7 @@ fn threads() -> Section {
             }),
             shared("loadshed, fixed", fixed().layer(Bare::<31>)),
             shared(
-                "loadshed, learned, each one measured",
+                "loadshed, learned, every request measured",
                 learned().layer(Bare::<32>),
             ),
             Series::on_threads("loadshed, fixed, a budget for each", || {

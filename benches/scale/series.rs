@@ -1,9 +1,9 @@
-//! What is measured over several sizes of something.
+//! Measurements over several sizes of one thing.
 
 use crate::threads::{Once, time};
 
 pub(crate) struct Section {
-    /// A word.
+    /// The name, one word.
     pub(crate) name: &'static str,
     pub(crate) title: &'static str,
     pub(crate) sizes: Vec<usize>,
@@ -12,22 +12,22 @@ pub(crate) struct Section {
 
 pub(crate) struct Series {
     pub(crate) name: &'static str,
-    /// For a size, what each of its threads does.
+    /// Returns, for a size, the work of each thread.
     threads: Box<dyn Fn(usize) -> Vec<Once>>,
 }
 
-/// How much to measure.
+/// Rounds, requests and sizes of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) rounds: usize,
-    /// On each thread.
+    /// Requests per thread and round.
     pub(crate) requests: usize,
-    /// The largest of every size.
+    /// The largest size of every section.
     pub(crate) most: usize,
 }
 
 impl Series {
-    /// On one thread.
+    /// Creates a series that runs on one thread.
     pub(crate) fn of<F>(name: &'static str, work: impl Fn(usize) -> F + 'static) -> Self
     where
         F: FnMut() -> bool + Send + 'static,
@@ -36,7 +36,7 @@ impl Series {
         Self { name, threads }
     }
 
-    /// On as many threads as the size says.
+    /// Creates a series that runs on as many threads as its size.
     pub(crate) fn on_threads<F>(name: &'static str, work: impl Fn() -> F + 'static) -> Self
     where
         F: FnMut() -> bool + Send + 'static,
@@ -59,7 +59,7 @@ impl Plan {
         most: 1_000,
     };
 
-    /// 1, 10, 100 … up to `most`, or to the plan's.
+    /// Returns the sizes 1, 10, 100 … up to `most` or the plan's largest.
     pub(crate) fn sizes(&self, most: usize) -> Vec<usize> {
         let sizes = (0..).map(|power| 10_usize.pow(power));
         sizes
@@ -67,7 +67,7 @@ impl Plan {
             .collect()
     }
 
-    /// Medians, for each series of each size.
+    /// Measures the section; returns the medians for each series and size.
     pub(crate) fn measure(&self, section: &Section) -> Vec<Vec<f64>> {
         let each = |series: &Series| -> Vec<_> {
             let sizes = section.sizes.iter();

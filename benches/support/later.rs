@@ -12,30 +12,30 @@ use tower::Service;
 
 use crate::request::Body;
 
-/// Answers a request when it is polled again.
+/// Responds when the future is polled for the second time.
 #[derive(Clone)]
 pub(crate) struct Later<const VARIANT: usize>;
 
 impl<const VARIANT: usize> Service<Request<Body>> for Later<VARIANT> {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = LaterAnswer;
+    type Future = LaterFuture;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _: Request<Body>) -> LaterAnswer {
-        LaterAnswer { polled: false }
+    fn call(&mut self, _: Request<Body>) -> LaterFuture {
+        LaterFuture { polled: false }
     }
 }
 
 #[derive(Debug)]
-pub(crate) struct LaterAnswer {
+pub(crate) struct LaterFuture {
     polled: bool,
 }
 
-impl Future for LaterAnswer {
+impl Future for LaterFuture {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {

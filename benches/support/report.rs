@@ -1,8 +1,8 @@
-//! What a bench leaves behind: its tables in Markdown, and the raw figures as CSV, in `target/benches/`; with `--write`,
-//! the tables in `BENCHMARKS.md` as well, and the files behind them in `docs/benchmarks/`.
+//! The output of a bench: tables in Markdown and raw figures as CSV, in `target/benches/`. With `--write`, the tables go
+//! into `BENCHMARKS.md` as well, and the raw files into `docs/benchmarks/`.
 //!
-//! Only a whole run is written there: what is left of a smoke run is in `target/benches/quick/`, and of a part of a bench in
-//! `target/benches/part/`, so that neither takes the place of figures that mean more.
+//! Only a whole run is written there. The output of a smoke run is in `target/benches/quick/`, and of a part of a bench in
+//! `target/benches/part/`, so that neither replaces the figures of a whole run.
 
 use std::{
     env,
@@ -15,13 +15,13 @@ use std::{
 
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Where the files behind `BENCHMARKS.md` are.
-pub(crate) const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benchmarks");
+/// The folder of the raw files behind `BENCHMARKS.md`.
+pub(crate) const REPOSITORY_FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benchmarks");
 
-/// What stands behind `--` on the command line.
+/// The arguments after `--` on the command line.
 #[derive(Debug, Default)]
 pub(crate) struct Options {
-    /// A smoke run: it shows that all works, and its figures mean little.
+    /// A smoke run: it shows that the bench works; its figures are noise.
     pub(crate) quick: bool,
     pub(crate) write: bool,
     pub(crate) words: Vec<String>,
@@ -30,7 +30,7 @@ pub(crate) struct Options {
 impl Options {
     /// # Errors
     ///
-    /// If there is a flag that no bench has.
+    /// If a flag is unknown.
     pub(crate) fn new(words: impl IntoIterator<Item = String>) -> Result<Self, Box<dyn Error>> {
         let mut options = Self::default();
         for word in words {
@@ -40,13 +40,15 @@ impl Options {
                 "--quick" => options.quick = true,
                 "--write" => options.write = true,
                 flag if flag.starts_with("--") => {
-                    return Err(format!("{flag} is neither --quick nor --write").into());
+                    return Err(format!("unknown flag {flag}: must be --quick or --write").into());
                 }
                 _ => options.words.push(word),
             }
         }
         if options.write && (options.quick || options.is_part()) {
-            return Err("--write is for the whole of it, and not for a smoke run".into());
+            return Err(
+                "--write needs a whole run: no --quick, and no words that choose rows".into(),
+            );
         }
         Ok(options)
     }
@@ -64,24 +66,24 @@ impl Options {
         }
     }
 
-    /// Whether the name has one of the words in it, or there are none.
-    #[allow(dead_code, reason = "instructions are always all of them")]
+    /// Returns whether the name contains one of the words, or there are no words.
+    #[allow(dead_code, reason = "the bench of instructions always runs all rows")]
     pub(crate) fn wants(&self, name: &str) -> bool {
         self.words.is_empty() || self.words.iter().any(|word| name.contains(word))
     }
 }
 
-/// The report of the bench with this name.
+/// The report of one bench.
 #[derive(Debug)]
 pub(crate) struct Report {
     name: &'static str,
     folder: PathBuf,
     markdown: String,
-    write: bool,
+    write_to_repository: bool,
 }
 
 impl Report {
-    /// Where it was run stands at its head.
+    /// Creates the report, which begins with a line about the machine.
     ///
     /// # Errors
     ///
@@ -93,13 +95,13 @@ impl Report {
             name,
             folder,
             markdown: String::new(),
-            write: options.write,
+            write_to_repository: options.write,
         };
         report.paragraph(machine());
         Ok(report)
     }
 
-    /// Of a file of this report, such as `scale-routes.svg`.
+    /// Returns the path of a file of this report, such as `scale-routes.svg`.
     pub(crate) fn path(&self, rest: &str) -> PathBuf {
         self.folder.join(format!("{}{rest}", self.name))
     }
@@ -109,7 +111,7 @@ impl Report {
         self.markdown.push_str(&format!("{text}\n\n"));
     }
 
-    /// The first column is text, the others are figures.
+    /// Adds a table. The first column is text, the others are numbers.
     pub(crate) fn table(&mut self, head: &[&str], rows: &[Vec<String>]) {
         let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
         let head: Vec<_> = head.iter().map(|&cell| cell.to_owned()).collect();
@@ -119,25 +121,25 @@ impl Report {
         self.paragraph(table.trim_end());
     }
 
-    /// Leaves a file of this report, and with `--write` in the repository, too.
+    /// Writes a file of this report; with `--write`, into the repository as well.
     ///
     /// # Errors
     ///
     /// If it cannot be written.
-    pub(crate) fn leave(&self, rest: &str, text: &str) -> io::Result<()> {
+    pub(crate) fn write(&self, rest: &str, text: &str) -> io::Result<()> {
         fs::write(self.path(rest), text)?;
-        self.keep(rest)
+        self.copy_to_repository(rest)
     }
 
-    /// With `--write`: a file of this report is for the repository.
+    /// With `--write`, copies a file of this report into the repository.
     ///
     /// # Errors
     ///
     /// If it cannot be copied.
-    pub(crate) fn keep(&self, rest: &str) -> io::Result<()> {
-        if self.write {
-            fs::create_dir_all(KEPT)?;
-            let kept = Path::new(KEPT).join(format!("{}{rest}", self.name));
+    pub(crate) fn copy_to_repository(&self, rest: &str) -> io::Result<()> {
+        if self.write_to_repository {
+            fs::create_dir_all(REPOSITORY_FOLDER)?;
+            let kept = Path::new(REPOSITORY_FOLDER).join(format!("{}{rest}", self.name));
             fs::copy(self.path(rest), kept)?;
         }
         Ok(())
@@ -145,21 +147,21 @@ impl Report {
 
     /// # Errors
     ///
-    /// If a file cannot be written, or `BENCHMARKS.md` has no place for it.
+    /// If a file cannot be written, or `BENCHMARKS.md` lacks the markers.
     pub(crate) fn close(self, csv: &str) -> Result<ExitCode, Box<dyn Error>> {
-        self.leave(".csv", csv)?;
+        self.write(".csv", csv)?;
         fs::write(self.path(".md"), &self.markdown)?;
-        if self.write {
+        if self.write_to_repository {
             let file = Path::new(REPOSITORY).join("BENCHMARKS.md");
             let text = fs::read_to_string(&file)?;
-            fs::write(&file, self.placed(&text)?)?;
+            fs::write(&file, self.replace_section(&text)?)?;
         }
-        eprintln!("{} and .csv have it.", self.path(".md").display());
+        eprintln!("written: {} and .csv", self.path(".md").display());
         Ok(ExitCode::SUCCESS)
     }
 
-    /// The tables in the place of those that are between the markers.
-    fn placed(&self, text: &str) -> Result<String, String> {
+    /// Replaces the text between the markers by the tables.
+    fn replace_section(&self, text: &str) -> Result<String, String> {
         let (from, to) = (
             format!("<!-- {} -->\n", self.name),
             format!("<!-- /{} -->", self.name),
@@ -171,36 +173,36 @@ impl Report {
     }
 }
 
-/// Of whole runs, beside `tmp` in the target directory, wherever that is.
+/// Returns the folder of whole runs, beside `tmp` in the target directory.
 pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("benches")
 }
 
-/// On what, with what and when.
+/// Describes the machine, the compiler, the date and the commit.
 fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let cpu = cpus.lines().find(|line| line.starts_with("model name"));
     let cpu = cpu.and_then(|line| line.split(": ").nth(1));
-    let rustc = said("rustc", &["--version"]);
+    let rustc = output_of("rustc", &["--version"]);
     // `rustc 1.95.0 (0123abcd 2026-01-01)`
     let rustc: Vec<_> = rustc.split(' ').take(2).collect();
     format!(
         "{cores} × {}, {} {}, {}, {}, commit {}.",
         cpu.unwrap_or(env::consts::ARCH),
-        said("uname", &["-s"]),
-        said("uname", &["-r"]),
+        output_of("uname", &["-s"]),
+        output_of("uname", &["-r"]),
         rustc.join(" "),
-        said("date", &["-u", "+%F"]),
+        output_of("date", &["-u", "+%F"]),
         commit(),
     )
 }
 
-/// Of what is measured: this report may have changed since.
+/// Returns the commit, and whether measured files have changes. Changes of other files, such as this report, do not count.
 fn commit() -> String {
     const MEASURED: [&str; 4] = ["src", "benches", "Cargo.toml", "Cargo.lock"];
-    let head = said("git", &["rev-parse", "--short", "HEAD"]);
-    let changed = said(
+    let head = output_of("git", &["rev-parse", "--short", "HEAD"]);
+    let changed = output_of(
         "git",
         &[&["status", "--short", "--"], &MEASURED[..]].concat(),
     );
@@ -210,7 +212,7 @@ fn commit() -> String {
     }
 }
 
-fn said(program: &str, arguments: &[&str]) -> String {
+fn output_of(program: &str, arguments: &[&str]) -> String {
     let mut command = Command::new(program);
     let output = command
         .args(arguments)

@@ -1,4 +1,4 @@
-//! One request, the service that it is for, and nothing around them: no network, no runtime.
+//! One request and its service, without a network or a runtime.
 
 use std::{
     convert::Infallible,
@@ -15,22 +15,22 @@ use tower::Service;
 
 pub(crate) type Body = Empty<Bytes>;
 
-/// Tells the inner service's answer from a refusal.
-pub(crate) trait Answer {
+/// Distinguishes the inner service's response from a refusal.
+pub(crate) trait Served {
     fn is_served(&self) -> bool;
 }
 
-impl<B> Answer for Response<B> {
+impl<B> Served for Response<B> {
     fn is_served(&self) -> bool {
         self.status() == StatusCode::OK
     }
 }
 
-/// Whether it was served, not refused.
+/// Calls the service once; returns whether the request was served, not refused.
 #[inline(never)]
 pub(crate) fn serve<S>(service: &mut S) -> bool
 where
-    S: Service<Request<Body>, Response: Answer>,
+    S: Service<Request<Body>, Response: Served>,
 {
     serve_one(service, Request::new(Body::new()))
 }
@@ -38,33 +38,33 @@ where
 #[inline(always)]
 pub(crate) fn serve_one<S>(service: &mut S, request: Request<Body>) -> bool
 where
-    S: Service<Request<Body>, Response: Answer>,
+    S: Service<Request<Body>, Response: Served>,
 {
     let mut cx = Context::from_waker(Waker::noop());
-    // Like tower's `ready` and `oneshot`: asked, then called. A service that is not ready answers by its error.
+    // Like tower's `ready` and `oneshot`: polled for readiness, then called. A service that is not ready fails.
     match service.poll_ready(&mut cx) {
         Poll::Ready(Ok(())) => {}
         _ => return false,
     }
     let mut future = pin!(service.call(black_box(request)));
     loop {
-        // The inner service answers at once. A limiter that queues may keep the second of two threads waiting.
-        if let Poll::Ready(answer) = future.as_mut().poll(&mut cx) {
-            return black_box(answer).is_ok_and(|answer| answer.is_served());
+        // The inner service responds at once. A limiter with a queue can delay the second of two threads.
+        if let Poll::Ready(result) = future.as_mut().poll(&mut cx) {
+            return black_box(result).is_ok_and(|response| response.is_served());
         }
         spin_loop();
     }
 }
 
-/// The service to which all is compared. `VARIANT` gives each variant a type of its own, as each application has:
-/// otherwise they would share code, and one would be compiled at the expense of another.
+/// The service to which all rows are compared. `VARIANT` gives each row a type of its own, as each application has:
+/// otherwise rows would share code, and the compiler would optimise one row at the expense of another.
 #[derive(Clone)]
 pub(crate) struct Bare<const VARIANT: usize>;
 
 impl<const VARIANT: usize, B> Service<Request<B>> for Bare<VARIANT> {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = BareAnswer;
+    type Future = BareFuture;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -72,14 +72,14 @@ impl<const VARIANT: usize, B> Service<Request<B>> for Bare<VARIANT> {
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         drop(black_box(request));
-        BareAnswer
+        BareFuture
     }
 }
 
 /// Makes its response when polled, as an `async fn` does.
-pub(crate) struct BareAnswer;
+pub(crate) struct BareFuture;
 
-impl Future for BareAnswer {
+impl Future for BareFuture {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {

@@ -1,6 +1,6 @@
 //! The same work on several threads at once.
 
-// The wall clock is what is measured.
+// The bench measures wall-clock time.
 #![expect(clippy::disallowed_methods)]
 
 use std::{
@@ -10,10 +10,10 @@ use std::{
     time::Instant,
 };
 
-/// One request: whether it was served.
+/// Runs one request; returns whether it was served.
 pub(crate) type Once = Box<dyn FnMut() -> bool + Send>;
 
-/// Nanoseconds a request on each thread, and the share that was served. Each of `threads` is one's work.
+/// Returns nanoseconds per request on each thread, and the share that was served. Each item of `threads` is the work of one thread.
 pub(crate) fn time(threads: &mut [Once], requests: usize) -> (f64, f64) {
     let count = threads.len();
     let (ready, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -21,7 +21,7 @@ pub(crate) fn time(threads: &mut [Once], requests: usize) -> (f64, f64) {
         for _ in 0..requests / 20 {
             request();
         }
-        // Not a barrier: who sleeps at one may wake after the others have finished, and has met none of them.
+        // Not a barrier: a thread that sleeps at a barrier may wake after the others have finished.
         ready.fetch_add(1, Ordering::AcqRel);
         while ready.load(Ordering::Acquire) < count {
             thread::yield_now();
@@ -29,7 +29,7 @@ pub(crate) fn time(threads: &mut [Once], requests: usize) -> (f64, f64) {
         let start = Instant::now();
         let served: usize = (0..requests).map(|_| usize::from(request())).sum();
         let took = start.elapsed().as_nanos() as f64;
-        // The others are in the way of one another to the end.
+        // The other threads contend until the last of them has finished.
         done.fetch_add(1, Ordering::AcqRel);
         while done.load(Ordering::Acquire) < count {
             for _ in 0..100 {
@@ -41,7 +41,7 @@ pub(crate) fn time(threads: &mut [Once], requests: usize) -> (f64, f64) {
     let each: Vec<_> = match threads {
         [request] => vec![run(request)],
         _ => thread::scope(|scope| {
-            // Each on a processor of its own: on one, they would take turns and never meet.
+            // Each on its own processor: on a shared one, the threads would alternate and never contend.
             let processors = core_affinity::get_core_ids().unwrap_or_default();
             let processors = processors.into_iter().map(Some).chain(repeat(None));
             let running = threads
