@@ -4,7 +4,7 @@ use std::{
     cell::Cell,
     fmt, iter,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -38,7 +38,10 @@ use crate::{
 
 /// What all services of one layer share.
 pub(crate) struct Settings {
-    pub(crate) budget: Budget,
+    /// Unset until the layer is used: a learned budget is not made where one is about to be given.
+    pub(crate) budget: OnceLock<Budget>,
+    /// Whether a handle was taken: from then on the settings are not to change but through it.
+    pub(crate) has_handle: AtomicBool,
     /// The bits of a [`Threshold`].
     pub(crate) threshold: AtomicU64,
     /// For the classes above the lowest.
@@ -88,13 +91,24 @@ impl Settings {
         let mut decided =
             decide.decide(request, self.threshold(), &self.class_thresholds, self.seed);
         if decided.claim.units > 1 {
-            decided.claim = self.budget.bound(decided.claim);
+            decided.claim = self.budget().bound(decided.claim);
         }
         decided
     }
 
     pub(crate) fn decide_mut(&mut self) -> &mut Decide {
         self.decide.get_or_insert_default()
+    }
+
+    /// # Errors
+    ///
+    /// If the layer has a name already.
+    pub(crate) fn set_name(&mut self, name: String) -> Result<(), InvalidSetting> {
+        if let Some(first) = &self.name {
+            return Err(InvalidSetting::named_twice("layer", first, &name));
+        }
+        self.name = Some(name.into());
+        Ok(())
     }
 
     fn hints(&self) -> RetryAfter {
@@ -110,19 +124,20 @@ impl Settings {
         Threshold::from_bits(self.threshold.load(Ordering::Relaxed))
     }
 
-    /// From now on requests are decided upon.
+    /// Prepares for requests: the layer is about to be used.
     pub(crate) fn begin(&self) {
+        self.budget();
         if self.decide.is_none() && self.name.is_none() {
             return;
         }
         if self.decide.iter().any(|decide| decide.fair_by.is_some()) {
-            self.budget.make_shares();
+            self.budget().make_shares();
         }
         let tables = self.decide.iter().filter_map(|it| it.routes.as_ref());
         let routes = tables.flat_map(Routes::labels);
         let own = self.name.as_deref().unwrap_or(UNNAMED);
         self.decisions
-            .begin(self.budget.observed(), iter::once(own).chain(routes));
+            .begin(self.budget().observed(), iter::once(own).chain(routes));
     }
 
     #[inline]
@@ -130,7 +145,7 @@ impl Settings {
         if self.dry_run() {
             return self.try_out(decided);
         }
-        let admitted = self.budget.admit(&decided.claim, Mode::Enforce);
+        let admitted = self.budget().admit(&decided.claim, Mode::Enforce);
         let verdict = match admitted {
             Ok(_) if decided.claim.threshold.is_exempt() => Verdict::Exempt,
             Ok(_) => Verdict::Admitted,
@@ -154,7 +169,7 @@ impl Settings {
             false => Verdict::Admitted,
         };
         let told = Cell::new(Some(passed));
-        let admitted = self.budget.admit(&decided.claim, Mode::DryRun(&told));
+        let admitted = self.budget().admit(&decided.claim, Mode::DryRun(&told));
         if let Some(verdict) = told.get() {
             self.decisions.add(decided.route, decided.class, verdict);
         }
@@ -169,7 +184,7 @@ impl Settings {
         decided: &Decided,
         refused: &Refused,
     ) -> RefusalResponse {
-        let counted = self.budget.refused(refused);
+        let counted = self.budget().refused(refused);
         self.decisions.add(
             decided.route,
             decided.class,
@@ -257,20 +272,22 @@ impl Settings {
 
     #[inline]
     pub(crate) fn budget(&self) -> &Budget {
-        &self.budget
+        self.budget.get_or_init(Budget::adaptive)
     }
 }
 
 impl AsBudget for Arc<Settings> {
     fn budget(&self) -> &Budget {
-        &self.budget
+        Settings::budget(self)
     }
 }
 
 impl Clone for Settings {
     fn clone(&self) -> Self {
         Self {
-            budget: self.budget.clone(),
+            // A clone of a layer shares its budget, the learned one as well.
+            budget: self.budget().clone().into(),
+            has_handle: AtomicBool::new(false),
             threshold: AtomicU64::new(self.threshold.load(Ordering::Relaxed)),
             class_thresholds: self.class_thresholds.clone(),
             changing: Mutex::default(),
@@ -294,7 +311,7 @@ impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
             .field("name", &self.name)
-            .field("budget", &self.budget)
+            .field("budget", &self.budget.get())
             .field("threshold", &self.threshold())
             .field("ladder", &self.class_thresholds)
             .field("decide", &self.decide)

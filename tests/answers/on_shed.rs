@@ -58,6 +58,7 @@ fn p19_the_reason_is_with_every_refusal_and_with_nothing_else() {
     let (shed, _held) = full();
     let shed = shed.retry_after(RetryAfter::fixed(Duration::from_millis(2_500)));
     let written = shed.clone().on_shed(|_| Response::new(Bytes::new()));
+    let dry_run = shed.clone().dry_run(true);
     let outer = LoadShed::observe().budget(shed.handle().budget());
     let expect = |response: &http::response::Parts| {
         let shed = response.extensions.get::<Shed>().expect("a reason");
@@ -74,7 +75,7 @@ fn p19_the_reason_is_with_every_refusal_and_with_nothing_else() {
                 .0,
         );
     }
-    let served = refusal(&shed.dry_run(true), get("/"));
+    let served = refusal(&dry_run, get("/"));
     assert!(
         served.extensions().get::<Shed>().is_none(),
         "a dry run refuses nothing"
@@ -84,7 +85,8 @@ fn p19_the_reason_is_with_every_refusal_and_with_nothing_else() {
 #[test]
 fn p19_the_reason_is_its_own_even_where_on_shed_puts_another() {
     let (shed, _held) = full();
-    let other = shed.handle().budget().try_acquire(all()).unwrap_err();
+    let (elsewhere, _held_there) = full();
+    let other = elsewhere.handle().budget().try_acquire(all()).unwrap_err();
     let shed = shed
         .retry_after(RetryAfter::fixed(Duration::from_secs(77)))
         .on_shed(move |_| {

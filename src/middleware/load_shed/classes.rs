@@ -28,6 +28,7 @@ impl LoadShed {
     /// ```
     ///
     /// The class of a refused request is in its [`Shed`](crate::Shed), also where a route or a threshold has decided.
+    #[track_caller]
     pub fn classify(
         self,
         classify: impl Fn(&Request<()>) -> Criticality + Send + Sync + 'static,
@@ -62,6 +63,7 @@ impl LoadShed {
     ///     }
     /// });
     /// ```
+    #[track_caller]
     pub fn classify_by_header(
         self,
         name: HeaderName,
@@ -101,6 +103,7 @@ impl LoadShed {
     /// # Errors
     ///
     /// If a ratio is not greater than 0 and at most 1, or a class would stop above a higher one.
+    #[track_caller]
     pub fn try_class_ratios(
         self,
         ratios: impl IntoIterator<Item = (Criticality, f64)>,
@@ -115,6 +118,7 @@ impl LoadShed {
     ///
     /// Off by default, as it costs one to three allocations: what an extension costs, and the first one the most. Requests
     /// that are exempt have no class.
+    #[track_caller]
     pub fn expose_class(self, expose_class: bool) -> Self {
         self.with(|settings| settings.decide_mut().expose_class = expose_class)
     }

@@ -39,6 +39,7 @@ impl LoadShed {
     ///     .budget(&memory)
     ///     .cost(|head| 1 + content_length(head) / (1 << 20));
     /// ```
+    #[track_caller]
     pub fn cost(self, cost: impl Fn(&Request<()>) -> usize + Send + Sync + 'static) -> Self {
         self.with(|settings| settings.decide_mut().cost = Some(ByHead::new(cost)))
     }
@@ -80,6 +81,7 @@ impl LoadShed {
     /// let shed = LoadShed::ratio(0.85)
     ///     .fair_by(|head| head.extensions().get().map(|Account(number)| *number));
     /// ```
+    #[track_caller]
     pub fn fair_by<K: Hash>(
         self,
         tenant: impl Fn(&Request<()>) -> K + Send + Sync + 'static,
@@ -120,6 +122,7 @@ impl LoadShed {
     ///
     /// let shed = LoadShed::ratio(0.85).key(|head| head.headers().get("x-user").cloned());
     /// ```
+    #[track_caller]
     pub fn key<K: Hash>(self, key: impl Fn(&Request<()>) -> K + Send + Sync + 'static) -> Self {
         let hours = Hours::now();
         self.key_with_rotation(key, move || hours.hour())
@@ -139,6 +142,7 @@ impl LoadShed {
     /// let shed = LoadShed::ratio(0.85)
     ///     .key_with_rotation(|head| head.headers().get("x-user").cloned(), || 0); // always the same order
     /// ```
+    #[track_caller]
     pub fn key_with_rotation<K: Hash>(
         self,
         key: impl Fn(&Request<()>) -> K + Send + Sync + 'static,

@@ -1,25 +1,22 @@
 use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, AtomicU64},
+    Arc, Mutex, OnceLock,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use tower_layer::Layer;
 
-pub(crate) use crate::shedder::measure::Measure;
-
 use crate::{
-    budget::budget::Budget,
     middleware::service::LoadShedService,
     protocol::refusal::refusal::RefusalSettings,
     refused_upload::refused_upload::RefusedUpload,
     retry_after::retry_after::RetryAfter,
-    shedder::{settings::Settings, wait::Wait},
+    shedder::{measure::Measure, settings::Settings, wait::Wait},
     support::invalid::{InvalidSetting, expect_valid},
     telemetry::observed::Decisions,
     threshold::{class_thresholds::LiveClassThresholds, threshold::Threshold},
 };
 
-/// A [`Layer`] that counts the requests in flight against a [`Budget`], and refuses those for which there is no room.
+/// A [`Layer`] that counts the requests in flight against a [`Budget`](crate::Budget), and refuses those for which there is no room.
 ///
 /// ```
 /// use loadshed::{Budget, LoadShed};
@@ -35,6 +32,12 @@ use crate::{
 ///
 /// One value is one budget, however often a framework applies, clones or rebuilds the layer. Settings are made before
 /// the layer is used; after that, a [`handle`](Self::handle) changes what can be changed while running.
+///
+/// # Panics
+///
+/// A setter panics at the call that makes a mistake, with a message that says what is wrong and what is allowed: for a value
+/// outside the allowed ones, for settings that contradict each other, and for any setting after [`handle`](Self::handle).
+/// The `try_` twins return an error for values that come from configuration. [`layer`](Layer::layer) never panics.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct LoadShed {
@@ -70,7 +73,8 @@ impl LoadShed {
     fn with_threshold(threshold: Threshold) -> Self {
         Self {
             settings: Arc::new(Settings {
-                budget: Budget::adaptive(),
+                budget: OnceLock::new(),
+                has_handle: AtomicBool::new(false),
                 threshold: AtomicU64::new(threshold.to_bits()),
                 class_thresholds: LiveClassThresholds::default(),
                 changing: Mutex::default(),
@@ -89,12 +93,13 @@ impl LoadShed {
         }
     }
 
-    /// Settings are shared once the layer is in use or was cloned: from then on a change makes new ones.
+    #[track_caller]
     pub(crate) fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         change(self.settings_mut());
         self
     }
 
+    #[track_caller]
     pub(crate) fn try_with(
         mut self,
         change: impl FnOnce(&mut Settings) -> Result<(), InvalidSetting>,
@@ -102,7 +107,16 @@ impl LoadShed {
         change(self.settings_mut()).map(|()| self)
     }
 
+    /// Returns the settings of this value alone: a layer in use, and a clone, keep theirs.
+    ///
+    /// # Panics
+    ///
+    /// If a handle was taken: it would govern the settings before the change, and not the layer that is then used.
+    #[track_caller]
     fn settings_mut(&mut self) -> &mut Settings {
+        // Relaxed: the handle was taken from this value, so before this call.
+        let has_handle = self.settings.has_handle.load(Ordering::Relaxed);
+        assert!(!has_handle, "{SETTER_AFTER_HANDLE}");
         let settings = Arc::make_mut(&mut self.settings);
         // Its routes, or its budget, may be about to change.
         settings.decisions = Decisions::default();
@@ -110,11 +124,39 @@ impl LoadShed {
     }
 }
 
+const SETTER_AFTER_HANDLE: &str = "invalid order of calls: `handle` must be called after all settings of a `LoadShed`, \
+     as a handle does not govern a layer whose settings change later";
+
 impl<S> Layer<S> for LoadShed {
     type Service = LoadShedService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
         self.settings.begin();
         LoadShedService::new(inner, Arc::clone(&self.settings))
+    }
+}
+
+#[cfg(all(test, not(loadshed_loom)))]
+mod tests {
+    use super::*;
+    use crate::budget::budget::Budget;
+
+    #[test]
+    fn a_learned_budget_is_made_when_the_layer_is_used_and_not_where_one_is_given() {
+        let learned = LoadShed::ratio(0.85);
+        assert!(learned.settings.budget.get().is_none(), "{learned:?}");
+        drop(learned.layer(()));
+        assert!(learned.settings.budget.get().is_some(), "{learned:?}");
+        let pool = Budget::fixed(200);
+        let given = LoadShed::ratio(0.85).budget(&pool);
+        assert_eq!(given.settings.budget().limit(), 200);
+    }
+
+    #[test]
+    fn p06_clones_that_are_set_up_differently_share_the_learned_budget() {
+        let one = LoadShed::ratio(0.85);
+        let other = one.clone().named("other");
+        let _permit = one.handle().budget().try_acquire(Threshold::NEVER_SHED);
+        assert_eq!(other.handle().budget().in_flight(), 1);
     }
 }

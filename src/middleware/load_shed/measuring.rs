@@ -11,6 +11,7 @@ impl LoadShed {
     ///
     /// Where a request passes several layers of one budget, the outermost one that counts it also measures it, and says
     /// by its own [`outcome`](Self::outcome) how it has ended.
+    #[track_caller]
     pub fn measure(self, measure: Measure) -> Self {
         self.with(|settings| settings.measure = measure)
     }
@@ -36,6 +37,7 @@ impl LoadShed {
     ///     _ => None,
     /// });
     /// ```
+    #[track_caller]
     pub fn outcome(
         self,
         outcome: impl Fn(&Response<()>) -> Option<Outcome> + Send + Sync + 'static,

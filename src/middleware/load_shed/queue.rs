@@ -61,6 +61,7 @@ impl LoadShed {
     /// # Errors
     ///
     /// If `max_waiting` is 0 or more than 2,147,483,647, or `max_wait` zero or more than an hour.
+    #[track_caller]
     pub fn try_wait(self, max_waiting: usize, max_wait: Duration) -> Result<Self, InvalidSetting> {
         if !(1..=MAX_LIMIT).contains(&max_waiting) {
             let allowed = format!("from 1 to {MAX_LIMIT}");
@@ -92,6 +93,7 @@ impl LoadShed {
     ///         left.parse().ok().map(Duration::from_millis)
     ///     });
     /// ```
+    #[track_caller]
     pub fn wait_deadline(
         self,
         left: impl Fn(&Request<()>) -> Option<Duration> + Send + Sync + 'static,

@@ -12,6 +12,7 @@ use crate::{
 /// # What a refused caller gets
 impl LoadShed {
     /// When refused callers are told to come back.
+    #[track_caller]
     pub fn retry_after(self, retry_after: RetryAfter) -> Self {
         self.with(|settings| settings.retry_after = retry_after)
     }
@@ -32,6 +33,7 @@ impl LoadShed {
     /// # Errors
     ///
     /// If `status` is not an error.
+    #[track_caller]
     pub fn try_status(self, status: StatusCode) -> Result<Self, InvalidSetting> {
         self.try_with(|settings| settings.refusal.set_status(status))
     }
@@ -56,6 +58,7 @@ impl LoadShed {
     ///         .unwrap()
     /// });
     /// ```
+    #[track_caller]
     pub fn on_shed(
         self,
         on_shed: impl Fn(&Shed) -> Response<Bytes> + Send + Sync + 'static,
@@ -80,6 +83,7 @@ impl LoadShed {
     /// ```
     ///
     /// The example `last_good` answers with the last good response for the path, where there is one.
+    #[track_caller]
     pub fn on_shed_with(
         self,
         on_shed: impl Fn(&Request<()>, &Shed) -> Option<Response<Bytes>> + Send + Sync + 'static,
@@ -89,6 +93,7 @@ impl LoadShed {
 
     /// How much of a refused upload is read after the answer, so that its sender sees the answer and not a reset. By
     /// default up to 64 MiB, for up to 60 s in all and 5 s without a byte, 256 uploads at once in the process.
+    #[track_caller]
     pub fn refused_upload(self, bounds: RefusedUpload) -> Self {
         self.with(|settings| settings.refused_upload = bounds)
     }

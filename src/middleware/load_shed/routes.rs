@@ -60,6 +60,7 @@ impl LoadShed {
     /// # Errors
     ///
     /// If a pattern is malformed, or conflicts with another one of this layer.
+    #[track_caller]
     pub fn try_only(
         self,
         routes: impl IntoIterator<Item = impl AsRef<str>>,
@@ -90,6 +91,7 @@ impl LoadShed {
     /// # Errors
     ///
     /// If a pattern is malformed, or conflicts with another one of this layer.
+    #[track_caller]
     pub fn try_except(
         self,
         routes: impl IntoIterator<Item = impl AsRef<str>>,
@@ -115,6 +117,7 @@ impl LoadShed {
     ///
     /// If `ratio` is not greater than 0 and at most 1, or the pattern is malformed, or conflicts with another one of this
     /// layer.
+    #[track_caller]
     pub fn try_at(self, route: impl AsRef<str>, ratio: f64) -> Result<Self, InvalidSetting> {
         self.try_routes(Meaning::At(Threshold::try_ratio(ratio)?), [route])
     }
@@ -135,6 +138,7 @@ impl LoadShed {
     /// # Errors
     ///
     /// If a pattern is malformed, or conflicts with another one of this layer.
+    #[track_caller]
     pub fn try_exempt(
         self,
         routes: impl IntoIterator<Item = impl AsRef<str>>,
@@ -154,6 +158,7 @@ impl LoadShed {
     ///     if head.method() == Method::GET { Threshold::NEVER_SHED } else { Threshold::ratio(0.7) }
     /// });
     /// ```
+    #[track_caller]
     pub fn threshold(
         self,
         decide: impl Fn(&Request<()>) -> Threshold + Send + Sync + 'static,
@@ -161,6 +166,7 @@ impl LoadShed {
         self.with(|settings| settings.decide_mut().threshold = Some(ByHead::new(decide)))
     }
 
+    #[track_caller]
     fn try_routes(
         self,
         meaning: Meaning,
