@@ -16,15 +16,15 @@ use crate::{
     threshold::{class_thresholds::LiveClassThresholds, threshold::Threshold},
 };
 
-/// A [`Layer`] that counts the requests in flight against a [`Budget`](crate::Budget), and refuses those for which there is no room.
+/// A [`Layer`] that counts the requests in flight against a [`Budget`](crate::Budget), and refuses requests once a ratio of it is used.
 ///
 /// ```
 /// use loadshed::{Budget, LoadShed};
 ///
-/// // One line. The budget is learned.
+/// // One line. The limit is learned.
 /// let shed = LoadShed::ratio(0.85);
 ///
-/// // A pool of 200, of which 30 stay free for what is not shed.
+/// // A pool of 200, of which 30 stay free for requests that are not shed.
 /// let pool = Budget::fixed(200);
 /// let shed = LoadShed::ratio(0.85).budget(&pool);
 /// let count = LoadShed::observe().budget(&pool);
@@ -45,8 +45,9 @@ pub struct LoadShed {
 }
 
 impl LoadShed {
-    /// Refuses once more than `ratio` of the budget would be in flight. Without [`budget`](Self::budget) the budget is
-    /// learned.
+    /// Creates a layer that refuses a request once more than `ratio` of the budget would be in flight.
+    ///
+    /// Without [`budget`](Self::budget) the limit is learned.
     ///
     /// # Panics
     ///
@@ -56,7 +57,7 @@ impl LoadShed {
         expect_valid(Self::try_ratio(ratio))
     }
 
-    /// [`ratio`](Self::ratio) for a value that comes from configuration.
+    /// Creates a layer of a ratio that comes from configuration, as [`ratio`](Self::ratio) does.
     ///
     /// # Errors
     ///
@@ -65,7 +66,7 @@ impl LoadShed {
         Threshold::try_ratio(ratio).map(Self::with_threshold)
     }
 
-    /// Counts, and never sheds: around the whole app, so that a layer at one route knows what the others use.
+    /// Creates a layer that counts and never sheds. Around the whole app, it tells a layer at one route what the other routes use.
     pub fn observe() -> Self {
         Self::with_threshold(Threshold::NEVER_SHED)
     }

@@ -5,9 +5,10 @@ use crate::{middleware::handle::Handle, support::invalid::expect_valid};
 
 /// # While it runs
 impl LoadShed {
-    /// Names the layer, for people: with the feature `metrics` it is what the figures by route call a request that is none
-    /// of the layer's own patterns. So a layer at one route has the route's own name, and one around the app tells by it
-    /// what is left.
+    /// Names the layer, for people.
+    ///
+    /// With the feature `metrics` the name is the label `route` of requests that match none of the layer's own patterns. So a layer
+    /// at one route is named as the route, and the name of a layer around the app stands for the remaining requests.
     ///
     /// ```
     /// use loadshed::{Budget, LoadShed};
@@ -26,17 +27,19 @@ impl LoadShed {
         expect_valid(self.try_with(|settings| settings.set_name(name)))
     }
 
-    /// Makes repeatable what is left to chance: how hints are spread, as far as they have no seed of their own, and which
-    /// tenants of [`fair_by`](Self::fair_by) are taken for one. The same seed and the same clock give the same decisions. It is
-    /// for tests: who knows the seed can find a tenant that takes another one's part. Layers of one budget that are told of tenants
-    /// need the same one. The controllers of this crate leave nothing to chance.
+    /// Makes random choices repeatable: how retry hints are spread, where they have no seed of their own, and which tenants of
+    /// [`fair_by`](Self::fair_by) collide.
+    ///
+    /// The same seed and the same clock give the same decisions. It is for tests: a caller that knows the seed can find a tenant
+    /// that shares the share of another. Layers of one budget with `fair_by` need the same seed. The controllers of this
+    /// crate choose nothing at random.
     #[track_caller]
     pub fn seed(self, seed: u64) -> Self {
         self.with(|settings| settings.seed = Some(seed))
     }
 
-    /// Takes the same decisions and counts them, and refuses nothing. What would have been refused runs uncounted, so
-    /// that what is decided next is what would be decided then.
+    /// Takes and counts the same decisions, and refuses nothing. A request that would have been refused runs uncounted, so
+    /// that the next decision is the one that an enforcing layer would take.
     #[track_caller]
     pub fn dry_run(self, dry_run: bool) -> Self {
         self.with(|settings| *settings.dry_run.get_mut() = dry_run)
