@@ -13,7 +13,7 @@ use loadshed::{
     Adaptive, Budget,
     control::{Controller, Decision, Window},
 };
-use loadshed_lab::{Judge, Law, Phase, Row, Scenario, Server, Times};
+use loadshed_lab::{Evaluator, Law, Phase, Row, Scenario, Server, Times};
 
 fn main() {
     println!("{}", Row::header());
@@ -37,9 +37,9 @@ pub(crate) fn rows() -> Vec<Row> {
         Law::of("default", Adaptive::default(), Adaptive::initial),
         Law::new("none", || Budget::fixed(100_000)),
     ];
-    Judge::default()
+    Evaluator::default()
         .seeds(1..4)
-        .judge("32 workers", &[scenario], &laws)
+        .evaluate("32 workers", &[scenario], &laws)
 }
 
 /// Down by a tenth when the slowest of the last 100 ms took over half a second, and up by one when somebody is refused.

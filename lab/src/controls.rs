@@ -7,7 +7,7 @@ use loadshed::{
     control::{Controller, Decision, Outcome, Window},
 };
 
-use crate::judge::Law;
+use crate::evaluator::Law;
 
 /// What a budget of everything has, by default: more than anybody has sockets for.
 const MOST: usize = 1 << 16;

@@ -1,7 +1,7 @@
 //! A simulator for controllers of [`loadshed`]: servers, callers and faults in virtual time, with the real layer in the
 //! path.
 //!
-//! A [`Scenario`] describes a server, its callers, and what happens to them. [`Lab`] runs one under one budget. [`Judge`]
+//! A [`Scenario`] describes a server, its callers, and what happens to them. [`Lab`] runs one under one budget. [`Evaluator`]
 //! runs many scenarios under several controllers, and compares each to the best fixed limit ([`Oracle`]). [`scenarios`]
 //! is the catalogue that the default controller of the crate is held to.
 //!
@@ -32,8 +32,8 @@ mod catalogue;
 mod controls;
 mod crowd;
 mod drawn;
+mod evaluator;
 mod instance;
-mod judge;
 mod options;
 mod oracle;
 mod random;
@@ -53,7 +53,7 @@ pub use self::{
     controls::controls,
     crowd::{Crowd, Got, UPLOADS, flood, uploads},
     drawn::drawn,
-    judge::{Judge, Law},
+    evaluator::{Evaluator, Law},
     options::{By, Lab},
     oracle::{Oracle, Par},
     report::{PhaseReport, Report, Tick},

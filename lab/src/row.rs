@@ -8,7 +8,7 @@ use crate::{oracle::Par, report::PhaseReport};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Row {
-    /// The size of the server, as the judge was told.
+    /// The size of the server, as the evaluator was told.
     pub size: String,
     /// Its workers.
     pub workers: usize,

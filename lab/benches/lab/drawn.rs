@@ -2,15 +2,15 @@
 
 use std::ops::Range;
 
-use loadshed_lab::{Judge, Law, Row, drawn};
+use loadshed_lab::{Evaluator, Law, Row, drawn};
 
 /// The rows in which less than half is done of what nobody can do better than, and how many there are by law and phase.
 pub(crate) fn print(numbers: Range<u64>, laws: &[Law]) {
     let scenarios: Vec<_> = numbers.map(drawn).collect();
-    let rows = Judge::default()
+    let rows = Evaluator::default()
         .seeds(1..2)
         .against_bound()
-        .judge("drawn", &scenarios, laws);
+        .evaluate("drawn", &scenarios, laws);
 
     println!("{}", Row::header());
     for row in rows.iter().filter(|row| super::is_stuck(row)) {

@@ -37,7 +37,7 @@ use std::{
     sync::Arc,
 };
 
-use loadshed_lab::{Bar, Judge, Law, Length, Row, Scenario, Size, scenarios};
+use loadshed_lab::{Bar, Evaluator, Law, Length, Row, Scenario, Size, scenarios};
 
 use self::pars::Pars;
 
@@ -89,9 +89,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     for &size in &options.sizes {
         let scenarios = options.scenarios(size);
-        let rows = options
-            .judge(size, &pars)
-            .judge(&size.to_string(), &scenarios, &options.laws);
+        let rows =
+            options
+                .evaluate(size, &pars)
+                .evaluate(&size.to_string(), &scenarios, &options.laws);
         let shown = |row: &&Row| !options.wide && (!options.stuck || is_stuck(row));
         for row in rows.iter().filter(shown) {
             println!("{}", row.markdown());
@@ -268,19 +269,19 @@ impl Options {
         scenarios
     }
 
-    fn judge(&self, size: Size, pars: &Arc<Pars>) -> Judge {
+    fn evaluate(&self, size: Size, pars: &Arc<Pars>) -> Evaluator {
         let seeds = self
             .seeds
             .unwrap_or(if size == Size::Large { 3 } else { 20 });
-        let judge = Judge::default()
+        let evaluator = Evaluator::default()
             .seeds(self.first..self.first + seeds)
             .ratio(self.ratio)
             .on_progress(move |done, of| progress(size, done, of));
         if self.stuck {
-            return judge.against_bound();
+            return evaluator.against_bound();
         }
         let pars = Arc::clone(pars);
-        judge.pars(move |scenario, seed| pars.of(scenario, seed))
+        evaluator.pars(move |scenario, seed| pars.of(scenario, seed))
     }
 }
 

@@ -15,7 +15,7 @@ mod storm;
 use std::{fmt::Write, sync::OnceLock};
 
 use loadshed::Adaptive;
-use loadshed_lab::{Bar, Judge, Law, Length, Row, Scenario, Size, controls, scenarios};
+use loadshed_lab::{Bar, Evaluator, Law, Length, Row, Scenario, Size, controls, scenarios};
 
 use self::misses::{MISSES, Miss};
 
@@ -57,8 +57,8 @@ pub(crate) fn rows(size: Size) -> &'static [Row] {
                 1
             }
         };
-        let judge = Judge::default().seeds(1..1 + seeds);
-        judge.judge(&size.to_string(), &scenarios, &[adaptive()])
+        let evaluator = Evaluator::default().seeds(1..1 + seeds);
+        evaluator.evaluate(&size.to_string(), &scenarios, &[adaptive()])
     })
 }
 
@@ -137,10 +137,10 @@ fn the_controls_fail_clearly() {
         "step 3 ×, fixed",
         "slow dependency, soft, fixed",
     ];
-    let judge = Judge::default().seeds(1..2);
-    let mut rows = judge.judge("tiny", &scenarios(Size::Tiny, Length::Short), &controls());
+    let evaluator = Evaluator::default().seeds(1..2);
+    let mut rows = evaluator.evaluate("tiny", &scenarios(Size::Tiny, Length::Short), &controls());
     let at_medium = some(Size::Medium, Length::Short, &AT_MEDIUM);
-    rows.extend(judge.judge("medium", &at_medium, &controls()));
+    rows.extend(evaluator.evaluate("medium", &at_medium, &controls()));
     for law in controls() {
         let by_law: Vec<_> = rows.iter().filter(|row| row.law == law.name()).collect();
         let is_far_below = |row: &&&Row| {
@@ -177,9 +177,9 @@ fn the_controls_fail_where_they_should() {
         let mut laws = controls();
         laws.retain(|control| control.name() == law);
         let scenarios = some(size, Length::Short, &[name]);
-        let rows = Judge::default()
+        let rows = Evaluator::default()
             .seeds(1..2)
-            .judge(&size.to_string(), &scenarios, &laws);
+            .evaluate(&size.to_string(), &scenarios, &laws);
         let row = rows
             .iter()
             .find(|row| row.phase == phase)

@@ -12,7 +12,7 @@ use loadshed::{
     control::{Controller, Decision, Window},
 };
 use loadshed_lab::{
-    Judge, Lab, Length, Phase, Row, Scenario, Server, Size, Tick, Times, drawn, scenarios,
+    Evaluator, Lab, Length, Phase, Row, Scenario, Server, Size, Tick, Times, drawn, scenarios,
 };
 
 use super::{adaptive, rows, some};
@@ -95,10 +95,10 @@ fn p11_a_server_that_takes_seconds_is_not_taken_for_a_flooded_one_at_its_start()
 
 #[test]
 fn p12_in_an_hour_of_overload_it_goes_on_serving_as_in_the_second_minute() {
-    let judge = Judge::default().seeds(1..3).against_bound();
+    let evaluator = Evaluator::default().seeds(1..3).against_bound();
     for size in [Size::Tiny, Size::Slow] {
         let sustained = some(size, Length::Full, &["sustained"]);
-        let rows = judge.judge(&size.to_string(), &sustained, &[adaptive()]);
+        let rows = evaluator.evaluate(&size.to_string(), &sustained, &[adaptive()]);
         for phases in rows.chunks(4) {
             for seed in 0..2 {
                 // Not by the limit: in a calm moment, of which small servers have some at 1.25 ×, that is the ceiling.

@@ -38,17 +38,17 @@ pub struct Law {
 /// ```
 /// use std::time::Duration;
 /// use loadshed::Adaptive;
-/// use loadshed_lab::{Judge, Law, Phase, Scenario, Server, Times};
+/// use loadshed_lab::{Evaluator, Law, Phase, Scenario, Server, Times};
 ///
 /// let server = Server::pool(4, Duration::from_millis(80), Times::Fixed);
 /// let scenario = Scenario::new("overload", server).then(Phase::new("over", 20.0, 3.0));
 /// let law = Law::of("adaptive", Adaptive::default(), Adaptive::initial);
-/// let rows = Judge::default().seeds(1..3).judge("tiny", &[scenario], &[law]);
+/// let rows = Evaluator::default().seeds(1..3).evaluate("tiny", &[scenario], &[law]);
 /// assert!(rows[0].score() > 0.5, "{:.2} of what can be done", rows[0].score());
 /// ```
 #[derive(Clone)]
 #[must_use]
-pub struct Judge {
+pub struct Evaluator {
     seeds: Range<u64>,
     ratio: f64,
     threads: usize,
@@ -136,7 +136,7 @@ impl Law {
     }
 }
 
-impl Default for Judge {
+impl Default for Evaluator {
     /// 20 seeds from 1 on, a ratio of 0.85, as many threads as there are cores, and against [`Oracle`].
     fn default() -> Self {
         Self {
@@ -149,7 +149,7 @@ impl Default for Judge {
     }
 }
 
-impl Judge {
+impl Evaluator {
     /// The seeds, each of which is a run.
     pub fn seeds(self, seeds: Range<u64>) -> Self {
         Self { seeds, ..self }
@@ -193,7 +193,7 @@ impl Judge {
     ///
     /// Within a tokio runtime.
     #[must_use]
-    pub fn judge(&self, size: &str, scenarios: &[Scenario], laws: &[Law]) -> Vec<Row> {
+    pub fn evaluate(&self, size: &str, scenarios: &[Scenario], laws: &[Law]) -> Vec<Row> {
         let outcomes = self.outcomes(scenarios, laws);
         let mut rows = Vec::new();
         let seeds = self.seeds.clone().count().max(1);
@@ -302,9 +302,9 @@ impl fmt::Debug for Law {
     }
 }
 
-impl fmt::Debug for Judge {
+impl fmt::Debug for Evaluator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Judge")
+        f.debug_struct("Evaluator")
             .field("seeds", &self.seeds)
             .field("ratio", &self.ratio)
             .field("threads", &self.threads)
@@ -335,12 +335,12 @@ mod tests {
             Law::of("adaptive", Adaptive::default(), Adaptive::initial),
             Law::new("fixed", || Budget::fixed(8)),
         ];
-        let judge = Judge::default().seeds(3..6);
+        let evaluator = Evaluator::default().seeds(3..6);
         let table = |threads| {
-            let rows = judge
+            let rows = evaluator
                 .clone()
                 .threads(threads)
-                .judge("tiny", &scenarios, &laws);
+                .evaluate("tiny", &scenarios, &laws);
             format!("{rows:?}")
         };
         assert_eq!(table(1), table(2));
@@ -354,8 +354,8 @@ mod tests {
             Law::of("adaptive", Adaptive::default(), Adaptive::initial),
             Law::new("fixed", || Budget::fixed(8)),
         ];
-        let judge = Judge::default().seeds(1..3).against_bound();
-        let rows = judge.judge("tiny", &[overload("a", 2.0), cold], &laws);
+        let evaluator = Evaluator::default().seeds(1..3).against_bound();
+        let rows = evaluator.evaluate("tiny", &[overload("a", 2.0), cold], &laws);
         let names: Vec<_> = rows
             .iter()
             .map(|row| (row.name(), row.law.as_str()))
