@@ -27,9 +27,9 @@
 
 mod algorithms;
 mod arrivals;
-mod bars;
 mod catalogue;
 mod controls;
+mod criteria;
 mod crowd;
 mod drawn;
 mod evaluator;
@@ -48,9 +48,9 @@ mod world;
 
 pub use self::{
     algorithms::{Aimd, Gradient2, Vegas},
-    bars::Bar,
     catalogue::{Length, Size, scenarios},
     controls::controls,
+    criteria::Criterion,
     crowd::{Crowd, Got, UPLOADS, flood, uploads},
     drawn::drawn,
     evaluator::{Evaluator, Law},

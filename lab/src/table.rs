@@ -1,12 +1,12 @@
 //! Rows as a Markdown table, each beside its bar.
 
-use crate::{bars::Bar, row::Row};
+use crate::{criteria::Criterion, row::Row};
 
 impl Row {
     /// What stands above a [table](Self::markdown).
     #[must_use]
     pub fn header() -> &'static str {
-        "| size | scenario | phase | law | score | worst (seed) | bar | p99, ms | ÷ oracle | refused | after 1 s | 90 % in, s \
+        "| size | scenario | phase | law | score | worst (seed) | criterion | p99, ms | ÷ oracle | refused | after 1 s | 90 % in, s \
          | limit | ± | CRITICAL |\n|---|---|---|---|--:|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|"
     }
 
@@ -14,8 +14,8 @@ impl Row {
     #[must_use]
     pub fn markdown(&self) -> String {
         let (worst, seed) = self.worst();
-        let bar = Bar::of(self);
-        let mark = if bar.is_met(self) { "" } else { " ✗" };
+        let criterion = Criterion::of(self);
+        let mark = if criterion.is_met(self) { "" } else { " ✗" };
         let recovers = self
             .recovers()
             .map_or("never".into(), |after| after.as_secs().to_string());
@@ -23,7 +23,7 @@ impl Row {
             .critical()
             .map_or(String::new(), |share| format!("{share:.4}"));
         format!(
-            "| {} | {} | {} | {} | {:.3} | {worst:.3} ({seed}) | {bar}{mark} | {:.0} | {:.2} | {:.3} | {:.3} | {recovers} | {:.0} | {:.2} | {critical} |",
+            "| {} | {} | {} | {} | {:.3} | {worst:.3} ({seed}) | {criterion}{mark} | {:.0} | {:.2} | {:.3} | {:.3} | {recovers} | {:.0} | {:.2} | {critical} |",
             self.size,
             self.name(),
             self.phase,

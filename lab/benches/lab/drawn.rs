@@ -25,7 +25,7 @@ pub(crate) fn print(numbers: Range<u64>, laws: &[Law]) {
             if scores.is_empty() {
                 continue;
             }
-            let below = |bar: f64| scores.iter().filter(|&&score| score < bar).count();
+            let below = |least: f64| scores.iter().filter(|&&score| score < least).count();
             let (runs, mean) = (
                 scores.len(),
                 scores.iter().sum::<f64>() / scores.len() as f64,

@@ -37,7 +37,7 @@ use std::{
     sync::Arc,
 };
 
-use loadshed_lab::{Bar, Evaluator, Law, Length, Row, Scenario, Size, scenarios};
+use loadshed_lab::{Criterion, Evaluator, Law, Length, Row, Scenario, Size, scenarios};
 
 use self::pars::Pars;
 
@@ -108,7 +108,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     summary(&all, options.stuck);
     if options.misses {
         all.iter()
-            .filter(|row| !Bar::of(row).is_met(row))
+            .filter(|row| !Criterion::of(row).is_met(row))
             .for_each(print_miss);
     }
     Ok(())
@@ -157,7 +157,7 @@ fn is_stuck(row: &Row) -> bool {
 /// How many rows each law passes, and its worst.
 fn summary(rows: &[Row], stuck: bool) {
     println!(
-        "\n| law | size | bars met | mean below .95 | below .8 | below .5 on a seed | worst row |"
+        "\n| law | size | criteria met | mean below .95 | below .8 | below .5 on a seed | worst row |"
     );
     println!("|---|---|--:|--:|--:|--:|---|");
     let mut groups: BTreeMap<_, Vec<&Row>> = BTreeMap::new();
@@ -170,7 +170,7 @@ fn summary(rows: &[Row], stuck: bool) {
             true => String::new(),
             false => format!(
                 "{} of {}",
-                count(&|row| Bar::of(row).is_met(row)),
+                count(&|row| Criterion::of(row).is_met(row)),
                 rows.len()
             ),
         };
@@ -190,7 +190,7 @@ fn summary(rows: &[Row], stuck: bool) {
 /// As `tests/judged` lists them.
 fn print_miss(row: &Row) {
     // Rounded down, so that it is reached.
-    let reached = (Bar::of(row).reached(row) * 1e3).floor() / 1e3;
+    let reached = (Criterion::of(row).reached(row) * 1e3).floor() / 1e3;
     let (size, name, phase) = (&row.size, row.name(), &row.phase);
     println!(
         "    Miss {{ size: {size:?}, scenario: {name:?}, phase: {phase:?}, reaches: {reached:.3}, why: \"\" }},"

@@ -1,10 +1,10 @@
 //! All laws side by side: a line for each phase, a column for each law.
 
-use loadshed_lab::{Bar, Law, Row};
+use loadshed_lab::{Criterion, Law, Row};
 
 /// Prints each law's mean score and its worst seed's; ✗ where the bar is missed.
 pub(crate) fn print(rows: &[Row], laws: &[Law]) {
-    print!("| size | scenario | phase | bar |");
+    print!("| size | scenario | phase | criterion |");
     laws.iter().for_each(|law| print!(" {} |", law.name()));
     println!("\n|---|---|---|---|{}", "--:|".repeat(laws.len()));
     // A phase has a row for each law, and one law's rows have its beginnings.
@@ -16,7 +16,7 @@ pub(crate) fn print(rows: &[Row], laws: &[Law]) {
             row.size,
             row.name(),
             row.phase,
-            Bar::of(row)
+            Criterion::of(row)
         );
         for law in laws {
             let row = of_line.iter().find(|row| row.law == law.name());
@@ -37,6 +37,10 @@ fn is_of(row: &Row, line: &Row) -> bool {
 }
 
 fn cell(row: &Row) -> String {
-    let mark = if Bar::of(row).is_met(row) { "" } else { " ✗" };
+    let mark = if Criterion::of(row).is_met(row) {
+        ""
+    } else {
+        " ✗"
+    };
     format!("{:.2} ({:.2}){mark}", row.score(), row.worst().0)
 }

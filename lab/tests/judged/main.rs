@@ -15,7 +15,7 @@ mod storm;
 use std::{fmt::Write, sync::OnceLock};
 
 use loadshed::Adaptive;
-use loadshed_lab::{Bar, Evaluator, Law, Length, Row, Scenario, Size, controls, scenarios};
+use loadshed_lab::{Criterion, Evaluator, Law, Length, Row, Scenario, Size, controls, scenarios};
 
 use self::misses::{MISSES, Miss};
 
@@ -66,12 +66,12 @@ pub(crate) fn rows(size: Size) -> &'static [Row] {
 fn faults(rows: &[Row]) -> Vec<String> {
     let known = |row: &Row| MISSES.iter().find(|miss| miss.is(row));
     let fault = |row: &Row| {
-        let bar = Bar::of(row);
+        let criterion = Criterion::of(row);
         match known(row) {
-            None if bar.is_met(row) => None,
-            None => Some(format!("missed, {bar}: {row}\n{}", Miss::paste(row))),
-            Some(_) if bar.is_met(row) => Some(format!("no longer missed, remove it: {row}")),
-            Some(miss) if bar.reached(row) < miss.reaches => {
+            None if criterion.is_met(row) => None,
+            None => Some(format!("missed, {criterion}: {row}\n{}", Miss::paste(row))),
+            Some(_) if criterion.is_met(row) => Some(format!("no longer missed, remove it: {row}")),
+            Some(miss) if criterion.reached(row) < miss.reaches => {
                 let reaches = miss.reaches;
                 Some(format!(
                     "worse than the {reaches} that is known: {row}\n{}",
@@ -79,7 +79,7 @@ fn faults(rows: &[Row]) -> Vec<String> {
                 ))
             }
             Some(miss) => {
-                println!("known to miss {bar}, {}: {row}", miss.why);
+                println!("known to miss {criterion}, {}: {row}", miss.why);
                 None
             }
         }
@@ -144,8 +144,8 @@ fn the_controls_fail_clearly() {
     for law in controls() {
         let by_law: Vec<_> = rows.iter().filter(|row| row.law == law.name()).collect();
         let is_far_below = |row: &&&Row| {
-            let bar = Bar::of(row);
-            bar.reached(row) < bar.asked() - 0.2
+            let criterion = Criterion::of(row);
+            criterion.reached(row) < criterion.required() - 0.2
         };
         let missed = by_law.iter().filter(is_far_below).count();
         let all = by_law.len();

@@ -1,6 +1,6 @@
 //! What the default law is known to miss.
 
-use loadshed_lab::{Bar, Row};
+use loadshed_lab::{Criterion, Row};
 
 /// One row under its bar, and how far it still comes.
 #[derive(Debug)]
@@ -11,7 +11,7 @@ pub(crate) struct Miss {
     pub(crate) scenario: &'static str,
     /// The phase.
     pub(crate) phase: &'static str,
-    /// What it must reach all the same, as [`Bar::reached`] counts.
+    /// What it must reach all the same, as [`Criterion::reached`] counts.
     pub(crate) reaches: f64,
     /// Why it is lived with.
     pub(crate) why: &'static str,
@@ -144,7 +144,7 @@ impl Miss {
     /// How a row would be listed here.
     pub(crate) fn paste(row: &Row) -> String {
         // Rounded down, so that it is reached.
-        let reaches = (Bar::of(row).reached(row) * 1e3).floor() / 1e3;
+        let reaches = (Criterion::of(row).reached(row) * 1e3).floor() / 1e3;
         let (size, scenario, phase) = (&row.size, row.name(), &row.phase);
         format!(
             "    Miss {{ size: {size:?}, scenario: {scenario:?}, phase: {phase:?}, reaches: {reaches:.3}, why: \"\" }},"

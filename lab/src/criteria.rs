@@ -9,7 +9,7 @@ use crate::row::Row;
 /// Scores are those that a law without settings has been seen to reach, less what a seed more or less makes of them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
-pub enum Bar {
+pub enum Criterion {
     /// A mean score of `mean`, and no seed under `worst`.
     Score {
         /// Of all seeds.
@@ -24,13 +24,13 @@ pub enum Bar {
 }
 
 /// For whom the first part of the name of a scenario and that of a phase are these; what comes first counts.
-struct Bars {
+struct Rule {
     scenario: &'static str,
     phase: &'static str,
-    bar: Kind,
+    requirement: Requirement,
 }
 
-enum Kind {
+enum Requirement {
     /// By size: tiny, less than 64 workers, more.
     Score([f64; 3]),
     /// One seed may be so much worse than the mean.
@@ -39,33 +39,33 @@ enum Kind {
     Critical(f64),
 }
 
-use Kind::{Critical, Loose, Refused, Score};
+use Requirement::{Critical, Loose, Refused, Score};
 
 #[rustfmt::skip]
-const BARS: [Bars; 19] = [
-    Bars { scenario: "healthy", phase: "", bar: Refused([0.001, 0.001, 0.0]) },
-    Bars { scenario: "step", phase: "", bar: Score([0.95, 0.95, 0.97]) },
-    Bars { scenario: "sustained", phase: "", bar: Score([0.95, 0.95, 0.97]) },
-    Bars { scenario: "barely over", phase: "", bar: Score([0.95, 0.95, 0.97]) },
-    Bars { scenario: "capacity drop", phase: "", bar: Score([0.95, 0.95, 0.97]) },
-    Bars { scenario: "cold start", phase: "first 10 s", bar: Score([0.95; 3]) },
-    Bars { scenario: "cold start", phase: "later", bar: Score([0.97; 3]) },
-    Bars { scenario: "slow dependency, hard", phase: "", bar: Refused([0.0; 3]) },
-    Bars { scenario: "slow dependency, soft", phase: "", bar: Score([0.95; 3]) },
-    Bars { scenario: "slow then saturated", phase: "", bar: Score([0.90, 0.95, 0.95]) },
-    Bars { scenario: "slow in overload", phase: "", bar: Score([0.90, 0.95, 0.95]) },
-    Bars { scenario: "hangs", phase: "", bar: Loose(0.95, 0.10) },
-    Bars { scenario: "bimodal", phase: "", bar: Score([0.95; 3]) },
-    Bars { scenario: "bursts", phase: "", bar: Score([0.90; 3]) },
-    Bars { scenario: "retry storm", phase: "after", bar: Score([0.97; 3]) },
-    Bars { scenario: "classes", phase: "", bar: Critical(0.994) },
-    Bars { scenario: "thrash, gentle", phase: "", bar: Score([0.92; 3]) },
-    Bars { scenario: "thrash, steep", phase: "", bar: Score([0.85; 3]) },
+const RULES: [Rule; 19] = [
+    Rule { scenario: "healthy", phase: "", requirement: Refused([0.001, 0.001, 0.0]) },
+    Rule { scenario: "step", phase: "", requirement: Score([0.95, 0.95, 0.97]) },
+    Rule { scenario: "sustained", phase: "", requirement: Score([0.95, 0.95, 0.97]) },
+    Rule { scenario: "barely over", phase: "", requirement: Score([0.95, 0.95, 0.97]) },
+    Rule { scenario: "capacity drop", phase: "", requirement: Score([0.95, 0.95, 0.97]) },
+    Rule { scenario: "cold start", phase: "first 10 s", requirement: Score([0.95; 3]) },
+    Rule { scenario: "cold start", phase: "later", requirement: Score([0.97; 3]) },
+    Rule { scenario: "slow dependency, hard", phase: "", requirement: Refused([0.0; 3]) },
+    Rule { scenario: "slow dependency, soft", phase: "", requirement: Score([0.95; 3]) },
+    Rule { scenario: "slow then saturated", phase: "", requirement: Score([0.90, 0.95, 0.95]) },
+    Rule { scenario: "slow in overload", phase: "", requirement: Score([0.90, 0.95, 0.95]) },
+    Rule { scenario: "hangs", phase: "", requirement: Loose(0.95, 0.10) },
+    Rule { scenario: "bimodal", phase: "", requirement: Score([0.95; 3]) },
+    Rule { scenario: "bursts", phase: "", requirement: Score([0.90; 3]) },
+    Rule { scenario: "retry storm", phase: "after", requirement: Score([0.97; 3]) },
+    Rule { scenario: "classes", phase: "", requirement: Critical(0.994) },
+    Rule { scenario: "thrash, gentle", phase: "", requirement: Score([0.92; 3]) },
+    Rule { scenario: "thrash, steep", phase: "", requirement: Score([0.85; 3]) },
     // All that nothing else is said of, such as the lull, the fleet, and the storm while it lasts.
-    Bars { scenario: "", phase: "", bar: Score([0.95; 3]) },
+    Rule { scenario: "", phase: "", requirement: Score([0.95; 3]) },
 ];
 
-impl Bar {
+impl Criterion {
     /// The bar for this row.
     #[must_use]
     pub fn of(row: &Row) -> Self {
@@ -74,11 +74,11 @@ impl Bar {
             8..64 => 1,
             _ => 2,
         };
-        let is_for = |bars: &&Bars| {
-            row.scenario.starts_with(bars.scenario) && row.phase.starts_with(bars.phase)
+        let is_for = |rule: &&Rule| {
+            row.scenario.starts_with(rule.scenario) && row.phase.starts_with(rule.phase)
         };
-        let all = &BARS[BARS.len() - 1];
-        let (mean, allowance) = match BARS.iter().find(is_for).unwrap_or(all).bar {
+        let all = &RULES[RULES.len() - 1];
+        let (mean, allowance) = match RULES.iter().find(is_for).unwrap_or(all).requirement {
             // Four workers serve so few that chance takes more.
             Score(mean) => (mean[size], if size == 0 { 0.10 } else { 0.05 }),
             Loose(mean, allowance) => (mean, allowance),
@@ -93,7 +93,7 @@ impl Bar {
 
     /// What is asked for, as a share: of the oracle's goodput, of the calls not refused, or of the CRITICAL ones.
     #[must_use]
-    pub fn asked(self) -> f64 {
+    pub fn required(self) -> f64 {
         match self {
             Self::Score { mean, .. } => mean,
             Self::Refused(most) => 1.0 - most,
@@ -114,11 +114,11 @@ impl Bar {
     /// Whether the row meets it.
     #[must_use]
     pub fn is_met(self, row: &Row) -> bool {
-        self.reached(row) >= self.asked()
+        self.reached(row) >= self.required()
     }
 }
 
-impl fmt::Display for Bar {
+impl fmt::Display for Criterion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Score { mean, worst } => write!(f, "{mean:.2}, {worst:.2}"),
