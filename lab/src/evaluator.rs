@@ -16,7 +16,7 @@ use loadshed::{Budget, control::Controller};
 
 use crate::{
     options::Lab,
-    oracle::{Oracle, Par},
+    oracle::{Oracle, OracleScore},
     report::PhaseReport,
     row::{Figures, Row},
     scenario::Scenario,
@@ -56,11 +56,11 @@ pub struct Evaluator {
     progress: Arc<dyn Fn(usize, usize) + Send + Sync>,
 }
 
-type GivePars = dyn Fn(&Scenario, u64) -> Vec<Par> + Send + Sync;
+type OracleScores = dyn Fn(&Scenario, u64) -> Vec<OracleScore> + Send + Sync;
 
 #[derive(Clone)]
 enum Against {
-    Pars(Arc<GivePars>),
+    Oracle(Arc<OracleScores>),
     Bound,
 }
 
@@ -143,7 +143,9 @@ impl Default for Evaluator {
             seeds: 1..21,
             ratio: 0.85,
             threads: thread::available_parallelism().map_or(1, NonZero::get),
-            against: Against::Pars(Arc::new(|scenario, seed| Oracle::of(scenario, seed).pars())),
+            against: Against::Oracle(Arc::new(|scenario, seed| {
+                Oracle::of(scenario, seed).scores()
+            })),
             progress: Arc::new(|_, _| {}),
         }
     }
@@ -166,11 +168,11 @@ impl Evaluator {
     }
 
     /// Takes the oracle's figures from here, phase by phase of a scenario and a seed: from where they are kept.
-    pub fn pars(
+    pub fn oracle_scores(
         mut self,
-        pars: impl Fn(&Scenario, u64) -> Vec<Par> + Send + Sync + 'static,
+        scores: impl Fn(&Scenario, u64) -> Vec<OracleScore> + Send + Sync + 'static,
     ) -> Self {
-        self.against = Against::Pars(Arc::new(pars));
+        self.against = Against::Oracle(Arc::new(scores));
         self
     }
 
@@ -261,19 +263,19 @@ impl Evaluator {
 
     fn run(&self, job: &Job<'_>, laws: &[Law]) -> Outcome {
         let Job { scenario, seed, .. } = *job;
-        let pars = match &self.against {
-            Against::Pars(pars) => Some(pars(scenario, seed)),
+        let scores = match &self.against {
+            Against::Oracle(scores) => Some(scores(scenario, seed)),
             Against::Bound => None,
         };
         let run = |law: &Law, initial| {
             let lab = Lab::seed(seed).ratio(self.ratio);
             let report = lab.run(scenario, || law.budget(initial));
             let figures = |(nth, report): (usize, &PhaseReport)| {
-                let par = match &pars {
-                    Some(pars) => pars[nth],
+                let score = match &scores {
+                    Some(scores) => scores[nth],
                     None => bound(scenario, nth, report),
                 };
-                Figures::new(report, par)
+                Figures::new(report, score)
             };
             report.phases.iter().enumerate().map(figures).collect()
         };
@@ -286,8 +288,8 @@ impl Evaluator {
 }
 
 /// What nobody can do better than.
-fn bound(scenario: &Scenario, nth: usize, report: &PhaseReport) -> Par {
-    Par {
+fn bound(scenario: &Scenario, nth: usize, report: &PhaseReport) -> OracleScore {
+    OracleScore {
         limit: 0,
         good: report.bound(scenario, &scenario.phases[nth]),
         p99: Duration::ZERO,

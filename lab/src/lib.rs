@@ -55,7 +55,7 @@ pub use self::{
     drawn::drawn,
     evaluator::{Evaluator, Law},
     options::{By, Lab},
-    oracle::{Oracle, Par},
+    oracle::{Oracle, OracleScore},
     report::{PhaseReport, Report, Tick},
     row::{Figures, Row},
     scenario::{Callers, Load, Mix, Phase, Scenario, Server, Station, Times, Waits},

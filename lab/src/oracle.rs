@@ -18,7 +18,7 @@ pub struct Oracle {
 
 /// What a phase of a run is measured by.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Par {
+pub struct OracleScore {
     /// The limit. 0 where none is known.
     pub limit: usize,
     /// Calls answered in time.
@@ -39,13 +39,13 @@ const AT_ONCE: usize = 6;
 impl Oracle {
     /// Phase by phase, what came of the best limit.
     #[must_use]
-    pub fn pars(&self) -> Vec<Par> {
-        let par = |(limit, report): &(usize, PhaseReport)| Par {
+    pub fn scores(&self) -> Vec<OracleScore> {
+        let score = |(limit, report): &(usize, PhaseReport)| OracleScore {
             limit: *limit,
             good: report.good as f64,
             p99: report.latency(0.99),
         };
-        self.best.iter().map(par).collect()
+        self.best.iter().map(score).collect()
     }
 
     /// Tries them.

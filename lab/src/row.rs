@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{oracle::Par, report::PhaseReport};
+use crate::{oracle::OracleScore, report::PhaseReport};
 
 /// One law in one phase of one scenario, over all seeds.
 #[derive(Clone, Debug)]
@@ -51,19 +51,19 @@ pub struct Figures {
 }
 
 impl Figures {
-    pub(crate) fn new(phase: &PhaseReport, par: Par) -> Self {
+    pub(crate) fn new(phase: &PhaseReport, score: OracleScore) -> Self {
         let of_offered = |calls: usize| calls as f64 / phase.offered.max(1) as f64;
         let p99 = phase.latency(0.99);
         let (limit, limit_deviation) = phase.limit();
         let (critical, served) = phase.critical;
         Self {
             // Where nothing can be done, nothing is missed.
-            score: ratio(phase.good as f64, par.good).unwrap_or(1.0),
+            score: ratio(phase.good as f64, score.good).unwrap_or(1.0),
             p99,
-            p99_ratio: ratio(p99.as_secs_f64(), par.p99.as_secs_f64()).unwrap_or(0.0),
+            p99_ratio: ratio(p99.as_secs_f64(), score.p99.as_secs_f64()).unwrap_or(0.0),
             refused: of_offered(phase.refused),
             refused_later: of_offered(phase.refused_later),
-            recovers: phase.recovers_to(par.good / phase.length.as_secs_f64()),
+            recovers: phase.recovers_to(score.good / phase.length.as_secs_f64()),
             limit,
             limit_deviation,
             critical: ratio(served as f64, critical as f64),

@@ -3,7 +3,7 @@
 use std::{error::Error, path::Path};
 
 use loadshed::Budget;
-use loadshed_lab::{Lab, Law, Par, Report, Scenario, Tick};
+use loadshed_lab::{Lab, Law, OracleScore, Report, Scenario, Tick};
 use plotters::{
     coord::{
         Shift,
@@ -24,7 +24,7 @@ pub(crate) struct Chart<'a> {
     pub(crate) law: &'a Law,
     pub(crate) seed: u64,
     pub(crate) ratio: f64,
-    pub(crate) pars: Vec<Par>,
+    pub(crate) scores: Vec<OracleScore>,
 }
 
 struct Line {
@@ -103,12 +103,12 @@ impl Chart<'_> {
 
     /// Each phase from the run of the limit that is best in it.
     fn oracle(&self) -> Vec<Tick> {
-        let phase = |(nth, par): (usize, &Par)| {
+        let phase = |(nth, score): (usize, &OracleScore)| {
             let lab = Lab::seed(self.seed).ratio(1.0);
-            let report = lab.run(self.scenario, || Budget::fixed(par.limit));
+            let report = lab.run(self.scenario, || Budget::fixed(score.limit));
             report.phases[nth].ticks.clone()
         };
-        self.pars.iter().enumerate().flat_map(phase).collect()
+        self.scores.iter().enumerate().flat_map(phase).collect()
     }
 }
 

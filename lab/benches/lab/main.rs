@@ -24,7 +24,7 @@
 mod chart;
 mod drawn;
 mod laws;
-mod pars;
+mod oracle_cache;
 mod shares;
 mod storm;
 mod wide;
@@ -39,7 +39,7 @@ use std::{
 
 use loadshed_lab::{Criterion, Evaluator, Law, Length, Row, Scenario, Size, scenarios};
 
-use self::pars::Pars;
+use self::oracle_cache::OracleCache;
 
 /// What is asked for.
 struct Options {
@@ -81,7 +81,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Beside cargo's own directory for what tests and benches write.
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("lab");
     std::fs::create_dir_all(&out)?;
-    let pars = Arc::new(Pars::open(&out.join("oracle.tsv"))?);
+    let scores = Arc::new(OracleCache::open(&out.join("oracle.tsv"))?);
 
     let mut all = Vec::new();
     if !options.wide {
@@ -91,7 +91,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let scenarios = options.scenarios(size);
         let rows =
             options
-                .evaluate(size, &pars)
+                .evaluate(size, &scores)
                 .evaluate(&size.to_string(), &scenarios, &options.laws);
         let shown = |row: &&Row| !options.wide && (!options.stuck || is_stuck(row));
         for row in rows.iter().filter(shown) {
@@ -99,7 +99,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         all.extend(rows);
         if !options.stuck {
-            draw(&options, size, &scenarios, &pars, &out)?;
+            draw(&options, size, &scenarios, &scores, &out)?;
         }
     }
     if options.wide {
@@ -118,7 +118,7 @@ fn draw(
     options: &Options,
     size: Size,
     scenarios: &[Scenario],
-    pars: &Pars,
+    scores: &OracleCache,
     out: &Path,
 ) -> Result<(), Box<dyn Error>> {
     let Some(law) = options.laws.first() else {
@@ -132,7 +132,7 @@ fn draw(
             law,
             seed: options.first,
             ratio: options.ratio,
-            pars: pars.of(scenario, options.first),
+            scores: scores.of(scenario, options.first),
         };
         chart.draw(&out.join(&name))?;
         if options.commit {
@@ -269,7 +269,7 @@ impl Options {
         scenarios
     }
 
-    fn evaluate(&self, size: Size, pars: &Arc<Pars>) -> Evaluator {
+    fn evaluate(&self, size: Size, scores: &Arc<OracleCache>) -> Evaluator {
         let seeds = self
             .seeds
             .unwrap_or(if size == Size::Large { 3 } else { 20 });
@@ -280,8 +280,8 @@ impl Options {
         if self.stuck {
             return evaluator.against_bound();
         }
-        let pars = Arc::clone(pars);
-        evaluator.pars(move |scenario, seed| pars.of(scenario, seed))
+        let scores = Arc::clone(scores);
+        evaluator.oracle_scores(move |scenario, seed| scores.of(scenario, seed))
     }
 }
 

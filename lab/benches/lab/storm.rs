@@ -52,9 +52,9 @@ pub(crate) fn print(sizes: &[Size], seeds: std::ops::Range<u64>) {
 }
 
 fn rows(size: Size, hint: &str, storm: &Storm, seeds: std::ops::Range<u64>) {
-    let oracle = |seed| Oracle::of(&storm.scenario(), seed).pars();
-    let pars: Vec<_> = seeds.clone().map(oracle).collect();
-    let limit = pars[0][2].limit;
+    let oracle = |seed| Oracle::of(&storm.scenario(), seed).scores();
+    let scores: Vec<_> = seeds.clone().map(oracle).collect();
+    let limit = scores[0][2].limit;
     let trigger = storm.trigger.as_secs();
     type MakeBudget = Box<dyn Fn() -> Budget>;
     // The layer's ratio is 0.85.
@@ -68,8 +68,8 @@ fn rows(size: Size, hint: &str, storm: &Storm, seeds: std::ops::Range<u64>) {
         let worst = |of: fn(&loadshed_lab::Wave) -> f64| waves.iter().map(of).fold(0.0, f64::max);
         let goodput = waves.iter().map(|wave| wave.goodput).fold(9.0, f64::min);
         let after = storm.after.as_secs_f64() * storm.server.capacity();
-        let scores = waves.iter().zip(&pars);
-        let scores = scores.map(|(wave, pars)| wave.goodput * after / pars[2].good);
+        let scores = waves.iter().zip(&scores);
+        let scores = scores.map(|(wave, scores)| wave.goodput * after / scores[2].good);
         println!(
             "| {size} | {name} | {trigger} | {hint} | {:.2} | {:.1} | {:.0} | {:.1} | {goodput:.2} | {:.3} | {:.2} |",
             worst(|wave| wave.peak),

@@ -48,7 +48,7 @@ fn p20_goodput_stays_at_the_oracles_while_they_come_back() {
     let storm = storm(Size::Tiny, Waits::Seconds, RetryAfter::adaptive());
     let seconds = storm.after.as_secs_f64() * storm.server.capacity();
     for seed in 1..4 {
-        let best = Oracle::of(&storm.scenario(), seed).pars()[2].good / seconds;
+        let best = Oracle::of(&storm.scenario(), seed).scores()[2].good / seconds;
         for wave in waves(&storm, seed) {
             assert!(
                 wave.goodput >= 0.95 * best,

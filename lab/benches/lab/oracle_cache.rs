@@ -10,15 +10,15 @@ use std::{
     time::Duration,
 };
 
-use loadshed_lab::{Oracle, Par, Scenario};
+use loadshed_lab::{Oracle, OracleScore, Scenario};
 
 /// What is found out is written at once.
-pub(crate) struct Pars {
+pub(crate) struct OracleCache {
     kept: Mutex<Kept>,
 }
 
 struct Kept {
-    by_run: HashMap<u64, Vec<Par>>,
+    by_run: HashMap<u64, Vec<OracleScore>>,
     file: File,
 }
 
@@ -35,7 +35,7 @@ const SOURCES: [&str; 9] = [
     include_str!("../../src/station.rs"),
 ];
 
-impl Pars {
+impl OracleCache {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path)?;
         let lines = std::fs::read_to_string(path)?;
@@ -47,19 +47,19 @@ impl Pars {
         })
     }
 
-    pub(crate) fn of(&self, scenario: &Scenario, seed: u64) -> Vec<Par> {
+    pub(crate) fn of(&self, scenario: &Scenario, seed: u64) -> Vec<OracleScore> {
         let run = key(scenario, seed);
         let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pars) = kept().by_run.get(&run) {
-            return pars.clone();
+        if let Some(scores) = kept().by_run.get(&run) {
+            return scores.clone();
         }
-        let pars = Oracle::of(scenario, seed).pars();
+        let scores = Oracle::of(scenario, seed).scores();
         let mut kept = kept();
-        if let Err(error) = kept.file.write_all(line(run, &pars).as_bytes()) {
+        if let Err(error) = kept.file.write_all(line(run, &scores).as_bytes()) {
             eprintln!("the oracle's figures are not kept: {error}");
         }
-        kept.by_run.insert(run, pars.clone());
-        pars
+        kept.by_run.insert(run, scores.clone());
+        scores
     }
 }
 
@@ -71,23 +71,24 @@ fn key(scenario: &Scenario, seed: u64) -> u64 {
     hasher.finish()
 }
 
-fn line(run: u64, pars: &[Par]) -> String {
-    let par = |par: &Par| format!("\t{} {} {}", par.limit, par.good, par.p99.as_micros());
-    let pars: String = pars.iter().map(par).collect();
-    format!("{run}{pars}\n")
+fn line(run: u64, scores: &[OracleScore]) -> String {
+    let score =
+        |score: &OracleScore| format!("\t{} {} {}", score.limit, score.good, score.p99.as_micros());
+    let scores: String = scores.iter().map(score).collect();
+    format!("{run}{scores}\n")
 }
 
 /// `None` where a run was broken off.
-fn read(line: &str) -> Option<(u64, Vec<Par>)> {
+fn read(line: &str) -> Option<(u64, Vec<OracleScore>)> {
     let mut parts = line.split('\t');
     let run = parts.next()?.parse().ok()?;
-    let par = |part: &str| {
+    let score = |part: &str| {
         let mut figures = part.split(' ');
-        Some(Par {
+        Some(OracleScore {
             limit: figures.next()?.parse().ok()?,
             good: figures.next()?.parse().ok()?,
             p99: Duration::from_micros(figures.next()?.parse().ok()?),
         })
     };
-    Some((run, parts.map(par).collect::<Option<_>>()?))
+    Some((run, parts.map(score).collect::<Option<_>>()?))
 }
