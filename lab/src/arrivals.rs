@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     random::{Chance, Draw, Now, nanos},
-    scenario::{Mix, Phase, Scenario},
+    scenario::{ClientMix, Phase, Scenario},
     station::Nanos,
 };
 
@@ -52,8 +52,8 @@ impl<'a> Arrivals<'a> {
         let kept = self.chance.uniform() * (peak + phase.critical) < load + phase.critical;
         let (server, callers) = (&self.scenario.server, &self.scenario.callers);
         let mut draw = self.chance.draw(server, callers, phase, now);
-        if self.scenario.mix != Mix::default() {
-            self.mix.mix(&self.scenario.mix, &mut draw);
+        if self.scenario.client_mix != ClientMix::default() {
+            self.mix.mix(&self.scenario.client_mix, &mut draw);
         }
         kept.then_some(draw)
     }

@@ -26,11 +26,11 @@
 //! No stability is promised for this crate.
 
 mod algorithms;
+mod allocation;
 mod arrivals;
 mod catalogue;
 mod controls;
 mod criteria;
-mod crowd;
 mod drawn;
 mod evaluator;
 mod instance;
@@ -48,17 +48,17 @@ mod world;
 
 pub use self::{
     algorithms::{Aimd, Gradient2, Vegas},
+    allocation::{TenantLoad, TenantShares, UPLOADS, flood, uploads},
     catalogue::{Length, Size, scenarios},
     controls::controls,
     criteria::Criterion,
-    crowd::{Crowd, Got, UPLOADS, flood, uploads},
     drawn::drawn,
     evaluator::{Evaluator, Law},
     options::{By, Lab},
     oracle::{Oracle, OracleScore},
     report::{PhaseReport, Report, Tick},
     row::{Figures, Row},
-    scenario::{Callers, Load, Mix, Phase, Scenario, Server, Station, Times, Waits},
+    scenario::{Callers, ClientMix, Load, Phase, Scenario, Server, Station, Times, Waits},
     storm::{Storm, Wave},
 };
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    scenario::{Callers, Mix, Phase, Server, Station, Times},
+    scenario::{Callers, ClientMix, Phase, Server, Station, Times},
     station::Nanos,
 };
 
@@ -89,7 +89,7 @@ impl Chance {
     }
 
     /// Whose a call is, and what it costs.
-    pub(crate) fn mix(&mut self, mix: &Mix, draw: &mut Draw) {
+    pub(crate) fn mix(&mut self, mix: &ClientMix, draw: &mut Draw) {
         let [first, other, large] = [self.uniform(), self.uniform(), self.uniform()];
         if first >= mix.first {
             draw.tenant = 1 + (other * f64::from(mix.tenants - 1)) as u32;

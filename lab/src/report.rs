@@ -100,7 +100,7 @@ impl Report {
             critical: (0, 0),
             critical_lost: 0,
             large: (0, 0),
-            tenants: vec![(0, 0); scenario.mix.tenants as usize],
+            tenants: vec![(0, 0); scenario.client_mix.tenants as usize],
             peak_units: 0,
             servable: 0,
             ticks: Vec::new(),

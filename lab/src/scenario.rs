@@ -16,7 +16,7 @@ pub struct Scenario {
     /// What those are told that it refuses.
     pub retry_after: RetryAfter,
     /// Who of them calls, and what their calls cost.
-    pub mix: Mix,
+    pub client_mix: ClientMix,
     /// How many servers share the load, round robin. Each has a budget of its own.
     pub instances: usize,
     /// Where a law's limit begins, with a run for each; `usize::MAX` is its largest. None: where the law likes.
@@ -89,7 +89,7 @@ pub struct Callers {
 /// Who calls, and what one call costs, where not all are alike. What a call costs is what it takes of the budget, and not how
 /// long a worker is busy with it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Mix {
+pub struct ClientMix {
     /// How many tenants there are.
     pub tenants: u32,
     /// Which share of the calls is the first one's. The others have as many each.
@@ -174,7 +174,7 @@ impl Scenario {
             server,
             callers: Callers::default(),
             retry_after: RetryAfter::default(),
-            mix: Mix::default(),
+            client_mix: ClientMix::default(),
             instances: 1,
             initial_limits: Vec::new(),
             phases: Vec::new(),
@@ -228,7 +228,7 @@ impl Default for Callers {
     }
 }
 
-impl Default for Mix {
+impl Default for ClientMix {
     /// One tenant, and all calls alike.
     fn default() -> Self {
         Self {

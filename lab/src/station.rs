@@ -127,11 +127,11 @@ impl Shared {
 
     /// Of one call, 1 when it has a worker to itself.
     fn speed(&self) -> f64 {
-        let crowd = self.calls.len() as f64 / self.workers;
-        if crowd <= 1.0 {
+        let contention = self.calls.len() as f64 / self.workers;
+        if contention <= 1.0 {
             return 1.0;
         }
-        1.0 / (crowd * (1.0 + self.thrash * (crowd - 1.0)))
+        1.0 / (contention * (1.0 + self.thrash * (contention - 1.0)))
     }
 
     fn work_until(&mut self, now: Nanos) {

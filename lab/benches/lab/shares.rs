@@ -3,7 +3,9 @@
 use std::{ops::Range, time::Duration};
 
 use loadshed::{Adaptive, Budget};
-use loadshed_lab::{By, Crowd, Got, Lab, Server, Size, Times, UPLOADS, flood, uploads};
+use loadshed_lab::{
+    By, Lab, Server, Size, TenantLoad, TenantShares, Times, UPLOADS, flood, uploads,
+};
 
 type Make = fn(usize) -> Budget;
 
@@ -132,19 +134,21 @@ fn by_tenant(on: &On, load: f64, share: bool, seeds: Range<u64>) {
     let On {
         size, server, name, ..
     } = *on;
-    let mut crowd = Crowd::new(server);
-    (crowd.load, crowd.length, crowd.by.share) = (load, seconds(size), share);
-    let got: Vec<_> = seeds.map(|seed| crowd.run(seed, || on.budget())).collect();
-    let least = |of: fn(&Got) -> f64| got.iter().map(of).fold(9.0, f64::min);
+    let mut tenants = TenantLoad::new(server);
+    (tenants.load, tenants.length, tenants.by.share) = (load, seconds(size), share);
+    let shares: Vec<_> = seeds
+        .map(|seed| tenants.run(seed, || on.budget()))
+        .collect();
+    let least = |of: fn(&TenantShares) -> f64| shares.iter().map(of).fold(9.0, f64::min);
     let by = if share { "share" } else { "none" };
     println!(
         "| {size} | {name} | {load} | {by} | {:.4} | {:.3} | {:.3} | {:.1} % | {:.1} % | {:.3} |",
-        least(|got| got.jain),
-        got.iter().map(|got| got.first).fold(0.0, f64::max),
-        got[0].first_fair,
-        100.0 * least(|got| got.others),
-        100.0 * least(|got| got.worst),
-        least(|got| got.goodput),
+        least(|shares| shares.jain),
+        shares.iter().map(|shares| shares.first).fold(0.0, f64::max),
+        shares[0].first_fair,
+        100.0 * least(|shares| shares.others),
+        100.0 * least(|shares| shares.worst),
+        least(|shares| shares.goodput),
     );
 }
 
@@ -153,20 +157,20 @@ fn by_key(on: &On, seeds: Range<u64>) {
         size, server, name, ..
     } = *on;
     for key in [false, true] {
-        let mut crowd = Crowd::new(server);
-        (crowd.mix.tenants, crowd.mix.first) = (1_000, 0.001);
-        (crowd.load, crowd.length) = (1.5, seconds(size));
-        crowd.by = By::default();
-        crowd.by.key = key;
-        let got = seeds.clone().map(|seed| crowd.run(seed, || on.budget()));
-        let got: Vec<_> = got.collect();
-        let least = |of: fn(&Got) -> f64| got.iter().map(of).fold(9.0, f64::min);
+        let mut tenants = TenantLoad::new(server);
+        (tenants.client_mix.tenants, tenants.client_mix.first) = (1_000, 0.001);
+        (tenants.load, tenants.length) = (1.5, seconds(size));
+        tenants.by = By::default();
+        tenants.by.key = key;
+        let shares = seeds.clone().map(|seed| tenants.run(seed, || on.budget()));
+        let shares: Vec<_> = shares.collect();
+        let least = |of: fn(&TenantShares) -> f64| shares.iter().map(of).fold(9.0, f64::min);
         let by = if key { "key" } else { "none" };
         println!(
             "| {size} | {name} | {by} | {:.0} % | {:.0} % | {:.3} |",
-            100.0 * least(|got| got.clear),
-            100.0 * least(|got| got.tasks),
-            least(|got| got.goodput)
+            100.0 * least(|shares| shares.clear),
+            100.0 * least(|shares| shares.tasks),
+            least(|shares| shares.goodput)
         );
     }
 }

@@ -4,7 +4,7 @@ use std::{ops::Range, time::Duration};
 
 use loadshed::{Adaptive, Budget};
 use loadshed_lab::{
-    By, Crowd, Got, Lab, PhaseReport, Server, Size, Times, UPLOADS, flood, uploads,
+    By, Lab, PhaseReport, Server, Size, TenantLoad, TenantShares, Times, UPLOADS, flood, uploads,
 };
 
 type Make = fn() -> Budget;
@@ -55,22 +55,22 @@ fn p10_a_flood_of_the_lowest_class_does_not_harm_a_higher_one() {
     }
 }
 
-fn crowd(by: impl FnOnce(&mut By)) -> Crowd {
-    let mut crowd = Crowd::new(medium());
-    crowd.by = By::default();
-    by(&mut crowd.by);
-    crowd
+fn tenant_load(by: impl FnOnce(&mut By)) -> TenantLoad {
+    let mut tenants = TenantLoad::new(medium());
+    tenants.by = By::default();
+    by(&mut tenants.by);
+    tenants
 }
 
 #[test]
 fn one_tenant_that_sends_half_of_all_takes_nothing_from_the_others() {
     for budget in [fixed as Make, Budget::adaptive] {
-        let run = |load, share| -> Got {
-            let crowd = Crowd {
+        let run = |load, share| -> TenantShares {
+            let tenants = TenantLoad {
                 load,
-                ..crowd(|by| by.share = share)
+                ..tenant_load(|by| by.share = share)
             };
-            crowd.run(1, budget)
+            tenants.run(1, budget)
         };
         for (load, others) in [(1.2, 0.97), (1.9, 0.9), (3.0, 0.6)] {
             let (without, with) = (run(load, false), run(load, true));
@@ -92,10 +92,14 @@ fn one_tenant_that_sends_half_of_all_takes_nothing_from_the_others() {
 fn with_a_key_more_tasks_of_several_calls_get_through_and_no_less_is_done() {
     for budget in [fixed as Make, Budget::adaptive] {
         let run = |key| {
-            let mut crowd = crowd(|by| by.key = key);
-            (crowd.mix.tenants, crowd.mix.first, crowd.load) = (200, 0.005, 1.5);
-            crowd.length = Duration::from_secs(30);
-            crowd.run(1, budget)
+            let mut tenants = tenant_load(|by| by.key = key);
+            (
+                tenants.client_mix.tenants,
+                tenants.client_mix.first,
+                tenants.load,
+            ) = (200, 0.005, 1.5);
+            tenants.length = Duration::from_secs(30);
+            tenants.run(1, budget)
         };
         let [by_chance, by_key] = [false, true].map(run);
         // Two of three calls are served: 0.2 by chance, and two of three tasks at best.

@@ -7,16 +7,16 @@ use loadshed::Budget;
 use crate::{
     options::{By, Lab},
     report::PhaseReport,
-    scenario::{Mix, Phase, Scenario, Server, Station, Times},
+    scenario::{ClientMix, Phase, Scenario, Server, Station, Times},
 };
 
 /// Many tenants, of which the first sends more than its part. Nobody tries again.
 #[derive(Clone, Copy, Debug)]
-pub struct Crowd {
+pub struct TenantLoad {
     /// The server.
     pub server: Server,
     /// How many tenants there are, and which share of the calls is the first one's.
-    pub mix: Mix,
+    pub client_mix: ClientMix,
     /// What all send together, in units of the capacity.
     pub load: f64,
     /// How long.
@@ -25,15 +25,15 @@ pub struct Crowd {
     pub by: By,
 }
 
-/// What each has got of it.
+/// What each has shares of it.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-pub struct Got {
-    /// Jain's index over what all but the first have got: 1 if it is as much for each, 1 ÷ their number if one has all.
+pub struct TenantShares {
+    /// Jain's index over what all but the first have shares: 1 if it is as much for each, 1 ÷ their number if one has all.
     pub jain: f64,
-    /// What the first has got, in units of the capacity.
+    /// What the first has shares, in units of the capacity.
     pub first: f64,
-    /// What the first would have got by max-min fairness, likewise.
+    /// What the first would have shares by max-min fairness, likewise.
     pub first_fair: f64,
     /// Which share of the others' calls was answered in time.
     pub others: f64,
@@ -47,18 +47,18 @@ pub struct Got {
     pub tasks: f64,
 }
 
-impl Crowd {
+impl TenantLoad {
     /// A hundred tenants of whom one sends half, at twice the capacity, for a minute after ten seconds.
     #[must_use]
     pub fn new(server: Server) -> Self {
-        let mix = Mix {
+        let client_mix = ClientMix {
             tenants: 100,
             first: 0.5,
-            ..Mix::default()
+            ..ClientMix::default()
         };
         Self {
             server,
-            mix,
+            client_mix,
             load: 2.0,
             length: Duration::from_secs(60),
             by: By {
@@ -71,10 +71,10 @@ impl Crowd {
     /// For the lab.
     #[must_use]
     pub fn scenario(&self) -> Scenario {
-        let mut scenario = Scenario::new("crowd", self.server)
+        let mut scenario = Scenario::new("tenants", self.server)
             .then(Phase::new("before", 10.0, self.load).unscored())
-            .then(Phase::new("crowd", self.length.as_secs_f64(), self.load));
-        scenario.mix = self.mix;
+            .then(Phase::new("tenants", self.length.as_secs_f64(), self.load));
+        scenario.client_mix = self.client_mix;
         scenario
     }
 
@@ -84,12 +84,12 @@ impl Crowd {
     ///
     /// Within a tokio runtime.
     #[must_use]
-    pub fn run(&self, seed: u64, budget: impl FnMut() -> Budget) -> Got {
+    pub fn run(&self, seed: u64, budget: impl FnMut() -> Budget) -> TenantShares {
         let report = Lab::seed(seed).by(self.by).run(&self.scenario(), budget);
-        self.got(&report.phases[1])
+        self.shares(&report.phases[1])
     }
 
-    fn got(&self, phase: &PhaseReport) -> Got {
+    fn shares(&self, phase: &PhaseReport) -> TenantShares {
         let all = phase.length.as_secs_f64() * self.server.capacity();
         let (first, others) = (phase.tenants[0], &phase.tenants[1..]);
         let share = |&(sent, good): &(usize, usize)| good as f64 / sent.max(1) as f64;
@@ -99,14 +99,14 @@ impl Crowd {
         let sent: usize = others.iter().map(|&(sent, _)| sent).sum();
         let is_clear = |share: &f64| !(0.05..0.95).contains(share);
         let clear = phase.tenants.iter().map(share).filter(is_clear).count();
-        let others_want = self.load * (1.0 - self.mix.first);
-        let equal = 1.0 / f64::from(self.mix.tenants);
-        Got {
+        let others_want = self.load * (1.0 - self.client_mix.first);
+        let equal = 1.0 / f64::from(self.client_mix.tenants);
+        TenantShares {
             jain: sum * sum / (each.len() as f64 * squares),
             first: first.1 as f64 / all,
             first_fair: (1.0 - others_want)
                 .max(equal)
-                .min(self.load * self.mix.first),
+                .min(self.load * self.client_mix.first),
             others: sum / sent as f64,
             worst: others.iter().map(share).fold(1.0, f64::min),
             goodput: phase.good as f64 / all,
@@ -149,10 +149,10 @@ pub fn uploads(large: f64) -> Scenario {
         times: Times::Exponential,
     };
     let mut scenario = Scenario::new("uploads", server).then(Phase::new("uploads", 60.0, 3.0));
-    scenario.mix = Mix {
+    scenario.client_mix = ClientMix {
         large,
         units: 41,
-        ..Mix::default()
+        ..ClientMix::default()
     };
     scenario
 }
