@@ -1,7 +1,7 @@
-//! A control law of one's own, on a scenario of one's own, beside the default.
+//! A control candidate of one's own, on a scenario of one's own, beside the default.
 //!
 //! Two minutes of virtual time, on three seeds: a server of 32 workers loses half of them under full load, and gets them
-//! back. The table says what each law makes of it; 1.000 is what the best fixed limit does, phase by phase.
+//! back. The table says what each candidate makes of it; 1.000 is what the best fixed limit does, phase by phase.
 //!
 //! ```text
 //! cargo run --release -p loadshed-lab --example controller
@@ -13,7 +13,7 @@ use loadshed::{
     Adaptive, Budget,
     control::{Controller, Decision, Window},
 };
-use loadshed_lab::{Evaluator, Law, Phase, Row, Scenario, Server, Times};
+use loadshed_lab::{Candidate, Evaluator, Phase, Row, Scenario, Server, Times};
 
 fn main() {
     println!("{}", Row::header());
@@ -32,14 +32,14 @@ pub(crate) fn rows() -> Vec<Row> {
         .then(Phase::new("before", 40.0, 0.9))
         .then(halved)
         .then(Phase::new("rolled back", 40.0, 0.9));
-    let laws = [
-        Law::new("mine", || Budget::new(Mine)),
-        Law::of("default", Adaptive::default(), Adaptive::initial),
-        Law::new("none", || Budget::fixed(100_000)),
+    let candidates = [
+        Candidate::new("mine", || Budget::new(Mine)),
+        Candidate::of_controller("default", Adaptive::default(), Adaptive::initial),
+        Candidate::new("none", || Budget::fixed(100_000)),
     ];
     Evaluator::default()
         .seeds(1..4)
-        .evaluate("32 workers", &[scenario], &laws)
+        .evaluate("32 workers", &[scenario], &candidates)
 }
 
 /// Down by a tenth when the slowest of the last 100 ms took over half a second, and up by one when somebody is refused.

@@ -1,4 +1,4 @@
-//! Who calls, and when: the same whatever a law decides, so one draw does for many runs.
+//! Who calls, and when: the same whatever a candidate decides, so one draw does for many runs.
 
 use std::time::Duration;
 

@@ -1,10 +1,10 @@
-//! The scenarios that every law has to stand.
+//! The scenarios that every candidate has to stand.
 
 use std::{fmt, time::Duration};
 
 use crate::scenario::{Callers, Load, Phase, Scenario, Server, Station, Times, Waits};
 
-/// How large a server is. A law that is right for one size by luck is wrong for the others.
+/// How large a server is. A candidate that is right for one size by luck is wrong for the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Size {

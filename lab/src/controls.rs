@@ -1,4 +1,4 @@
-//! Laws that must fail: if one of them passes, the scenarios are too weak.
+//! Candidates that must fail: if one of them passes, the scenarios are too weak.
 
 use std::ops::RangeInclusive;
 
@@ -7,28 +7,33 @@ use loadshed::{
     control::{Controller, Decision, Outcome, Window},
 };
 
-use crate::evaluator::Law;
+use crate::candidate::Candidate;
 
 /// What a budget of everything has, by default: more than anybody has sockets for.
 const MOST: usize = 1 << 16;
 
 /// The controls: a limit that never moves from where it begins, which is right at one size by luck; one of 1; one that
-/// refuses nothing; and a law that reads only the ratio of the latency to a learned baseline.
+/// refuses nothing; and a controller that reads only the ratio of the latency to a learned baseline.
 #[must_use]
-pub fn controls() -> Vec<Law> {
+pub fn controls() -> Vec<Candidate> {
     vec![
-        Law::beginning("never moves", |limit| {
+        Candidate::with_initial_limit("never moves", |limit| {
             Budget::fixed(limit.unwrap_or(24).min(MOST))
         }),
-        Law::new("always min", || Budget::fixed(1)),
-        Law::new("always max", || Budget::fixed(MOST)),
-        Law::of("latency ratio", LatencyRatio::default(), |law, initial| {
-            LatencyRatio { initial, ..law }
-        }),
+        Candidate::new("always min", || Budget::fixed(1)),
+        Candidate::new("always max", || Budget::fixed(MOST)),
+        Candidate::of_controller(
+            "latency ratio",
+            LatencyRatio::default(),
+            |controller, initial| LatencyRatio {
+                initial,
+                ..controller
+            },
+        ),
     ]
 }
 
-/// The limit follows baseline ÷ latency, as in the gradient laws; the baseline is the latency's slow average.
+/// The limit follows baseline ÷ latency, as in the gradient controllers; the baseline is the latency's slow average.
 ///
 /// It cannot know better: with the overload the baseline drifts up, and a slower dependency looks like a queue.
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! How well a law has to do, scenario by scenario.
+//! How well a candidate has to do, scenario by scenario.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use crate::row::Row;
 
 /// What is asked for in one row.
 ///
-/// Scores are those that a law without settings has been seen to reach, less what a seed more or less makes of them.
+/// Scores are those that a candidate without settings has been seen to reach, less what a seed more or less makes of them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Criterion {

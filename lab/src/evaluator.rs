@@ -1,4 +1,4 @@
-//! Laws against scenarios, seed by seed.
+//! Candidates against scenarios, seed by seed.
 
 use std::{
     fmt,
@@ -12,9 +12,8 @@ use std::{
     time::Duration,
 };
 
-use loadshed::{Budget, control::Controller};
-
 use crate::{
+    candidate::Candidate,
     options::Lab,
     oracle::{Oracle, OracleScore},
     report::PhaseReport,
@@ -22,28 +21,19 @@ use crate::{
     scenario::Scenario,
 };
 
-/// A law, or anything else that a budget can be made of, by a name for people.
-#[derive(Clone)]
-#[must_use]
-pub struct Law {
-    name: String,
-    budget: Arc<dyn Fn(Option<usize>) -> Budget + Send + Sync>,
-    begins_anywhere: bool,
-}
-
-/// Runs scenarios under laws, and says how each compares to the best that a fixed limit could have done.
+/// Runs scenarios under candidates, and says how each compares to the best that a fixed limit could have done.
 ///
 /// It gives the same figures to the digit for the same seeds, on however many threads.
 ///
 /// ```
 /// use std::time::Duration;
 /// use loadshed::Adaptive;
-/// use loadshed_lab::{Evaluator, Law, Phase, Scenario, Server, Times};
+/// use loadshed_lab::{Evaluator, Candidate, Phase, Scenario, Server, Times};
 ///
 /// let server = Server::pool(4, Duration::from_millis(80), Times::Fixed);
 /// let scenario = Scenario::new("overload", server).then(Phase::new("over", 20.0, 3.0));
-/// let law = Law::of("adaptive", Adaptive::default(), Adaptive::initial);
-/// let rows = Evaluator::default().seeds(1..3).evaluate("tiny", &[scenario], &[law]);
+/// let candidate = Candidate::of_controller("adaptive", Adaptive::default(), Adaptive::initial);
+/// let rows = Evaluator::default().seeds(1..3).evaluate("tiny", &[scenario], &[candidate]);
 /// assert!(rows[0].score() > 0.5, "{:.2} of what can be done", rows[0].score());
 /// ```
 #[derive(Clone)]
@@ -64,77 +54,15 @@ enum Against {
     Bound,
 }
 
-/// One scenario on one seed, under all laws.
+/// One scenario on one seed, under all candidates.
 struct Job<'a> {
     nth: usize,
     scenario: &'a Scenario,
     seed: u64,
 }
 
-/// What came of a job: by law, by initial limit, by phase.
+/// What came of a job: by candidate, by initial limit, by phase.
 type Outcome = Vec<Vec<Vec<Figures>>>;
-
-impl Law {
-    /// One whose limit begins where it begins.
-    pub fn new(
-        name: impl Into<String>,
-        budget: impl Fn() -> Budget + Send + Sync + 'static,
-    ) -> Self {
-        Self {
-            name: name.into(),
-            budget: Arc::new(move |_| budget()),
-            begins_anywhere: false,
-        }
-    }
-
-    /// One whose limit can be told where to begin. `usize::MAX` asks for its largest, and `None` for its usual one.
-    pub fn beginning(
-        name: impl Into<String>,
-        budget: impl Fn(Option<usize>) -> Budget + Send + Sync + 'static,
-    ) -> Self {
-        Self {
-            name: name.into(),
-            budget: Arc::new(budget),
-            begins_anywhere: true,
-        }
-    }
-
-    /// A controller that can be told where to begin, by its setting for that. Where that is not within its limits, it
-    /// begins at the nearest that is.
-    pub fn of<C>(name: impl Into<String>, law: C, initial: fn(C, usize) -> C) -> Self
-    where
-        C: Controller + Clone + Sync,
-    {
-        Self::beginning(name, move |limit| {
-            let limits = law.limits();
-            let within = |limit: usize| limit.clamp(*limits.start(), *limits.end());
-            Budget::new(match limit.map(within) {
-                Some(limit) => initial(law.clone(), limit),
-                None => law.clone(),
-            })
-        })
-    }
-
-    /// Its name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// A new budget under this law.
-    #[must_use]
-    pub fn budget(&self, initial: Option<usize>) -> Budget {
-        (self.budget)(initial)
-    }
-
-    /// Where the limit begins in the runs of this scenario.
-    fn beginnings(&self, scenario: &Scenario) -> Vec<Option<usize>> {
-        match self.begins_anywhere && !scenario.initial_limits.is_empty() {
-            true => scenario.initial_limits.iter().copied().map(Some).collect(),
-            false => vec![None],
-        }
-    }
-}
 
 impl Default for Evaluator {
     /// 20 seeds from 1 on, a ratio of 0.85, as many threads as there are cores, and against [`Oracle`].
@@ -182,21 +110,26 @@ impl Evaluator {
         self
     }
 
-    /// Is told how many of how many runs of all laws are done.
+    /// Is told how many of how many runs of all candidates are done.
     pub fn on_progress(mut self, progress: impl Fn(usize, usize) + Send + Sync + 'static) -> Self {
         self.progress = Arc::new(progress);
         self
     }
 
-    /// Runs them all. Rows come in the order of the scenarios, then of their phases, then of the laws; `size` stands in
+    /// Runs them all. Rows come in the order of the scenarios, then of their phases, then of the candidates; `size` stands in
     /// each of them.
     ///
     /// # Panics
     ///
     /// Within a tokio runtime.
     #[must_use]
-    pub fn evaluate(&self, size: &str, scenarios: &[Scenario], laws: &[Law]) -> Vec<Row> {
-        let outcomes = self.outcomes(scenarios, laws);
+    pub fn evaluate(
+        &self,
+        size: &str,
+        scenarios: &[Scenario],
+        candidates: &[Candidate],
+    ) -> Vec<Row> {
+        let outcomes = self.outcomes(scenarios, candidates);
         let mut rows = Vec::new();
         let seeds = self.seeds.clone().count().max(1);
         for (scenario, outcomes) in scenarios.iter().zip(outcomes.chunks(seeds)) {
@@ -204,16 +137,17 @@ impl Evaluator {
                 if !phase.scored {
                     continue;
                 }
-                for (law, by_law) in laws.iter().enumerate() {
-                    for (run, initial) in by_law.beginnings(scenario).into_iter().enumerate() {
-                        let of_seed = |outcome: &Outcome| outcome[law][run][nth];
+                for (column, candidate) in candidates.iter().enumerate() {
+                    for (run, initial) in candidate.initial_limits(scenario).into_iter().enumerate()
+                    {
+                        let of_seed = |outcome: &Outcome| outcome[column][run][nth];
                         rows.push(Row {
                             size: size.to_owned(),
                             workers: scenario.server.workers,
                             scenario: scenario.name.clone(),
                             initial,
                             phase: phase.name.clone(),
-                            law: by_law.name.clone(),
+                            candidate: candidate.name().to_owned(),
                             first_seed: self.seeds.start,
                             figures: outcomes.iter().map(of_seed).collect(),
                         });
@@ -225,7 +159,7 @@ impl Evaluator {
     }
 
     /// By scenario and seed, whoever was done first.
-    fn outcomes(&self, scenarios: &[Scenario], laws: &[Law]) -> Vec<Outcome> {
+    fn outcomes(&self, scenarios: &[Scenario], candidates: &[Candidate]) -> Vec<Outcome> {
         let seeds = |scenario| self.seeds.clone().map(move |seed| (scenario, seed));
         let numbered = scenarios.iter().flat_map(seeds).enumerate();
         let mut jobs: Vec<Job<'_>> = numbered
@@ -243,7 +177,7 @@ impl Evaluator {
         let work = || {
             // Relaxed: each job is taken once, and what came of it goes through the mutex.
             while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let outcome = self.run(job, laws);
+                let outcome = self.run(job, candidates);
                 let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
                 outcomes.push((job.nth, outcome));
                 (self.progress)(done.fetch_add(1, Ordering::Relaxed) + 1, jobs.len());
@@ -261,15 +195,15 @@ impl Evaluator {
         outcomes.into_iter().map(|(_, outcome)| outcome).collect()
     }
 
-    fn run(&self, job: &Job<'_>, laws: &[Law]) -> Outcome {
+    fn run(&self, job: &Job<'_>, candidates: &[Candidate]) -> Outcome {
         let Job { scenario, seed, .. } = *job;
         let scores = match &self.against {
             Against::Oracle(scores) => Some(scores(scenario, seed)),
             Against::Bound => None,
         };
-        let run = |law: &Law, initial| {
+        let run = |candidate: &Candidate, initial| {
             let lab = Lab::seed(seed).ratio(self.ratio);
-            let report = lab.run(scenario, || law.budget(initial));
+            let report = lab.run(scenario, || candidate.budget(initial));
             let figures = |(nth, report): (usize, &PhaseReport)| {
                 let score = match &scores {
                     Some(scores) => scores[nth],
@@ -279,11 +213,13 @@ impl Evaluator {
             };
             report.phases.iter().enumerate().map(figures).collect()
         };
-        let runs = |law: &Law| {
-            let beginnings = law.beginnings(scenario).into_iter();
-            beginnings.map(|initial| run(law, initial)).collect()
+        let runs = |candidate: &Candidate| {
+            let initial_limits = candidate.initial_limits(scenario).into_iter();
+            initial_limits
+                .map(|initial| run(candidate, initial))
+                .collect()
         };
-        laws.iter().map(runs).collect()
+        candidates.iter().map(runs).collect()
     }
 }
 
@@ -293,14 +229,6 @@ fn bound(scenario: &Scenario, nth: usize, report: &PhaseReport) -> OracleScore {
         limit: 0,
         good: report.bound(scenario, &scenario.phases[nth]),
         p99: Duration::ZERO,
-    }
-}
-
-impl fmt::Debug for Law {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Law")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
     }
 }
 
@@ -316,7 +244,7 @@ impl fmt::Debug for Evaluator {
 
 #[cfg(test)]
 mod tests {
-    use loadshed::Adaptive;
+    use loadshed::{Adaptive, Budget};
 
     use super::*;
     use crate::scenario::{Phase, Server, Times};
@@ -333,16 +261,16 @@ mod tests {
         let mut cold = overload("cold", 10.0);
         cold.initial_limits = vec![1, 20, usize::MAX];
         let scenarios = [overload("a", 2.0), cold, overload("b", 3.0)];
-        let laws = [
-            Law::of("adaptive", Adaptive::default(), Adaptive::initial),
-            Law::new("fixed", || Budget::fixed(8)),
+        let candidates = [
+            Candidate::of_controller("adaptive", Adaptive::default(), Adaptive::initial),
+            Candidate::new("fixed", || Budget::fixed(8)),
         ];
         let evaluator = Evaluator::default().seeds(3..6);
         let table = |threads| {
             let rows = evaluator
                 .clone()
                 .threads(threads)
-                .evaluate("tiny", &scenarios, &laws);
+                .evaluate("tiny", &scenarios, &candidates);
             format!("{rows:?}")
         };
         assert_eq!(table(1), table(2));
@@ -352,15 +280,15 @@ mod tests {
     fn rows_stand_in_order_and_phases_that_only_lead_to_others_have_none() {
         let mut cold = overload("cold", 10.0);
         cold.initial_limits = vec![1, usize::MAX];
-        let laws = [
-            Law::of("adaptive", Adaptive::default(), Adaptive::initial),
-            Law::new("fixed", || Budget::fixed(8)),
+        let candidates = [
+            Candidate::of_controller("adaptive", Adaptive::default(), Adaptive::initial),
+            Candidate::new("fixed", || Budget::fixed(8)),
         ];
         let evaluator = Evaluator::default().seeds(1..3).against_bound();
-        let rows = evaluator.evaluate("tiny", &[overload("a", 2.0), cold], &laws);
+        let rows = evaluator.evaluate("tiny", &[overload("a", 2.0), cold], &candidates);
         let names: Vec<_> = rows
             .iter()
-            .map(|row| (row.name(), row.law.as_str()))
+            .map(|row| (row.name(), row.candidate.as_str()))
             .collect();
         let expected = [
             ("a", "adaptive"),
@@ -369,24 +297,13 @@ mod tests {
             ("cold, from max", "adaptive"),
             ("cold", "fixed"),
         ];
-        assert_eq!(names, expected.map(|(name, law)| (name.to_owned(), law)));
+        assert_eq!(
+            names,
+            expected.map(|(name, candidate)| (name.to_owned(), candidate))
+        );
         assert!(
             rows.iter()
                 .all(|row| row.phase == "over" && row.figures.len() == 2)
-        );
-    }
-
-    #[test]
-    fn a_law_begins_at_the_nearest_that_it_allows() {
-        let law = Law::of(
-            "adaptive",
-            Adaptive::default().min(4).max(100),
-            Adaptive::initial,
-        );
-        let begins = [None, Some(1), Some(20), Some(usize::MAX)];
-        assert_eq!(
-            begins.map(|initial| law.budget(initial).limit()),
-            [100, 4, 20, 100]
         );
     }
 }

@@ -28,6 +28,7 @@
 mod algorithms;
 mod allocation;
 mod arrivals;
+mod candidate;
 mod catalogue;
 mod controls;
 mod criteria;
@@ -49,11 +50,12 @@ mod world;
 pub use self::{
     algorithms::{Aimd, Gradient2, Vegas},
     allocation::{TenantLoad, TenantShares, UPLOADS, flood, uploads},
+    candidate::Candidate,
     catalogue::{Length, Size, scenarios},
     controls::controls,
     criteria::Criterion,
     drawn::drawn,
-    evaluator::{Evaluator, Law},
+    evaluator::Evaluator,
     options::{By, Lab},
     oracle::{Oracle, OracleScore},
     report::{PhaseReport, Report, Tick},

@@ -27,7 +27,7 @@ pub struct By {
 /// Which way calls take into the server. Both decide alike; a test compares them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Through {
-    /// As in a program: what a law is judged by.
+    /// As in a program: what a candidate is judged by.
     Layer,
     /// A permit of the budget, without the layer: no samples and no responses, at a quarter of the cost. For fixed limits.
     ///

@@ -1,4 +1,4 @@
-//! What chance decides, drawn when a call arrives: so it is the same whatever a law decides.
+//! What chance decides, drawn when a call arrives: so it is the same whatever a candidate decides.
 
 use std::time::Duration;
 

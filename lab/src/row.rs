@@ -1,10 +1,10 @@
-//! What a law did in one phase, in figures.
+//! What a candidate did in one phase, in figures.
 
 use std::{fmt, time::Duration};
 
 use crate::{oracle::OracleScore, report::PhaseReport};
 
-/// One law in one phase of one scenario, over all seeds.
+/// One candidate in one phase of one scenario, over all seeds.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Row {
@@ -14,12 +14,12 @@ pub struct Row {
     pub workers: usize,
     /// The scenario.
     pub scenario: String,
-    /// Where the limit began, if the scenario says; `usize::MAX` is the largest that the law has.
+    /// Where the limit began, if the scenario says; `usize::MAX` is the largest that the candidate has.
     pub initial: Option<usize>,
     /// The phase.
     pub phase: String,
-    /// The law.
-    pub law: String,
+    /// The candidate.
+    pub candidate: String,
     /// The seed of the first of [`figures`](Self::figures); the others follow it.
     pub first_seed: u64,
     /// By seed.
@@ -141,7 +141,7 @@ impl fmt::Display for Row {
             self.size,
             self.name(),
             self.phase,
-            self.law,
+            self.candidate,
             self.score(),
             self.refused(),
             self.mean(|figures| figures.limit),

@@ -1,4 +1,4 @@
-//! One scenario, one law, one seed.
+//! One scenario, one candidate, one seed.
 
 use loadshed::Budget;
 use tokio::runtime::Runtime;

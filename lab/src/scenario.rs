@@ -19,7 +19,7 @@ pub struct Scenario {
     pub client_mix: ClientMix,
     /// How many servers share the load, round robin. Each has a budget of its own.
     pub instances: usize,
-    /// Where a law's limit begins, with a run for each; `usize::MAX` is its largest. None: where the law likes.
+    /// Where a candidate's limit begins, with a run for each; `usize::MAX` is its largest. None: where the candidate likes.
     pub initial_limits: Vec<usize>,
     /// What happens, one after the other.
     pub phases: Vec<Phase>,

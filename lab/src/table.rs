@@ -6,7 +6,7 @@ impl Row {
     /// What stands above a [table](Self::markdown).
     #[must_use]
     pub fn header() -> &'static str {
-        "| size | scenario | phase | law | score | worst (seed) | criterion | p99, ms | ÷ oracle | refused | after 1 s | 90 % in, s \
+        "| size | scenario | phase | candidate | score | worst (seed) | criterion | p99, ms | ÷ oracle | refused | after 1 s | 90 % in, s \
          | limit | ± | CRITICAL |\n|---|---|---|---|--:|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|"
     }
 
@@ -27,7 +27,7 @@ impl Row {
             self.size,
             self.name(),
             self.phase,
-            self.law,
+            self.candidate,
             self.score(),
             self.mean(|figures| figures.p99.as_secs_f64() * 1e3),
             self.mean(|figures| figures.p99_ratio),

@@ -1,9 +1,9 @@
-//! What a law and the oracle did, over time.
+//! What a candidate and the oracle did, over time.
 
 use std::{error::Error, path::Path};
 
 use loadshed::Budget;
-use loadshed_lab::{Lab, Law, OracleScore, Report, Scenario, Tick};
+use loadshed_lab::{Candidate, Lab, OracleScore, Report, Scenario, Tick};
 use plotters::{
     coord::{
         Shift,
@@ -17,11 +17,11 @@ use plotters::{
     },
 };
 
-/// One run of one law, beside those of the limits that the oracle has chosen.
+/// One run of one candidate, beside those of the limits that the oracle has chosen.
 pub(crate) struct Chart<'a> {
     pub(crate) title: String,
     pub(crate) scenario: &'a Scenario,
-    pub(crate) law: &'a Law,
+    pub(crate) candidate: &'a Candidate,
     pub(crate) seed: u64,
     pub(crate) ratio: f64,
     pub(crate) scores: Vec<OracleScore>,
@@ -47,7 +47,7 @@ impl Chart<'_> {
     pub(crate) fn draw(&self, path: &Path) -> Result<(), Box<dyn Error>> {
         let initial = self.scenario.initial_limits.first().copied();
         let lab = Lab::seed(self.seed).ratio(self.ratio);
-        let ticks = all_ticks(&lab.run(self.scenario, || self.law.budget(initial)));
+        let ticks = all_ticks(&lab.run(self.scenario, || self.candidate.budget(initial)));
         let oracle = self.oracle();
 
         // In ticks: whole seconds, and longer where there are many.

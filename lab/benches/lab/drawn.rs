@@ -2,25 +2,25 @@
 
 use std::ops::Range;
 
-use loadshed_lab::{Evaluator, Law, Row, drawn};
+use loadshed_lab::{Candidate, Evaluator, Row, drawn};
 
-/// The rows in which less than half is done of what nobody can do better than, and how many there are by law and phase.
-pub(crate) fn print(numbers: Range<u64>, laws: &[Law]) {
+/// The rows in which less than half is done of what nobody can do better than, and how many there are by candidate and phase.
+pub(crate) fn print(numbers: Range<u64>, candidates: &[Candidate]) {
     let scenarios: Vec<_> = numbers.map(drawn).collect();
     let rows = Evaluator::default()
         .seeds(1..2)
         .against_bound()
-        .evaluate("drawn", &scenarios, laws);
+        .evaluate("drawn", &scenarios, candidates);
 
     println!("{}", Row::header());
     for row in rows.iter().filter(|row| super::is_stuck(row)) {
         println!("{}", row.markdown());
     }
-    println!("\n| law | phase | runs | mean | below .95 | below .8 | below .5 |");
+    println!("\n| candidate | phase | runs | mean | below .95 | below .8 | below .5 |");
     println!("|---|---|--:|--:|--:|--:|--:|");
-    for law in laws {
+    for candidate in candidates {
         for phase in ["calm", "first", "changed", "last", "after"] {
-            let of = |row: &&Row| row.law == law.name() && row.phase == phase;
+            let of = |row: &&Row| row.candidate == candidate.name() && row.phase == phase;
             let scores: Vec<_> = rows.iter().filter(of).map(Row::score).collect();
             if scores.is_empty() {
                 continue;
@@ -32,7 +32,7 @@ pub(crate) fn print(numbers: Range<u64>, laws: &[Law]) {
             );
             println!(
                 "| {} | {phase} | {runs} | {mean:.3} | {} | {} | {} |",
-                law.name(),
+                candidate.name(),
                 below(0.95),
                 below(0.8),
                 below(0.5)

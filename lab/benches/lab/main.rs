@@ -1,6 +1,6 @@
-//! Judges the control laws: `cargo bench -p loadshed-lab --bench lab`.
+//! Judges the control candidates: `cargo bench -p loadshed-lab --bench lab`.
 //!
-//! Every law runs every scenario of every size on 20 seeds, and is compared to the best fixed limit on each. The table
+//! Every candidate runs every scenario of every size on 20 seeds, and is compared to the best fixed limit on each. The table
 //! is Markdown on stdout, progress goes to stderr, and a chart of each scenario to `target/lab/`, with what the oracle
 //! did. All of it takes hours; the oracle's figures, which take most of them, are kept in `target/lab/oracle.tsv` until
 //! the lab changes. The large server runs 3 seeds of a minute at most, as it serves ten times as many.
@@ -8,22 +8,22 @@
 //! After `--`, in any order:
 //!
 //! - `seeds=5`, `first=100`: so many seeds, from this one on.
-//! - `sizes=tiny,slow`, `only=hangs|bursts`, `laws=adaptive,vegas`: only those; the names of scenarios and laws by part.
+//! - `sizes=tiny,slow`, `only=hangs|bursts`, `candidates=adaptive,vegas`: only those; the names of scenarios and candidates by part.
 //! - `short`: what lasts long lasts a minute at most.
 //! - `ratio=0.5`: the ratio of the layer, in place of 0.85.
 //! - `stuck=1000`: on so many seeds, whether there is a phase in which less than half is done of what nobody can do
 //!   better than. Short, without the oracle, on the tiny, the slow and the medium server.
 //! - `drawn=300`: whether anything stays stuck of so many servers, callers and overloads that are drawn at random, from the
 //!   one that `first` says on. Without the oracle, one seed each.
-//! - `wide`: all laws side by side, with less of each.
+//! - `wide`: all candidates side by side, with less of each.
 //! - `misses`: what is missed, as the tests list it.
 //! - `commit`: the charts drawn go to `docs/lab/` too.
 //! - `storm`: the second wave after a trigger, by what the refused are told, and nothing else.
 //! - `shares`: who gets what by class, by tenant, by key and by cost, and nothing else. Takes `seeds` and `sizes`.
 
+mod candidates;
 mod chart;
 mod drawn;
-mod laws;
 mod oracle_cache;
 mod shares;
 mod storm;
@@ -37,7 +37,7 @@ use std::{
     sync::Arc,
 };
 
-use loadshed_lab::{Criterion, Evaluator, Law, Length, Row, Scenario, Size, scenarios};
+use loadshed_lab::{Candidate, Criterion, Evaluator, Length, Row, Scenario, Size, scenarios};
 
 use self::oracle_cache::OracleCache;
 
@@ -47,7 +47,7 @@ struct Options {
     first: u64,
     sizes: Vec<Size>,
     only: Vec<String>,
-    laws: Vec<Law>,
+    candidates: Vec<Candidate>,
     length: Length,
     ratio: f64,
     stuck: bool,
@@ -75,7 +75,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     if let Some(count) = options.drawn {
-        drawn::print(options.first..options.first + count, &options.laws);
+        drawn::print(options.first..options.first + count, &options.candidates);
         return Ok(());
     }
     // Beside cargo's own directory for what tests and benches write.
@@ -89,10 +89,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     for &size in &options.sizes {
         let scenarios = options.scenarios(size);
-        let rows =
-            options
-                .evaluate(size, &scores)
-                .evaluate(&size.to_string(), &scenarios, &options.laws);
+        let rows = options.evaluate(size, &scores).evaluate(
+            &size.to_string(),
+            &scenarios,
+            &options.candidates,
+        );
         let shown = |row: &&Row| !options.wide && (!options.stuck || is_stuck(row));
         for row in rows.iter().filter(shown) {
             println!("{}", row.markdown());
@@ -103,7 +104,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     if options.wide {
-        wide::print(&all, &options.laws);
+        wide::print(&all, &options.candidates);
     }
     summary(&all, options.stuck);
     if options.misses {
@@ -121,15 +122,15 @@ fn draw(
     scores: &OracleCache,
     out: &Path,
 ) -> Result<(), Box<dyn Error>> {
-    let Some(law) = options.laws.first() else {
+    let Some(candidate) = options.candidates.first() else {
         return Ok(());
     };
     for scenario in scenarios {
         let name = format!("{size}-{}.svg", slug(&scenario.name));
         let chart = chart::Chart {
-            title: format!("{size}, {}: {}", scenario.name, law.name()),
+            title: format!("{size}, {}: {}", scenario.name, candidate.name()),
             scenario,
-            law,
+            candidate,
             seed: options.first,
             ratio: options.ratio,
             scores: scores.of(scenario, options.first),
@@ -143,7 +144,7 @@ fn draw(
     eprintln!(
         "{} charts of {} in {}",
         scenarios.len(),
-        law.name(),
+        candidate.name(),
         out.display()
     );
     Ok(())
@@ -154,17 +155,20 @@ fn is_stuck(row: &Row) -> bool {
     row.worst().0 < 0.5
 }
 
-/// How many rows each law passes, and its worst.
+/// How many rows each candidate passes, and its worst.
 fn summary(rows: &[Row], stuck: bool) {
     println!(
-        "\n| law | size | criteria met | mean below .95 | below .8 | below .5 on a seed | worst row |"
+        "\n| candidate | size | criteria met | mean below .95 | below .8 | below .5 on a seed | worst row |"
     );
     println!("|---|---|--:|--:|--:|--:|---|");
     let mut groups: BTreeMap<_, Vec<&Row>> = BTreeMap::new();
     for row in rows {
-        groups.entry((&row.law, &row.size)).or_default().push(row);
+        groups
+            .entry((&row.candidate, &row.size))
+            .or_default()
+            .push(row);
     }
-    for ((law, size), rows) in groups {
+    for ((candidate, size), rows) in groups {
         let count = |is: &dyn Fn(&Row) -> bool| rows.iter().filter(|row| is(row)).count();
         let met = match stuck {
             true => String::new(),
@@ -183,7 +187,7 @@ fn summary(rows: &[Row], stuck: bool) {
         });
         let below = |score: f64| count(&|row| row.score() < score);
         let (some, many, stuck) = (below(0.95), below(0.8), count(&is_stuck));
-        println!("| {law} | {size} | {met} | {some} | {many} | {stuck} | {worst} |");
+        println!("| {candidate} | {size} | {met} | {some} | {many} | {stuck} | {worst} |");
     }
 }
 
@@ -210,7 +214,7 @@ impl Options {
             first: 1,
             sizes: Vec::new(),
             only: Vec::new(),
-            laws: laws::all(),
+            candidates: candidates::all(),
             length: Length::Full,
             ratio: 0.85,
             stuck: false,
@@ -230,9 +234,11 @@ impl Options {
                 "first" => options.first = value.parse()?,
                 "sizes" => options.sizes = value.split(',').map(size).collect::<Result<_, _>>()?,
                 "only" => options.only = value.split('|').map(str::to_owned).collect(),
-                "laws" => {
-                    let asked = |law: &Law| value.split(',').any(|part| law.name().contains(part));
-                    options.laws.retain(asked);
+                "candidates" => {
+                    let asked = |candidate: &Candidate| {
+                        value.split(',').any(|part| candidate.name().contains(part))
+                    };
+                    options.candidates.retain(asked);
                 }
                 "short" => options.length = Length::Short,
                 "ratio" => options.ratio = value.parse()?,

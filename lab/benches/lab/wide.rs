@@ -1,13 +1,15 @@
-//! All laws side by side: a line for each phase, a column for each law.
+//! All candidates side by side: a line for each phase, a column for each candidate.
 
-use loadshed_lab::{Criterion, Law, Row};
+use loadshed_lab::{Candidate, Criterion, Row};
 
-/// Prints each law's mean score and its worst seed's; ✗ where the bar is missed.
-pub(crate) fn print(rows: &[Row], laws: &[Law]) {
+/// Prints each candidate's mean score and its worst seed's; ✗ where the bar is missed.
+pub(crate) fn print(rows: &[Row], candidates: &[Candidate]) {
     print!("| size | scenario | phase | criterion |");
-    laws.iter().for_each(|law| print!(" {} |", law.name()));
-    println!("\n|---|---|---|---|{}", "--:|".repeat(laws.len()));
-    // A phase has a row for each law, and one law's rows have its beginnings.
+    candidates
+        .iter()
+        .for_each(|candidate| print!(" {} |", candidate.name()));
+    println!("\n|---|---|---|---|{}", "--:|".repeat(candidates.len()));
+    // A phase has a row for each candidate, and one candidate's rows have its initial_limits.
     for nth in lines(rows) {
         let of_line: Vec<_> = rows.iter().filter(|row| is_of(row, &rows[nth])).collect();
         let row = of_line[0];
@@ -18,8 +20,8 @@ pub(crate) fn print(rows: &[Row], laws: &[Law]) {
             row.phase,
             Criterion::of(row)
         );
-        for law in laws {
-            let row = of_line.iter().find(|row| row.law == law.name());
+        for candidate in candidates {
+            let row = of_line.iter().find(|row| row.candidate == candidate.name());
             print!(" {} |", row.map_or(String::new(), |row| cell(row)));
         }
         println!();

@@ -56,7 +56,7 @@ pub struct Aimd {
 /// What is left of the limit after a drop.
 const BACKOFF: f64 = 0.9;
 
-/// Short, as the source has none; long enough that not every request takes the law's lock.
+/// Short, as the source has none; long enough that not every request takes the controller's lock.
 const WINDOW: Duration = Duration::from_millis(10);
 
 impl Default for Aimd {
@@ -145,40 +145,40 @@ mod tests {
         sample
     }
 
-    fn update(law: &mut Aimd, limit: usize, samples: &[Sample]) -> Decision {
+    fn update(controller: &mut Aimd, limit: usize, samples: &[Sample]) -> Decision {
         let mut window = Window::new(Instant::now(), limit);
         window.samples = samples;
-        law.update(&window)
+        controller.update(&window)
     }
 
     #[test]
     fn an_answer_adds_one_where_half_of_the_limit_is_used() {
-        let mut law = Aimd::default();
+        let mut controller = Aimd::default();
         let full = [sample(10, 50, Outcome::Success); 4];
         assert_eq!(
-            update(&mut law, 97, &full),
+            update(&mut controller, 97, &full),
             Decision::new(101, "room to try")
         );
         let half_empty = [sample(10, 48, Outcome::Success)];
         assert_eq!(
-            update(&mut law, 97, &half_empty),
+            update(&mut controller, 97, &half_empty),
             Decision::new(97, "enough")
         );
     }
 
     #[test]
     fn a_drop_of_any_kind_takes_a_tenth_rounded_down() {
-        let mut law = Aimd::default();
+        let mut controller = Aimd::default();
         for dropped in [
             sample(1, 1, Outcome::Overload),
             sample(1, 1, Outcome::Cancelled),
             sample(5_001, 1, Outcome::Success),
         ] {
-            let decision = update(&mut law, 105, &[dropped]);
+            let decision = update(&mut controller, 105, &[dropped]);
             assert_eq!(decision, Decision::new(94, "overload"));
         }
         let in_time = [sample(5_000, 1, Outcome::Success)];
-        assert_eq!(update(&mut law, 105, &in_time).limit, 105);
+        assert_eq!(update(&mut controller, 105, &in_time).limit, 105);
     }
 
     #[test]
@@ -197,12 +197,12 @@ mod tests {
 
     #[test]
     fn p15_it_stays_between_floor_and_ceiling() {
-        let mut law = Aimd::default().min(4).max(10);
-        assert_eq!(law.initial_limit(), 10);
+        let mut controller = Aimd::default().min(4).max(10);
+        assert_eq!(controller.initial_limit(), 10);
         let answers = [sample(1, 10, Outcome::Success); 50];
-        assert_eq!(update(&mut law, 4, &answers).limit, 10);
+        assert_eq!(update(&mut controller, 4, &answers).limit, 10);
         let drops = [sample(1, 10, Outcome::Overload); 50];
-        assert_eq!(update(&mut law, 10, &drops).limit, 4);
+        assert_eq!(update(&mut controller, 10, &drops).limit, 4);
     }
 
     #[test]

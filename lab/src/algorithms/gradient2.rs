@@ -174,16 +174,16 @@ mod tests {
         vec![sample; count]
     }
 
-    fn update(law: &mut Gradient2, limit: usize, samples: &[Sample]) -> Decision {
+    fn update(controller: &mut Gradient2, limit: usize, samples: &[Sample]) -> Decision {
         let mut window = Window::new(Instant::now(), limit);
         window.samples = samples;
-        law.update(&window)
+        controller.update(&window)
     }
 
     /// The limits after windows with these latencies in milliseconds.
-    fn run(law: &mut Gradient2, mut limit: usize, latencies_ms: &[u64]) -> Vec<usize> {
+    fn run(controller: &mut Gradient2, mut limit: usize, latencies_ms: &[u64]) -> Vec<usize> {
         let after = |&latency_ms: &u64| {
-            limit = update(law, limit, &samples(10, latency_ms)).limit;
+            limit = update(controller, limit, &samples(10, latency_ms)).limit;
             limit
         };
         latencies_ms.iter().map(after).collect()
@@ -197,63 +197,63 @@ mod tests {
 
     #[test]
     fn a_latency_of_twice_the_long_average_takes_a_part_of_the_limit() {
-        let mut law = Gradient2::default();
-        run(&mut law, 100, &[50; 10]);
+        let mut controller = Gradient2::default();
+        run(&mut controller, 100, &[50; 10]);
         // long = 50 × (1 − 2/601) + 100 × 2/601 = 50.166 ms, so the gradient is 0.7525.
-        let decision = update(&mut law, 100, &samples(10, 100));
+        let decision = update(&mut controller, 100, &samples(10, 100));
         assert_eq!(decision, Decision::new(95, "latency rises"));
         // It takes no more than half, of which a fifth is taken at a time: 100 → 90.8.
-        let decision = update(&mut law, 100, &samples(10, 60_000));
+        let decision = update(&mut controller, 100, &samples(10, 60_000));
         assert_eq!(decision.limit, 90);
     }
 
     #[test]
     fn as_in_its_source_a_lasting_overload_becomes_the_normal_state() {
-        let mut law = Gradient2::default();
-        run(&mut law, 200, &[50; 10]);
-        let limits = run(&mut law, 200, &[150; 600]);
+        let mut controller = Gradient2::default();
+        run(&mut controller, 200, &[50; 10]);
+        let limits = run(&mut controller, 200, &[150; 600]);
         assert!(limits[99] < 50, "{} after 100 windows", limits[99]);
         assert_eq!(limits[599], 200);
     }
 
     #[test]
     fn a_long_average_that_is_too_high_comes_down_faster() {
-        let mut law = Gradient2::default();
-        run(&mut law, 100, &[500; 10]);
-        run(&mut law, 100, &[50]);
+        let mut controller = Gradient2::default();
+        run(&mut controller, 100, &[500; 10]);
+        run(&mut controller, 100, &[50]);
         // One step of the average to 498.5 ms, and a twentieth off.
-        assert!((law.long.value - 0.473_577).abs() < 1e-6);
+        assert!((controller.long.value - 0.473_577).abs() < 1e-6);
     }
 
     #[test]
     fn an_unused_limit_stays() {
-        let mut law = Gradient2::default();
+        let mut controller = Gradient2::default();
         let mut unused = samples(10, 50);
         unused.iter_mut().for_each(|sample| sample.in_flight = 49);
-        let decision = update(&mut law, 100, &unused);
+        let decision = update(&mut controller, 100, &unused);
         assert_eq!(decision, Decision::new(100, "enough"));
     }
 
     #[test]
     fn p14_too_few_too_quick_and_ignored_requests_decide_nothing() {
-        let mut law = Gradient2::default();
+        let mut controller = Gradient2::default();
         let mut ignored = samples(50, 50);
         for sample in &mut ignored {
             sample.outcome = Outcome::Ignored;
         }
         for none in [samples(9, 50), samples(50, 0), ignored] {
-            let decision = update(&mut law, 100, &none);
+            let decision = update(&mut controller, 100, &none);
             assert_eq!(decision, Decision::new(100, "too few samples"));
         }
-        assert_eq!(law.long.count, 0);
+        assert_eq!(controller.long.count, 0);
     }
 
     #[test]
     fn p15_it_stays_between_floor_and_ceiling() {
-        let mut law = Gradient2::default();
-        assert_eq!(run(&mut law, 200, &[50])[0], 200);
-        run(&mut law, 200, &[50; 10]);
-        assert_eq!(run(&mut law, 200, &[60_000; 30])[29], 20);
+        let mut controller = Gradient2::default();
+        assert_eq!(run(&mut controller, 200, &[50])[0], 200);
+        run(&mut controller, 200, &[50; 10]);
+        assert_eq!(run(&mut controller, 200, &[60_000; 30])[29], 20);
     }
 
     #[test]
@@ -265,9 +265,9 @@ mod tests {
 
     #[test]
     fn a_limit_that_somebody_set_is_where_it_goes_on_from() {
-        let mut law = Gradient2::default();
-        run(&mut law, 100, &[50; 10]);
-        assert_eq!(update(&mut law, 50, &samples(10, 50)).limit, 50);
-        assert_eq!(law.estimate, Some(50.8));
+        let mut controller = Gradient2::default();
+        run(&mut controller, 100, &[50; 10]);
+        assert_eq!(update(&mut controller, 50, &samples(10, 50)).limit, 50);
+        assert_eq!(controller.estimate, Some(50.8));
     }
 }

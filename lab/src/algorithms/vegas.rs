@@ -67,7 +67,7 @@ const PROBE: f64 = 30.0;
 /// The fraction of the golden ratio, in units of 2⁻⁶⁴.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Short, as the source has none; long enough that not every request takes the law's lock.
+/// Short, as the source has none; long enough that not every request takes the controller's lock.
 const WINDOW: Duration = Duration::from_millis(10);
 
 impl Default for Vegas {
@@ -84,7 +84,7 @@ impl Default for Vegas {
 impl Vegas {
     range_settings!(min: "1", max: "1,000");
 
-    /// Which random factors are drawn. Two laws with the same seed draw the same ones. By default 1.
+    /// Which random factors are drawn. Two controllers with the same seed draw the same ones. By default 1.
     pub fn seed(mut self, seed: u64) -> Self {
         self.draw = seed;
         self
@@ -184,17 +184,17 @@ mod tests {
         sample(latency_ms, 1_000, Outcome::Success)
     }
 
-    fn update(law: &mut Vegas, limit: usize, samples: &[Sample]) -> Decision {
+    fn update(controller: &mut Vegas, limit: usize, samples: &[Sample]) -> Decision {
         let mut window = Window::new(Instant::now(), limit);
         window.samples = samples;
-        law.update(&window)
+        controller.update(&window)
     }
 
-    /// A law that has seen 100 ms as the lowest latency.
+    /// A controller that has seen 100 ms as the lowest latency.
     fn begun() -> Vegas {
-        let mut law = Vegas::default();
-        assert_eq!(update(&mut law, 100, &[answer(100)]).limit, 100);
-        law
+        let mut controller = Vegas::default();
+        assert_eq!(update(&mut controller, 100, &[answer(100)]).limit, 100);
+        controller
     }
 
     #[test]
@@ -228,44 +228,50 @@ mod tests {
 
     #[test]
     fn as_in_its_source_a_probe_takes_a_queue_for_the_service_itself() {
-        let mut law = begun();
+        let mut controller = begun();
         // 30 × 100 × at most 1 requests later at the latest, at a latency for which the limit stays.
-        update(&mut law, 100, &[answer(110); 3_000]);
-        assert_eq!(law.lowest, Some(Duration::from_millis(110)));
-        let decision = update(&mut law, 100, &[answer(110)]);
+        update(&mut controller, 100, &[answer(110); 3_000]);
+        assert_eq!(controller.lowest, Some(Duration::from_millis(110)));
+        let decision = update(&mut controller, 100, &[answer(110)]);
         assert_eq!(decision, Decision::new(112, "room to try"));
     }
 
     #[test]
     fn p15_it_stays_between_floor_and_ceiling() {
-        let mut law = Vegas::default();
-        assert_eq!((law.limits(), law.initial_limit()), (1..=1_000, 20));
-        assert_eq!(update(&mut law, 20, &[answer(100); 500]).limit, 1_000);
+        let mut controller = Vegas::default();
+        assert_eq!(
+            (controller.limits(), controller.initial_limit()),
+            (1..=1_000, 20)
+        );
+        assert_eq!(
+            update(&mut controller, 20, &[answer(100); 500]).limit,
+            1_000
+        );
         let drops = [sample(200, 1, Outcome::Overload); 900];
-        assert_eq!(update(&mut law, 1_000, &drops).limit, 1);
-        assert_eq!(update(&mut law.min(4), 5, &drops).limit, 4);
+        assert_eq!(update(&mut controller, 1_000, &drops).limit, 1);
+        assert_eq!(update(&mut controller.min(4), 5, &drops).limit, 4);
     }
 
     #[test]
     fn p15_a_clock_that_stands_still_changes_nothing() {
-        let mut law = begun();
+        let mut controller = begun();
         for outcome in [Outcome::Success, Outcome::Overload, Outcome::Cancelled] {
             let still = [sample(0, 100, outcome); 5_000];
-            assert_eq!(update(&mut law, 100, &still).limit, 100);
+            assert_eq!(update(&mut controller, 100, &still).limit, 100);
         }
-        assert_eq!(law.lowest, Some(Duration::from_millis(100)));
+        assert_eq!(controller.lowest, Some(Duration::from_millis(100)));
     }
 
     #[test]
     fn p16_the_same_seed_probes_at_the_same_requests() {
         let run = |seed| -> Vec<usize> {
-            let mut law = Vegas::default().seed(seed);
+            let mut controller = Vegas::default().seed(seed);
             let samples: Vec<_> = (0..20_000).map(|n| answer(100 + n % 37)).collect();
             let mut limit = 20;
             let windows = samples.chunks(50);
             windows
                 .map(|samples| {
-                    limit = update(&mut law, limit, samples).limit;
+                    limit = update(&mut controller, limit, samples).limit;
                     limit
                 })
                 .collect()

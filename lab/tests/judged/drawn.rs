@@ -4,7 +4,7 @@ use loadshed_lab::{Evaluator, drawn};
 
 use super::adaptive;
 
-/// Drawn at random, and those on which an earlier state of the law stayed at nothing: callers of little patience who leave
+/// Drawn at random, and those on which an earlier state of the candidate stayed at nothing: callers of little patience who leave
 /// much behind, or a shared processor on which so many are begun that none is ever finished.
 const STUCK_ONCE: [u64; 15] = [
     68, 178, 187, 209, 214, 234, 241, 272, 1_013, 1_066, 1_075, 1_078, 1_100, 1_146, 1_224,

@@ -1,4 +1,4 @@
-//! The default law against the bars, in virtual time: the short version of `cargo bench -p loadshed-lab --bench lab`.
+//! The default candidate against the bars, in virtual time: the short version of `cargo bench -p loadshed-lab --bench lab`.
 //!
 //! A row that misses its bar fails the test of its size, unless it is listed in [`misses`]; so does one that is listed
 //! and meets it. What a failure prints can be pasted there.
@@ -15,12 +15,14 @@ mod storm;
 use std::{fmt::Write, sync::OnceLock};
 
 use loadshed::Adaptive;
-use loadshed_lab::{Criterion, Evaluator, Law, Length, Row, Scenario, Size, controls, scenarios};
+use loadshed_lab::{
+    Candidate, Criterion, Evaluator, Length, Row, Scenario, Size, controls, scenarios,
+};
 
 use self::misses::{MISSES, Miss};
 
-pub(crate) fn adaptive() -> Law {
-    Law::of("adaptive", Adaptive::default(), Adaptive::initial)
+pub(crate) fn adaptive() -> Candidate {
+    Candidate::of_controller("adaptive", Adaptive::default(), Adaptive::initial)
 }
 
 /// Of all scenarios whose names begin like that.
@@ -30,7 +32,7 @@ pub(crate) fn some(size: Size, length: Length, names: &[&str]) -> Vec<Scenario> 
     all
 }
 
-/// The law's rows at this size, run once for all tests. Less where it takes long.
+/// The candidate's rows at this size, run once for all tests. Less where it takes long.
 pub(crate) fn rows(size: Size) -> &'static [Row] {
     static ROWS: [OnceLock<Vec<Row>>; 4] = [const { OnceLock::new() }; 4];
     const AT_LARGE: [&str; 6] = [
@@ -141,27 +143,30 @@ fn the_controls_fail_clearly() {
     let mut rows = evaluator.evaluate("tiny", &scenarios(Size::Tiny, Length::Short), &controls());
     let at_medium = some(Size::Medium, Length::Short, &AT_MEDIUM);
     rows.extend(evaluator.evaluate("medium", &at_medium, &controls()));
-    for law in controls() {
-        let by_law: Vec<_> = rows.iter().filter(|row| row.law == law.name()).collect();
+    for candidate in controls() {
+        let by_candidate: Vec<_> = rows
+            .iter()
+            .filter(|row| row.candidate == candidate.name())
+            .collect();
         let is_far_below = |row: &&&Row| {
             let criterion = Criterion::of(row);
             criterion.reached(row) < criterion.required() - 0.2
         };
-        let missed = by_law.iter().filter(is_far_below).count();
-        let all = by_law.len();
+        let missed = by_candidate.iter().filter(is_far_below).count();
+        let all = by_candidate.len();
         assert!(
             10 * missed > all,
             "{} is far below {missed} of {all} bars",
-            law.name()
+            candidate.name()
         );
     }
 }
 
 #[test]
-fn the_example_tells_a_law_from_none() {
+fn the_example_tells_a_controller_from_none() {
     let rows = controller::rows();
     let [mine, default, none] = &rows[3..6] else {
-        panic!("three laws in the second of three phases")
+        panic!("three candidates in the second of three phases")
     };
     assert!(
         mine.score() > 0.5 && default.score() > 0.5,
@@ -173,13 +178,14 @@ fn the_example_tells_a_law_from_none() {
 /// Each of them fails for a reason of its own.
 #[test]
 fn the_controls_fail_where_they_should() {
-    let fails = |law: &str, size: Size, name: &str, phase: &str, below: f64| {
-        let mut laws = controls();
-        laws.retain(|control| control.name() == law);
+    let fails = |candidate: &str, size: Size, name: &str, phase: &str, below: f64| {
+        let mut candidates = controls();
+        candidates.retain(|control| control.name() == candidate);
         let scenarios = some(size, Length::Short, &[name]);
-        let rows = Evaluator::default()
-            .seeds(1..2)
-            .evaluate(&size.to_string(), &scenarios, &laws);
+        let rows =
+            Evaluator::default()
+                .seeds(1..2)
+                .evaluate(&size.to_string(), &scenarios, &candidates);
         let row = rows
             .iter()
             .find(|row| row.phase == phase)

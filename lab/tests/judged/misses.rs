@@ -1,4 +1,4 @@
-//! What the default law is known to miss.
+//! What the default candidate is known to miss.
 
 use loadshed_lab::{Criterion, Row};
 
@@ -29,7 +29,7 @@ const SPREAD: &str = "service times that vary by a factor of a hundred";
 const FEW: &str = "four workers tell little";
 /// A line of 0.7 s and a service of 0.24 s leave nothing of a second, and there are few answers in it.
 const SLOW: &str = "callers wait for four service times only";
-/// A longer line than the oracle's while the law finds out, and what its questions cost.
+/// A longer line than the oracle's while the candidate finds out, and what its questions cost.
 const LINE: &str = "what finding out costs";
 
 /// All of them. None is lived with without a reason, and none stays here once its bar is met.

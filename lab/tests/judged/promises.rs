@@ -1,4 +1,4 @@
-//! What DESIGN promises of the default law, by number.
+//! What DESIGN promises of the default controller, by number.
 
 use std::{
     collections::BTreeSet,
@@ -28,7 +28,7 @@ fn tiny() -> Server {
     Server::pool(4, Duration::from_millis(80), Times::Exponential)
 }
 
-/// Keeps what a law decides.
+/// Keeps what a controller decides.
 #[derive(Debug)]
 struct Recorded(Adaptive, Arc<Mutex<Vec<(usize, Decision)>>>);
 
@@ -52,11 +52,11 @@ impl Controller for Recorded {
     }
 }
 
-/// What the law decided in the course of a scenario: the limit that it found, and its decision.
+/// What the controller decided in the course of a scenario: the limit that it found, and its decision.
 fn trace(scenario: &Scenario, seed: u64) -> Vec<(usize, Decision)> {
     let trace = Arc::default();
-    let law = || Budget::new(Recorded(Adaptive::default(), Arc::clone(&trace)));
-    let _ = Lab::seed(seed).run(scenario, law);
+    let controller = || Budget::new(Recorded(Adaptive::default(), Arc::clone(&trace)));
+    let _ = Lab::seed(seed).run(scenario, controller);
     let trace = trace.lock().unwrap();
     trace.clone()
 }
@@ -300,9 +300,9 @@ fn p13_a_line_that_took_the_place_of_slow_work_is_found_within_a_minute() {
 
 #[test]
 fn p15_the_limit_stays_between_floor_and_ceiling() {
-    let law = Adaptive::default().min(3).max(40).initial(10);
+    let controller = Adaptive::default().min(3).max(40).initial(10);
     for scenario in scenarios(Size::Tiny, Length::Short) {
-        let report = Lab::seed(1).run(&scenario, || Budget::new(law.clone()));
+        let report = Lab::seed(1).run(&scenario, || Budget::new(controller.clone()));
         let bounds = 3 * scenario.instances..=40 * scenario.instances;
         let is_within = |tick: &Tick| bounds.contains(&tick.limit);
         let ticks = || report.phases.iter().flat_map(|phase| &phase.ticks);
