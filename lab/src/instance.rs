@@ -26,13 +26,13 @@ use crate::{
 
 pub(crate) struct Instance {
     pub(crate) budget: Budget,
-    door: Door,
+    admission: AdmissionPath,
     pub(crate) work: Option<Work>,
     /// When its next call is done.
     pub(crate) finish: Option<Nanos>,
 }
 
-struct Door {
+struct AdmissionPath {
     through: Through,
     by: By,
     waits: Waits,
@@ -41,37 +41,42 @@ struct Door {
     critical: Threshold,
 }
 
-pub(crate) enum Inside {
-    Reply(Pin<Box<ResponseFuture<Handler, Empty>>>),
+pub(crate) enum Admitted {
+    Response(Pin<Box<ResponseFuture<Handler, EmptyBody>>>),
     Permit { _held: Permit },
 }
 
 /// Between the world and its handlers.
 #[derive(Debug, Default)]
-pub(crate) struct Wire {
+pub(crate) struct HandlerLink {
     /// Who calls.
-    pub(crate) calling: Cell<Call>,
+    pub(crate) entering: Cell<Call>,
     /// Whose work is done.
-    pub(crate) answered: Cell<Call>,
+    pub(crate) completed: Cell<Call>,
 }
 
 /// The service behind the layer.
 #[derive(Clone, Debug)]
-pub(crate) struct Handler(Rc<Wire>);
+pub(crate) struct Handler(Rc<HandlerLink>);
 
 /// The answer to a call, there when the world says so.
 #[derive(Debug)]
-pub(crate) struct Reply {
+pub(crate) struct Completion {
     call: Call,
-    wire: Rc<Wire>,
+    link: Rc<HandlerLink>,
 }
 
 /// A body without anything in it.
 #[derive(Debug, Default)]
-pub(crate) struct Empty;
+pub(crate) struct EmptyBody;
 
 impl Instance {
-    pub(crate) fn new(scenario: &Scenario, budget: Budget, lab: Lab, wire: &Rc<Wire>) -> Self {
+    pub(crate) fn new(
+        scenario: &Scenario,
+        budget: Budget,
+        lab: Lab,
+        link: &Rc<HandlerLink>,
+    ) -> Self {
         let ratio = lab.ratio;
         let sheddable = Threshold::ratio(ratio);
         let critical = Threshold::ratio(ratio + 2.0 * (1.0 - ratio) / 3.0);
@@ -108,11 +113,11 @@ impl Instance {
             Station::None => None,
         };
         Self {
-            door: Door {
+            admission: AdmissionPath {
                 through: lab.through,
                 by: lab.by,
                 waits: scenario.callers.waits,
-                service: layer.layer(Handler(Rc::clone(wire))),
+                service: layer.layer(Handler(Rc::clone(link))),
                 sheddable,
                 critical,
             },
@@ -123,64 +128,64 @@ impl Instance {
     }
 
     /// Or when to come back.
-    pub(crate) fn enter(&mut self, draw: &Draw) -> Result<Inside, Duration> {
-        let door = &mut self.door;
-        if door.through == Through::Budget {
+    pub(crate) fn admit(&mut self, draw: &Draw) -> Result<Admitted, Duration> {
+        let admission = &mut self.admission;
+        if admission.through == Through::Budget {
             let threshold = match draw.critical {
-                true => door.critical,
-                false => door.sheddable,
+                true => admission.critical,
+                false => admission.sheddable,
             };
             return match self.budget.try_acquire(threshold) {
-                Ok(permit) => Ok(Inside::Permit { _held: permit }),
+                Ok(permit) => Ok(Admitted::Permit { _held: permit }),
                 // No caller heeds the hint: see `Through::Budget`.
                 Err(_) => Err(Duration::ZERO),
             };
         }
-        let mut request = request(draw, door.waits);
-        if door.by != By::default() {
+        let mut request = request(draw, admission.waits);
+        if admission.by != By::default() {
             request.extensions_mut().insert(*draw);
         }
-        let mut reply = Box::pin(door.service.call(request));
-        match reply.as_mut().poll(&mut context()) {
-            Poll::Pending => Ok(Inside::Reply(reply)),
+        let mut response = Box::pin(admission.service.call(request));
+        match response.as_mut().poll(&mut context()) {
+            Poll::Pending => Ok(Admitted::Response(response)),
             Poll::Ready(response) => {
                 let shed = response.map(|response| response.extensions().get::<Shed>().cloned());
                 let shed = shed.unwrap_or_else(|never| match never {});
-                Err(hint(&shed.expect("a refusal says why"), door.waits))
+                Err(hint(&shed.expect("a refusal says why"), admission.waits))
             }
         }
     }
 }
 
-impl Service<Request<Empty>> for Handler {
-    type Response = Response<Empty>;
+impl Service<Request<EmptyBody>> for Handler {
+    type Response = Response<EmptyBody>;
     type Error = Infallible;
-    type Future = Reply;
+    type Future = Completion;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _: Request<Empty>) -> Reply {
-        Reply {
-            call: self.0.calling.get(),
-            wire: Rc::clone(&self.0),
+    fn call(&mut self, _: Request<EmptyBody>) -> Completion {
+        Completion {
+            call: self.0.entering.get(),
+            link: Rc::clone(&self.0),
         }
     }
 }
 
-impl Future for Reply {
-    type Output = Result<Response<Empty>, Infallible>;
+impl Future for Completion {
+    type Output = Result<Response<EmptyBody>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.wire.answered.get() == self.call {
-            return Poll::Ready(Ok(Response::new(Empty)));
+        if self.link.completed.get() == self.call {
+            return Poll::Ready(Ok(Response::new(EmptyBody)));
         }
         Poll::Pending
     }
 }
 
-impl Body for Empty {
+impl Body for EmptyBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -205,8 +210,8 @@ fn hint(shed: &Shed, waits: Waits) -> Duration {
 }
 
 /// CRITICAL calls are told by their method, as the others by theirs; those that are told milliseconds call by gRPC.
-fn request(draw: &Draw, waits: Waits) -> Request<Empty> {
-    let mut request = Request::new(Empty);
+fn request(draw: &Draw, waits: Waits) -> Request<EmptyBody> {
+    let mut request = Request::new(EmptyBody);
     if waits == Waits::Milliseconds {
         let grpc = HeaderValue::from_static("application/grpc");
         request.headers_mut().insert(CONTENT_TYPE, grpc);

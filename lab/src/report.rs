@@ -30,7 +30,7 @@ pub struct PhaseReport {
     pub length: Duration,
     /// Calls that arrived in it, without second tries.
     pub offered: usize,
-    /// Calls that came to the door in it, second tries included.
+    /// Calls that came to the admission in it, second tries included.
     pub calls: usize,
     /// Calls that were admitted of those.
     pub admitted: usize,

@@ -14,7 +14,7 @@ use loadshed::Budget;
 
 use crate::{
     arrivals::Arrival,
-    instance::{Inside, Instance, Wire, context},
+    instance::{Admitted, HandlerLink, Instance, context},
     options::{Lab, Through},
     random::{Chance, Draw, nanos},
     report::Report,
@@ -27,7 +27,7 @@ pub(crate) struct World<'a> {
     now: Nanos,
     instances: Vec<Instance>,
     callers: HashMap<Call, Caller, BuildHasherDefault<ByNumber>>,
-    wire: Rc<Wire>,
+    link: Rc<HandlerLink>,
     called: Call,
     patience: Chance,
     phase: usize,
@@ -62,7 +62,7 @@ struct Agenda {
 
 /// One who has been admitted and waits.
 struct Caller {
-    inside: Inside,
+    admitted: Admitted,
     try_: Try,
     since: Nanos,
 }
@@ -107,16 +107,16 @@ impl<'a> World<'a> {
         budget: &mut dyn FnMut() -> Budget,
     ) -> Self {
         let lab = lab.for_scenario(scenario);
-        let wire = Rc::default();
+        let link = Rc::default();
         let instances = (0..scenario.instances)
-            .map(|_| Instance::new(scenario, budget(), lab, &wire))
+            .map(|_| Instance::new(scenario, budget(), lab, &link))
             .collect();
         let mut world = Self {
             scenario,
             now: 0,
             instances,
             callers: HashMap::default(),
-            wire,
+            link,
             called: 0,
             patience: Chance::new(!lab.seed),
             phase: 0,
@@ -268,9 +268,9 @@ impl<'a> World<'a> {
         let call = self.called;
         let instance = (call % self.instances.len() as u64) as usize;
         self.report.phases[self.phase].calls += 1;
-        self.wire.calling.set(call);
-        let inside = match self.instances[instance].enter(&try_.draw) {
-            Ok(inside) => inside,
+        self.link.entering.set(call);
+        let admitted = match self.instances[instance].admit(&try_.draw) {
+            Ok(admitted) => admitted,
             Err(hint) => return self.refused(try_, hint),
         };
         self.units += try_.draw.units as usize;
@@ -279,7 +279,7 @@ impl<'a> World<'a> {
         phase.peak_units = phase.peak_units.max(self.units);
         let since = self.now;
         let caller = Caller {
-            inside,
+            admitted,
             try_,
             since,
         };
@@ -352,9 +352,9 @@ impl<'a> World<'a> {
         };
         let draw = caller.try_.draw;
         self.units -= draw.units as usize;
-        self.wire.answered.set(call);
-        if let Inside::Reply(reply) = &mut caller.inside {
-            let polled = reply.as_mut().poll(&mut context());
+        self.link.completed.set(call);
+        if let Admitted::Response(response) = &mut caller.admitted {
+            let polled = response.as_mut().poll(&mut context());
             assert!(polled.is_ready(), "a handler that is done answers");
         }
         let arrived_in = &mut self.report.phases[caller.try_.phase];
