@@ -46,7 +46,7 @@ pub(crate) enum Admitted {
     Permit { _held: Permit },
 }
 
-/// Between the world and its handlers.
+/// Between the simulation and its handlers.
 #[derive(Debug, Default)]
 pub(crate) struct HandlerLink {
     /// Who calls.
@@ -59,7 +59,7 @@ pub(crate) struct HandlerLink {
 #[derive(Clone, Debug)]
 pub(crate) struct Handler(Rc<HandlerLink>);
 
-/// The answer to a call, there when the world says so.
+/// The answer to a call, there when the simulation says so.
 #[derive(Debug)]
 pub(crate) struct Completion {
     call: Call,

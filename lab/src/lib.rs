@@ -42,10 +42,10 @@ mod report;
 mod row;
 mod run;
 mod scenario;
+mod simulation;
 mod station;
 mod storm;
 mod table;
-mod world;
 
 pub use self::{
     algorithms::{Aimd, Gradient2, Vegas},

@@ -195,7 +195,7 @@ impl PhaseReport {
         (mean, variance.sqrt() / mean)
     }
 
-    pub(crate) fn offer(&mut self, server: &Server, draw: &Draw) {
+    pub(crate) fn record_arrival(&mut self, server: &Server, draw: &Draw) {
         self.offered += 1;
         self.servable += usize::from(draw.fits(server));
         if draw.dependency.is_some() {
@@ -206,30 +206,30 @@ impl PhaseReport {
         self.large.0 += usize::from(draw.units > 1);
     }
 
-    pub(crate) fn refuse(&mut self, into: Nanos) {
+    pub(crate) fn record_refusal(&mut self, into: Nanos) {
         self.refused += 1;
         self.refused_later += usize::from(into > 1_000_000_000);
     }
 
-    pub(crate) fn answer(&mut self, draw: &Draw) {
+    pub(crate) fn record_response(&mut self, draw: &Draw) {
         self.good += 1;
         self.critical.1 += usize::from(draw.critical);
         self.tenants[draw.tenant as usize].1 += 1;
         self.large.1 += usize::from(draw.units > 1);
     }
 
-    pub(crate) fn lose(&mut self, draw: &Draw) {
+    pub(crate) fn record_loss(&mut self, draw: &Draw) {
         self.lost += 1;
         self.critical_lost += usize::from(draw.critical);
     }
 
     /// The caller has left.
-    pub(crate) fn leave(&mut self, draw: &Draw, nanos: Nanos) {
+    pub(crate) fn record_timeout(&mut self, draw: &Draw, nanos: Nanos) {
         self.critical_lost += usize::from(draw.critical);
-        self.wait(draw, nanos);
+        self.record_latency(draw, nanos);
     }
 
-    pub(crate) fn wait(&mut self, draw: &Draw, nanos: Nanos) {
+    pub(crate) fn record_latency(&mut self, draw: &Draw, nanos: Nanos) {
         let record = |latencies: &mut Histogram<u32>| {
             let fits = latencies.record(nanos / 1_000);
             debug_assert!(fits.is_ok(), "it grows as needed");
@@ -240,7 +240,7 @@ impl PhaseReport {
         }
     }
 
-    pub(crate) fn look(&mut self, limit: usize, in_flight: usize) {
+    pub(crate) fn record_tick(&mut self, limit: usize, in_flight: usize) {
         self.ticks.push(Tick {
             limit,
             in_flight,

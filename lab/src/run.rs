@@ -8,7 +8,7 @@ use crate::{
     options::Lab,
     report::Report,
     scenario::Scenario,
-    world::{Then, World},
+    simulation::{RunUntil, Simulation},
 };
 
 impl Lab {
@@ -21,36 +21,39 @@ impl Lab {
     pub fn run(self, scenario: &Scenario, mut budget: impl FnMut() -> Budget) -> Report {
         let runtime = virtual_time();
         let _guard = runtime.enter();
-        let mut world = World::new(self, scenario, &mut budget);
-        world.run(Arrivals::new(scenario, self.seed), Then::Ends);
-        world.report
+        let mut simulation = Simulation::new(self, scenario, &mut budget);
+        simulation.run(Arrivals::new(scenario, self.seed), RunUntil::EndOfScenario);
+        simulation.report
     }
 
     /// Runs it under each of these limits, with the same calls for all of them at the same time.
     pub(crate) fn run_fixed(self, scenario: &Scenario, limits: &[usize]) -> Vec<Report> {
-        let world = |limit: &usize| {
+        let simulation = |limit: &usize| {
             let runtime = virtual_time();
             let guard = runtime.enter();
-            let world = World::new(self, scenario, &mut || Budget::fixed(*limit));
+            let simulation = Simulation::new(self, scenario, &mut || Budget::fixed(*limit));
             drop(guard);
-            (world, runtime)
+            (simulation, runtime)
         };
-        let mut worlds: Vec<_> = limits.iter().map(world).collect();
+        let mut simulations: Vec<_> = limits.iter().map(simulation).collect();
         let mut arrivals = Arrivals::new(scenario, self.seed);
         let mut some = Vec::new();
         loop {
             some.clear();
             some.extend(arrivals.by_ref().take(AT_ONCE));
-            let then = match some.is_empty() {
-                true => Then::Ends,
-                false => Then::GoesOn,
+            let until = match some.is_empty() {
+                true => RunUntil::EndOfScenario,
+                false => RunUntil::LastArrival,
             };
-            for (world, runtime) in &mut worlds {
+            for (simulation, runtime) in &mut simulations {
                 let _guard = runtime.enter();
-                world.run(some.iter().copied(), then);
+                simulation.run(some.iter().copied(), until);
             }
-            if then == Then::Ends {
-                return worlds.into_iter().map(|(world, _)| world.report).collect();
+            if until == RunUntil::EndOfScenario {
+                return simulations
+                    .into_iter()
+                    .map(|(simulation, _)| simulation.report)
+                    .collect();
             }
         }
     }

@@ -22,40 +22,40 @@ use crate::{
     station::{Call, Nanos, Work},
 };
 
-pub(crate) struct World<'a> {
+pub(crate) struct Simulation<'a> {
     scenario: &'a Scenario,
     now: Nanos,
     instances: Vec<Instance>,
-    callers: HashMap<Call, Caller, BuildHasherDefault<ByNumber>>,
+    callers: HashMap<Call, Caller, BuildHasherDefault<CallHasher>>,
     link: Rc<HandlerLink>,
     called: Call,
-    patience: Chance,
+    backoff: Chance,
     phase: usize,
     began: Nanos,
     /// What the calls cost that are inside.
     units: usize,
     /// Whether anybody looks at the clock.
     has_clock: bool,
-    agenda: Agenda,
+    events: EventQueue,
     pub(crate) report: Report,
 }
 
-/// What follows the last of the calls that a world is given.
+/// What follows the last of the calls that a simulation is given.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Then {
-    GoesOn,
-    Ends,
+pub(crate) enum RunUntil {
+    LastArrival,
+    EndOfScenario,
 }
 
-/// What is to come. Each kind has a place of its own where it is in order anyway, as one heap for all of them takes as
+/// What is to come. Each kind has a server of its own where it is in order anyway, as one heap for all of them takes as
 /// long as everything else together.
 #[derive(Debug)]
-struct Agenda {
+struct EventQueue {
     tick: Nanos,
     end_of_phase: Nanos,
     arrival: Option<Arrival>,
     /// When the usual and when the impatient callers leave. Some have been answered by then.
-    leave: [VecDeque<(Nanos, Call)>; 2],
+    timeouts: [VecDeque<(Nanos, Call)>; 2],
     others: BinaryHeap<Reverse<(Nanos, u64, Event)>>,
     added: u64,
 }
@@ -63,7 +63,7 @@ struct Agenda {
 /// One who has been admitted and waits.
 struct Caller {
     admitted: Admitted,
-    try_: Try,
+    attempt: Attempt,
     since: Nanos,
 }
 
@@ -74,20 +74,20 @@ enum Event {
     Finish {
         instance: usize,
     },
-    GiveUp(Call),
+    Timeout(Call),
     /// The dependency has answered.
-    Begin {
+    StartService {
         call: Call,
         instance: usize,
         service: Nanos,
     },
     /// A refused caller tries again.
-    Again(Try),
+    Retry(Attempt),
     Arrival(Draw),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Try {
+struct Attempt {
     draw: Draw,
     phase: usize,
     left: u32,
@@ -95,12 +95,12 @@ struct Try {
 
 /// Calls are numbered, so their numbers are spread well enough by one multiplication.
 #[derive(Debug, Default)]
-struct ByNumber(u64);
+struct CallHasher(u64);
 
 /// How often the limit is looked at.
 const TICK: Nanos = 100_000_000;
 
-impl<'a> World<'a> {
+impl<'a> Simulation<'a> {
     pub(crate) fn new(
         lab: Lab,
         scenario: &'a Scenario,
@@ -111,55 +111,55 @@ impl<'a> World<'a> {
         let instances = (0..scenario.instances)
             .map(|_| Instance::new(scenario, budget(), lab, &link))
             .collect();
-        let mut world = Self {
+        let mut simulation = Self {
             scenario,
             now: 0,
             instances,
             callers: HashMap::default(),
             link,
             called: 0,
-            patience: Chance::new(!lab.seed),
+            backoff: Chance::new(!lab.seed),
             phase: 0,
             began: 0,
             units: 0,
             has_clock: lab.through == Through::Layer,
-            agenda: Agenda {
+            events: EventQueue {
                 tick: 0,
                 end_of_phase: 0,
                 arrival: None,
-                leave: Default::default(),
+                timeouts: Default::default(),
                 others: BinaryHeap::new(),
                 added: 0,
             },
             report: Report::new(scenario),
         };
         if !scenario.phases.is_empty() {
-            world.begin_phase();
+            simulation.begin_phase();
         }
-        world
+        simulation
     }
 
     /// Goes on to the last of `arrivals`, or to the end.
-    pub(crate) fn run(&mut self, mut arrivals: impl Iterator<Item = Arrival>, then: Then) {
-        self.agenda.arrival = arrivals.next();
+    pub(crate) fn run(&mut self, mut arrivals: impl Iterator<Item = Arrival>, until: RunUntil) {
+        self.events.arrival = arrivals.next();
         while self.phase < self.scenario.phases.len() {
-            if self.agenda.arrival.is_none() && then == Then::GoesOn {
+            if self.events.arrival.is_none() && until == RunUntil::LastArrival {
                 return;
             }
             let (at, event) = self.next();
             self.advance(at);
             self.handle(event);
             if matches!(event, Event::Arrival(_)) {
-                self.agenda.arrival = arrivals.next();
+                self.events.arrival = arrivals.next();
             }
         }
     }
 
     /// What comes next. Of two things at once, the one that is first here.
     fn next(&mut self) -> (Nanos, Event) {
-        let Agenda {
+        let EventQueue {
             tick, end_of_phase, ..
-        } = self.agenda;
+        } = self.events;
         let mut next = match tick <= end_of_phase {
             true => (tick, Event::Tick),
             false => (end_of_phase, Event::NextPhase),
@@ -169,36 +169,36 @@ impl<'a> World<'a> {
                 next = (at, event);
             }
         };
-        for (instance, place) in self.instances.iter().enumerate() {
-            if let Some(at) = place.finish {
+        for (instance, server) in self.instances.iter().enumerate() {
+            if let Some(at) = server.finish {
                 or(at, Event::Finish { instance });
             }
         }
-        for line in &mut self.agenda.leave {
-            while let Some(&(at, call)) = line.front() {
+        for queue in &mut self.events.timeouts {
+            while let Some(&(at, call)) = queue.front() {
                 if self.callers.contains_key(&call) {
-                    or(at, Event::GiveUp(call));
+                    or(at, Event::Timeout(call));
                     break;
                 }
-                line.pop_front();
+                queue.pop_front();
             }
         }
-        if let Some(Reverse((at, _, event))) = self.agenda.others.peek() {
+        if let Some(Reverse((at, _, event))) = self.events.others.peek() {
             or(*at, *event);
         }
-        if let Some(Arrival { at, draw }) = self.agenda.arrival {
+        if let Some(Arrival { at, draw }) = self.events.arrival {
             or(at, Event::Arrival(draw));
         }
-        if matches!(next.1, Event::Begin { .. } | Event::Again(_)) {
-            self.agenda.others.pop();
+        if matches!(next.1, Event::StartService { .. } | Event::Retry(_)) {
+            self.events.others.pop();
         }
         next
     }
 
     fn schedule(&mut self, at: Nanos, event: Event) {
-        self.agenda.added += 1;
-        let nth = self.agenda.added;
-        self.agenda.others.push(Reverse((at, nth, event)));
+        self.events.added += 1;
+        let nth = self.events.added;
+        self.events.others.push(Reverse((at, nth, event)));
     }
 
     fn advance(&mut self, at: Nanos) {
@@ -221,13 +221,13 @@ impl<'a> World<'a> {
                 }
             }
             Event::Finish { instance } => self.finish(instance),
-            Event::GiveUp(call) => self.give_up(call),
-            Event::Begin {
+            Event::Timeout(call) => self.time_out(call),
+            Event::StartService {
                 call,
                 instance,
                 service,
-            } => self.begin(call, instance, service),
-            Event::Again(again) => self.call(again),
+            } => self.start_service(call, instance, service),
+            Event::Retry(attempt) => self.call(attempt),
             Event::Arrival(draw) => self.arrive(draw),
         }
     }
@@ -244,143 +244,143 @@ impl<'a> World<'a> {
             if let Some(work) = &mut self.instances[instance].work {
                 work.set_workers(workers.max(1), self.now);
             }
-            self.look_at(instance);
+            self.schedule_finish(instance);
         }
-        self.agenda.end_of_phase = self.now + nanos(phase.length);
-        self.agenda.tick = self.now + TICK;
+        self.events.end_of_phase = self.now + nanos(phase.length);
+        self.events.tick = self.now + TICK;
     }
 
     fn arrive(&mut self, draw: Draw) {
-        self.report.phases[self.phase].offer(&self.scenario.server, &draw);
-        self.call(Try {
+        self.report.phases[self.phase].record_arrival(&self.scenario.server, &draw);
+        self.call(Attempt {
             draw,
             phase: self.phase,
             left: self.scenario.callers.retries,
         });
     }
 
-    fn call(&mut self, try_: Try) {
-        let try_ = Try {
+    fn call(&mut self, attempt: Attempt) {
+        let attempt = Attempt {
             phase: self.phase,
-            ..try_
+            ..attempt
         };
         self.called += 1;
         let call = self.called;
         let instance = (call % self.instances.len() as u64) as usize;
         self.report.phases[self.phase].calls += 1;
         self.link.entering.set(call);
-        let admitted = match self.instances[instance].admit(&try_.draw) {
+        let admitted = match self.instances[instance].admit(&attempt.draw) {
             Ok(admitted) => admitted,
-            Err(hint) => return self.refused(try_, hint),
+            Err(hint) => return self.refuse(attempt, hint),
         };
-        self.units += try_.draw.units as usize;
-        let phase = &mut self.report.phases[try_.phase];
+        self.units += attempt.draw.units as usize;
+        let phase = &mut self.report.phases[attempt.phase];
         phase.admitted += 1;
         phase.peak_units = phase.peak_units.max(self.units);
         let since = self.now;
         let caller = Caller {
             admitted,
-            try_,
+            attempt,
             since,
         };
         self.callers.insert(call, caller);
-        let patience = try_.draw.patience;
+        let patience = attempt.draw.patience;
         let usual = patience == nanos(self.scenario.callers.deadline);
-        self.agenda.leave[usize::from(usual)].push_back((since + patience, call));
-        match try_.draw.dependency {
+        self.events.timeouts[usize::from(usual)].push_back((since + patience, call));
+        match attempt.draw.dependency {
             None => {}
-            Some(0) => self.begin(call, instance, try_.draw.service),
+            Some(0) => self.start_service(call, instance, attempt.draw.service),
             Some(takes) => self.schedule(
                 since + takes,
-                Event::Begin {
+                Event::StartService {
                     call,
                     instance,
-                    service: try_.draw.service,
+                    service: attempt.draw.service,
                 },
             ),
         }
     }
 
-    fn refused(&mut self, try_: Try, hint: Duration) {
-        self.report.phases[self.phase].refuse(self.now - self.began);
-        let Some(left) = try_.left.checked_sub(1) else {
-            self.report.phases[self.phase].lose(&try_.draw);
+    fn refuse(&mut self, attempt: Attempt, hint: Duration) {
+        self.report.phases[self.phase].record_refusal(self.now - self.began);
+        let Some(left) = attempt.left.checked_sub(1) else {
+            self.report.phases[self.phase].record_loss(&attempt.draw);
             return;
         };
         let callers = &self.scenario.callers;
-        let briefly = 0.05 + 0.1 * self.patience.uniform();
+        let briefly = 0.05 + 0.1 * self.backoff.uniform();
         let backoff = match callers.waits {
             Waits::Briefly => Duration::from_secs_f64(briefly),
-            Waits::Doubling => Duration::from_secs(1 << (callers.retries - try_.left).min(16)),
+            Waits::Doubling => Duration::from_secs(1 << (callers.retries - attempt.left).min(16)),
             Waits::Seconds | Waits::Milliseconds => hint,
         };
         self.schedule(
             self.now + nanos(backoff),
-            Event::Again(Try { left, ..try_ }),
+            Event::Retry(Attempt { left, ..attempt }),
         );
     }
 
-    fn begin(&mut self, call: Call, instance: usize, service: Nanos) {
+    fn start_service(&mut self, call: Call, instance: usize, service: Nanos) {
         match &mut self.instances[instance].work {
-            None => self.answer(call),
+            None => self.complete(call),
             Some(work) => {
                 work.arrive(call, service, self.now);
-                self.look_at(instance);
+                self.schedule_finish(instance);
             }
         }
     }
 
     /// Finds out what is done next there.
-    fn look_at(&mut self, instance: usize) {
-        let place = &mut self.instances[instance];
-        let next = place.work.as_ref().and_then(Work::next);
-        place.finish = next.map(|at| at.max(self.now));
+    fn schedule_finish(&mut self, instance: usize) {
+        let server = &mut self.instances[instance];
+        let next = server.work.as_ref().and_then(Work::next);
+        server.finish = next.map(|at| at.max(self.now));
     }
 
     fn finish(&mut self, instance: usize) {
         let work = self.instances[instance].work.as_mut();
         if let Some(call) = work.and_then(|work| work.finish(self.now)) {
-            self.answer(call);
+            self.complete(call);
         }
-        self.look_at(instance);
+        self.schedule_finish(instance);
     }
 
     /// The work is done. If the caller is still there, it hears of it.
-    fn answer(&mut self, call: Call) {
+    fn complete(&mut self, call: Call) {
         let Some(mut caller) = self.callers.remove(&call) else {
             return;
         };
-        let draw = caller.try_.draw;
+        let draw = caller.attempt.draw;
         self.units -= draw.units as usize;
         self.link.completed.set(call);
         if let Admitted::Response(response) = &mut caller.admitted {
             let polled = response.as_mut().poll(&mut context());
             assert!(polled.is_ready(), "a handler that is done answers");
         }
-        let arrived_in = &mut self.report.phases[caller.try_.phase];
-        arrived_in.wait(&draw, self.now - caller.since);
-        if caller.try_.phase == self.phase {
-            arrived_in.answer(&draw);
+        let arrived_in = &mut self.report.phases[caller.attempt.phase];
+        arrived_in.record_latency(&draw, self.now - caller.since);
+        if caller.attempt.phase == self.phase {
+            arrived_in.record_response(&draw);
         }
     }
 
-    fn give_up(&mut self, call: Call) {
+    fn time_out(&mut self, call: Call) {
         if let Some(caller) = self.callers.remove(&call) {
-            let draw = caller.try_.draw;
+            let draw = caller.attempt.draw;
             self.units -= draw.units as usize;
-            self.report.phases[caller.try_.phase].leave(&draw, self.now - caller.since);
+            self.report.phases[caller.attempt.phase].record_timeout(&draw, self.now - caller.since);
         }
     }
 
     fn tick(&mut self) {
         let sum = |of: fn(&Budget) -> usize| self.instances.iter().map(|one| of(&one.budget)).sum();
         let (limit, in_flight) = (sum(Budget::limit), sum(Budget::in_flight));
-        self.report.phases[self.phase].look(limit, in_flight);
-        self.agenda.tick = self.now + TICK;
+        self.report.phases[self.phase].record_tick(limit, in_flight);
+        self.events.tick = self.now + TICK;
     }
 }
 
-impl Hasher for ByNumber {
+impl Hasher for CallHasher {
     fn finish(&self) -> u64 {
         self.0
     }
