@@ -32,7 +32,7 @@ mod candidate;
 mod catalogue;
 mod controls;
 mod criteria;
-mod drawn;
+mod drawn_scenario;
 mod evaluator;
 mod instance;
 mod options;
@@ -54,7 +54,7 @@ pub use self::{
     catalogue::{Length, Size, scenarios},
     controls::controls,
     criteria::Criterion,
-    drawn::drawn,
+    drawn_scenario::drawn_scenario,
     evaluator::Evaluator,
     options::{By, Lab},
     oracle::{Oracle, OracleScore},

@@ -21,12 +21,12 @@
 //! - `storm`: the second wave after a trigger, by what the refused are told, and nothing else.
 //! - `shares`: who gets what by class, by tenant, by key and by cost, and nothing else. Takes `seeds` and `sizes`.
 
+mod allocation_tables;
 mod candidates;
 mod chart;
-mod drawn;
+mod drawn_table;
 mod oracle_cache;
-mod shares;
-mod storm;
+mod storm_table;
 mod wide;
 
 use std::{
@@ -66,16 +66,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse(std::env::args().skip(1))?;
     if options.storm {
         let seeds = options.first..options.first + options.seeds.unwrap_or(3);
-        storm::print(&options.sizes, seeds);
+        storm_table::print(&options.sizes, seeds);
         return Ok(());
     }
     if options.shares {
         let seeds = options.first..options.first + options.seeds.unwrap_or(3);
-        shares::print(&options.sizes, seeds);
+        allocation_tables::print(&options.sizes, seeds);
         return Ok(());
     }
     if let Some(count) = options.drawn {
-        drawn::print(options.first..options.first + count, &options.candidates);
+        drawn_table::print(options.first..options.first + count, &options.candidates);
         return Ok(());
     }
     // Beside cargo's own directory for what tests and benches write.
@@ -191,7 +191,7 @@ fn summary(rows: &[Row], stuck: bool) {
     }
 }
 
-/// As `tests/judged` lists them.
+/// As `tests/criteria` lists them.
 fn print_miss(row: &Row) {
     // Rounded down, so that it is reached.
     let reached = (Criterion::of(row).reached(row) * 1e3).floor() / 1e3;

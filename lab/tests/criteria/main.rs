@@ -3,14 +3,14 @@
 //! A row that misses its bar fails the test of its size, unless it is listed in [`misses`]; so does one that is listed
 //! and meets it. What a failure prints can be pasted there.
 
+mod classes_and_tenants;
 #[allow(dead_code, reason = "its main is left out")]
 #[path = "../../examples/controller.rs"]
 mod controller;
-mod drawn;
 mod misses;
 mod promises;
-mod shares;
-mod storm;
+mod random_overloads;
+mod retry_storm;
 
 use std::{fmt::Write, sync::OnceLock};
 

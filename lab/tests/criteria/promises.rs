@@ -12,7 +12,8 @@ use loadshed::{
     control::{Controller, Decision, Window},
 };
 use loadshed_lab::{
-    Evaluator, Lab, Length, Phase, Row, Scenario, Server, Size, Tick, Times, drawn, scenarios,
+    Evaluator, Lab, Length, Phase, Row, Scenario, Server, Size, Tick, Times, drawn_scenario,
+    scenarios,
 };
 
 use super::{adaptive, rows, some};
@@ -136,7 +137,7 @@ fn where_half_of_all_calls_hang_most_of_the_others_are_served() {
 #[test]
 fn p12_what_hung_once_is_not_believed_in_for_good() {
     // Callers wait for 75 service times, and a fifth of their calls hang for a while.
-    let scenario = drawn(92);
+    let scenario = drawn_scenario(92);
     for seed in 1..4 {
         let report = Lab::seed(seed).run(&scenario, Budget::adaptive);
         let last = report.phase("last").expect("it has run").goodput();

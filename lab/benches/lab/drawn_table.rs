@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use loadshed_lab::{Candidate, Evaluator, Row, drawn};
+use loadshed_lab::{Candidate, Evaluator, Row, drawn_scenario};
 
 /// The rows in which less than half is done of what nobody can do better than, and how many there are by candidate and phase.
 pub(crate) fn print(numbers: Range<u64>, candidates: &[Candidate]) {
-    let scenarios: Vec<_> = numbers.map(drawn).collect();
+    let scenarios: Vec<_> = numbers.map(drawn_scenario).collect();
     let rows = Evaluator::default()
         .seeds(1..2)
         .against_bound()
@@ -19,7 +19,7 @@ pub(crate) fn print(numbers: Range<u64>, candidates: &[Candidate]) {
     println!("\n| candidate | phase | runs | mean | below .95 | below .8 | below .5 |");
     println!("|---|---|--:|--:|--:|--:|--:|");
     for candidate in candidates {
-        for phase in ["calm", "first", "changed", "last", "after"] {
+        for phase in ["before", "first", "changed", "last", "after"] {
             let of = |row: &&Row| row.candidate == candidate.name() && row.phase == phase;
             let scores: Vec<_> = rows.iter().filter(of).map(Row::score).collect();
             if scores.is_empty() {

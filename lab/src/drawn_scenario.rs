@@ -7,14 +7,14 @@ use crate::{
 
 /// What happens meanwhile.
 #[derive(Clone, Copy, Debug)]
-enum Trouble {
+enum Fault {
     None,
     /// Three in four workers are gone, but for the last one.
-    Fewer,
+    FewerWorkers,
     /// One call in five hangs until its caller leaves.
-    Hangs,
+    HangingCalls,
     /// Something else that all calls wait for takes up to ten times as long.
-    Slower,
+    SlowDependency,
 }
 
 /// So many calls in a phase, where that takes neither more than a minute nor less than six times as long as callers wait, or 12 s.
@@ -24,9 +24,9 @@ const CALLS: f64 = 60_000.0;
 ///
 /// 1 to 100 workers, callers who wait 50 ms to 5 s and 4 to 100 times as long as a worker takes, 1.1 to 20 times what the
 /// server can do. It begins with that, or after 5 s at half of the capacity, and lasts from the phase `first` through `changed`,
-/// in which there is trouble, to `last`, in which there is none any more; the phase `after` is at half of the capacity again.
+/// in which there is fault, to `last`, in which there is none any more; the phase `after` is at half of the capacity again.
 #[must_use]
-pub fn drawn(number: u64) -> Scenario {
+pub fn drawn_scenario(number: u64) -> Scenario {
     let mut chance = Chance::new(number);
     let deadline = chance.between(0.05, 5.0);
     let service = (deadline / chance.between(4.0, 100.0)).max(0.001);
@@ -40,22 +40,22 @@ pub fn drawn(number: u64) -> Scenario {
             long: 5.0,
         },
     };
-    let trouble = match chance.uniform() {
-        x if x < 0.25 => Trouble::Fewer,
-        x if x < 0.4 => Trouble::Hangs,
-        x if x < 0.55 => Trouble::Slower,
-        _ => Trouble::None,
+    let fault = match chance.uniform() {
+        x if x < 0.25 => Fault::FewerWorkers,
+        x if x < 0.4 => Fault::HangingCalls,
+        x if x < 0.55 => Fault::SlowDependency,
+        _ => Fault::None,
     };
-    let [is_shared, begins_calm] = [chance.uniform() < 0.2, chance.uniform() < 0.5];
+    let [is_shared, begins_below_capacity] = [chance.uniform() < 0.2, chance.uniform() < 0.5];
 
     let seconds = Duration::from_secs_f64;
     let mut server = Server::pool(workers as usize, seconds(service), times);
     if is_shared {
         server.station = Station::Shared { thrash: 0.0 };
     }
-    server.dependency = match trouble {
-        Trouble::Hangs | Trouble::Slower => Some(seconds(service / 2.0)),
-        Trouble::None | Trouble::Fewer => None,
+    server.dependency = match fault {
+        Fault::HangingCalls | Fault::SlowDependency => Some(seconds(service / 2.0)),
+        Fault::None | Fault::FewerWorkers => None,
     };
     let length = CALLS / (server.capacity() * load);
     let length = length.clamp(6.0 * deadline.max(2.0), 60.0);
@@ -65,25 +65,25 @@ pub fn drawn(number: u64) -> Scenario {
         ..Phase::new(name, length, load)
     };
     let mut changed = phase("changed", length, load);
-    match trouble {
-        Trouble::None => {}
-        Trouble::Fewer => changed.workers = (1.0 / workers).max(0.25),
-        Trouble::Hangs => changed.hangs = 0.2,
-        Trouble::Slower => {
+    match fault {
+        Fault::None => {}
+        Fault::FewerWorkers => changed.workers = (1.0 / workers).max(0.25),
+        Fault::HangingCalls => changed.hangs = 0.2,
+        Fault::SlowDependency => {
             let slowdown = (deadline / service / 2.0).min(10.0);
             changed.slowdown = (slowdown, slowdown);
         }
     }
     let name = format!(
-        "{number}: {workers} × {:.1} ms, {times:?}{}, {:.2} s, {load:.1} ×, {trouble:?}",
+        "{number}: {workers} × {:.1} ms, {times:?}{}, {:.2} s, {load:.1} ×, {fault:?}",
         service * 1e3,
         if is_shared { ", shared" } else { "" },
         deadline,
     );
     let mut scenario = Scenario::new(name, server);
     scenario.callers.deadline = seconds(deadline);
-    if begins_calm {
-        scenario = scenario.then(phase("calm", 5.0, 0.5));
+    if begins_below_capacity {
+        scenario = scenario.then(phase("before", 5.0, 0.5));
     }
     scenario
         .then(phase("first", length / 2.0, load))

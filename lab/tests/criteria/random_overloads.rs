@@ -1,6 +1,6 @@
 //! Overloads that nobody thought of: none stays stuck once the trouble is over.
 
-use loadshed_lab::{Evaluator, drawn};
+use loadshed_lab::{Evaluator, drawn_scenario};
 
 use super::adaptive;
 
@@ -12,7 +12,7 @@ const STUCK_ONCE: [u64; 15] = [
 
 #[test]
 fn no_overload_drawn_at_random_is_still_on_when_it_should_be_over() {
-    let scenarios: Vec<_> = (1..=16).chain(STUCK_ONCE).map(drawn).collect();
+    let scenarios: Vec<_> = (1..=16).chain(STUCK_ONCE).map(drawn_scenario).collect();
     let evaluator = Evaluator::default().seeds(1..2).against_bound();
     let rows = evaluator.evaluate("drawn", &scenarios, &[adaptive()]);
     let last: Vec<_> = rows.iter().filter(|row| row.phase == "last").collect();
