@@ -5,7 +5,7 @@ use std::time::Duration;
 use loadshed::Budget;
 
 use crate::{
-    options::{By, Lab},
+    options::{Lab, LayerOptions},
     report::PhaseReport,
     scenario::{ClientMix, Phase, Scenario, Server, Station, Times},
 };
@@ -22,7 +22,7 @@ pub struct TenantLoad {
     /// How long.
     pub length: Duration,
     /// What the layer goes by.
-    pub by: By,
+    pub layer_options: LayerOptions,
 }
 
 /// What each has shares of it.
@@ -61,9 +61,9 @@ impl TenantLoad {
             client_mix,
             load: 2.0,
             length: Duration::from_secs(60),
-            by: By {
-                share: true,
-                ..By::default()
+            layer_options: LayerOptions {
+                fair_by: true,
+                ..LayerOptions::default()
             },
         }
     }
@@ -85,7 +85,9 @@ impl TenantLoad {
     /// Within a tokio runtime.
     #[must_use]
     pub fn run(&self, seed: u64, budget: impl FnMut() -> Budget) -> TenantShares {
-        let report = Lab::seed(seed).by(self.by).run(&self.scenario(), budget);
+        let report = Lab::seed(seed)
+            .layer_options(self.layer_options)
+            .run(&self.scenario(), budget);
         self.shares(&report.phases[1])
     }
 

@@ -18,7 +18,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
-    options::{By, Lab, Through},
+    options::{AdmissionPath, Lab, LayerOptions},
     random::Draw,
     scenario::{Scenario, Station, Waits},
     station::{Call, Nanos, Pool, Shared, Work},
@@ -26,15 +26,15 @@ use crate::{
 
 pub(crate) struct Instance {
     pub(crate) budget: Budget,
-    admission: AdmissionPath,
+    admission: Admission,
     pub(crate) work: Option<Work>,
     /// When its next call is done.
     pub(crate) finish: Option<Nanos>,
 }
 
-struct AdmissionPath {
-    through: Through,
-    by: By,
+struct Admission {
+    path: AdmissionPath,
+    layer_options: LayerOptions,
     waits: Waits,
     service: LoadShedService<Handler>,
     sheddable: Threshold,
@@ -84,7 +84,7 @@ impl Instance {
         let mut layer = LoadShed::ratio(ratio)
             .budget(&budget)
             .retry_after(scenario.retry_after);
-        let By { cost, share, key } = lab.by;
+        let LayerOptions { cost, fair_by, key } = lab.layer_options;
         let tenant = |head: &Request<()>| head.extensions().get().map(|draw: &Draw| draw.tenant);
         if cost {
             layer = layer.cost(|head| {
@@ -93,7 +93,7 @@ impl Instance {
                     .map_or(1, |draw: &Draw| draw.units as usize)
             });
         }
-        if share {
+        if fair_by {
             layer = layer.fair_by(tenant).seed(lab.seed);
         }
         if key {
@@ -113,9 +113,9 @@ impl Instance {
             Station::None => None,
         };
         Self {
-            admission: AdmissionPath {
-                through: lab.through,
-                by: lab.by,
+            admission: Admission {
+                path: lab.path,
+                layer_options: lab.layer_options,
                 waits: scenario.callers.waits,
                 service: layer.layer(Handler(Rc::clone(link))),
                 sheddable,
@@ -130,19 +130,19 @@ impl Instance {
     /// Or when to come back.
     pub(crate) fn admit(&mut self, draw: &Draw) -> Result<Admitted, Duration> {
         let admission = &mut self.admission;
-        if admission.through == Through::Budget {
+        if admission.path == AdmissionPath::Budget {
             let threshold = match draw.critical {
                 true => admission.critical,
                 false => admission.sheddable,
             };
             return match self.budget.try_acquire(threshold) {
                 Ok(permit) => Ok(Admitted::Permit { _held: permit }),
-                // No caller heeds the hint: see `Through::Budget`.
+                // No caller heeds the hint: see `AdmissionPath::Budget`.
                 Err(_) => Err(Duration::ZERO),
             };
         }
         let mut request = request(draw, admission.waits);
-        if admission.by != By::default() {
+        if admission.layer_options != LayerOptions::default() {
             request.extensions_mut().insert(*draw);
         }
         let mut response = Box::pin(admission.service.call(request));

@@ -56,7 +56,7 @@ pub use self::{
     criteria::Criterion,
     drawn_scenario::drawn_scenario,
     evaluator::Evaluator,
-    options::{By, Lab},
+    options::{Lab, LayerOptions},
     oracle::{Oracle, OracleScore},
     report::{PhaseReport, Report, Tick},
     row::{Figures, Row},

@@ -8,25 +8,25 @@ use crate::scenario::Scenario;
 pub struct Lab {
     pub(crate) seed: u64,
     pub(crate) ratio: f64,
-    pub(crate) through: Through,
-    pub(crate) by: By,
+    pub(crate) path: AdmissionPath,
+    pub(crate) layer_options: LayerOptions,
 }
 
 /// What the layer is told of callers, beside their class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct By {
+pub struct LayerOptions {
     /// `LoadShed::cost`, as many units as a call costs.
     pub cost: bool,
     /// `LoadShed::fair_by`, by tenant.
-    pub share: bool,
+    pub fair_by: bool,
     /// `LoadShed::key`, by tenant.
     pub key: bool,
 }
 
 /// Which way calls take into the server. Both decide alike; a test compares them.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Through {
+pub(crate) enum AdmissionPath {
     /// As in a program: what a candidate is judged by.
     Layer,
     /// A permit of the budget, without the layer: no samples and no responses, at a quarter of the cost. For fixed limits.
@@ -41,14 +41,17 @@ impl Lab {
         Self {
             seed,
             ratio: 0.85,
-            through: Through::Layer,
-            by: By::default(),
+            path: AdmissionPath::Layer,
+            layer_options: LayerOptions::default(),
         }
     }
 
     /// What the layer goes by. By default, neither costs nor tenants.
-    pub fn by(self, by: By) -> Self {
-        Self { by, ..self }
+    pub fn layer_options(self, layer_options: LayerOptions) -> Self {
+        Self {
+            layer_options,
+            ..self
+        }
     }
 
     /// The ratio of the layer. By default 0.85.
@@ -56,14 +59,14 @@ impl Lab {
         Self { ratio, ..self }
     }
 
-    pub(crate) fn through(self, through: Through) -> Self {
-        Self { through, ..self }
+    pub(crate) fn path(self, path: AdmissionPath) -> Self {
+        Self { path, ..self }
     }
 
     /// Returns the same options, with the way that calls of this scenario can take.
     pub(crate) fn for_scenario(self, scenario: &Scenario) -> Self {
         match scenario.callers.waits.heeds_hints() {
-            true => self.through(Through::Layer),
+            true => self.path(AdmissionPath::Layer),
             false => self,
         }
     }

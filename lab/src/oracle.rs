@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    options::{Lab, Through},
+    options::{AdmissionPath, Lab},
     report::{PhaseReport, Report},
     scenario::Scenario,
 };
@@ -55,7 +55,7 @@ impl Oracle {
         let limit = |times: f64| (workers * times).round().max(1.0) as usize;
         let mut limits: Vec<_> = TRIED.into_iter().map(limit).collect();
         limits.dedup();
-        let lab = Lab::seed(seed).ratio(1.0).through(Through::Budget);
+        let lab = Lab::seed(seed).ratio(1.0).path(AdmissionPath::Budget);
         let mut runs: Vec<(usize, Report)> = Vec::new();
         for limits in limits.chunks(AT_ONCE) {
             let reports = lab.run_fixed(scenario, limits);

@@ -15,7 +15,7 @@ use loadshed::Budget;
 use crate::{
     arrivals::Arrival,
     instance::{Admitted, HandlerLink, Instance, context},
-    options::{Lab, Through},
+    options::{AdmissionPath, Lab},
     random::{Chance, Draw, nanos},
     report::Report,
     scenario::{Phase, Scenario, Waits},
@@ -122,7 +122,7 @@ impl<'a> Simulation<'a> {
             phase: 0,
             began: 0,
             units: 0,
-            has_clock: lab.through == Through::Layer,
+            has_clock: lab.path == AdmissionPath::Layer,
             events: EventQueue {
                 tick: 0,
                 end_of_phase: 0,

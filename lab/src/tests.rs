@@ -6,7 +6,7 @@ use loadshed::Budget;
 
 use crate::{
     catalogue::{Length, Size, scenarios},
-    options::{Lab, Through},
+    options::{AdmissionPath, Lab},
     oracle::Oracle,
     report::{PhaseReport, Report, Tick},
     scenario::{Callers, Load, Phase, Scenario, Server, Station, Times},
@@ -274,11 +274,11 @@ fn the_oracle_is_near_the_bound_where_chance_is_small() {
 #[test]
 fn the_budget_alone_decides_as_the_layer_does() {
     for scenario in scenarios(Size::Tiny, Length::Short) {
-        let by = |through| {
-            let lab = Lab::seed(3).ratio(0.85).through(through);
+        let by = |path| {
+            let lab = Lab::seed(3).ratio(0.85).path(path);
             lab.run(&scenario, || Budget::fixed(9))
         };
-        let (layer, budget) = (by(Through::Layer), by(Through::Budget));
+        let (layer, budget) = (by(AdmissionPath::Layer), by(AdmissionPath::Budget));
         assert_eq!(
             format!("{layer:?}"),
             format!("{budget:?}"),

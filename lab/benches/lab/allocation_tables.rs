@@ -4,7 +4,7 @@ use std::{ops::Range, time::Duration};
 
 use loadshed::{Adaptive, Budget};
 use loadshed_lab::{
-    By, Lab, Server, Size, TenantLoad, TenantShares, Times, UPLOADS, flood, uploads,
+    Lab, LayerOptions, Server, Size, TenantLoad, TenantShares, Times, UPLOADS, flood, uploads,
 };
 
 type Make = fn(usize) -> Budget;
@@ -135,7 +135,7 @@ fn by_tenant(on: &On, load: f64, share: bool, seeds: Range<u64>) {
         size, server, name, ..
     } = *on;
     let mut tenants = TenantLoad::new(server);
-    (tenants.load, tenants.length, tenants.by.share) = (load, seconds(size), share);
+    (tenants.load, tenants.length, tenants.layer_options.fair_by) = (load, seconds(size), share);
     let shares: Vec<_> = seeds
         .map(|seed| tenants.run(seed, || on.budget()))
         .collect();
@@ -160,8 +160,8 @@ fn by_key(on: &On, seeds: Range<u64>) {
         let mut tenants = TenantLoad::new(server);
         (tenants.client_mix.tenants, tenants.client_mix.first) = (1_000, 0.001);
         (tenants.load, tenants.length) = (1.5, seconds(size));
-        tenants.by = By::default();
-        tenants.by.key = key;
+        tenants.layer_options = LayerOptions::default();
+        tenants.layer_options.key = key;
         let shares = seeds.clone().map(|seed| tenants.run(seed, || on.budget()));
         let shares: Vec<_> = shares.collect();
         let least = |of: fn(&TenantShares) -> f64| shares.iter().map(of).fold(9.0, f64::min);
@@ -177,11 +177,11 @@ fn by_key(on: &On, seeds: Range<u64>) {
 
 fn by_cost(large: f64, seeds: Range<u64>) {
     for (name, cost, limit) in [("count", false, UPLOADS), ("cost", true, 400)] {
-        let mut by = By::default();
-        by.cost = cost;
+        let mut layer_options = LayerOptions::default();
+        layer_options.cost = cost;
         let run = |seed| {
             let report = Lab::seed(seed)
-                .by(by)
+                .layer_options(layer_options)
                 .run(&uploads(large), || Budget::fixed(limit));
             report
                 .phases

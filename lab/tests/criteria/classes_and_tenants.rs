@@ -4,7 +4,8 @@ use std::{ops::Range, time::Duration};
 
 use loadshed::{Adaptive, Budget};
 use loadshed_lab::{
-    By, Lab, PhaseReport, Server, Size, TenantLoad, TenantShares, Times, UPLOADS, flood, uploads,
+    Lab, LayerOptions, PhaseReport, Server, Size, TenantLoad, TenantShares, Times, UPLOADS, flood,
+    uploads,
 };
 
 type Make = fn() -> Budget;
@@ -55,10 +56,10 @@ fn p10_a_flood_of_the_lowest_class_does_not_harm_a_higher_one() {
     }
 }
 
-fn tenant_load(by: impl FnOnce(&mut By)) -> TenantLoad {
+fn tenant_load(by: impl FnOnce(&mut LayerOptions)) -> TenantLoad {
     let mut tenants = TenantLoad::new(medium());
-    tenants.by = By::default();
-    by(&mut tenants.by);
+    tenants.layer_options = LayerOptions::default();
+    by(&mut tenants.layer_options);
     tenants
 }
 
@@ -68,7 +69,7 @@ fn one_tenant_that_sends_half_of_all_takes_nothing_from_the_others() {
         let run = |load, share| -> TenantShares {
             let tenants = TenantLoad {
                 load,
-                ..tenant_load(|by| by.share = share)
+                ..tenant_load(|by| by.fair_by = share)
             };
             tenants.run(1, budget)
         };
@@ -112,9 +113,13 @@ fn with_a_key_more_tasks_of_several_calls_get_through_and_no_less_is_done() {
 #[test]
 fn in_units_of_memory_uploads_stay_within_it_and_counted_they_do_not() {
     let peak = |large, cost, budget: &dyn Fn() -> Budget| {
-        let mut by = By::default();
-        by.cost = cost;
-        Lab::seed(1).by(by).run(&uploads(large), budget).phases[0].peak_units
+        let mut layer_options = LayerOptions::default();
+        layer_options.cost = cost;
+        Lab::seed(1)
+            .layer_options(layer_options)
+            .run(&uploads(large), budget)
+            .phases[0]
+            .peak_units
     };
     for (large, counted) in [(0.05, 600), (0.3, 1_800)] {
         assert_eq!(peak(large, true, &|| Budget::fixed(400)), 340);
