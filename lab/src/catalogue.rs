@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::scenario::{Callers, Load, Phase, Scenario, Server, Station, Times, Waits};
+use crate::scenario::{Callers, Load, Phase, RetryDelay, Scenario, Server, Station, Times};
 
 /// How large a server is. A candidate that is right for one size by luck is wrong for the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,7 +102,10 @@ impl Catalogue {
         all.extend([2.0, 10.0].map(|load| self.slow_in_overload(load)));
         all.extend([0.6, 3.0].map(|load| self.hangs(load)));
         all.extend([self.bursts(), self.lull()]);
-        all.extend([Waits::Briefly, Waits::Seconds].map(|waits| self.retry_storm(waits)));
+        all.extend(
+            [RetryDelay::Short, RetryDelay::HintSeconds]
+                .map(|retry_delay| self.retry_storm(retry_delay)),
+        );
         all.extend([0.8, 3.0].map(|load| self.cancellations(load)));
         if self.size >= Size::Medium {
             all.push(self.classes());
@@ -276,8 +279,8 @@ impl Catalogue {
             .then(Phase::new("over", self.long(60.0), 3.0))
     }
 
-    fn retry_storm(self, waits: Waits) -> Scenario {
-        let name = match waits.heeds_hints() {
+    fn retry_storm(self, retry_delay: RetryDelay) -> Scenario {
+        let name = match retry_delay.follows_hint() {
             false => "retry storm",
             true => "retry storm, hints heeded",
         };
@@ -286,7 +289,7 @@ impl Catalogue {
             .then(Phase::new("trigger", self.long(60.0), 3.0))
             .then(Phase::new("after", self.long(120.0), 0.8));
         scenario.callers.retries = 3;
-        scenario.callers.waits = waits;
+        scenario.callers.retry_delay = retry_delay;
         scenario
     }
 
@@ -295,7 +298,7 @@ impl Catalogue {
         let phase = Phase::new("impatient", self.long(300.0), load);
         let mut scenario = Scenario::new(format!("cancellations at {load} ×"), server).then(phase);
         scenario.callers = Callers {
-            impatient: Some((1.0 / 3.0, server.service / 2)),
+            short_timeout: Some((1.0 / 3.0, server.service / 2)),
             ..Callers::default()
         };
         scenario

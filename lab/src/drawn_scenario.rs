@@ -28,8 +28,8 @@ const CALLS: f64 = 60_000.0;
 #[must_use]
 pub fn drawn_scenario(number: u64) -> Scenario {
     let mut chance = Chance::new(number);
-    let deadline = chance.between(0.05, 5.0);
-    let service = (deadline / chance.between(4.0, 100.0)).max(0.001);
+    let timeout = chance.between(0.05, 5.0);
+    let service = (timeout / chance.between(4.0, 100.0)).max(0.001);
     let workers = chance.between(1.0, 100.0).round();
     let load = chance.between(1.1, 20.0);
     let times = match chance.uniform() {
@@ -58,7 +58,7 @@ pub fn drawn_scenario(number: u64) -> Scenario {
         Fault::None | Fault::FewerWorkers => None,
     };
     let length = CALLS / (server.capacity() * load);
-    let length = length.clamp(6.0 * deadline.max(2.0), 60.0);
+    let length = length.clamp(6.0 * timeout.max(2.0), 60.0);
     let phase = |name: &str, length: f64, load: f64| Phase {
         // With these the mean is 1.
         long: 0.7 / 4.7,
@@ -70,7 +70,7 @@ pub fn drawn_scenario(number: u64) -> Scenario {
         Fault::FewerWorkers => changed.workers = (1.0 / workers).max(0.25),
         Fault::HangingCalls => changed.hangs = 0.2,
         Fault::SlowDependency => {
-            let slowdown = (deadline / service / 2.0).min(10.0);
+            let slowdown = (timeout / service / 2.0).min(10.0);
             changed.slowdown = (slowdown, slowdown);
         }
     }
@@ -78,10 +78,10 @@ pub fn drawn_scenario(number: u64) -> Scenario {
         "{number}: {workers} × {:.1} ms, {times:?}{}, {:.2} s, {load:.1} ×, {fault:?}",
         service * 1e3,
         if is_shared { ", shared" } else { "" },
-        deadline,
+        timeout,
     );
     let mut scenario = Scenario::new(name, server);
-    scenario.callers.deadline = seconds(deadline);
+    scenario.callers.timeout = seconds(timeout);
     if begins_below_capacity {
         scenario = scenario.then(phase("before", 5.0, 0.5));
     }

@@ -20,7 +20,7 @@ use tower_service::Service;
 use crate::{
     options::{AdmissionPath, Lab, LayerOptions},
     random::Draw,
-    scenario::{Scenario, Station, Waits},
+    scenario::{RetryDelay, Scenario, Station},
     station::{Call, Nanos, Pool, Shared, Work},
 };
 
@@ -35,7 +35,7 @@ pub(crate) struct Instance {
 struct Admission {
     path: AdmissionPath,
     layer_options: LayerOptions,
-    waits: Waits,
+    retry_delay: RetryDelay,
     service: LoadShedService<Handler>,
     sheddable: Threshold,
     critical: Threshold,
@@ -116,7 +116,7 @@ impl Instance {
             admission: Admission {
                 path: lab.path,
                 layer_options: lab.layer_options,
-                waits: scenario.callers.waits,
+                retry_delay: scenario.callers.retry_delay,
                 service: layer.layer(Handler(Rc::clone(link))),
                 sheddable,
                 critical,
@@ -141,7 +141,7 @@ impl Instance {
                 Err(_) => Err(Duration::ZERO),
             };
         }
-        let mut request = request(draw, admission.waits);
+        let mut request = request(draw, admission.retry_delay);
         if admission.layer_options != LayerOptions::default() {
             request.extensions_mut().insert(*draw);
         }
@@ -151,7 +151,10 @@ impl Instance {
             Poll::Ready(response) => {
                 let shed = response.map(|response| response.extensions().get::<Shed>().cloned());
                 let shed = shed.unwrap_or_else(|never| match never {});
-                Err(hint(&shed.expect("a refusal says why"), admission.waits))
+                Err(hint(
+                    &shed.expect("a refusal says why"),
+                    admission.retry_delay,
+                ))
             }
         }
     }
@@ -202,17 +205,17 @@ impl Body for EmptyBody {
 }
 
 /// Returns the retry hint as a caller reads it: over HTTP in whole seconds, over gRPC to the millisecond.
-fn hint(shed: &Shed, waits: Waits) -> Duration {
-    match waits {
-        Waits::Milliseconds => shed.retry_after(),
+fn hint(shed: &Shed, retry_delay: RetryDelay) -> Duration {
+    match retry_delay {
+        RetryDelay::HintMilliseconds => shed.retry_after(),
         _ => Duration::from_secs(shed.retry_after_secs()),
     }
 }
 
 /// CRITICAL calls are told by their method, as the others by theirs; those that are told milliseconds call by gRPC.
-fn request(draw: &Draw, waits: Waits) -> Request<EmptyBody> {
+fn request(draw: &Draw, retry_delay: RetryDelay) -> Request<EmptyBody> {
     let mut request = Request::new(EmptyBody);
-    if waits == Waits::Milliseconds {
+    if retry_delay == RetryDelay::HintMilliseconds {
         let grpc = HeaderValue::from_static("application/grpc");
         request.headers_mut().insert(CONTENT_TYPE, grpc);
     }

@@ -60,7 +60,7 @@ pub use self::{
     oracle::{Oracle, OracleScore},
     report::{PhaseReport, Report, Tick},
     row::{Figures, Row},
-    scenario::{Callers, ClientMix, Load, Phase, Scenario, Server, Station, Times, Waits},
+    scenario::{Callers, ClientMix, Load, Phase, RetryDelay, Scenario, Server, Station, Times},
     storm::{Storm, Wave},
 };
 

@@ -65,7 +65,7 @@ impl Lab {
 
     /// Returns the same options, with the way that calls of this scenario can take.
     pub(crate) fn for_scenario(self, scenario: &Scenario) -> Self {
-        match scenario.callers.waits.heeds_hints() {
+        match scenario.callers.retry_delay.follows_hint() {
             true => self.path(AdmissionPath::Layer),
             false => self,
         }

@@ -13,7 +13,7 @@ pub(crate) struct Draw {
     /// `None`: it hangs.
     pub(crate) dependency: Option<Nanos>,
     pub(crate) service: Nanos,
-    pub(crate) patience: Nanos,
+    pub(crate) timeout: Nanos,
     pub(crate) critical: bool,
     pub(crate) tenant: u32,
     pub(crate) units: u32,
@@ -37,7 +37,7 @@ impl Draw {
             _ => self.service,
         };
         self.dependency
-            .is_some_and(|dependency| dependency + work <= self.patience)
+            .is_some_and(|dependency| dependency + work <= self.timeout)
     }
 }
 
@@ -71,17 +71,17 @@ impl Chance {
     ) -> Draw {
         let service = self.time(server.times, phase.long);
         let dependency = self.time(server.times, phase.long);
-        let [hangs, critical, impatient] = [self.uniform(), self.uniform(), self.uniform()];
-        let patience = match callers.impatient {
-            Some((share, patience)) if impatient < share => patience,
-            _ => callers.deadline,
+        let [hangs, critical, times_out_early] = [self.uniform(), self.uniform(), self.uniform()];
+        let timeout = match callers.short_timeout {
+            Some((share, timeout)) if times_out_early < share => timeout,
+            _ => callers.timeout,
         };
         let usual = server.dependency.unwrap_or_default();
         let times = |usual, times: f64| (nanos(usual) as f64 * times) as Nanos;
         Draw {
             dependency: (hangs >= phase.hangs).then(|| times(usual, dependency * now.slowdown)),
             service: times(server.service, service),
-            patience: nanos(patience),
+            timeout: nanos(timeout),
             critical: critical * (now.load + phase.critical) < phase.critical,
             tenant: 0,
             units: 1,

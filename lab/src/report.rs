@@ -145,7 +145,7 @@ impl PhaseReport {
         let workers = (scenario.server.workers as f64 * phase.workers)
             .round()
             .max(1.0);
-        let seconds = self.length.as_secs_f64() * phase.load.busy(scenario.callers.deadline);
+        let seconds = self.length.as_secs_f64() * phase.load.busy(scenario.callers.timeout);
         let time = workers * scenario.instances as f64 * seconds * 1e9;
         // All that is worked on is a sample of what arrives, those included for whom it is in vain.
         servable.min(time * servable / self.work)

@@ -77,13 +77,13 @@ pub enum Times {
 #[derive(Clone, Copy, Debug)]
 pub struct Callers {
     /// How long they wait. Then they drop their request; the work that it has caused goes on.
-    pub deadline: Duration,
+    pub timeout: Duration,
     /// This share of them waits only for so long.
-    pub impatient: Option<(f64, Duration)>,
+    pub short_timeout: Option<(f64, Duration)>,
     /// How often a refused caller tries again.
     pub retries: u32,
     /// How long it waits until then.
-    pub waits: Waits,
+    pub retry_delay: RetryDelay,
 }
 
 /// Who calls, and what one call costs, where not all are alike. What a call costs is what it takes of the budget, and not how
@@ -102,23 +102,23 @@ pub struct ClientMix {
 
 /// How long a refused caller waits until it tries again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waits {
+pub enum RetryDelay {
     /// 50 to 150 ms: it has its own idea.
-    Briefly,
+    Short,
     /// 1, 2, 4 s: as curl does without a hint.
     Doubling,
     /// As long as `Retry-After` says: whole seconds, as over HTTP.
-    Seconds,
+    HintSeconds,
     /// As long as the hint is to the millisecond, as over gRPC.
-    Milliseconds,
+    HintMilliseconds,
 }
 
-impl Waits {
+impl RetryDelay {
     /// Whether callers wait for as long as the retry hint says.
-    pub(crate) fn heeds_hints(self) -> bool {
+    pub(crate) fn follows_hint(self) -> bool {
         match self {
-            Self::Briefly | Self::Doubling => false,
-            Self::Seconds | Self::Milliseconds => true,
+            Self::Short | Self::Doubling => false,
+            Self::HintSeconds | Self::HintMilliseconds => true,
         }
     }
 }
@@ -220,10 +220,10 @@ impl Default for Callers {
     /// A second of patience, and no second try.
     fn default() -> Self {
         Self {
-            deadline: Duration::from_secs(1),
-            impatient: None,
+            timeout: Duration::from_secs(1),
+            short_timeout: None,
             retries: 0,
-            waits: Waits::Briefly,
+            retry_delay: RetryDelay::Short,
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     options::{AdmissionPath, Lab},
     random::{Chance, Draw, nanos},
     report::Report,
-    scenario::{Phase, Scenario, Waits},
+    scenario::{Phase, RetryDelay, Scenario},
     station::{Call, Nanos, Work},
 };
 
@@ -284,9 +284,9 @@ impl<'a> Simulation<'a> {
             since,
         };
         self.callers.insert(call, caller);
-        let patience = attempt.draw.patience;
-        let usual = patience == nanos(self.scenario.callers.deadline);
-        self.events.timeouts[usize::from(usual)].push_back((since + patience, call));
+        let timeout = attempt.draw.timeout;
+        let usual = timeout == nanos(self.scenario.callers.timeout);
+        self.events.timeouts[usize::from(usual)].push_back((since + timeout, call));
         match attempt.draw.dependency {
             None => {}
             Some(0) => self.start_service(call, instance, attempt.draw.service),
@@ -309,10 +309,12 @@ impl<'a> Simulation<'a> {
         };
         let callers = &self.scenario.callers;
         let briefly = 0.05 + 0.1 * self.backoff.uniform();
-        let backoff = match callers.waits {
-            Waits::Briefly => Duration::from_secs_f64(briefly),
-            Waits::Doubling => Duration::from_secs(1 << (callers.retries - attempt.left).min(16)),
-            Waits::Seconds | Waits::Milliseconds => hint,
+        let backoff = match callers.retry_delay {
+            RetryDelay::Short => Duration::from_secs_f64(briefly),
+            RetryDelay::Doubling => {
+                Duration::from_secs(1 << (callers.retries - attempt.left).min(16))
+            }
+            RetryDelay::HintSeconds | RetryDelay::HintMilliseconds => hint,
         };
         self.schedule(
             self.now + nanos(backoff),

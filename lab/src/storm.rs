@@ -7,7 +7,7 @@ use loadshed::{Budget, RetryAfter};
 use crate::{
     options::Lab,
     report::Report,
-    scenario::{Phase, Scenario, Server, Waits},
+    scenario::{Phase, RetryDelay, Scenario, Server},
 };
 
 /// A minute at 0.8 of the capacity, a trigger of 3 times the capacity, and then 0.8 again. Each caller tries up to four
@@ -21,7 +21,7 @@ pub struct Storm {
     /// How long it is watched after that.
     pub after: Duration,
     /// How the refused wait.
-    pub waits: Waits,
+    pub retry_delay: RetryDelay,
     /// What they are told.
     pub retry_after: RetryAfter,
 }
@@ -61,7 +61,7 @@ impl Storm {
             server,
             trigger: Duration::from_secs(5),
             after: Duration::from_secs(120),
-            waits: Waits::Seconds,
+            retry_delay: RetryDelay::HintSeconds,
             retry_after: RetryAfter::adaptive(),
         }
     }
@@ -75,7 +75,7 @@ impl Storm {
             .then(phase("trigger", self.trigger, TRIGGER))
             .then(phase("after", self.after, CALM));
         scenario.callers.retries = 3;
-        scenario.callers.waits = self.waits;
+        scenario.callers.retry_delay = self.retry_delay;
         scenario.retry_after = self.retry_after;
         scenario
     }

@@ -17,7 +17,7 @@ const MILLI: Duration = Duration::from_millis(1);
 /// One phase on a server, for callers who wait for as long as it takes.
 fn patiently(server: Server, seconds: f64, load: f64) -> Scenario {
     let mut scenario = Scenario::new("theory", server).then(Phase::new("all", seconds, load));
-    scenario.callers.deadline = Duration::from_secs(1_000_000);
+    scenario.callers.timeout = Duration::from_secs(1_000_000);
     scenario
 }
 
@@ -182,7 +182,7 @@ fn work_goes_on_for_callers_who_have_left() {
 #[test]
 fn callers_leave_when_their_patience_ends() {
     let mut scenario = patiently(Server::pool(4, 80 * MILLI, Times::Fixed), 100.0, 0.2);
-    scenario.callers.impatient = Some((0.25, 40 * MILLI));
+    scenario.callers.short_timeout = Some((0.25, 40 * MILLI));
     let phase = &run(&scenario, ALL).phases[0];
     assert_near(phase.good as f64, 0.75 * phase.offered as f64, 0.03);
     assert_near(phase.servable as f64, phase.good as f64, 0.01);

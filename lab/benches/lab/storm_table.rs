@@ -3,30 +3,30 @@
 use std::time::Duration;
 
 use loadshed::{Budget, RetryAfter};
-use loadshed_lab::{Oracle, Size, Storm, Times, Waits};
+use loadshed_lab::{Oracle, RetryDelay, Size, Storm, Times};
 
 const SECONDS: fn(u64) -> Duration = Duration::from_secs;
 
 /// By name: what callers do, and what they are told.
-fn hints() -> Vec<(&'static str, Waits, RetryAfter)> {
+fn hints() -> Vec<(&'static str, RetryDelay, RetryAfter)> {
     let fixed = |seconds| RetryAfter::fixed(SECONDS(seconds));
     vec![
-        ("adaptive", Waits::Seconds, RetryAfter::adaptive()),
+        ("adaptive", RetryDelay::HintSeconds, RetryAfter::adaptive()),
         (
             "adaptive, in ms",
-            Waits::Milliseconds,
+            RetryDelay::HintMilliseconds,
             RetryAfter::adaptive(),
         ),
         (
             "adaptive, at most 10 min",
-            Waits::Seconds,
+            RetryDelay::HintSeconds,
             RetryAfter::adaptive().max(SECONDS(600)),
         ),
-        ("1 s", Waits::Seconds, fixed(1)),
-        ("5 s", Waits::Seconds, fixed(5)),
-        ("5 to 10 s", Waits::Seconds, fixed(5).jitter(1.0)),
-        ("none: 50 to 150 ms", Waits::Briefly, RetryAfter::none()),
-        ("none: 1, 2, 4 s", Waits::Doubling, RetryAfter::none()),
+        ("1 s", RetryDelay::HintSeconds, fixed(1)),
+        ("5 s", RetryDelay::HintSeconds, fixed(5)),
+        ("5 to 10 s", RetryDelay::HintSeconds, fixed(5).jitter(1.0)),
+        ("none: 50 to 150 ms", RetryDelay::Short, RetryAfter::none()),
+        ("none: 1, 2, 4 s", RetryDelay::Doubling, RetryAfter::none()),
     ]
 }
 
@@ -38,10 +38,10 @@ pub(crate) fn print(sizes: &[Size], seeds: std::ops::Range<u64>) {
     println!("|---|---|--:|---|--:|--:|--:|--:|--:|--:|--:|");
     for &size in sizes {
         for trigger in [5, 30] {
-            for (name, waits, retry_after) in hints() {
+            for (name, retry_delay, retry_after) in hints() {
                 let storm = Storm {
                     trigger: SECONDS(trigger),
-                    waits,
+                    retry_delay,
                     retry_after,
                     ..Storm::new(size.pool(Times::Exponential))
                 };

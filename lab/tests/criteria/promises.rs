@@ -83,7 +83,7 @@ fn p11_a_server_that_takes_seconds_is_not_taken_for_a_flooded_one_at_its_start()
             let server = Server::pool(workers, service, Times::Exponential);
             let phase = Phase::new("start", 30.0, rate / server.capacity());
             let mut scenario = Scenario::new("slow start", server).then(phase);
-            scenario.callers.deadline = 60 * service;
+            scenario.callers.timeout = 60 * service;
             for seed in 1..4 {
                 let report = Lab::seed(seed).run(&scenario, Budget::adaptive);
                 let (calls, refused) = (report.phases[0].calls, report.phases[0].refused);
@@ -155,7 +155,7 @@ fn p12_callers_who_all_leave_before_the_first_question_are_soon_answered() {
         .then(Phase::new("first", 2.0, 2.0))
         .then(Phase::new("then", 3.0, 2.0));
     // Sooner than after the line that is borne where nobody has left yet.
-    scenario.callers.deadline = Duration::from_millis(640);
+    scenario.callers.timeout = Duration::from_millis(640);
     for seed in 1..6 {
         let then = Lab::seed(seed).run(&scenario, Budget::adaptive).phases[1].goodput();
         assert!(then > 0.6 * server.capacity(), "seed {seed}: {then:.0}/s");
@@ -191,7 +191,7 @@ fn p11_when_workers_are_back_callers_who_wait_a_moment_only_are_served_at_once()
         .then(Phase::new("before", 1.0, 0.8))
         .then(few)
         .then(Phase::new("after", 5.0, 0.8));
-    scenario.callers.deadline = Duration::from_millis(100);
+    scenario.callers.timeout = Duration::from_millis(100);
     for seed in 1..9 {
         let after = &Lab::seed(seed).run(&scenario, Budget::adaptive).phases[2];
         let (refused, calls) = (after.refused, after.calls);

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use loadshed::{Budget, RetryAfter};
-use loadshed_lab::{Oracle, Size, Storm, Times, Waits, Wave};
+use loadshed_lab::{Oracle, RetryDelay, Size, Storm, Times, Wave};
 
 /// At the layer's ratio of 0.85, a line of a dozen is let in, so that chance leaves no worker idle.
 fn fixed(workers: usize) -> Budget {
     Budget::fixed(workers * 5 / 4 + 16)
 }
 
-fn storm(size: Size, waits: Waits, retry_after: RetryAfter) -> Storm {
+fn storm(size: Size, retry_delay: RetryDelay, retry_after: RetryAfter) -> Storm {
     Storm {
-        waits,
+        retry_delay,
         retry_after,
         ..Storm::new(size.pool(Times::Exponential))
     }
@@ -27,16 +27,20 @@ fn waves(storm: &Storm, seed: u64) -> [Wave; 2] {
 #[test]
 fn p20_an_adaptive_hint_brings_no_second_wave() {
     for size in [Size::Tiny, Size::Medium] {
-        for waits in [Waits::Seconds, Waits::Milliseconds] {
-            let storm = storm(size, waits, RetryAfter::adaptive());
+        for retry_delay in [RetryDelay::HintSeconds, RetryDelay::HintMilliseconds] {
+            let storm = storm(size, retry_delay, RetryAfter::adaptive());
             for wave in waves(&storm, 1) {
-                assert!(wave.peak <= 1.1, "{size}, {waits:?}: {wave:?}");
-                assert_eq!(wave.calm, Duration::ZERO, "{size}, {waits:?}: {wave:?}");
-                assert!(wave.lost < 0.2, "{size}, {waits:?}: {wave:?}");
+                assert!(wave.peak <= 1.1, "{size}, {retry_delay:?}: {wave:?}");
+                assert_eq!(
+                    wave.calm,
+                    Duration::ZERO,
+                    "{size}, {retry_delay:?}: {wave:?}"
+                );
+                assert!(wave.lost < 0.2, "{size}, {retry_delay:?}: {wave:?}");
                 let possible = storm.possible();
                 assert!(
                     wave.goodput >= 0.95 * possible,
-                    "{size}, {waits:?}: {wave:?}"
+                    "{size}, {retry_delay:?}: {wave:?}"
                 );
             }
         }
@@ -45,7 +49,7 @@ fn p20_an_adaptive_hint_brings_no_second_wave() {
 
 #[test]
 fn p20_goodput_stays_at_the_oracles_while_they_come_back() {
-    let storm = storm(Size::Tiny, Waits::Seconds, RetryAfter::adaptive());
+    let storm = storm(Size::Tiny, RetryDelay::HintSeconds, RetryAfter::adaptive());
     let seconds = storm.after.as_secs_f64() * storm.server.capacity();
     for seed in 1..4 {
         let best = Oracle::of(&storm.scenario(), seed).scores()[2].good / seconds;
@@ -62,13 +66,13 @@ fn p20_goodput_stays_at_the_oracles_while_they_come_back() {
 #[test]
 fn a_constant_hint_and_none_fail_visibly() {
     let seconds = Duration::from_secs;
-    for (waits, told) in [
-        (Waits::Seconds, RetryAfter::fixed(seconds(1))),
-        (Waits::Seconds, RetryAfter::fixed(seconds(5))),
-        (Waits::Doubling, RetryAfter::none()),
-        (Waits::Briefly, RetryAfter::none()),
+    for (retry_delay, told) in [
+        (RetryDelay::HintSeconds, RetryAfter::fixed(seconds(1))),
+        (RetryDelay::HintSeconds, RetryAfter::fixed(seconds(5))),
+        (RetryDelay::Doubling, RetryAfter::none()),
+        (RetryDelay::Short, RetryAfter::none()),
     ] {
-        let storm = storm(Size::Medium, waits, told);
+        let storm = storm(Size::Medium, retry_delay, told);
         for wave in waves(&storm, 1) {
             assert!(wave.peak > 1.5, "{told:?}: {wave:?}");
             assert!(wave.lost > 2.0, "{told:?}: {wave:?}");
@@ -83,7 +87,7 @@ fn a_constant_hint_and_none_fail_visibly() {
 fn what_does_not_fit_below_the_longest_hint_comes_back_as_evenly_as_can_be() {
     let long = |retry_after| Storm {
         trigger: Duration::from_secs(30),
-        ..storm(Size::Medium, Waits::Seconds, retry_after)
+        ..storm(Size::Medium, RetryDelay::HintSeconds, retry_after)
     };
     let adaptive = RetryAfter::adaptive();
     let minute = long(adaptive).run(1, || fixed(64));
