@@ -252,7 +252,7 @@ impl Catalogue {
     /// Those that hang never reach the workers, so there is room for as many more.
     fn hangs(self, load: f64) -> Scenario {
         let phase = Phase {
-            hangs: 0.2,
+            hanging: 0.2,
             ..Phase::new("hangs", self.long(300.0), load)
         };
         Scenario::new(format!("hangs at {load} ×"), self.behind()).then(phase)

@@ -68,7 +68,7 @@ pub fn drawn_scenario(number: u64) -> Scenario {
     match fault {
         Fault::None => {}
         Fault::FewerWorkers => changed.workers = (1.0 / workers).max(0.25),
-        Fault::HangingCalls => changed.hangs = 0.2,
+        Fault::HangingCalls => changed.hanging = 0.2,
         Fault::SlowDependency => {
             let slowdown = (timeout / service / 2.0).min(10.0);
             changed.slowdown = (slowdown, slowdown);

@@ -21,13 +21,13 @@ use crate::{
     options::{AdmissionPath, Lab, LayerOptions},
     random::Draw,
     scenario::{RetryDelay, Scenario, Station},
-    station::{Call, Nanos, Pool, Shared, Work},
+    station::{CallId, Nanos, Pool, Shared, StationState},
 };
 
 pub(crate) struct Instance {
     pub(crate) budget: Budget,
     admission: Admission,
-    pub(crate) work: Option<Work>,
+    pub(crate) station: Option<StationState>,
     /// When its next call is done.
     pub(crate) finish: Option<Nanos>,
 }
@@ -50,9 +50,9 @@ pub(crate) enum Admitted {
 #[derive(Debug, Default)]
 pub(crate) struct HandlerLink {
     /// Who calls.
-    pub(crate) entering: Cell<Call>,
+    pub(crate) entering: Cell<CallId>,
     /// Whose work is done.
-    pub(crate) completed: Cell<Call>,
+    pub(crate) completed: Cell<CallId>,
 }
 
 /// The service behind the layer.
@@ -62,7 +62,7 @@ pub(crate) struct Handler(Rc<HandlerLink>);
 /// The answer to a call, there when the simulation says so.
 #[derive(Debug)]
 pub(crate) struct Completion {
-    call: Call,
+    call: CallId,
     link: Rc<HandlerLink>,
 }
 
@@ -107,9 +107,11 @@ impl Instance {
             });
         }
         let server = scenario.server;
-        let work = match server.station {
-            Station::Pool => Some(Work::Pool(Pool::new(server.workers))),
-            Station::Shared { thrash } => Some(Work::Shared(Shared::new(server.workers, thrash))),
+        let station = match server.station {
+            Station::Pool => Some(StationState::Pool(Pool::new(server.workers))),
+            Station::Shared { thrash } => {
+                Some(StationState::Shared(Shared::new(server.workers, thrash)))
+            }
             Station::None => None,
         };
         Self {
@@ -122,7 +124,7 @@ impl Instance {
                 critical,
             },
             budget,
-            work,
+            station,
             finish: None,
         }
     }

@@ -79,7 +79,7 @@ impl Chance {
         let usual = server.dependency.unwrap_or_default();
         let times = |usual, times: f64| (nanos(usual) as f64 * times) as Nanos;
         Draw {
-            dependency: (hangs >= phase.hangs).then(|| times(usual, dependency * now.slowdown)),
+            dependency: (hangs >= phase.hanging).then(|| times(usual, dependency * now.slowdown)),
             service: times(server.service, service),
             timeout: nanos(timeout),
             critical: critical * (now.load + phase.critical) < phase.critical,

@@ -31,7 +31,7 @@ pub struct PhaseReport {
     /// Calls that arrived in it, without second tries.
     pub offered: usize,
     /// Calls that came to the admission in it, second tries included.
-    pub calls: usize,
+    pub attempts: usize,
     /// Calls that were admitted of those.
     pub admitted: usize,
     /// Refusals in it, those of second tries included.
@@ -61,7 +61,7 @@ pub struct PhaseReport {
     latencies: Histogram<u32>,
     critical_latencies: Histogram<u32>,
     offered_before: usize,
-    calls_before: usize,
+    attempts_before: usize,
     admitted_before: usize,
     good_before: usize,
 }
@@ -77,7 +77,7 @@ pub struct Tick {
     /// Calls that arrived since the moment before.
     pub offered: usize,
     /// The same with second tries.
-    pub calls: usize,
+    pub attempts: usize,
     /// Calls that were admitted since.
     pub admitted: usize,
     /// Calls that were answered since, in time.
@@ -91,7 +91,7 @@ impl Report {
             scored: phase.scored,
             length: phase.length,
             offered: 0,
-            calls: 0,
+            attempts: 0,
             admitted: 0,
             refused: 0,
             refused_later: 0,
@@ -108,7 +108,7 @@ impl Report {
             latencies: histogram(),
             critical_latencies: histogram(),
             offered_before: 0,
-            calls_before: 0,
+            attempts_before: 0,
             admitted_before: 0,
             good_before: 0,
         });
@@ -245,12 +245,12 @@ impl PhaseReport {
             limit,
             in_flight,
             offered: self.offered - self.offered_before,
-            calls: self.calls - self.calls_before,
+            attempts: self.attempts - self.attempts_before,
             admitted: self.admitted - self.admitted_before,
             good: self.good - self.good_before,
         });
         self.offered_before = self.offered;
-        self.calls_before = self.calls;
+        self.attempts_before = self.attempts;
         self.admitted_before = self.admitted;
         self.good_before = self.good;
     }

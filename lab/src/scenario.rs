@@ -140,7 +140,7 @@ pub struct Phase {
     /// How much longer the dependency takes than usual, at the beginning and at the end of the phase.
     pub slowdown: (f64, f64),
     /// Which share of the calls hangs in the dependency until the caller leaves.
-    pub hangs: f64,
+    pub hanging: f64,
     /// Which share of the calls is long, where times are bimodal.
     pub long: f64,
     /// Whether it counts, or only leads to the next.
@@ -251,7 +251,7 @@ impl Phase {
             critical: 0.0,
             workers: 1.0,
             slowdown: (1.0, 1.0),
-            hangs: 0.0,
+            hanging: 0.0,
             long: 0.0,
             scored: true,
         }

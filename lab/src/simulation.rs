@@ -19,16 +19,16 @@ use crate::{
     random::{Chance, Draw, nanos},
     report::Report,
     scenario::{Phase, RetryDelay, Scenario},
-    station::{Call, Nanos, Work},
+    station::{CallId, Nanos, StationState},
 };
 
 pub(crate) struct Simulation<'a> {
     scenario: &'a Scenario,
     now: Nanos,
     instances: Vec<Instance>,
-    callers: HashMap<Call, Caller, BuildHasherDefault<CallHasher>>,
+    callers: HashMap<CallId, Caller, BuildHasherDefault<CallHasher>>,
     link: Rc<HandlerLink>,
-    called: Call,
+    called: CallId,
     backoff: Chance,
     phase: usize,
     began: Nanos,
@@ -55,7 +55,7 @@ struct EventQueue {
     end_of_phase: Nanos,
     arrival: Option<Arrival>,
     /// When the usual and when the impatient callers leave. Some have been answered by then.
-    timeouts: [VecDeque<(Nanos, Call)>; 2],
+    timeouts: [VecDeque<(Nanos, CallId)>; 2],
     others: BinaryHeap<Reverse<(Nanos, u64, Event)>>,
     added: u64,
 }
@@ -74,10 +74,10 @@ enum Event {
     Finish {
         instance: usize,
     },
-    Timeout(Call),
+    Timeout(CallId),
     /// The dependency has answered.
     StartService {
-        call: Call,
+        call: CallId,
         instance: usize,
         service: Nanos,
     },
@@ -241,8 +241,8 @@ impl<'a> Simulation<'a> {
         let phase = self.phase();
         let workers = (self.scenario.server.workers as f64 * phase.workers).round() as usize;
         for instance in 0..self.instances.len() {
-            if let Some(work) = &mut self.instances[instance].work {
-                work.set_workers(workers.max(1), self.now);
+            if let Some(station) = &mut self.instances[instance].station {
+                station.set_workers(workers.max(1), self.now);
             }
             self.schedule_finish(instance);
         }
@@ -267,7 +267,7 @@ impl<'a> Simulation<'a> {
         self.called += 1;
         let call = self.called;
         let instance = (call % self.instances.len() as u64) as usize;
-        self.report.phases[self.phase].calls += 1;
+        self.report.phases[self.phase].attempts += 1;
         self.link.entering.set(call);
         let admitted = match self.instances[instance].admit(&attempt.draw) {
             Ok(admitted) => admitted,
@@ -322,11 +322,11 @@ impl<'a> Simulation<'a> {
         );
     }
 
-    fn start_service(&mut self, call: Call, instance: usize, service: Nanos) {
-        match &mut self.instances[instance].work {
+    fn start_service(&mut self, call: CallId, instance: usize, service: Nanos) {
+        match &mut self.instances[instance].station {
             None => self.complete(call),
-            Some(work) => {
-                work.arrive(call, service, self.now);
+            Some(station) => {
+                station.arrive(call, service, self.now);
                 self.schedule_finish(instance);
             }
         }
@@ -335,20 +335,20 @@ impl<'a> Simulation<'a> {
     /// Finds out what is done next there.
     fn schedule_finish(&mut self, instance: usize) {
         let server = &mut self.instances[instance];
-        let next = server.work.as_ref().and_then(Work::next);
+        let next = server.station.as_ref().and_then(StationState::next);
         server.finish = next.map(|at| at.max(self.now));
     }
 
     fn finish(&mut self, instance: usize) {
-        let work = self.instances[instance].work.as_mut();
-        if let Some(call) = work.and_then(|work| work.finish(self.now)) {
+        let station = self.instances[instance].station.as_mut();
+        if let Some(call) = station.and_then(|station| station.finish(self.now)) {
             self.complete(call);
         }
         self.schedule_finish(instance);
     }
 
     /// The work is done. If the caller is still there, it hears of it.
-    fn complete(&mut self, call: Call) {
+    fn complete(&mut self, call: CallId) {
         let Some(mut caller) = self.callers.remove(&call) else {
             return;
         };
@@ -366,7 +366,7 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    fn time_out(&mut self, call: Call) {
+    fn time_out(&mut self, call: CallId) {
         if let Some(caller) = self.callers.remove(&call) {
             let draw = caller.attempt.draw;
             self.units -= draw.units as usize;
@@ -391,7 +391,7 @@ impl Hasher for CallHasher {
         unreachable!("calls are numbers");
     }
 
-    fn write_u64(&mut self, call: Call) {
+    fn write_u64(&mut self, call: CallId) {
         // 2⁶⁴ ÷ the golden ratio.
         self.0 = call.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     }

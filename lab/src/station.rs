@@ -6,14 +6,14 @@ use std::{
 };
 
 /// A call, by number.
-pub(crate) type Call = u64;
+pub(crate) type CallId = u64;
 
 /// Nanoseconds since the beginning.
 pub(crate) type Nanos = u64;
 
-/// Work at one server. It is told the time, and tells when to be asked next.
+/// StationState at one server. It is told the time, and tells when to be asked next.
 #[derive(Debug)]
-pub(crate) enum Work {
+pub(crate) enum StationState {
     Pool(Pool),
     Shared(Shared),
 }
@@ -22,8 +22,8 @@ pub(crate) enum Work {
 #[derive(Debug)]
 pub(crate) struct Pool {
     workers: usize,
-    line: VecDeque<(Call, Nanos)>,
-    busy: BinaryHeap<Reverse<(Nanos, Call)>>,
+    queue: VecDeque<(CallId, Nanos)>,
+    busy: BinaryHeap<Reverse<(Nanos, CallId)>>,
 }
 
 /// All calls at once, each with the same part of the workers.
@@ -35,15 +35,15 @@ pub(crate) struct Shared {
     thrash: f64,
     at: Nanos,
     worked: f64,
-    calls: BinaryHeap<Reverse<(Nanos, Call)>>,
+    calls: BinaryHeap<Reverse<(Nanos, CallId)>>,
 }
 
-impl Work {
-    pub(crate) fn arrive(&mut self, call: Call, size: Nanos, now: Nanos) {
+impl StationState {
+    pub(crate) fn arrive(&mut self, call: CallId, size: Nanos, now: Nanos) {
         match self {
             Self::Pool(pool) => {
-                pool.line.push_back((call, size));
-                pool.begin(now);
+                pool.queue.push_back((call, size));
+                pool.start_next(now);
             }
             Self::Shared(shared) => {
                 shared.work_until(now);
@@ -66,11 +66,11 @@ impl Work {
     }
 
     /// Takes the call out that [`next`](Self::next) has told of.
-    pub(crate) fn finish(&mut self, now: Nanos) -> Option<Call> {
+    pub(crate) fn finish(&mut self, now: Nanos) -> Option<CallId> {
         match self {
             Self::Pool(pool) => {
                 let Reverse((_, call)) = pool.busy.pop()?;
-                pool.begin(now);
+                pool.start_next(now);
                 Some(call)
             }
             Self::Shared(shared) => {
@@ -85,7 +85,7 @@ impl Work {
         match self {
             Self::Pool(pool) => {
                 pool.workers = workers;
-                pool.begin(now);
+                pool.start_next(now);
             }
             Self::Shared(shared) => {
                 shared.work_until(now);
@@ -99,14 +99,14 @@ impl Pool {
     pub(crate) fn new(workers: usize) -> Self {
         Self {
             workers,
-            line: VecDeque::new(),
+            queue: VecDeque::new(),
             busy: BinaryHeap::new(),
         }
     }
 
-    fn begin(&mut self, now: Nanos) {
+    fn start_next(&mut self, now: Nanos) {
         while self.busy.len() < self.workers {
-            let Some((call, size)) = self.line.pop_front() else {
+            let Some((call, size)) = self.queue.pop_front() else {
                 return;
             };
             self.busy.push(Reverse((now + size, call)));

@@ -112,7 +112,7 @@ impl Storm {
         let flow: Vec<_> = after
             .ticks
             .windows(ticks)
-            .map(|window| window.iter().map(|tick| tick.calls).sum::<usize>() as f64 / full)
+            .map(|window| window.iter().map(|tick| tick.attempts).sum::<usize>() as f64 / full)
             .collect();
         let calm = flow.iter().rposition(|&flow| flow > 1.1);
         let calm = calm.map_or(0.0, |last| (last + ticks) as f64 * TICK);

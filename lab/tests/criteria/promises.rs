@@ -86,7 +86,7 @@ fn p11_a_server_that_takes_seconds_is_not_taken_for_a_flooded_one_at_its_start()
             scenario.callers.timeout = 60 * service;
             for seed in 1..4 {
                 let report = Lab::seed(seed).run(&scenario, Budget::adaptive);
-                let (calls, refused) = (report.phases[0].calls, report.phases[0].refused);
+                let (calls, refused) = (report.phases[0].attempts, report.phases[0].refused);
                 let told = format!("{refused} of {calls}: {seconds} s, {rate}/s, seed {seed}");
                 assert!(refused * 200 <= calls, "{told}");
             }
@@ -118,7 +118,7 @@ fn where_half_of_all_calls_hang_most_of_the_others_are_served() {
         let server = Size::Medium.pool(times);
         for (load, best) in [(0.6, 0.3), (3.0, 1.0)] {
             let phase = Phase {
-                hangs: 0.5,
+                hanging: 0.5,
                 ..Phase::new("hangs", 60.0, load)
             };
             let scenario = Scenario::new("half hang", server).then(phase);
@@ -194,7 +194,7 @@ fn p11_when_workers_are_back_callers_who_wait_a_moment_only_are_served_at_once()
     scenario.callers.timeout = Duration::from_millis(100);
     for seed in 1..9 {
         let after = &Lab::seed(seed).run(&scenario, Budget::adaptive).phases[2];
-        let (refused, calls) = (after.refused, after.calls);
+        let (refused, calls) = (after.refused, after.attempts);
         assert!(20 * refused < calls, "seed {seed}: {refused} of {calls}");
         let goodput = after.goodput();
         assert!(goodput > 0.9 * 0.8 * server.capacity(), "{goodput:.0}/s");
@@ -219,7 +219,7 @@ fn p11_a_question_ends_where_what_comes_does_not_fill_the_limit() {
         .then(slower("then", 15.0, 0.0002));
     for seed in 1..5 {
         let then = &Lab::seed(seed).run(&scenario, Budget::adaptive).phases[3];
-        assert_eq!(then.refused, 0, "seed {seed}, of {}", then.calls);
+        assert_eq!(then.refused, 0, "seed {seed}, of {}", then.attempts);
     }
 }
 
