@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    random::{Chance, Draw, Now, nanos},
+    random::{Chance, Conditions, Draw, nanos},
     scenario::{ClientMix, Phase, Scenario},
     station::Nanos,
 };
@@ -45,13 +45,13 @@ impl<'a> Arrivals<'a> {
         let (load, peak) = (phase.load.at(since), phase.load.peak());
         let (from, to) = phase.slowdown;
         let part = since.as_secs_f64() / phase.length.as_secs_f64();
-        let now = Now {
+        let conditions = Conditions {
             load,
             slowdown: from + (to - from) * part,
         };
         let kept = self.chance.uniform() * (peak + phase.critical) < load + phase.critical;
         let (server, callers) = (&self.scenario.server, &self.scenario.callers);
-        let mut draw = self.chance.draw(server, callers, phase, now);
+        let mut draw = self.chance.draw(server, callers, phase, conditions);
         if self.scenario.client_mix != ClientMix::default() {
             self.mix.mix(&self.scenario.client_mix, &mut draw);
         }

@@ -17,7 +17,7 @@ use crate::{
     options::Lab,
     oracle::{Oracle, OracleScore},
     report::PhaseReport,
-    row::{Figures, Row},
+    row::{PhaseMetrics, Row},
     scenario::Scenario,
 };
 
@@ -62,7 +62,7 @@ struct Job<'a> {
 }
 
 /// What came of a job: by candidate, by initial limit, by phase.
-type Outcome = Vec<Vec<Vec<Figures>>>;
+type Outcome = Vec<Vec<Vec<PhaseMetrics>>>;
 
 impl Default for Evaluator {
     /// 20 seeds from 1 on, a ratio of 0.85, as many threads as there are cores, and against [`Oracle`].
@@ -149,7 +149,7 @@ impl Evaluator {
                             phase: phase.name.clone(),
                             candidate: candidate.name().to_owned(),
                             first_seed: self.seeds.start,
-                            figures: outcomes.iter().map(of_seed).collect(),
+                            metrics: outcomes.iter().map(of_seed).collect(),
                         });
                     }
                 }
@@ -204,14 +204,14 @@ impl Evaluator {
         let run = |candidate: &Candidate, initial| {
             let lab = Lab::seed(seed).ratio(self.ratio);
             let report = lab.run(scenario, || candidate.budget(initial));
-            let figures = |(nth, report): (usize, &PhaseReport)| {
+            let metrics = |(nth, report): (usize, &PhaseReport)| {
                 let score = match &scores {
                     Some(scores) => scores[nth],
                     None => bound(scenario, nth, report),
                 };
-                Figures::new(report, score)
+                PhaseMetrics::new(report, score)
             };
-            report.phases.iter().enumerate().map(figures).collect()
+            report.phases.iter().enumerate().map(metrics).collect()
         };
         let runs = |candidate: &Candidate| {
             let initial_limits = candidate.initial_limits(scenario).into_iter();
@@ -303,7 +303,7 @@ mod tests {
         );
         assert!(
             rows.iter()
-                .all(|row| row.phase == "over" && row.figures.len() == 2)
+                .all(|row| row.phase == "over" && row.metrics.len() == 2)
         );
     }
 }

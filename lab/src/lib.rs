@@ -59,7 +59,7 @@ pub use self::{
     options::{Lab, LayerOptions},
     oracle::{Oracle, OracleScore},
     report::{PhaseReport, Report, Tick},
-    row::{Figures, Row},
+    row::{PhaseMetrics, Row},
     scenario::{Callers, ClientMix, Load, Phase, RetryDelay, Scenario, Server, Station, Times},
     storm::{Storm, Wave},
 };

@@ -21,7 +21,7 @@ pub(crate) struct Draw {
 
 /// What changes within a phase.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Now {
+pub(crate) struct Conditions {
     pub(crate) load: f64,
     pub(crate) slowdown: f64,
 }
@@ -67,7 +67,7 @@ impl Chance {
         server: &Server,
         callers: &Callers,
         phase: &Phase,
-        now: Now,
+        conditions: Conditions,
     ) -> Draw {
         let service = self.time(server.times, phase.long);
         let dependency = self.time(server.times, phase.long);
@@ -79,10 +79,11 @@ impl Chance {
         let usual = server.dependency.unwrap_or_default();
         let times = |usual, times: f64| (nanos(usual) as f64 * times) as Nanos;
         Draw {
-            dependency: (hangs >= phase.hanging).then(|| times(usual, dependency * now.slowdown)),
+            dependency: (hangs >= phase.hanging)
+                .then(|| times(usual, dependency * conditions.slowdown)),
             service: times(server.service, service),
             timeout: nanos(timeout),
-            critical: critical * (now.load + phase.critical) < phase.critical,
+            critical: critical * (conditions.load + phase.critical) < phase.critical,
             tenant: 0,
             units: 1,
         }

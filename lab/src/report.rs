@@ -172,7 +172,7 @@ impl PhaseReport {
     /// How long it took until a second's goodput came to 90 % of `goodput`, and that of the next two with it on average: the first
     /// second of an overload is good, as the line has yet to grow.
     #[must_use]
-    pub fn recovers_to(&self, goodput: f64) -> Option<Duration> {
+    pub fn recovery_to(&self, goodput: f64) -> Option<Duration> {
         let seconds = self.ticks.chunks(10);
         let good = |second: &[Tick]| second.iter().map(|tick| tick.good).sum::<usize>() as f64;
         let good: Vec<f64> = seconds.map(good).collect();

@@ -20,16 +20,16 @@ pub struct Row {
     pub phase: String,
     /// The candidate.
     pub candidate: String,
-    /// The seed of the first of [`figures`](Self::figures); the others follow it.
+    /// The seed of the first of [`metrics`](Self::metrics); the others follow it.
     pub first_seed: u64,
     /// By seed.
-    pub figures: Vec<Figures>,
+    pub metrics: Vec<PhaseMetrics>,
 }
 
 /// One phase of one run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Figures {
+pub struct PhaseMetrics {
     /// Its goodput ÷ the oracle's on the same seed.
     pub score: f64,
     /// How long the admitted waited at the 99th percentile.
@@ -41,7 +41,7 @@ pub struct Figures {
     /// The same for refusals after the first second.
     pub refused_later: f64,
     /// How long it took until the goodput of three seconds came to 90 % of the oracle's mean.
-    pub recovers: Option<Duration>,
+    pub recovery: Option<Duration>,
     /// The mean of the limit over the second half of the phase.
     pub limit: f64,
     /// Its standard deviation ÷ that mean.
@@ -50,7 +50,7 @@ pub struct Figures {
     pub critical: Option<f64>,
 }
 
-impl Figures {
+impl PhaseMetrics {
     pub(crate) fn new(phase: &PhaseReport, score: OracleScore) -> Self {
         let of_offered = |calls: usize| calls as f64 / phase.offered.max(1) as f64;
         let p99 = phase.latency(0.99);
@@ -63,7 +63,7 @@ impl Figures {
             p99_ratio: ratio(p99.as_secs_f64(), score.p99.as_secs_f64()).unwrap_or(0.0),
             refused: of_offered(phase.refused),
             refused_later: of_offered(phase.refused_later),
-            recovers: phase.recovers_to(score.good / phase.length.as_secs_f64()),
+            recovery: phase.recovery_to(score.good / phase.length.as_secs_f64()),
             limit,
             limit_deviation,
             critical: ratio(served as f64, critical as f64),
@@ -85,14 +85,14 @@ impl Row {
     /// The mean score.
     #[must_use]
     pub fn score(&self) -> f64 {
-        self.mean(|figures| figures.score)
+        self.mean(|metrics| metrics.score)
     }
 
     /// The worst score, and its seed.
     #[must_use]
     pub fn worst(&self) -> (f64, u64) {
         let seeds = self.first_seed..;
-        let scores = self.figures.iter().map(|figures| figures.score).zip(seeds);
+        let scores = self.metrics.iter().map(|metrics| metrics.score).zip(seeds);
         let worst = scores.min_by(|(a, _), (b, _)| a.total_cmp(b));
         worst.unwrap_or((1.0, self.first_seed))
     }
@@ -100,16 +100,16 @@ impl Row {
     /// The mean share that was refused.
     #[must_use]
     pub fn refused(&self) -> f64 {
-        self.mean(|figures| figures.refused)
+        self.mean(|metrics| metrics.refused)
     }
 
     /// The longest that it took to come to 90 % of the oracle's goodput. `None` if it did not on some seed.
     #[must_use]
-    pub fn recovers(&self) -> Option<Duration> {
+    pub fn recovery(&self) -> Option<Duration> {
         let all: Option<Vec<_>> = self
-            .figures
+            .metrics
             .iter()
-            .map(|figures| figures.recovers)
+            .map(|metrics| metrics.recovery)
             .collect();
         all?.into_iter().max()
     }
@@ -118,16 +118,16 @@ impl Row {
     #[must_use]
     pub fn critical(&self) -> Option<f64> {
         let any = self
-            .figures
+            .metrics
             .iter()
-            .any(|figures| figures.critical.is_some());
-        any.then(|| self.mean(|figures| figures.critical.unwrap_or(1.0)))
+            .any(|metrics| metrics.critical.is_some());
+        any.then(|| self.mean(|metrics| metrics.critical.unwrap_or(1.0)))
     }
 
     /// The mean of something over the seeds.
     #[must_use]
-    pub fn mean(&self, of: impl Fn(&Figures) -> f64) -> f64 {
-        self.figures.iter().map(of).sum::<f64>() / self.figures.len().max(1) as f64
+    pub fn mean(&self, of: impl Fn(&PhaseMetrics) -> f64) -> f64 {
+        self.metrics.iter().map(of).sum::<f64>() / self.metrics.len().max(1) as f64
     }
 }
 
@@ -144,8 +144,8 @@ impl fmt::Display for Row {
             self.candidate,
             self.score(),
             self.refused(),
-            self.mean(|figures| figures.limit),
-            self.mean(|figures| figures.limit_deviation) * 100.0,
+            self.mean(|metrics| metrics.limit),
+            self.mean(|metrics| metrics.limit_deviation) * 100.0,
         )?;
         match self.critical() {
             Some(share) => write!(f, ", CRITICAL {share:.4}"),

@@ -35,7 +35,7 @@ pub struct Wave {
     /// What came above the capacity, summed up over windows, in seconds of the capacity.
     pub area: f64,
     /// How long it took until no window had more than 1.1 × the capacity.
-    pub calm: Duration,
+    pub recovery: Duration,
     /// Callers of the whole run who were refused four times, in seconds of the capacity.
     pub lost: f64,
     /// Calls answered in time after the trigger, in units of the capacity.
@@ -46,8 +46,8 @@ pub struct Wave {
 const IN_A_WINDOW: f64 = 1_000.0;
 
 /// Loads, in units of the capacity.
-const CALM: f64 = 0.8;
-const TRIGGER: f64 = 3.0;
+const BASE_LOAD: f64 = 0.8;
+const TRIGGER_LOAD: f64 = 3.0;
 
 /// Of a report, in seconds.
 const TICK: f64 = 0.1;
@@ -71,9 +71,9 @@ impl Storm {
     pub fn scenario(&self) -> Scenario {
         let phase = |name, length: Duration, load| Phase::new(name, length.as_secs_f64(), load);
         let mut scenario = Scenario::new("storm", self.server)
-            .then(phase("before", Duration::from_secs(60), CALM))
-            .then(phase("trigger", self.trigger, TRIGGER))
-            .then(phase("after", self.after, CALM));
+            .then(phase("before", Duration::from_secs(60), BASE_LOAD))
+            .then(phase("trigger", self.trigger, TRIGGER_LOAD))
+            .then(phase("after", self.after, BASE_LOAD));
         scenario.callers.retries = 3;
         scenario.callers.retry_delay = self.retry_delay;
         scenario.retry_after = self.retry_after;
@@ -84,7 +84,8 @@ impl Storm {
     /// when there was room: what any limit and any hint can do at most.
     #[must_use]
     pub fn possible(&self) -> f64 {
-        (CALM + (TRIGGER - 1.0) * self.trigger.as_secs_f64() / self.after.as_secs_f64()).min(1.0)
+        (BASE_LOAD + (TRIGGER_LOAD - 1.0) * self.trigger.as_secs_f64() / self.after.as_secs_f64())
+            .min(1.0)
     }
 
     /// How long a window is: two seconds, as hints come in whole ones, or as long as it takes for chance not to decide.
@@ -114,13 +115,13 @@ impl Storm {
             .windows(ticks)
             .map(|window| window.iter().map(|tick| tick.attempts).sum::<usize>() as f64 / full)
             .collect();
-        let calm = flow.iter().rposition(|&flow| flow > 1.1);
-        let calm = calm.map_or(0.0, |last| (last + ticks) as f64 * TICK);
+        let last = flow.iter().rposition(|&flow| flow > 1.1);
+        let recovery = last.map_or(0.0, |last| (last + ticks) as f64 * TICK);
         let lost: usize = report.phases.iter().map(|phase| phase.lost).sum();
         Wave {
             peak: flow.iter().copied().fold(0.0, f64::max),
             area: flow.iter().map(|flow| (flow - 1.0).max(0.0) * TICK).sum(),
-            calm: Duration::from_secs_f64(calm),
+            recovery: Duration::from_secs_f64(recovery),
             lost: lost as f64 / self.server.capacity(),
             goodput: after.goodput() / self.server.capacity(),
         }

@@ -16,25 +16,25 @@ impl Row {
         let (worst, seed) = self.worst();
         let criterion = Criterion::of(self);
         let mark = if criterion.is_met(self) { "" } else { " ✗" };
-        let recovers = self
-            .recovers()
+        let recovery = self
+            .recovery()
             .map_or("never".into(), |after| after.as_secs().to_string());
         let critical = self
             .critical()
             .map_or(String::new(), |share| format!("{share:.4}"));
         format!(
-            "| {} | {} | {} | {} | {:.3} | {worst:.3} ({seed}) | {criterion}{mark} | {:.0} | {:.2} | {:.3} | {:.3} | {recovers} | {:.0} | {:.2} | {critical} |",
+            "| {} | {} | {} | {} | {:.3} | {worst:.3} ({seed}) | {criterion}{mark} | {:.0} | {:.2} | {:.3} | {:.3} | {recovery} | {:.0} | {:.2} | {critical} |",
             self.size,
             self.name(),
             self.phase,
             self.candidate,
             self.score(),
-            self.mean(|figures| figures.p99.as_secs_f64() * 1e3),
-            self.mean(|figures| figures.p99_ratio),
+            self.mean(|metrics| metrics.p99.as_secs_f64() * 1e3),
+            self.mean(|metrics| metrics.p99_ratio),
             self.refused(),
-            self.mean(|figures| figures.refused_later),
-            self.mean(|figures| figures.limit),
-            self.mean(|figures| figures.limit_deviation),
+            self.mean(|metrics| metrics.refused_later),
+            self.mean(|metrics| metrics.limit),
+            self.mean(|metrics| metrics.limit_deviation),
         )
     }
 }

@@ -316,14 +316,14 @@ fn a_report_adds_up() {
     assert_near(busy.goodput(), 20.0 / 3.0, 0.15);
     assert_near(busy.latency(0.99).as_secs_f64(), 0.1, 0.01);
     assert_eq!(busy.limit(), (1.0, 0.0));
-    assert_eq!(quiet.recovers_to(1.0), None);
+    assert_eq!(quiet.recovery_to(1.0), None);
     // Its one good second is not it.
     let mut late = busy.clone();
     for (nth, tick) in late.ticks.iter_mut().enumerate() {
         tick.good = usize::from(!(10..50).contains(&nth));
     }
-    assert_eq!(late.recovers_to(10.0), Some(Duration::from_secs(6)));
+    assert_eq!(late.recovery_to(10.0), Some(Duration::from_secs(6)));
     late.ticks.truncate(60);
-    assert_eq!(late.recovers_to(10.0), None);
-    assert_eq!(busy.recovers_to(1.0), Some(Duration::from_secs(1)));
+    assert_eq!(late.recovery_to(10.0), None);
+    assert_eq!(busy.recovery_to(1.0), Some(Duration::from_secs(1)));
 }

@@ -56,7 +56,7 @@ impl OracleCache {
         let scores = Oracle::of(scenario, seed).scores();
         let mut kept = kept();
         if let Err(error) = kept.file.write_all(line(run, &scores).as_bytes()) {
-            eprintln!("the oracle's figures are not kept: {error}");
+            eprintln!("the oracle's metrics are not kept: {error}");
         }
         kept.by_run.insert(run, scores.clone());
         scores
@@ -83,11 +83,11 @@ fn read(line: &str) -> Option<(u64, Vec<OracleScore>)> {
     let mut parts = line.split('\t');
     let run = parts.next()?.parse().ok()?;
     let score = |part: &str| {
-        let mut figures = part.split(' ');
+        let mut metrics = part.split(' ');
         Some(OracleScore {
-            limit: figures.next()?.parse().ok()?,
-            good: figures.next()?.parse().ok()?,
-            p99: Duration::from_micros(figures.next()?.parse().ok()?),
+            limit: metrics.next()?.parse().ok()?,
+            good: metrics.next()?.parse().ok()?,
+            p99: Duration::from_micros(metrics.next()?.parse().ok()?),
         })
     };
     Some((run, parts.map(score).collect::<Option<_>>()?))

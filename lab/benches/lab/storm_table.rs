@@ -33,7 +33,7 @@ fn hints() -> Vec<(&'static str, RetryDelay, RetryAfter)> {
 /// Prints a table, with the worst of so many seeds for each figure.
 pub(crate) fn print(sizes: &[Size], seeds: std::ops::Range<u64>) {
     println!(
-        "| size | budget | trigger, s | hint | peak | area, s | calm in, s | lost, s | goodput | of the oracle | of what is possible |"
+        "| size | budget | trigger, s | hint | peak | area, s | recovered in, s | lost, s | goodput | of the oracle | of what is possible |"
     );
     println!("|---|---|--:|---|--:|--:|--:|--:|--:|--:|--:|");
     for &size in sizes {
@@ -74,7 +74,7 @@ fn rows(size: Size, hint: &str, storm: &Storm, seeds: std::ops::Range<u64>) {
             "| {size} | {name} | {trigger} | {hint} | {:.2} | {:.1} | {:.0} | {:.1} | {goodput:.2} | {:.3} | {:.2} |",
             worst(|wave| wave.peak),
             worst(|wave| wave.area),
-            worst(|wave| wave.calm.as_secs_f64()),
+            worst(|wave| wave.recovery.as_secs_f64()),
             worst(|wave| wave.lost),
             scores.fold(9.0, f64::min),
             goodput / storm.possible(),

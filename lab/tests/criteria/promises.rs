@@ -103,7 +103,7 @@ fn p12_in_an_hour_of_overload_it_goes_on_serving_as_in_the_second_minute() {
         for phases in rows.chunks(4) {
             for seed in 0..2 {
                 // Not by the limit: in a calm moment, of which small servers have some at 1.25 ×, that is the ceiling.
-                let score = |nth: usize| phases[nth].figures[seed].score;
+                let score = |nth: usize| phases[nth].metrics[seed].score;
                 let (early, late) = (score(1), score(3));
                 let row = &phases[3];
                 assert!(late > 0.9 * early, "{early:.3} became {late:.3}: {row}");
@@ -215,7 +215,7 @@ fn p11_a_question_ends_where_what_comes_does_not_fill_the_limit() {
     let scenario = Scenario::new("slower", server)
         .then(Phase::new("before", 5.0, 0.01))
         .then(slower("flood", 0.1, 0.3))
-        .then(slower("calm", 15.0, 0.0002))
+        .then(slower("idle", 15.0, 0.0002))
         .then(slower("then", 15.0, 0.0002));
     for seed in 1..5 {
         let then = &Lab::seed(seed).run(&scenario, Budget::adaptive).phases[3];
@@ -347,7 +347,7 @@ fn p23_every_change_of_the_limit_has_a_reason() {
 fn the_limits_of_a_fleet_do_not_swing_together() {
     for size in [Size::Tiny, Size::Slow] {
         for row in rows_of(size, "fleet", "over") {
-            let swing = row.mean(|figures| figures.limit_deviation);
+            let swing = row.mean(|metrics| metrics.limit_deviation);
             // Each by itself may swing by a third or so; the sum of eight, by a third of that.
             assert!(swing < 0.2, "{row}");
         }

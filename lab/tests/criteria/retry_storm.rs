@@ -32,7 +32,7 @@ fn p20_an_adaptive_hint_brings_no_second_wave() {
             for wave in waves(&storm, 1) {
                 assert!(wave.peak <= 1.1, "{size}, {retry_delay:?}: {wave:?}");
                 assert_eq!(
-                    wave.calm,
+                    wave.recovery,
                     Duration::ZERO,
                     "{size}, {retry_delay:?}: {wave:?}"
                 );
