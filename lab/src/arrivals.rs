@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    random::{Chance, Conditions, Draw, nanos},
+    random::{Conditions, Draw, Random, nanos},
     scenario::{ClientMix, Phase, Scenario},
     station::Nanos,
 };
@@ -19,9 +19,9 @@ pub(crate) struct Arrival {
 #[derive(Debug)]
 pub(crate) struct Arrivals<'a> {
     scenario: &'a Scenario,
-    chance: Chance,
+    random: Random,
     /// Apart, so that the mix changes nothing else.
-    mix: Chance,
+    mix: Random,
     phase: usize,
     began: Nanos,
     at: Nanos,
@@ -31,8 +31,8 @@ impl<'a> Arrivals<'a> {
     pub(crate) fn new(scenario: &'a Scenario, seed: u64) -> Self {
         Self {
             scenario,
-            chance: Chance::new(seed),
-            mix: Chance::new(seed.rotate_left(32)),
+            random: Random::new(seed),
+            mix: Random::new(seed.rotate_left(32)),
             phase: 0,
             began: 0,
             at: 0,
@@ -49,9 +49,9 @@ impl<'a> Arrivals<'a> {
             load,
             slowdown: from + (to - from) * part,
         };
-        let kept = self.chance.uniform() * (peak + phase.critical) < load + phase.critical;
+        let kept = self.random.uniform() * (peak + phase.critical) < load + phase.critical;
         let (server, callers) = (&self.scenario.server, &self.scenario.callers);
-        let mut draw = self.chance.draw(server, callers, phase, conditions);
+        let mut draw = self.random.draw(server, callers, phase, conditions);
         if self.scenario.client_mix != ClientMix::default() {
             self.mix.mix(&self.scenario.client_mix, &mut draw);
         }
@@ -66,7 +66,7 @@ impl Iterator for Arrivals<'_> {
         while let Some(phase) = self.scenario.phases.get(self.phase) {
             let load = phase.load.peak() + phase.critical;
             let capacity = self.scenario.server.capacity() * self.scenario.instances as f64;
-            let gap = self.chance.exponential() / (load * capacity);
+            let gap = self.random.exponential() / (load * capacity);
             // As a float is cast, one that is too large becomes the largest.
             self.at = self.at.saturating_add((gap * 1e9) as Nanos);
             let end = self.began + nanos(phase.length);

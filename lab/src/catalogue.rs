@@ -132,7 +132,7 @@ impl Catalogue {
     }
 
     /// A pool behind a dependency.
-    fn behind(self) -> Server {
+    fn with_dependency(self) -> Server {
         Server {
             dependency: Some(DEPENDENCY),
             ..self.pool()
@@ -140,7 +140,7 @@ impl Catalogue {
     }
 
     /// So many seconds, or what there is time for.
-    fn long(self, seconds: f64) -> f64 {
+    fn shortened(self, seconds: f64) -> f64 {
         match (self.length, self.size) {
             (Length::Short, Size::Large) => (seconds / 10.0).clamp(5.0, 10.0),
             (Length::Short, _) | (Length::Full, Size::Large) => (seconds / 2.0).clamp(30.0, 60.0),
@@ -151,30 +151,30 @@ impl Catalogue {
     fn healthy(self, load: f64) -> Scenario {
         Scenario::new(format!("healthy {load} ×"), self.pool()).then(Phase::new(
             "healthy",
-            self.long(600.0),
+            self.shortened(600.0),
             load,
         ))
     }
 
     fn step(self, name: &str, server: Server, load: f64) -> Scenario {
         Scenario::new(format!("{name} {load} ×"), server)
-            .then(Phase::new("before", self.long(60.0), 0.5))
-            .then(Phase::new("over", self.long(120.0), load))
-            .then(Phase::new("after", self.long(60.0), 0.5))
+            .then(Phase::new("before", self.shortened(60.0), 0.5))
+            .then(Phase::new("over", self.shortened(120.0), load))
+            .then(Phase::new("after", self.shortened(60.0), 0.5))
     }
 
     fn sustained(self, load: f64) -> Scenario {
         Scenario::new(format!("sustained {load} ×"), self.pool())
-            .then(Phase::new("first minute", self.long(60.0), load))
-            .then(Phase::new("second minute", self.long(60.0), load))
-            .then(Phase::new("most", self.long(3420.0), load))
-            .then(Phase::new("last minute", self.long(60.0), load))
+            .then(Phase::new("first minute", self.shortened(60.0), load))
+            .then(Phase::new("second minute", self.shortened(60.0), load))
+            .then(Phase::new("most", self.shortened(3420.0), load))
+            .then(Phase::new("last minute", self.shortened(60.0), load))
     }
 
     fn cold_start(self) -> Scenario {
         let scenario = Scenario::new("cold start", self.pool())
             .then(Phase::new("first 10 s", 10.0, 10.0))
-            .then(Phase::new("later", self.long(50.0), 10.0));
+            .then(Phase::new("later", self.shortened(50.0), 10.0));
         Scenario {
             initial_limits: vec![1, 2, 5, 20, 50, usize::MAX],
             ..scenario
@@ -184,43 +184,43 @@ impl Catalogue {
     fn capacity_drop(self, load: f64) -> Scenario {
         let quarter = Phase {
             workers: 0.25,
-            ..Phase::new("a quarter", self.long(300.0), load)
+            ..Phase::new("a quarter", self.shortened(300.0), load)
         };
         Scenario::new(format!("capacity drop at {load} ×"), self.pool())
-            .then(Phase::new("before", self.long(60.0), load))
+            .then(Phase::new("before", self.shortened(60.0), load))
             .then(quarter)
-            .then(Phase::new("back", self.long(300.0), load))
+            .then(Phase::new("back", self.shortened(300.0), load))
     }
 
     fn dependency(self) -> Server {
         Server {
             station: Station::None,
-            ..self.behind()
+            ..self.with_dependency()
         }
     }
 
     fn slow_dependency(self) -> Scenario {
         let slow = Phase {
             slowdown: (10.0, 10.0),
-            ..Phase::new("10 × slower", self.long(300.0), 0.6)
+            ..Phase::new("10 × slower", self.shortened(300.0), 0.6)
         };
         Scenario::new("slow dependency, hard", self.dependency())
-            .then(Phase::new("before", self.long(60.0), 0.6))
+            .then(Phase::new("before", self.shortened(60.0), 0.6))
             .then(slow)
-            .then(Phase::new("after", self.long(60.0), 0.6))
+            .then(Phase::new("after", self.shortened(60.0), 0.6))
     }
 
     fn slowing_dependency(self) -> Scenario {
         let slowing = Phase {
             slowdown: (1.0, 30.0),
-            ..Phase::new("slowing", self.long(300.0), 0.6)
+            ..Phase::new("slowing", self.shortened(300.0), 0.6)
         };
         let slow = Phase {
             slowdown: (30.0, 30.0),
-            ..Phase::new("30 × slower", self.long(300.0), 0.6)
+            ..Phase::new("30 × slower", self.shortened(300.0), 0.6)
         };
         Scenario::new("slow dependency, soft", self.dependency())
-            .then(Phase::new("before", self.long(60.0), 0.6))
+            .then(Phase::new("before", self.shortened(60.0), 0.6))
             .then(slowing)
             .then(slow)
     }
@@ -228,34 +228,34 @@ impl Catalogue {
     fn slow_then_saturated(self) -> Scenario {
         let slow = |name, load| Phase {
             slowdown: (10.0, 10.0),
-            ..Phase::new(name, self.long(120.0), load)
+            ..Phase::new(name, self.shortened(120.0), load)
         };
-        Scenario::new("slow then saturated", self.behind())
-            .then(Phase::new("before", self.long(60.0), 0.6))
+        Scenario::new("slow then saturated", self.with_dependency())
+            .then(Phase::new("before", self.shortened(60.0), 0.6))
             .then(slow("slow", 0.6))
             .then(slow("saturated", 3.0))
-            .then(Phase::new("after", self.long(60.0), 0.6))
+            .then(Phase::new("after", self.shortened(60.0), 0.6))
     }
 
     /// What becomes slower holds no worker, so as much can be done as before, by more at once; and then by fewer again.
     fn slow_in_overload(self, load: f64) -> Scenario {
         let slower = Phase {
             slowdown: (10.0, 10.0),
-            ..Phase::new("slower", self.long(120.0), load)
+            ..Phase::new("slower", self.shortened(120.0), load)
         };
-        Scenario::new(format!("slow in overload {load} ×"), self.behind())
-            .then(Phase::new("before", self.long(60.0), load))
+        Scenario::new(format!("slow in overload {load} ×"), self.with_dependency())
+            .then(Phase::new("before", self.shortened(60.0), load))
             .then(slower)
-            .then(Phase::new("as before", self.long(120.0), load))
+            .then(Phase::new("as before", self.shortened(120.0), load))
     }
 
     /// Those that hang never reach the workers, so there is room for as many more.
     fn hangs(self, load: f64) -> Scenario {
         let phase = Phase {
             hanging: 0.2,
-            ..Phase::new("hangs", self.long(300.0), load)
+            ..Phase::new("hangs", self.shortened(300.0), load)
         };
-        Scenario::new(format!("hangs at {load} ×"), self.behind()).then(phase)
+        Scenario::new(format!("hangs at {load} ×"), self.with_dependency()).then(phase)
     }
 
     fn bursts(self) -> Scenario {
@@ -266,17 +266,17 @@ impl Catalogue {
                 lasts: Duration::from_millis(500),
                 every: Duration::from_secs(5),
             },
-            ..Phase::new("bursts", self.long(300.0), 0.0)
+            ..Phase::new("bursts", self.shortened(300.0), 0.0)
         };
         Scenario::new("bursts", self.pool()).then(phase)
     }
 
     fn lull(self) -> Scenario {
         Scenario::new("lull", self.pool())
-            .then(Phase::new("lull", self.long(600.0), 0.05))
-            .then(Phase::new("healthy", self.long(60.0), 0.8))
-            .then(Phase::new("lull again", self.long(600.0), 0.05))
-            .then(Phase::new("over", self.long(60.0), 3.0))
+            .then(Phase::new("lull", self.shortened(600.0), 0.05))
+            .then(Phase::new("healthy", self.shortened(60.0), 0.8))
+            .then(Phase::new("lull again", self.shortened(600.0), 0.05))
+            .then(Phase::new("over", self.shortened(60.0), 3.0))
     }
 
     fn retry_storm(self, retry_delay: RetryDelay) -> Scenario {
@@ -285,9 +285,9 @@ impl Catalogue {
             true => "retry storm, hints heeded",
         };
         let mut scenario = Scenario::new(name, self.pool())
-            .then(Phase::new("before", self.long(60.0), 0.8))
-            .then(Phase::new("trigger", self.long(60.0), 3.0))
-            .then(Phase::new("after", self.long(120.0), 0.8));
+            .then(Phase::new("before", self.shortened(60.0), 0.8))
+            .then(Phase::new("trigger", self.shortened(60.0), 3.0))
+            .then(Phase::new("after", self.shortened(120.0), 0.8));
         scenario.callers.retries = 3;
         scenario.callers.retry_delay = retry_delay;
         scenario
@@ -295,7 +295,7 @@ impl Catalogue {
 
     fn cancellations(self, load: f64) -> Scenario {
         let server = self.pool();
-        let phase = Phase::new("impatient", self.long(300.0), load);
+        let phase = Phase::new("impatient", self.shortened(300.0), load);
         let mut scenario = Scenario::new(format!("cancellations at {load} ×"), server).then(phase);
         scenario.callers = Callers {
             short_timeout: Some((1.0 / 3.0, server.service / 2)),
@@ -307,7 +307,7 @@ impl Catalogue {
     fn classes(self) -> Scenario {
         let phase = Phase {
             critical: 0.5,
-            ..Phase::new("classes", self.long(120.0), 12.0)
+            ..Phase::new("classes", self.shortened(120.0), 12.0)
         };
         Scenario::new("classes", self.pool()).then(phase)
     }
@@ -322,7 +322,11 @@ impl Catalogue {
     }
 
     fn barely_over(self) -> Scenario {
-        Scenario::new("barely over", self.pool()).then(Phase::new("1.05 ×", self.long(600.0), 1.05))
+        Scenario::new("barely over", self.pool()).then(Phase::new(
+            "1.05 ×",
+            self.shortened(600.0),
+            1.05,
+        ))
     }
 }
 

@@ -10,7 +10,7 @@ use loadshed::{
 use crate::candidate::Candidate;
 
 /// What a budget of everything has, by default: more than anybody has sockets for.
-const MOST: usize = 1 << 16;
+const MAX_LIMIT: usize = 1 << 16;
 
 /// The controls: a limit that never moves from where it begins, which is right at one size by luck; one of 1; one that
 /// refuses nothing; and a controller that reads only the ratio of the latency to a learned baseline.
@@ -18,10 +18,10 @@ const MOST: usize = 1 << 16;
 pub fn controls() -> Vec<Candidate> {
     vec![
         Candidate::with_initial_limit("never moves", |limit| {
-            Budget::fixed(limit.unwrap_or(24).min(MOST))
+            Budget::fixed(limit.unwrap_or(24).min(MAX_LIMIT))
         }),
         Candidate::new("always min", || Budget::fixed(1)),
-        Candidate::new("always max", || Budget::fixed(MOST)),
+        Candidate::new("always max", || Budget::fixed(MAX_LIMIT)),
         Candidate::of_controller(
             "latency ratio",
             LatencyRatio::default(),
@@ -60,7 +60,7 @@ const DRIFT: f64 = 1.0 / 600.0;
 
 impl Controller for LatencyRatio {
     fn limits(&self) -> RangeInclusive<usize> {
-        1..=MOST
+        1..=MAX_LIMIT
     }
 
     fn initial_limit(&self) -> usize {
@@ -91,7 +91,7 @@ impl Controller for LatencyRatio {
             0.0
         };
         let target = self.limit * gradient + room;
-        self.limit = (self.limit + 0.2 * (target - self.limit)).clamp(1.0, MOST as f64);
+        self.limit = (self.limit + 0.2 * (target - self.limit)).clamp(1.0, MAX_LIMIT as f64);
         self.baseline = Some(baseline + DRIFT * (mean - baseline));
         Decision::new(self.limit.round() as usize, "ratio")
     }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use crate::{
-    random::Chance,
+    random::Random,
     scenario::{Phase, Scenario, Server, Station, Times},
 };
 
@@ -27,12 +27,12 @@ const CALLS: f64 = 60_000.0;
 /// in which there is fault, to `last`, in which there is none any more; the phase `after` is at half of the capacity again.
 #[must_use]
 pub fn drawn_scenario(number: u64) -> Scenario {
-    let mut chance = Chance::new(number);
-    let timeout = chance.between(0.05, 5.0);
-    let service = (timeout / chance.between(4.0, 100.0)).max(0.001);
-    let workers = chance.between(1.0, 100.0).round();
-    let load = chance.between(1.1, 20.0);
-    let times = match chance.uniform() {
+    let mut random = Random::new(number);
+    let timeout = random.between(0.05, 5.0);
+    let service = (timeout / random.between(4.0, 100.0)).max(0.001);
+    let workers = random.between(1.0, 100.0).round();
+    let load = random.between(1.1, 20.0);
+    let times = match random.uniform() {
         x if x < 0.35 => Times::Fixed,
         x if x < 0.85 => Times::Exponential,
         _ => Times::Bimodal {
@@ -40,13 +40,13 @@ pub fn drawn_scenario(number: u64) -> Scenario {
             long: 5.0,
         },
     };
-    let fault = match chance.uniform() {
+    let fault = match random.uniform() {
         x if x < 0.25 => Fault::FewerWorkers,
         x if x < 0.4 => Fault::HangingCalls,
         x if x < 0.55 => Fault::SlowDependency,
         _ => Fault::None,
     };
-    let [is_shared, begins_below_capacity] = [chance.uniform() < 0.2, chance.uniform() < 0.5];
+    let [is_shared, begins_below_capacity] = [random.uniform() < 0.2, random.uniform() < 0.5];
 
     let seconds = Duration::from_secs_f64;
     let mut server = Server::pool(workers as usize, seconds(service), times);

@@ -28,13 +28,13 @@ pub struct OracleScore {
 }
 
 /// The limits that are tried, in units of the workers.
-const TRIED: [f64; 22] = [
+const TRIED_LIMITS: [f64; 22] = [
     0.5, 0.75, 0.9, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 4.0, 6.0, 9.0,
     13.0, 18.0, 25.0, 1e6,
 ];
 
 /// Few, as most scenarios need no large ones; several, as calls are drawn once for all that run together.
-const AT_ONCE: usize = 6;
+const LIMITS_AT_ONCE: usize = 6;
 
 impl Oracle {
     /// Phase by phase, what came of the best limit.
@@ -53,11 +53,11 @@ impl Oracle {
     pub fn of(scenario: &Scenario, seed: u64) -> Self {
         let workers = scenario.server.workers as f64;
         let limit = |times: f64| (workers * times).round().max(1.0) as usize;
-        let mut limits: Vec<_> = TRIED.into_iter().map(limit).collect();
+        let mut limits: Vec<_> = TRIED_LIMITS.into_iter().map(limit).collect();
         limits.dedup();
         let lab = Lab::seed(seed).ratio(1.0).path(AdmissionPath::Budget);
         let mut runs: Vec<(usize, Report)> = Vec::new();
-        for limits in limits.chunks(AT_ONCE) {
+        for limits in limits.chunks(LIMITS_AT_ONCE) {
             let reports = lab.run_fixed(scenario, limits);
             runs.extend(limits.iter().copied().zip(reports));
             let refuses = |(_, run): &(_, Report)| run.phases.iter().any(|phase| phase.refused > 0);

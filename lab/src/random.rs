@@ -27,7 +27,7 @@ pub(crate) struct Conditions {
 }
 
 #[derive(Debug)]
-pub(crate) struct Chance(fastrand::Rng);
+pub(crate) struct Random(fastrand::Rng);
 
 impl Draw {
     /// Whether it would be answered in time if it were alone.
@@ -41,7 +41,7 @@ impl Draw {
     }
 }
 
-impl Chance {
+impl Random {
     pub(crate) fn new(seed: u64) -> Self {
         Self(fastrand::Rng::with_seed(seed))
     }

@@ -40,7 +40,7 @@ impl Lab {
         let mut some = Vec::new();
         loop {
             some.clear();
-            some.extend(arrivals.by_ref().take(AT_ONCE));
+            some.extend(arrivals.by_ref().take(CALLS_AT_ONCE));
             let until = match some.is_empty() {
                 true => RunUntil::EndOfScenario,
                 false => RunUntil::LastArrival,
@@ -69,4 +69,4 @@ fn virtual_time() -> Runtime {
 }
 
 /// As many as fit in a core's cache.
-const AT_ONCE: usize = 2_048;
+const CALLS_AT_ONCE: usize = 2_048;
