@@ -61,7 +61,7 @@ impl Controller for Mine {
             return Decision::new(window.limit * 9 / 10, "slow");
         }
         if window.refused > 0 {
-            return Decision::new(window.limit + 1, "room to try");
+            return Decision::new(window.limit + 1, "headroom");
         }
         Decision::new(window.limit, "enough")
     }

@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_candidate_begins_at_the_nearest_that_it_allows() {
+    fn an_initial_limit_outside_the_bounds_is_replaced_by_the_nearest_bound() {
         let candidate = Candidate::of_controller(
             "adaptive",
             Adaptive::default().min(4).max(100),

@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_stand_in_order_and_phases_that_only_lead_to_others_have_none() {
+    fn rows_are_in_order_and_unscored_phases_have_none() {
         let mut cold = overload("cold", 10.0);
         cold.initial_limits = vec![1, usize::MAX];
         let candidates = [

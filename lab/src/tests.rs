@@ -15,7 +15,7 @@ use crate::{
 const MILLI: Duration = Duration::from_millis(1);
 
 /// One phase on a server, for callers who wait for as long as it takes.
-fn patiently(server: Server, seconds: f64, load: f64) -> Scenario {
+fn without_timeout(server: Server, seconds: f64, load: f64) -> Scenario {
     let mut scenario = Scenario::new("theory", server).then(Phase::new("all", seconds, load));
     scenario.callers.timeout = Duration::from_secs(1_000_000);
     scenario
@@ -63,7 +63,7 @@ fn erlang_c(servers: usize, offered: f64) -> f64 {
 
 #[test]
 fn arrivals_are_a_poisson_process() {
-    let scenario = patiently(Server::pool(10, 100 * MILLI, Times::Fixed), 2_000.0, 0.5);
+    let scenario = without_timeout(Server::pool(10, 100 * MILLI, Times::Fixed), 2_000.0, 0.5);
     let phase = &run(&scenario, ALL).phases[0];
     // 100,000 of them: their standard deviation is 316.
     assert_near(phase.offered as f64, 100_000.0, 0.01);
@@ -78,7 +78,7 @@ fn arrivals_are_a_poisson_process() {
 #[test]
 fn one_worker_is_a_queue_of_m_m_1() {
     // μ = 100, λ = 70: 2⅓ in it, and the time in it is exponential with 30 a second.
-    let scenario = patiently(
+    let scenario = without_timeout(
         Server::pool(1, 10 * MILLI, Times::Exponential),
         20_000.0,
         0.7,
@@ -96,7 +96,7 @@ fn several_workers_are_a_queue_of_m_m_c() {
     // By Little's law those in it are those served and those who wait.
     let (workers, load) = (8, 0.85);
     let server = Server::pool(workers, 80 * MILLI, Times::Exponential);
-    let phase = &run(&patiently(server, 10_000.0, load), ALL).phases[0];
+    let phase = &run(&without_timeout(server, 10_000.0, load), ALL).phases[0];
     let busy = workers as f64 * load;
     let expected = busy + erlang_c(workers, busy) * load / (1.0 - load);
     assert_near(mean_in_flight(phase), expected, 0.05);
@@ -105,13 +105,13 @@ fn several_workers_are_a_queue_of_m_m_c() {
 #[test]
 fn fixed_times_wait_half_as_long_as_exponential_ones() {
     // M ÷ D ÷ 1, after Pollaczek and Khinchine.
-    let scenario = patiently(Server::pool(1, 10 * MILLI, Times::Fixed), 20_000.0, 0.8);
+    let scenario = without_timeout(Server::pool(1, 10 * MILLI, Times::Fixed), 20_000.0, 0.8);
     let phase = &run(&scenario, ALL).phases[0];
     assert_near(mean_in_flight(phase), 0.8 + 0.8 * 0.8 / (2.0 * 0.2), 0.05);
 }
 
 #[test]
-fn a_shared_processor_does_not_mind_how_times_are_distributed() {
+fn a_shared_processor_is_insensitive_to_the_distribution_of_times() {
     // M ÷ G ÷ 1 with processor sharing: ρ ÷ (1 − ρ) for any G.
     let bimodal = Times::Bimodal {
         short: 0.5,
@@ -122,7 +122,7 @@ fn a_shared_processor_does_not_mind_how_times_are_distributed() {
             station: Station::Shared { thrash: 0.0 },
             ..Server::pool(1, 10 * MILLI, times)
         };
-        let mut scenario = patiently(server, 20_000.0, 0.7);
+        let mut scenario = without_timeout(server, 20_000.0, 0.7);
         scenario.phases[0].long = 0.1;
         let phase = &run(&scenario, ALL).phases[0];
         assert_near(mean_in_flight(phase), 0.7 / 0.3, 0.06);
@@ -132,7 +132,7 @@ fn a_shared_processor_does_not_mind_how_times_are_distributed() {
 #[test]
 fn a_pool_that_is_never_idle_serves_its_capacity() {
     let server = Server::pool(4, 80 * MILLI, Times::Fixed);
-    let phase = &run(&patiently(server, 100.0, 3.0), 8).phases[0];
+    let phase = &run(&without_timeout(server, 100.0, 3.0), 8).phases[0];
     assert_near(phase.goodput(), 50.0, 0.005);
     assert_eq!(phase.ticks.iter().map(|tick| tick.in_flight).max(), Some(8));
     // Twice as many as there are workers: each waits for as long as it is served, less what its place was free before.
@@ -146,7 +146,7 @@ fn past_the_knee_a_thrashing_server_serves_as_the_formula_says() {
             station: Station::Shared { thrash },
             ..Server::pool(50, 100 * MILLI, Times::Exponential)
         };
-        let phase = &run(&patiently(server, 100.0, 5.0), 50 * times_the_knee).phases[0];
+        let phase = &run(&without_timeout(server, 100.0, 5.0), 50 * times_the_knee).phases[0];
         let expected = 500.0 / (1.0 + thrash * (times_the_knee as f64 - 1.0));
         assert_near(phase.goodput(), expected, 0.02);
     }
@@ -159,7 +159,7 @@ fn a_dependency_takes_its_time_and_is_never_saturated() {
         dependency: Some(50 * MILLI),
         ..Server::pool(1, 10 * MILLI, Times::Fixed)
     };
-    let mut scenario = patiently(server, 1_000.0, 10.0);
+    let mut scenario = without_timeout(server, 1_000.0, 10.0);
     scenario.phases[0].slowdown = (2.0, 4.0);
     let phase = &run(&scenario, ALL).phases[0];
     // 1,000 a second × 150 ms on average.
@@ -169,7 +169,7 @@ fn a_dependency_takes_its_time_and_is_never_saturated() {
 }
 
 #[test]
-fn work_goes_on_for_callers_who_have_left() {
+fn work_continues_after_the_caller_has_timed_out() {
     // So without a limit an overloaded server works for nobody: all that it does is too late.
     let server = Server::pool(4, 80 * MILLI, Times::Fixed);
     let scenario = Scenario::new("overload", server)
@@ -180,8 +180,8 @@ fn work_goes_on_for_callers_who_have_left() {
 }
 
 #[test]
-fn callers_leave_when_their_patience_ends() {
-    let mut scenario = patiently(Server::pool(4, 80 * MILLI, Times::Fixed), 100.0, 0.2);
+fn callers_cancel_at_their_timeout() {
+    let mut scenario = without_timeout(Server::pool(4, 80 * MILLI, Times::Fixed), 100.0, 0.2);
     scenario.callers.short_timeout = Some((0.25, 40 * MILLI));
     let phase = &run(&scenario, ALL).phases[0];
     assert_near(phase.good as f64, 0.75 * phase.offered as f64, 0.03);
@@ -189,7 +189,7 @@ fn callers_leave_when_their_patience_ends() {
 }
 
 #[test]
-fn the_refused_try_again_as_often_as_they_may() {
+fn a_refused_caller_retries_up_to_its_limit() {
     let mut scenario = Scenario::new("storm", Server::pool(1, 100 * MILLI, Times::Fixed))
         .then(Phase::new("all", 100.0, 20.0))
         .then(Phase::new("the last ones", 2.0, 0.0));
@@ -208,8 +208,8 @@ fn the_refused_try_again_as_often_as_they_may() {
 }
 
 #[test]
-fn bursts_come_when_they_should() {
-    let mut scenario = patiently(Server::pool(10, 100 * MILLI, Times::Fixed), 1_000.0, 0.0);
+fn bursts_arrive_on_schedule() {
+    let mut scenario = without_timeout(Server::pool(10, 100 * MILLI, Times::Fixed), 1_000.0, 0.0);
     scenario.phases[0].load = Load::Bursts {
         base: 0.1,
         peak: 5.0,

@@ -124,7 +124,7 @@ impl Controller for Aimd {
         let limit = window.samples.iter().fold(window.limit, step);
         let reason = match limit {
             lower if lower < window.limit => "overload",
-            higher if higher > window.limit => "room to try",
+            higher if higher > window.limit => "headroom",
             _ => "enough",
         };
         Decision::new(limit, reason)
@@ -152,12 +152,12 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_adds_one_where_half_of_the_limit_is_used() {
+    fn a_response_adds_one_where_half_of_the_limit_is_used() {
         let mut controller = Aimd::default();
         let full = [sample(10, 50, Outcome::Success); 4];
         assert_eq!(
             update(&mut controller, 97, &full),
-            Decision::new(101, "room to try")
+            Decision::new(101, "headroom")
         );
         let half_empty = [sample(10, 48, Outcome::Success)];
         assert_eq!(
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn p14_what_is_ignored_changes_nothing() {
+    fn p14_ignored_samples_change_nothing() {
         let ignored = [sample(60_000, 200, Outcome::Ignored); 50];
         let decision = update(&mut Aimd::default(), 100, &ignored);
         assert_eq!(decision, Decision::new(100, "enough"));
@@ -199,8 +199,8 @@ mod tests {
     fn p15_it_stays_between_floor_and_ceiling() {
         let mut controller = Aimd::default().min(4).max(10);
         assert_eq!(controller.initial_limit(), 10);
-        let answers = [sample(1, 10, Outcome::Success); 50];
-        assert_eq!(update(&mut controller, 4, &answers).limit, 10);
+        let responses = [sample(1, 10, Outcome::Success); 50];
+        assert_eq!(update(&mut controller, 4, &responses).limit, 10);
         let drops = [sample(1, 10, Outcome::Overload); 50];
         assert_eq!(update(&mut controller, 10, &drops).limit, 4);
     }

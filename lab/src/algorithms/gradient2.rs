@@ -154,7 +154,7 @@ impl Controller for Gradient2 {
         self.estimate = Some(next);
         let reason = match next {
             lower if lower < estimate => "latency rises",
-            higher if higher > estimate => "room to try",
+            higher if higher > estimate => "headroom",
             _ => "enough",
         };
         Decision::new(next as usize, reason)
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_somebody_set_is_where_it_goes_on_from() {
+    fn a_manual_override_is_the_next_starting_point() {
         let mut controller = Gradient2::default();
         run(&mut controller, 100, &[50; 10]);
         assert_eq!(update(&mut controller, 50, &samples(10, 50)).limit, 50);

@@ -158,8 +158,8 @@ impl Controller for Vegas {
         let step = |limit, sample| self.step(limit, sample);
         let limit = window.samples.iter().fold(window.limit, step);
         let reason = match limit {
-            lower if lower < window.limit => "a queue",
-            higher if higher > window.limit => "room to try",
+            lower if lower < window.limit => "queue",
+            higher if higher > window.limit => "headroom",
             _ => "enough",
         };
         Decision::new(limit, reason)
@@ -180,7 +180,7 @@ mod tests {
         sample
     }
 
-    fn answer(latency_ms: u64) -> Sample {
+    fn response(latency_ms: u64) -> Sample {
         sample(latency_ms, 1_000, Outcome::Success)
     }
 
@@ -191,9 +191,9 @@ mod tests {
     }
 
     /// A controller that has seen 100 ms as the lowest latency.
-    fn begun() -> Vegas {
+    fn after_first_response() -> Vegas {
         let mut controller = Vegas::default();
-        assert_eq!(update(&mut controller, 100, &[answer(100)]).limit, 100);
+        assert_eq!(update(&mut controller, 100, &[response(100)]).limit, 100);
         controller
     }
 
@@ -210,7 +210,7 @@ mod tests {
             (114, 98),  // 13
             (900, 98),  // 89
         ] {
-            let decision = update(&mut begun(), 100, &[answer(latency_ms)]);
+            let decision = update(&mut after_first_response(), 100, &[response(latency_ms)]);
             assert_eq!(decision.limit, limit, "after {latency_ms} ms");
         }
     }
@@ -218,22 +218,22 @@ mod tests {
     #[test]
     fn an_unused_limit_stays_unless_something_is_dropped() {
         let unused = [sample(100, 49, Outcome::Success)];
-        let decision = update(&mut begun(), 100, &unused);
+        let decision = update(&mut after_first_response(), 100, &unused);
         assert_eq!(decision, Decision::new(100, "enough"));
         for outcome in [Outcome::Overload, Outcome::Cancelled] {
-            let decision = update(&mut begun(), 100, &[sample(100, 1, outcome)]);
-            assert_eq!(decision, Decision::new(98, "a queue"));
+            let decision = update(&mut after_first_response(), 100, &[sample(100, 1, outcome)]);
+            assert_eq!(decision, Decision::new(98, "queue"));
         }
     }
 
     #[test]
     fn as_in_its_source_a_probe_takes_a_queue_for_the_service_itself() {
-        let mut controller = begun();
+        let mut controller = after_first_response();
         // 30 × 100 × at most 1 requests later at the latest, at a latency for which the limit stays.
-        update(&mut controller, 100, &[answer(110); 3_000]);
+        update(&mut controller, 100, &[response(110); 3_000]);
         assert_eq!(controller.lowest, Some(Duration::from_millis(110)));
-        let decision = update(&mut controller, 100, &[answer(110)]);
-        assert_eq!(decision, Decision::new(112, "room to try"));
+        let decision = update(&mut controller, 100, &[response(110)]);
+        assert_eq!(decision, Decision::new(112, "headroom"));
     }
 
     #[test]
@@ -244,7 +244,7 @@ mod tests {
             (1..=1_000, 20)
         );
         assert_eq!(
-            update(&mut controller, 20, &[answer(100); 500]).limit,
+            update(&mut controller, 20, &[response(100); 500]).limit,
             1_000
         );
         let drops = [sample(200, 1, Outcome::Overload); 900];
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn p15_a_clock_that_stands_still_changes_nothing() {
-        let mut controller = begun();
+        let mut controller = after_first_response();
         for outcome in [Outcome::Success, Outcome::Overload, Outcome::Cancelled] {
             let still = [sample(0, 100, outcome); 5_000];
             assert_eq!(update(&mut controller, 100, &still).limit, 100);
@@ -266,7 +266,7 @@ mod tests {
     fn p16_the_same_seed_probes_at_the_same_requests() {
         let run = |seed| -> Vec<usize> {
             let mut controller = Vegas::default().seed(seed);
-            let samples: Vec<_> = (0..20_000).map(|n| answer(100 + n % 37)).collect();
+            let samples: Vec<_> = (0..20_000).map(|n| response(100 + n % 37)).collect();
             let mut limit = 20;
             let windows = samples.chunks(50);
             windows

@@ -24,7 +24,7 @@ fn medium() -> Server {
 /// Netflix serves 99.4 % of what matters while it sheds nearly all else (Enhancing Netflix Reliability with Service-Level
 /// Prioritized Load Shedding, 2024).
 #[test]
-fn p10_a_flood_of_the_lowest_class_does_not_harm_a_higher_one() {
+fn p10_a_flood_of_the_lowest_class_does_not_harm_a_higher_class() {
     let scenario = flood(medium(), 60.0);
     // Four times the workers.
     let with_ceiling = || Budget::new(Adaptive::default().max(256));
@@ -90,7 +90,7 @@ fn one_tenant_that_sends_half_of_all_takes_nothing_from_the_others() {
 }
 
 #[test]
-fn with_a_key_more_tasks_of_several_calls_get_through_and_no_less_is_done() {
+fn with_a_key_more_tasks_of_several_calls_complete_at_the_same_goodput() {
     for budget in [fixed as Make, Budget::adaptive] {
         let run = |key| {
             let mut tenants = tenant_load(|by| by.key = key);
@@ -111,7 +111,7 @@ fn with_a_key_more_tasks_of_several_calls_get_through_and_no_less_is_done() {
 }
 
 #[test]
-fn in_units_of_memory_uploads_stay_within_it_and_counted_they_do_not() {
+fn uploads_stay_within_memory_by_cost_but_not_by_count() {
     let peak = |large, cost, budget: &dyn Fn() -> Budget| {
         let mut layer_options = LayerOptions::default();
         layer_options.cost = cost;

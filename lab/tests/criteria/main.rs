@@ -65,9 +65,9 @@ pub(crate) fn rows(size: Size) -> &'static [Row] {
 }
 
 /// Of these rows, one for each that is not as it should be.
-fn faults(rows: &[Row]) -> Vec<String> {
+fn violations(rows: &[Row]) -> Vec<String> {
     let known = |row: &Row| MISSES.iter().find(|miss| miss.is(row));
-    let fault = |row: &Row| {
+    let violation = |row: &Row| {
         let criterion = Criterion::of(row);
         match known(row) {
             None if criterion.is_met(row) => None,
@@ -86,49 +86,49 @@ fn faults(rows: &[Row]) -> Vec<String> {
             }
         }
     };
-    rows.iter().filter_map(fault).collect()
+    rows.iter().filter_map(violation).collect()
 }
 
-fn hold(size: Size) {
+fn assert_criteria(size: Size) {
     let rows = rows(size);
-    let mut faults = faults(rows);
+    let mut violations = violations(rows);
     let gone = |miss: &&Miss| miss.size == size.to_string() && !rows.iter().any(|row| miss.is(row));
-    faults.extend(
+    violations.extend(
         MISSES
             .iter()
             .filter(gone)
             .map(|miss| format!("there is no such row: {miss:?}")),
     );
     let mut text = String::new();
-    for fault in &faults {
-        let _ = writeln!(text, "{fault}");
+    for violation in &violations {
+        let _ = writeln!(text, "{violation}");
     }
     assert!(
-        faults.is_empty(),
+        violations.is_empty(),
         "{} of {} rows at {size}:\n{text}",
-        faults.len(),
+        violations.len(),
         rows.len()
     );
 }
 
 #[test]
-fn bars_are_met_by_four_workers() {
-    hold(Size::Tiny);
+fn the_criteria_are_met_by_four_workers() {
+    assert_criteria(Size::Tiny);
 }
 
 #[test]
-fn bars_are_met_by_twelve_slow_workers() {
-    hold(Size::Slow);
+fn the_criteria_are_met_by_twelve_slow_workers() {
+    assert_criteria(Size::Slow);
 }
 
 #[test]
-fn bars_are_met_by_64_workers() {
-    hold(Size::Medium);
+fn the_criteria_are_met_by_64_workers() {
+    assert_criteria(Size::Medium);
 }
 
 #[test]
-fn bars_are_met_by_500_workers() {
-    hold(Size::Large);
+fn the_criteria_are_met_by_500_workers() {
+    assert_criteria(Size::Large);
 }
 
 /// The suite is too weak if one of them passes.

@@ -75,7 +75,7 @@ fn p11_nothing_is_refused_below_capacity() {
 
 /// Times vary, so the first to finish are the short ones, and say that the server is much faster than it is.
 #[test]
-fn p11_a_server_that_takes_seconds_is_not_taken_for_a_flooded_one_at_its_start() {
+fn p11_a_server_that_takes_seconds_is_not_mistaken_for_a_flooded_server_at_its_start() {
     for seconds in [0.3, 1.0, 5.0] {
         for rate in [10.0, 100.0, 1000.0] {
             let workers = (rate * seconds * 20.0) as usize + 50;
@@ -113,7 +113,7 @@ fn p12_in_an_hour_of_overload_it_goes_on_serving_as_in_the_second_minute() {
 }
 
 #[test]
-fn where_half_of_all_calls_hang_most_of_the_others_are_served() {
+fn where_half_of_all_calls_hang_most_other_calls_are_served() {
     for times in [Times::Fixed, Times::Exponential] {
         let server = Size::Medium.pool(times);
         for (load, best) in [(0.6, 0.3), (3.0, 1.0)] {
@@ -135,7 +135,7 @@ fn where_half_of_all_calls_hang_most_of_the_others_are_served() {
 }
 
 #[test]
-fn p12_what_hung_once_is_not_believed_in_for_good() {
+fn p12_goodput_recovers_once_calls_no_longer_hang() {
     // Callers wait for 75 service times, and a fifth of their calls hang for a while.
     let scenario = drawn_scenario(92);
     for seed in 1..4 {
@@ -149,7 +149,7 @@ fn p12_what_hung_once_is_not_believed_in_for_good() {
 }
 
 #[test]
-fn p12_callers_who_all_leave_before_the_first_question_are_soon_answered() {
+fn p12_callers_that_all_time_out_before_the_first_probe_are_soon_served() {
     let server = Size::Medium.pool(Times::Exponential);
     let mut scenario = Scenario::new("impatient", server)
         .then(Phase::new("first", 2.0, 2.0))
@@ -164,7 +164,7 @@ fn p12_callers_who_all_leave_before_the_first_question_are_soon_answered() {
 
 /// Of a line that grows, those who are answered have seen a part only.
 #[test]
-fn p13_a_capacity_that_falls_to_a_quarter_is_not_taken_for_slow_work() {
+fn p13_a_capacity_that_falls_to_a_quarter_is_not_mistaken_for_slow_work() {
     let server = Size::Large.pool(Times::Fixed);
     let quarter = Phase {
         workers: 0.25,
@@ -181,7 +181,7 @@ fn p13_a_capacity_that_falls_to_a_quarter_is_not_taken_for_slow_work() {
 }
 
 #[test]
-fn p11_when_workers_are_back_callers_who_wait_a_moment_only_are_served_at_once() {
+fn p11_when_workers_are_back_callers_with_a_short_timeout_are_served_at_once() {
     let server = Server::pool(8, Duration::from_millis(11), Times::Fixed);
     let few = Phase {
         workers: 0.2,
@@ -203,7 +203,7 @@ fn p11_when_workers_are_back_callers_who_wait_a_moment_only_are_served_at_once()
 
 /// A moment's flood of a server that has just become slower, and then hardly anything.
 #[test]
-fn p11_a_question_ends_where_what_comes_does_not_fill_the_limit() {
+fn p11_a_probe_ends_when_arrivals_do_not_fill_the_limit() {
     let server = Server {
         dependency: Some(Duration::from_millis(5)),
         ..Server::pool(64, Duration::from_millis(1), Times::Fixed)
@@ -278,7 +278,7 @@ fn p13_half_of_the_limit_is_enough_to_find_out_that_something_slowed_down_in_an_
 
 /// When it is fast again, nothing that can be seen changes by itself: what was slow work is a line.
 #[test]
-fn p13_a_line_that_took_the_place_of_slow_work_is_found_within_a_minute() {
+fn p13_a_queue_that_replaced_slow_work_is_detected_within_a_minute() {
     for size in [Size::Tiny, Size::Medium] {
         for scenario in some(size, Length::Short, &["slow in overload 2 ×, fixed"]) {
             let limits = (1..7).map(|seed| {

@@ -11,7 +11,7 @@ const STUCK_ONCE: [u64; 15] = [
 ];
 
 #[test]
-fn no_overload_drawn_at_random_is_still_on_when_it_should_be_over() {
+fn no_random_overload_outlasts_its_fault() {
     let scenarios: Vec<_> = (1..=16).chain(STUCK_ONCE).map(drawn_scenario).collect();
     let evaluator = Evaluator::default().seeds(1..2).against_bound();
     let rows = evaluator.evaluate("drawn", &scenarios, &[adaptive()]);

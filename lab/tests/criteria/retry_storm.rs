@@ -25,7 +25,7 @@ fn waves(storm: &Storm, seed: u64) -> [Wave; 2] {
 }
 
 #[test]
-fn p20_an_adaptive_hint_brings_no_second_wave() {
+fn p20_an_adaptive_retry_hint_causes_no_second_wave() {
     for size in [Size::Tiny, Size::Medium] {
         for retry_delay in [RetryDelay::HintSeconds, RetryDelay::HintMilliseconds] {
             let storm = storm(size, retry_delay, RetryAfter::adaptive());
@@ -48,7 +48,7 @@ fn p20_an_adaptive_hint_brings_no_second_wave() {
 }
 
 #[test]
-fn p20_goodput_stays_at_the_oracles_while_they_come_back() {
+fn p20_goodput_stays_at_the_oracles_while_refused_callers_retry() {
     let storm = storm(Size::Tiny, RetryDelay::HintSeconds, RetryAfter::adaptive());
     let seconds = storm.after.as_secs_f64() * storm.server.capacity();
     for seed in 1..4 {
@@ -64,7 +64,7 @@ fn p20_goodput_stays_at_the_oracles_while_they_come_back() {
 
 /// Ten seconds of the capacity were refused; a minute has room for twelve.
 #[test]
-fn a_constant_hint_and_none_fail_visibly() {
+fn a_constant_retry_hint_and_no_hint_fail_visibly() {
     let seconds = Duration::from_secs;
     for (retry_delay, told) in [
         (RetryDelay::HintSeconds, RetryAfter::fixed(seconds(1))),
@@ -84,7 +84,7 @@ fn a_constant_hint_and_none_fail_visibly() {
 /// Half a minute of three times the capacity leaves sixty seconds of it refused. Brought back within a minute, they alone
 /// are the capacity; nothing that is said to them makes it less. In ten minutes there is room.
 #[test]
-fn what_does_not_fit_below_the_longest_hint_comes_back_as_evenly_as_can_be() {
+fn a_backlog_beyond_the_longest_hint_retries_evenly() {
     let long = |retry_after| Storm {
         trigger: Duration::from_secs(30),
         ..storm(Size::Medium, RetryDelay::HintSeconds, retry_after)
