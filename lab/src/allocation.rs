@@ -1,4 +1,4 @@
-//! Who gets what, when there is not enough for all: by class, by tenant, by what a call costs.
+//! How an overloaded server's capacity is divided: by class, by tenant and by cost.
 
 use std::time::Duration;
 
@@ -10,45 +10,48 @@ use crate::{
     scenario::{ClientMix, Phase, Scenario, Server, Station, Times},
 };
 
-/// Many tenants, of which the first sends more than its part. Nobody tries again.
+/// An experiment with many tenants, of which the first sends more than its fair share. Refused callers do not retry.
 #[derive(Clone, Copy, Debug)]
 pub struct TenantLoad {
     /// The server.
     pub server: Server,
-    /// How many tenants there are, and which share of the calls is the first one's.
+    /// The number of tenants, and the share of the calls that the first one sends.
     pub client_mix: ClientMix,
-    /// What all send together, in units of the capacity.
+    /// The load of all tenants together, in units of the capacity.
     pub load: f64,
-    /// How long.
+    /// The duration of the measured phase.
     pub length: Duration,
-    /// What the layer goes by.
+    /// What the layer is told of a call.
     pub layer_options: LayerOptions,
 }
 
-/// What each has shares of it.
+/// What each tenant received.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct TenantShares {
-    /// Jain's index over what all but the first have shares: 1 if it is as much for each, 1 ÷ their number if one has all.
+    /// Jain's index over the calls served of all tenants but the first: 1 if all are equal, 1 ÷ their number if one
+    /// tenant has all.
     pub jain: f64,
-    /// What the first has shares, in units of the capacity.
+    /// The goodput of the first tenant, in units of the capacity.
     pub first: f64,
-    /// What the first would have shares by max-min fairness, likewise.
+    /// The max-min fair share of the first tenant, in units of the capacity.
     pub first_fair: f64,
-    /// Which share of the others' calls was answered in time.
+    /// The share of the other tenants' calls that was served in time.
     pub others: f64,
-    /// The same of the one that it was worst for.
+    /// The same share, of the tenant for which it is smallest.
     pub worst: f64,
-    /// All answers in time, in units of the capacity.
+    /// The goodput of all tenants, in units of the capacity.
     pub goodput: f64,
-    /// The share of tenants that have a clear answer: at least 95 of 100 calls served, or at most 5.
+    /// The share of tenants with a consistent result: at least 95 % of their calls are served, or fewer than 5 %.
     pub clear: f64,
-    /// Tasks of four calls of one tenant, one after the other at services like this one: the share that gets through all.
+    /// The expected share of tasks that complete, if a task is four calls of one tenant in sequence, to four servers like
+    /// this one.
     pub tasks: f64,
 }
 
 impl TenantLoad {
-    /// A hundred tenants of whom one sends half, at twice the capacity, for a minute after ten seconds.
+    /// Creates an experiment with 100 tenants, of which the first sends half of the calls, at twice the capacity. The
+    /// measured phase lasts 60 s, after 10 s at the same load.
     #[must_use]
     pub fn new(server: Server) -> Self {
         let client_mix = ClientMix {
@@ -68,7 +71,7 @@ impl TenantLoad {
         }
     }
 
-    /// For the lab.
+    /// Returns the scenario of the experiment.
     #[must_use]
     pub fn scenario(&self) -> Scenario {
         let mut scenario = Scenario::new("tenants", self.server)
@@ -78,11 +81,11 @@ impl TenantLoad {
         scenario
     }
 
-    /// What came, with this seed and such a budget.
+    /// Runs the experiment on this seed, with a budget from `budget`.
     ///
     /// # Panics
     ///
-    /// Within a tokio runtime.
+    /// Panics within a tokio runtime.
     #[must_use]
     pub fn run(&self, seed: u64, budget: impl FnMut() -> Budget) -> TenantShares {
         let report = Lab::seed(seed)
@@ -123,8 +126,13 @@ impl TenantLoad {
     }
 }
 
-/// Half of the capacity of CRITICAL calls, and from then on 12 times the capacity of SHEDDABLE ones besides. The phases:
-/// CRITICAL calls `alone`, with few others to learn from; the `first` ten seconds of the flood; and what comes `then`.
+/// Returns a scenario with CRITICAL calls at half of the capacity, and a flood of SHEDDABLE calls at 12 times the capacity.
+///
+/// The phases are:
+///
+/// - `alone`, 30 s: CRITICAL calls, and SHEDDABLE calls at 1 % of the capacity;
+/// - `first`, 10 s: the beginning of the flood;
+/// - `then`, `seconds`: the rest of the flood.
 #[must_use]
 pub fn flood(server: Server, seconds: f64) -> Scenario {
     let phase = |name, seconds, load| {
@@ -138,16 +146,18 @@ pub fn flood(server: Server, seconds: f64) -> Scenario {
         .then(phase("then", seconds, 12.0))
 }
 
-/// Uploads of 2 kB and 40 MB, three times as many as there is memory for, for a minute. A unit is a megabyte, a begun one
-/// counts, and each upload takes 200 ms: only memory is short. This share of them is large.
+/// Returns a scenario of 60 s with uploads of 2 kB and of 40 MB, of which the share `large` is large.
+///
+/// The load is three times [`UPLOADS`], about 400 uploads at once. A small upload costs 1 unit and a large one 41, where a unit
+/// is 1 MB, rounded up. Uploads take 200 ms on average and need no worker: only memory is scarce.
 #[must_use]
 pub fn uploads(large: f64) -> Scenario {
-    const TAKES: Duration = Duration::from_millis(200);
+    const UPLOAD_TIME: Duration = Duration::from_millis(200);
     let server = Server {
-        dependency: Some(TAKES),
+        dependency: Some(UPLOAD_TIME),
         station: Station::None,
         workers: UPLOADS,
-        service: TAKES,
+        service: UPLOAD_TIME,
         times: Times::Exponential,
     };
     let mut scenario = Scenario::new("uploads", server).then(Phase::new("uploads", 60.0, 3.0));
@@ -159,6 +169,6 @@ pub fn uploads(large: f64) -> Scenario {
     scenario
 }
 
-/// So many uploads at once take 400 megabytes on average, if one in twenty is large: what somebody would set who counts
-/// requests.
+/// The limit in uploads that suits a memory of 400 MB where 5 % of the uploads are large: 133 uploads then take 400 MB on
+/// average.
 pub const UPLOADS: usize = 133;

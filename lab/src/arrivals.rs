@@ -1,4 +1,4 @@
-//! Who calls, and when: the same whatever a candidate decides, so one draw does for many runs.
+//! The arrival process. It does not depend on the decisions of a controller, so one sequence of calls serves many runs.
 
 use std::time::Duration;
 
@@ -8,19 +8,19 @@ use crate::{
     station::Nanos,
 };
 
-/// One call.
+/// One call and its time of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Arrival {
     pub(crate) at: Nanos,
     pub(crate) draw: Draw,
 }
 
-/// All calls of a scenario, in order.
+/// An iterator over all calls of a scenario, in order of arrival.
 #[derive(Debug)]
 pub(crate) struct Arrivals<'a> {
     scenario: &'a Scenario,
     random: Random,
-    /// Apart, so that the mix changes nothing else.
+    /// A random source of its own, so that the client mix does not change the other draws.
     mix: Random,
     phase: usize,
     began: Nanos,
@@ -39,15 +39,15 @@ impl<'a> Arrivals<'a> {
         }
     }
 
-    /// Of this phase, so long after its beginning. Loads that vary are thinned from their peak.
+    /// Draws the call that arrives now, or `None` where thinning drops it. A load that varies is thinned from its peak.
     fn draw(&mut self, phase: &Phase) -> Option<Draw> {
         let since = Duration::from_nanos(self.at - self.began);
         let (load, peak) = (phase.load.at(since), phase.load.peak());
         let (from, to) = phase.slowdown;
-        let part = since.as_secs_f64() / phase.length.as_secs_f64();
+        let progress = since.as_secs_f64() / phase.length.as_secs_f64();
         let conditions = Conditions {
             load,
-            slowdown: from + (to - from) * part,
+            slowdown: from + (to - from) * progress,
         };
         let kept = self.random.uniform() * (peak + phase.critical) < load + phase.critical;
         let (server, callers) = (&self.scenario.server, &self.scenario.callers);
@@ -67,7 +67,7 @@ impl Iterator for Arrivals<'_> {
             let load = phase.load.peak() + phase.critical;
             let capacity = self.scenario.server.capacity() * self.scenario.instances as f64;
             let gap = self.random.exponential() / (load * capacity);
-            // As a float is cast, one that is too large becomes the largest.
+            // The cast saturates, so a gap that is too large ends the phase.
             self.at = self.at.saturating_add((gap * 1e9) as Nanos);
             let end = self.began + nanos(phase.length);
             if self.at >= end {

@@ -1,4 +1,4 @@
-//! What the evaluator compares: budgets by name.
+//! The candidates that the evaluator compares.
 
 use std::{fmt, sync::Arc};
 
@@ -6,7 +6,7 @@ use loadshed::{Budget, control::Controller};
 
 use crate::scenario::Scenario;
 
-/// A candidate, or anything else that a budget can be made of, by a name for people.
+/// A way to make a budget, such as a controller or a fixed limit, with a name for the tables.
 #[derive(Clone)]
 #[must_use]
 pub struct Candidate {
@@ -16,7 +16,7 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// One whose limit begins where it begins.
+    /// Creates a candidate whose initial limit cannot be set.
     pub fn new(
         name: impl Into<String>,
         budget: impl Fn() -> Budget + Send + Sync + 'static,
@@ -28,7 +28,10 @@ impl Candidate {
         }
     }
 
-    /// One whose limit can be told where to begin. `usize::MAX` asks for its largest, and `None` for its usual one.
+    /// Creates a candidate whose initial limit can be set.
+    ///
+    /// The argument of `budget` is the initial limit: `usize::MAX` asks for the largest limit of the candidate, and `None`
+    /// for its default.
     pub fn with_initial_limit(
         name: impl Into<String>,
         budget: impl Fn(Option<usize>) -> Budget + Send + Sync + 'static,
@@ -40,8 +43,9 @@ impl Candidate {
         }
     }
 
-    /// A controller that can be told where to begin, by its setting for that. Where that is not within its limits, it
-    /// begins at the nearest that is.
+    /// Creates a candidate from a controller and its setter for the initial limit.
+    ///
+    /// An initial limit outside of [`Controller::limits`] is replaced by the nearest bound.
     pub fn of_controller<C>(
         name: impl Into<String>,
         controller: C,
@@ -60,19 +64,19 @@ impl Candidate {
         })
     }
 
-    /// Its name.
+    /// Returns the name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// A new budget under this candidate.
+    /// Creates a budget, with this initial limit where the candidate supports that.
     #[must_use]
     pub fn budget(&self, initial: Option<usize>) -> Budget {
         (self.budget)(initial)
     }
 
-    /// Where the limit begins in the runs of this scenario.
+    /// Returns the initial limit of each run of this scenario.
     pub(crate) fn initial_limits(&self, scenario: &Scenario) -> Vec<Option<usize>> {
         match self.takes_initial_limit && !scenario.initial_limits.is_empty() {
             true => scenario.initial_limits.iter().copied().map(Some).collect(),

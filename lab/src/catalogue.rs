@@ -1,34 +1,34 @@
-//! The scenarios that every candidate has to stand.
+//! The catalogue of scenarios that the evaluator runs.
 
 use std::{fmt, time::Duration};
 
 use crate::scenario::{Callers, Load, Phase, RetryDelay, Scenario, Server, Station, Times};
 
-/// How large a server is. A candidate that is right for one size by luck is wrong for the others.
+/// The size of a server. A limit that suits one size by luck does not suit the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Size {
-    /// 4 workers of 80 ms: 50 calls a second.
+    /// 4 workers with a service time of 80 ms: 50 calls a second.
     Tiny,
-    /// 12 workers of 240 ms: 50 calls a second, and callers wait only for about four times as long as one takes.
+    /// 12 workers with a service time of 240 ms: 50 calls a second. The client timeout is about four service times.
     Slow,
-    /// 64 workers of 64 ms: 1,000 calls a second.
+    /// 64 workers with a service time of 64 ms: 1,000 calls a second.
     Medium,
-    /// 500 workers of 50 ms: 10,000 calls a second.
+    /// 500 workers with a service time of 50 ms: 10,000 calls a second.
     Large,
 }
 
-/// How long what lasts long in a scenario lasts.
+/// How long the long phases of a scenario last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Length {
-    /// A minute at most, for tests.
+    /// At most 60 s, and at most 10 s on a large server: for tests.
     Short,
-    /// As long as is written: up to an hour. On a large server, which serves ten times as many, half a minute to a minute.
+    /// Up to an hour; 30 to 60 s on a large server, which serves ten times as many calls a second as a medium one.
     Full,
 }
 
-/// What a caller of a usual dependency waits for it; 30 times as much is still within a second.
+/// The usual mean response time of a dependency. 30 times as much is 0.75 s, less than the client timeout of 1 s.
 const DEPENDENCY: Duration = Duration::from_millis(25);
 
 impl fmt::Display for Size {
@@ -43,10 +43,10 @@ impl fmt::Display for Size {
 }
 
 impl Size {
-    /// All of them, small ones first.
+    /// All sizes, small servers first.
     pub const ALL: [Self; 4] = [Self::Tiny, Self::Slow, Self::Medium, Self::Large];
 
-    /// The server.
+    /// Returns the server of this size: a pool of workers.
     #[must_use]
     pub fn pool(self, times: Times) -> Server {
         let (workers, service) = match self {
@@ -59,7 +59,7 @@ impl Size {
     }
 }
 
-/// All scenarios for a server of this size.
+/// Returns all scenarios for a server of this size.
 #[must_use]
 pub fn scenarios(size: Size, length: Length) -> Vec<Scenario> {
     let mut all = Vec::new();
@@ -131,7 +131,7 @@ impl Catalogue {
         self.size.pool(self.times)
     }
 
-    /// A pool behind a dependency.
+    /// Returns a pool whose calls wait for a dependency first.
     fn with_dependency(self) -> Server {
         Server {
             dependency: Some(DEPENDENCY),
@@ -139,7 +139,7 @@ impl Catalogue {
         }
     }
 
-    /// So many seconds, or what there is time for.
+    /// Returns the duration of a phase in seconds, shortened by [`Length`] and size.
     fn shortened(self, seconds: f64) -> f64 {
         match (self.length, self.size) {
             (Length::Short, Size::Large) => (seconds / 10.0).clamp(5.0, 10.0),
@@ -237,7 +237,7 @@ impl Catalogue {
             .then(Phase::new("after", self.shortened(60.0), 0.6))
     }
 
-    /// What becomes slower holds no worker, so as much can be done as before, by more at once; and then by fewer again.
+    /// The slower dependency holds no worker. Throughput stays possible at a higher concurrency, and then at the earlier one.
     fn slow_in_overload(self, load: f64) -> Scenario {
         let slower = Phase {
             slowdown: (10.0, 10.0),
@@ -249,7 +249,7 @@ impl Catalogue {
             .then(Phase::new("as before", self.shortened(120.0), load))
     }
 
-    /// Those that hang never reach the workers, so there is room for as many more.
+    /// A hanging call never reaches a worker, so the best limit is higher by the number of hanging calls.
     fn hangs(self, load: f64) -> Scenario {
         let phase = Phase {
             hanging: 0.2,
@@ -330,7 +330,7 @@ impl Catalogue {
     }
 }
 
-/// 95 % of the calls take 1 ms and 5 % take 100 ms; then 20 % do, and then 5 % again.
+/// Returns a scenario in which 5 % of the calls take 100 ms and the others 1 ms; then 20 % take 100 ms, and then 5 % again.
 fn bimodal(size: Size, length: Length) -> Scenario {
     let mean = Duration::from_micros(5_950);
     let of_mean = |millis: f64| millis / 1e3 / mean.as_secs_f64();

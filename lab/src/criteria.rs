@@ -1,29 +1,29 @@
-//! How well a candidate has to do, scenario by scenario.
+//! The pass criteria of the catalogue, scenario by scenario.
 
 use std::fmt;
 
 use crate::row::Row;
 
-/// What is asked for in one row.
+/// The pass criterion of one row.
 ///
-/// Scores are those that a candidate without settings has been seen to reach, less what a seed more or less makes of them.
+/// The required scores are the scores that a controller without settings has reached, less the variation between seeds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Criterion {
-    /// A mean score of `mean`, and no seed under `worst`.
+    /// A mean score of at least `mean`, and a score of at least `worst` on each seed.
     Score {
-        /// Of all seeds.
+        /// The least mean score over all seeds.
         mean: f64,
-        /// Of any seed.
+        /// The least score on any seed.
         worst: f64,
     },
-    /// At most this share is refused.
+    /// At most this share of the calls is refused.
     Refused(f64),
-    /// At least this share of the CRITICAL calls is answered.
+    /// At least this share of the CRITICAL calls is served in time.
     Critical(f64),
 }
 
-/// For whom the first part of the name of a scenario and that of a phase are these; what comes first counts.
+/// The requirement for all rows whose scenario and phase begin with these prefixes. The first rule that matches applies.
 struct Rule {
     scenario: &'static str,
     phase: &'static str,
@@ -31,10 +31,11 @@ struct Rule {
 }
 
 enum Requirement {
-    /// By size: tiny, less than 64 workers, more.
+    /// The mean score, for fewer than 8 workers, fewer than 64, and 64 or more.
     Score([f64; 3]),
-    /// One seed may be so much worse than the mean.
+    /// The mean score, and how far below it one seed may be.
     Loose(f64, f64),
+    /// The largest share refused, by the same sizes.
     Refused([f64; 3]),
     Critical(f64),
 }
@@ -61,12 +62,12 @@ const RULES: [Rule; 19] = [
     Rule { scenario: "classes", phase: "", requirement: Critical(0.994) },
     Rule { scenario: "thrash, gentle", phase: "", requirement: Score([0.92; 3]) },
     Rule { scenario: "thrash, steep", phase: "", requirement: Score([0.85; 3]) },
-    // All that nothing else is said of, such as the lull, the fleet, and the storm while it lasts.
+    // All other rows, such as those of the lull, of the fleet, and of the storm while it lasts.
     Rule { scenario: "", phase: "", requirement: Score([0.95; 3]) },
 ];
 
 impl Criterion {
-    /// The bar for this row.
+    /// Returns the criterion for this row.
     #[must_use]
     pub fn of(row: &Row) -> Self {
         let size = match row.workers {
@@ -79,7 +80,7 @@ impl Criterion {
         };
         let all = &RULES[RULES.len() - 1];
         let (mean, allowance) = match RULES.iter().find(is_for).unwrap_or(all).requirement {
-            // Four workers serve so few that chance takes more.
+            // Fewer than 8 workers complete few calls, so scores vary more between seeds.
             Score(mean) => (mean[size], if size == 0 { 0.10 } else { 0.05 }),
             Loose(mean, allowance) => (mean, allowance),
             Refused(most) => return Self::Refused(most[size]),
@@ -91,7 +92,8 @@ impl Criterion {
         }
     }
 
-    /// What is asked for, as a share: of the oracle's goodput, of the calls not refused, or of the CRITICAL ones.
+    /// Returns the required share: of the oracle's goodput, of calls that are not refused, or of CRITICAL calls served in
+    /// time.
     #[must_use]
     pub fn required(self) -> f64 {
         match self {
@@ -101,7 +103,7 @@ impl Criterion {
         }
     }
 
-    /// The same share of the row. One seed that is too bad lowers it as the mean would.
+    /// Returns the share that the row reached. A worst seed below the criterion lowers the share by as much as it is below.
     #[must_use]
     pub fn reached(self, row: &Row) -> f64 {
         match self {
@@ -111,7 +113,7 @@ impl Criterion {
         }
     }
 
-    /// Whether the row meets it.
+    /// Returns whether the row meets the criterion.
     #[must_use]
     pub fn is_met(self, row: &Row) -> bool {
         self.reached(row) >= self.required()

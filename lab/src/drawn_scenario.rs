@@ -1,3 +1,5 @@
+//! Overload scenarios drawn at random, for cases that the catalogue does not contain.
+
 use std::time::Duration;
 
 use crate::{
@@ -5,26 +7,31 @@ use crate::{
     scenario::{Phase, Scenario, Server, Station, Times},
 };
 
-/// What happens meanwhile.
+/// The fault in the phase `changed`.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     None,
-    /// Three in four workers are gone, but for the last one.
+    /// Three in four workers fail; at least one remains.
     FewerWorkers,
-    /// One call in five hangs until its caller leaves.
+    /// One call in five hangs until its caller times out.
     HangingCalls,
-    /// Something else that all calls wait for takes up to ten times as long.
+    /// The dependency of all calls takes up to ten times as long.
     SlowDependency,
 }
 
-/// So many calls in a phase, where that takes neither more than a minute nor less than six times as long as callers wait, or 12 s.
+/// The number of calls in a phase, where the phase then lasts at most 60 s and at least 12 s or six client timeouts.
 const CALLS: f64 = 60_000.0;
 
-/// A server, its callers and an overload drawn at random, always the same by this number: for what no catalogue thinks of.
+/// Returns a server, its callers and an overload drawn at random. The same number gives the same scenario.
 ///
-/// 1 to 100 workers, callers who wait 50 ms to 5 s and 4 to 100 times as long as a worker takes, 1.1 to 20 times what the
-/// server can do. It begins with that, or after 5 s at half of the capacity, and lasts from the phase `first` through `changed`,
-/// in which there is fault, to `last`, in which there is none any more; the phase `after` is at half of the capacity again.
+/// The server has 1 to 100 workers. The client timeout is 50 ms to 5 s, and 4 to 100 service times. The overload is 1.1 to 20
+/// times the capacity. The phases are:
+///
+/// - `before`, in half of the scenarios: 5 s at half of the capacity;
+/// - `first`: overload;
+/// - `changed`: overload, with a fault in 55 % of the scenarios;
+/// - `last`: overload without a fault;
+/// - `after`: 5 s at half of the capacity.
 #[must_use]
 pub fn drawn_scenario(number: u64) -> Scenario {
     let mut random = Random::new(number);
@@ -60,7 +67,7 @@ pub fn drawn_scenario(number: u64) -> Scenario {
     let length = CALLS / (server.capacity() * load);
     let length = length.clamp(6.0 * timeout.max(2.0), 60.0);
     let phase = |name: &str, length: f64, load: f64| Phase {
-        // With these the mean is 1.
+        // With this share of long calls the mean is 1.
         long: 0.7 / 4.7,
         ..Phase::new(name, length, load)
     };

@@ -1,4 +1,4 @@
-//! Candidates against scenarios, seed by seed.
+//! Runs candidates through scenarios, seed by seed.
 
 use std::{
     fmt,
@@ -21,20 +21,20 @@ use crate::{
     scenario::Scenario,
 };
 
-/// Runs scenarios under candidates, and says how each compares to the best that a fixed limit could have done.
+/// Runs scenarios under several candidates, and compares each run to the best fixed limit.
 ///
-/// It gives the same figures to the digit for the same seeds, on however many threads.
+/// The same seeds give exactly the same metrics, on any number of threads.
 ///
 /// ```
 /// use std::time::Duration;
 /// use loadshed::Adaptive;
-/// use loadshed_lab::{Evaluator, Candidate, Phase, Scenario, Server, Times};
+/// use loadshed_lab::{Candidate, Evaluator, Phase, Scenario, Server, Times};
 ///
 /// let server = Server::pool(4, Duration::from_millis(80), Times::Fixed);
 /// let scenario = Scenario::new("overload", server).then(Phase::new("over", 20.0, 3.0));
 /// let candidate = Candidate::of_controller("adaptive", Adaptive::default(), Adaptive::initial);
 /// let rows = Evaluator::default().seeds(1..3).evaluate("tiny", &[scenario], &[candidate]);
-/// assert!(rows[0].score() > 0.5, "{:.2} of what can be done", rows[0].score());
+/// assert!(rows[0].score() > 0.5, "{:.2} of the oracle's goodput", rows[0].score());
 /// ```
 #[derive(Clone)]
 #[must_use]
@@ -42,14 +42,15 @@ pub struct Evaluator {
     seeds: Range<u64>,
     ratio: f64,
     threads: usize,
-    against: Against,
+    baseline: Baseline,
     progress: Arc<dyn Fn(usize, usize) + Send + Sync>,
 }
 
 type OracleScores = dyn Fn(&Scenario, u64) -> Vec<OracleScore> + Send + Sync;
 
 #[derive(Clone)]
-enum Against {
+/// What the scores are relative to.
+enum Baseline {
     Oracle(Arc<OracleScores>),
     Bound,
 }
@@ -61,17 +62,17 @@ struct Job<'a> {
     seed: u64,
 }
 
-/// What came of a job: by candidate, by initial limit, by phase.
-type Outcome = Vec<Vec<Vec<PhaseMetrics>>>;
+/// The metrics of a job: by candidate, by initial limit, by phase.
+type JobMetrics = Vec<Vec<Vec<PhaseMetrics>>>;
 
 impl Default for Evaluator {
-    /// 20 seeds from 1 on, a ratio of 0.85, as many threads as there are cores, and against [`Oracle`].
+    /// Creates an evaluator with the seeds 1 to 20, a ratio of 0.85, one thread for each core, and the [`Oracle`].
     fn default() -> Self {
         Self {
             seeds: 1..21,
             ratio: 0.85,
             threads: thread::available_parallelism().map_or(1, NonZero::get),
-            against: Against::Oracle(Arc::new(|scenario, seed| {
+            baseline: Baseline::Oracle(Arc::new(|scenario, seed| {
                 Oracle::of(scenario, seed).scores()
             })),
             progress: Arc::new(|_, _| {}),
@@ -80,48 +81,50 @@ impl Default for Evaluator {
 }
 
 impl Evaluator {
-    /// The seeds, each of which is a run.
+    /// Sets the seeds. Each seed is a run of each scenario. By default 1 to 20.
     pub fn seeds(self, seeds: Range<u64>) -> Self {
         Self { seeds, ..self }
     }
 
-    /// The ratio of the layer.
+    /// Sets the ratio of the layer. By default 0.85.
     pub fn ratio(self, ratio: f64) -> Self {
         Self { ratio, ..self }
     }
 
-    /// How many threads there are to run on.
+    /// Sets the number of threads. By default one for each core.
     pub fn threads(self, threads: usize) -> Self {
         Self { threads, ..self }
     }
 
-    /// Takes the oracle's figures from here, phase by phase of a scenario and a seed: from where they are kept.
+    /// Sets where the oracle's scores of a scenario and a seed come from, such as a cache. By default [`Oracle::of`].
     pub fn oracle_scores(
         mut self,
         scores: impl Fn(&Scenario, u64) -> Vec<OracleScore> + Send + Sync + 'static,
     ) -> Self {
-        self.against = Against::Oracle(Arc::new(scores));
+        self.baseline = Baseline::Oracle(Arc::new(scores));
         self
     }
 
-    /// Does without the oracle, which takes most of the time: scores are shares of [`PhaseReport::bound`].
+    /// Compares runs to [`PhaseReport::bound`] in place of the oracle, which takes most of the time.
     pub fn against_bound(mut self) -> Self {
-        self.against = Against::Bound;
+        self.baseline = Baseline::Bound;
         self
     }
 
-    /// Is told how many of how many runs of all candidates are done.
+    /// Sets a callback for progress. Its arguments are the number of jobs done and the number of all jobs, where a job is one
+    /// scenario on one seed under all candidates.
     pub fn on_progress(mut self, progress: impl Fn(usize, usize) + Send + Sync + 'static) -> Self {
         self.progress = Arc::new(progress);
         self
     }
 
-    /// Runs them all. Rows come in the order of the scenarios, then of their phases, then of the candidates; `size` stands in
-    /// each of them.
+    /// Runs all scenarios under all candidates.
+    ///
+    /// Rows are in the order of the scenarios, then of their phases, then of the candidates. Each has `size` as its size.
     ///
     /// # Panics
     ///
-    /// Within a tokio runtime.
+    /// Panics within a tokio runtime.
     #[must_use]
     pub fn evaluate(
         &self,
@@ -129,10 +132,10 @@ impl Evaluator {
         scenarios: &[Scenario],
         candidates: &[Candidate],
     ) -> Vec<Row> {
-        let outcomes = self.outcomes(scenarios, candidates);
+        let by_job = self.run_jobs(scenarios, candidates);
         let mut rows = Vec::new();
         let seeds = self.seeds.clone().count().max(1);
-        for (scenario, outcomes) in scenarios.iter().zip(outcomes.chunks(seeds)) {
+        for (scenario, by_job) in scenarios.iter().zip(by_job.chunks(seeds)) {
             for (nth, phase) in scenario.phases.iter().enumerate() {
                 if !phase.scored {
                     continue;
@@ -140,7 +143,7 @@ impl Evaluator {
                 for (column, candidate) in candidates.iter().enumerate() {
                     for (run, initial) in candidate.initial_limits(scenario).into_iter().enumerate()
                     {
-                        let of_seed = |outcome: &Outcome| outcome[column][run][nth];
+                        let of_seed = |job: &JobMetrics| job[column][run][nth];
                         rows.push(Row {
                             size: size.to_owned(),
                             workers: scenario.server.workers,
@@ -149,7 +152,7 @@ impl Evaluator {
                             phase: phase.name.clone(),
                             candidate: candidate.name().to_owned(),
                             first_seed: self.seeds.start,
-                            metrics: outcomes.iter().map(of_seed).collect(),
+                            metrics: by_job.iter().map(of_seed).collect(),
                         });
                     }
                 }
@@ -158,8 +161,8 @@ impl Evaluator {
         rows
     }
 
-    /// By scenario and seed, whoever was done first.
-    fn outcomes(&self, scenarios: &[Scenario], candidates: &[Candidate]) -> Vec<Outcome> {
+    /// Returns the metrics of all jobs, in the order of scenarios and seeds, whichever job is done first.
+    fn run_jobs(&self, scenarios: &[Scenario], candidates: &[Candidate]) -> Vec<JobMetrics> {
         let seeds = |scenario| self.seeds.clone().map(move |seed| (scenario, seed));
         let numbered = scenarios.iter().flat_map(seeds).enumerate();
         let mut jobs: Vec<Job<'_>> = numbered
@@ -169,17 +172,17 @@ impl Evaluator {
                 seed,
             })
             .collect();
-        // The long ones first, so that no thread is alone with one at the end.
+        // Long jobs first, so that no thread is left alone with a long job at the end.
         jobs.sort_by(|a, b| b.scenario.calls().total_cmp(&a.scenario.calls()));
 
         let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let outcomes = Mutex::new(Vec::new());
+        let by_job = Mutex::new(Vec::new());
         let work = || {
-            // Relaxed: each job is taken once, and what came of it goes through the mutex.
+            // Relaxed: each job is taken once, and its metrics pass through the mutex.
             while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let outcome = self.run(job, candidates);
-                let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
-                outcomes.push((job.nth, outcome));
+                let metrics = self.run(job, candidates);
+                let mut by_job = by_job.lock().unwrap_or_else(PoisonError::into_inner);
+                by_job.push((job.nth, metrics));
                 (self.progress)(done.fetch_add(1, Ordering::Relaxed) + 1, jobs.len());
             }
         };
@@ -188,28 +191,26 @@ impl Evaluator {
                 scope.spawn(work);
             }
         });
-        let mut outcomes = outcomes
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
-        outcomes.sort_by_key(|(nth, _)| *nth);
-        outcomes.into_iter().map(|(_, outcome)| outcome).collect()
+        let mut by_job = by_job.into_inner().unwrap_or_else(PoisonError::into_inner);
+        by_job.sort_by_key(|(nth, _)| *nth);
+        by_job.into_iter().map(|(_, metrics)| metrics).collect()
     }
 
-    fn run(&self, job: &Job<'_>, candidates: &[Candidate]) -> Outcome {
+    fn run(&self, job: &Job<'_>, candidates: &[Candidate]) -> JobMetrics {
         let Job { scenario, seed, .. } = *job;
-        let scores = match &self.against {
-            Against::Oracle(scores) => Some(scores(scenario, seed)),
-            Against::Bound => None,
+        let scores = match &self.baseline {
+            Baseline::Oracle(scores) => Some(scores(scenario, seed)),
+            Baseline::Bound => None,
         };
         let run = |candidate: &Candidate, initial| {
             let lab = Lab::seed(seed).ratio(self.ratio);
             let report = lab.run(scenario, || candidate.budget(initial));
             let metrics = |(nth, report): (usize, &PhaseReport)| {
-                let score = match &scores {
+                let oracle = match &scores {
                     Some(scores) => scores[nth],
                     None => bound(scenario, nth, report),
                 };
-                PhaseMetrics::new(report, score)
+                PhaseMetrics::new(report, oracle)
             };
             report.phases.iter().enumerate().map(metrics).collect()
         };
@@ -223,7 +224,7 @@ impl Evaluator {
     }
 }
 
-/// What nobody can do better than.
+/// Returns the upper bound of a phase as a score.
 fn bound(scenario: &Scenario, nth: usize, report: &PhaseReport) -> OracleScore {
     OracleScore {
         limit: 0,

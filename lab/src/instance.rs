@@ -1,4 +1,4 @@
-//! One server, with the real layer before it.
+//! One server behind the real layer.
 
 use std::{
     cell::Cell,
@@ -24,14 +24,16 @@ use crate::{
     station::{CallId, Nanos, Pool, Shared, StationState},
 };
 
+/// One server of a scenario: its budget, its layer and its station.
 pub(crate) struct Instance {
     pub(crate) budget: Budget,
     admission: Admission,
     pub(crate) station: Option<StationState>,
-    /// When its next call is done.
+    /// When the station finishes its next call.
     pub(crate) finish: Option<Nanos>,
 }
 
+/// How a call is admitted: the layer, or the thresholds for the path without it.
 struct Admission {
     path: AdmissionPath,
     layer_options: LayerOptions,
@@ -41,17 +43,18 @@ struct Admission {
     critical: Threshold,
 }
 
+/// What an admitted call holds until it completes or times out.
 pub(crate) enum Admitted {
     Response(Pin<Box<ResponseFuture<Handler, EmptyBody>>>),
     Permit { _held: Permit },
 }
 
-/// Between the simulation and its handlers.
+/// Connects the simulation to its handlers, which are called and polled by the layer.
 #[derive(Debug, Default)]
 pub(crate) struct HandlerLink {
-    /// Who calls.
+    /// The call that enters the layer.
     pub(crate) entering: Cell<CallId>,
-    /// Whose work is done.
+    /// The call whose work is done.
     pub(crate) completed: Cell<CallId>,
 }
 
@@ -59,14 +62,14 @@ pub(crate) struct HandlerLink {
 #[derive(Clone, Debug)]
 pub(crate) struct Handler(Rc<HandlerLink>);
 
-/// The answer to a call, there when the simulation says so.
+/// The response to a call, ready once the simulation marks the call as completed.
 #[derive(Debug)]
 pub(crate) struct Completion {
     call: CallId,
     link: Rc<HandlerLink>,
 }
 
-/// A body without anything in it.
+/// An empty body.
 #[derive(Debug, Default)]
 pub(crate) struct EmptyBody;
 
@@ -97,7 +100,7 @@ impl Instance {
             layer = layer.fair_by(tenant).seed(lab.seed);
         }
         if key {
-            // Of the wall clock's hour, no run would be as the one before.
+            // The default rotation follows the hour of the wall clock, so runs would not be repeatable.
             layer = layer.key_with_rotation(tenant, move || lab.seed);
         }
         if has_classes {
@@ -129,7 +132,7 @@ impl Instance {
         }
     }
 
-    /// Or when to come back.
+    /// Admits a call, or returns the retry hint of the refusal.
     pub(crate) fn admit(&mut self, draw: &Draw) -> Result<Admitted, Duration> {
         let admission = &mut self.admission;
         if admission.path == AdmissionPath::Budget {
@@ -139,7 +142,7 @@ impl Instance {
             };
             return match self.budget.try_acquire(threshold) {
                 Ok(permit) => Ok(Admitted::Permit { _held: permit }),
-                // No caller heeds the hint: see `AdmissionPath::Budget`.
+                // On this path no caller follows the hint: see `AdmissionPath::Budget`.
                 Err(_) => Err(Duration::ZERO),
             };
         }
@@ -154,7 +157,7 @@ impl Instance {
                 let shed = response.map(|response| response.extensions().get::<Shed>().cloned());
                 let shed = shed.unwrap_or_else(|never| match never {});
                 Err(hint(
-                    &shed.expect("a refusal says why"),
+                    &shed.expect("a refusal carries its `Shed`"),
                     admission.retry_delay,
                 ))
             }
@@ -214,7 +217,8 @@ fn hint(shed: &Shed, retry_delay: RetryDelay) -> Duration {
     }
 }
 
-/// CRITICAL calls are told by their method, as the others by theirs; those that are told milliseconds call by gRPC.
+/// Creates the request of a call: GET for CRITICAL calls and POST for the others; gRPC where callers read hints in
+/// milliseconds.
 fn request(draw: &Draw, retry_delay: RetryDelay) -> Request<EmptyBody> {
     let mut request = Request::new(EmptyBody);
     if retry_delay == RetryDelay::HintMilliseconds {

@@ -1,4 +1,4 @@
-//! What chance decides, drawn when a call arrives: so it is the same whatever a candidate decides.
+//! The random properties of a call, drawn at its arrival: they do not depend on the decisions of a controller.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use crate::{
     station::Nanos,
 };
 
-/// What one call brings along.
+/// The random properties of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Draw {
-    /// `None`: it hangs.
+    /// The time in the dependency; `None` for a call that hangs.
     pub(crate) dependency: Option<Nanos>,
     pub(crate) service: Nanos,
     pub(crate) timeout: Nanos,
@@ -19,18 +19,19 @@ pub(crate) struct Draw {
     pub(crate) units: u32,
 }
 
-/// What changes within a phase.
+/// The conditions that change within a phase.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Conditions {
     pub(crate) load: f64,
     pub(crate) slowdown: f64,
 }
 
+/// A seeded source of random numbers.
 #[derive(Debug)]
 pub(crate) struct Random(fastrand::Rng);
 
 impl Draw {
-    /// Whether it would be answered in time if it were alone.
+    /// Returns whether the call would be served in time on an idle server.
     pub(crate) fn fits(&self, server: &Server) -> bool {
         let work = match server.station {
             Station::None => 0,
@@ -46,22 +47,23 @@ impl Random {
         Self(fastrand::Rng::with_seed(seed))
     }
 
-    /// With a mean of 1.
+    /// Returns an exponentially distributed number with a mean of 1.
     pub(crate) fn exponential(&mut self) -> f64 {
         -(1.0 - self.0.f64()).ln()
     }
 
-    /// From 0 to 1.
+    /// Returns a number from 0 to 1.
     pub(crate) fn uniform(&mut self) -> f64 {
         self.0.f64()
     }
 
-    /// Between these two, as often in one octave as in another.
+    /// Returns a number between `low` and `high`, whose logarithm is uniformly distributed.
     pub(crate) fn between(&mut self, low: f64, high: f64) -> f64 {
         low * (high / low).powf(self.uniform())
     }
 
-    /// Always as many numbers, whatever they are used for.
+    /// Draws a call. Every call takes the same number of random numbers, so a change of one property leaves the others as
+    /// they are.
     pub(crate) fn draw(
         &mut self,
         server: &Server,
@@ -89,7 +91,7 @@ impl Random {
         }
     }
 
-    /// Whose a call is, and what it costs.
+    /// Draws the tenant and the cost of a call.
     pub(crate) fn mix(&mut self, mix: &ClientMix, draw: &mut Draw) {
         let [first, other, large] = [self.uniform(), self.uniform(), self.uniform()];
         if first >= mix.first {
@@ -100,7 +102,7 @@ impl Random {
         }
     }
 
-    /// In units of the mean.
+    /// Draws a time, in units of the mean.
     fn time(&mut self, times: Times, share_of_long: f64) -> f64 {
         let (first, uniform) = (self.uniform(), self.uniform());
         match times {

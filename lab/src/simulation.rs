@@ -1,4 +1,4 @@
-//! Callers and servers at one time, and what comes next.
+//! The simulation: callers and servers at one moment, and the events to come.
 
 use std::{
     cmp::Reverse,
@@ -22,45 +22,46 @@ use crate::{
     station::{CallId, Nanos, StationState},
 };
 
+/// The state of one run.
 pub(crate) struct Simulation<'a> {
     scenario: &'a Scenario,
     now: Nanos,
     instances: Vec<Instance>,
     callers: HashMap<CallId, Caller, BuildHasherDefault<CallHasher>>,
     link: Rc<HandlerLink>,
-    called: CallId,
+    last_call: CallId,
     backoff: Random,
     phase: usize,
     began: Nanos,
-    /// What the calls cost that are inside.
+    /// The cost of the calls in flight.
     units: usize,
-    /// Whether anybody looks at the clock.
+    /// Whether time matters to the budget. Without the layer, nothing reads the clock.
     has_clock: bool,
     events: EventQueue,
     pub(crate) report: Report,
 }
 
-/// What follows the last of the calls that a simulation is given.
+/// Where a run of the simulation stops.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum RunUntil {
     LastArrival,
     EndOfScenario,
 }
 
-/// What is to come. Each kind has a server of its own where it is in order anyway, as one heap for all of them takes as
-/// long as everything else together.
+/// The events to come. Events that are in order anyway are kept outside of the heap: one heap for all events takes as long as
+/// everything else together.
 #[derive(Debug)]
 struct EventQueue {
     tick: Nanos,
     end_of_phase: Nanos,
     arrival: Option<Arrival>,
-    /// When the usual and when the impatient callers leave. Some have been answered by then.
+    /// The timeouts of callers with the short timeout, and of all others, in order. Some calls complete before.
     timeouts: [VecDeque<(Nanos, CallId)>; 2],
     others: BinaryHeap<Reverse<(Nanos, u64, Event)>>,
     added: u64,
 }
 
-/// One who has been admitted and waits.
+/// The caller of an admitted attempt.
 struct Caller {
     admitted: Admitted,
     attempt: Attempt,
@@ -75,13 +76,13 @@ enum Event {
         instance: usize,
     },
     Timeout(CallId),
-    /// The dependency has answered.
+    /// The dependency has responded.
     StartService {
         call: CallId,
         instance: usize,
         service: Nanos,
     },
-    /// A refused caller tries again.
+    /// A refused caller retries.
     Retry(Attempt),
     Arrival(Draw),
 }
@@ -93,11 +94,11 @@ struct Attempt {
     left: u32,
 }
 
-/// Calls are numbered, so their numbers are spread well enough by one multiplication.
+/// A hasher for call numbers, which are consecutive: one multiplication spreads them well enough.
 #[derive(Debug, Default)]
 struct CallHasher(u64);
 
-/// How often the limit is looked at.
+/// The interval at which limits are recorded: 100 ms.
 const TICK: Nanos = 100_000_000;
 
 impl<'a> Simulation<'a> {
@@ -117,7 +118,7 @@ impl<'a> Simulation<'a> {
             instances,
             callers: HashMap::default(),
             link,
-            called: 0,
+            last_call: 0,
             backoff: Random::new(!lab.seed),
             phase: 0,
             began: 0,
@@ -139,7 +140,7 @@ impl<'a> Simulation<'a> {
         simulation
     }
 
-    /// Goes on to the last of `arrivals`, or to the end.
+    /// Continues to the last of `arrivals`, or to the end of the scenario.
     pub(crate) fn run(&mut self, mut arrivals: impl Iterator<Item = Arrival>, until: RunUntil) {
         self.events.arrival = arrivals.next();
         while self.phase < self.scenario.phases.len() {
@@ -155,7 +156,7 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// What comes next. Of two things at once, the one that is first here.
+    /// Returns the next event. Of several events at the same time, the order of the checks below decides.
     fn next(&mut self) -> (Nanos, Event) {
         let EventQueue {
             tick, end_of_phase, ..
@@ -164,30 +165,30 @@ impl<'a> Simulation<'a> {
             true => (tick, Event::Tick),
             false => (end_of_phase, Event::NextPhase),
         };
-        let mut or = |at: Nanos, event: Event| {
+        let mut earlier = |at: Nanos, event: Event| {
             if at < next.0 {
                 next = (at, event);
             }
         };
         for (instance, server) in self.instances.iter().enumerate() {
             if let Some(at) = server.finish {
-                or(at, Event::Finish { instance });
+                earlier(at, Event::Finish { instance });
             }
         }
         for queue in &mut self.events.timeouts {
             while let Some(&(at, call)) = queue.front() {
                 if self.callers.contains_key(&call) {
-                    or(at, Event::Timeout(call));
+                    earlier(at, Event::Timeout(call));
                     break;
                 }
                 queue.pop_front();
             }
         }
         if let Some(Reverse((at, _, event))) = self.events.others.peek() {
-            or(*at, *event);
+            earlier(*at, *event);
         }
         if let Some(Arrival { at, draw }) = self.events.arrival {
-            or(at, Event::Arrival(draw));
+            earlier(at, Event::Arrival(draw));
         }
         if matches!(next.1, Event::StartService { .. } | Event::Retry(_)) {
             self.events.others.pop();
@@ -205,7 +206,7 @@ impl<'a> Simulation<'a> {
         let by = Duration::from_nanos(at - self.now);
         self.now = at;
         if self.has_clock && !by.is_zero() {
-            // Its first poll moves the clock; what it waits for then is other tasks, and there are none.
+            // The first poll moves the clock. After it, `advance` only yields to other tasks, and there are none.
             let moved = pin!(tokio::time::advance(by));
             let _ = moved.poll(&mut context());
         }
@@ -264,8 +265,8 @@ impl<'a> Simulation<'a> {
             phase: self.phase,
             ..attempt
         };
-        self.called += 1;
-        let call = self.called;
+        self.last_call += 1;
+        let call = self.last_call;
         let instance = (call % self.instances.len() as u64) as usize;
         self.report.phases[self.phase].attempts += 1;
         self.link.entering.set(call);
@@ -290,8 +291,8 @@ impl<'a> Simulation<'a> {
         match attempt.draw.dependency {
             None => {}
             Some(0) => self.start_service(call, instance, attempt.draw.service),
-            Some(takes) => self.schedule(
-                since + takes,
+            Some(time) => self.schedule(
+                since + time,
                 Event::StartService {
                     call,
                     instance,
@@ -308,9 +309,9 @@ impl<'a> Simulation<'a> {
             return;
         };
         let callers = &self.scenario.callers;
-        let briefly = 0.05 + 0.1 * self.backoff.uniform();
+        let short = 0.05 + 0.1 * self.backoff.uniform();
         let backoff = match callers.retry_delay {
-            RetryDelay::Short => Duration::from_secs_f64(briefly),
+            RetryDelay::Short => Duration::from_secs_f64(short),
             RetryDelay::Doubling => {
                 Duration::from_secs(1 << (callers.retries - attempt.left).min(16))
             }
@@ -332,7 +333,7 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// Finds out what is done next there.
+    /// Updates when the station of this instance finishes its next call.
     fn schedule_finish(&mut self, instance: usize) {
         let server = &mut self.instances[instance];
         let next = server.station.as_ref().and_then(StationState::next);
@@ -347,7 +348,7 @@ impl<'a> Simulation<'a> {
         self.schedule_finish(instance);
     }
 
-    /// The work is done. If the caller is still there, it hears of it.
+    /// Completes a call whose work is done, unless the caller has timed out.
     fn complete(&mut self, call: CallId) {
         let Some(mut caller) = self.callers.remove(&call) else {
             return;
@@ -357,7 +358,7 @@ impl<'a> Simulation<'a> {
         self.link.completed.set(call);
         if let Admitted::Response(response) = &mut caller.admitted {
             let polled = response.as_mut().poll(&mut context());
-            assert!(polled.is_ready(), "a handler that is done answers");
+            assert!(polled.is_ready(), "a handler whose work is done is ready");
         }
         let arrived_in = &mut self.report.phases[caller.attempt.phase];
         arrived_in.record_latency(&draw, self.now - caller.since);
@@ -375,7 +376,12 @@ impl<'a> Simulation<'a> {
     }
 
     fn tick(&mut self) {
-        let sum = |of: fn(&Budget) -> usize| self.instances.iter().map(|one| of(&one.budget)).sum();
+        let sum = |of: fn(&Budget) -> usize| {
+            self.instances
+                .iter()
+                .map(|instance| of(&instance.budget))
+                .sum()
+        };
         let (limit, in_flight) = (sum(Budget::limit), sum(Budget::in_flight));
         self.report.phases[self.phase].record_tick(limit, in_flight);
         self.events.tick = self.now + TICK;

@@ -1,24 +1,24 @@
-//! The servers' insides: who is worked on, and when the work is done.
+//! The stations of servers: which calls are served, and when their work is done.
 
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
 };
 
-/// A call, by number.
+/// The number of an attempt.
 pub(crate) type CallId = u64;
 
-/// Nanoseconds since the beginning.
+/// Nanoseconds, and nanoseconds since the beginning of the run.
 pub(crate) type Nanos = u64;
 
-/// StationState at one server. It is told the time, and tells when to be asked next.
+/// The calls at one station. The state reads no clock: the simulation passes the time, and asks for the next completion.
 #[derive(Debug)]
 pub(crate) enum StationState {
     Pool(Pool),
     Shared(Shared),
 }
 
-/// Workers, and those who stand in line for them.
+/// A pool of workers, and the queue of calls that wait for a worker.
 #[derive(Debug)]
 pub(crate) struct Pool {
     workers: usize,
@@ -26,9 +26,9 @@ pub(crate) struct Pool {
     busy: BinaryHeap<Reverse<(Nanos, CallId)>>,
 }
 
-/// All calls at once, each with the same part of the workers.
+/// Processor sharing: all calls are served at once, each with an equal share of the workers.
 ///
-/// Time runs for the calls as their part allows: a call is done when the `worked` time has moved on by its size.
+/// `worked` is a virtual time that advances at the speed of one call. A call is done when `worked` has advanced by its size.
 #[derive(Debug)]
 pub(crate) struct Shared {
     workers: f64,
@@ -54,7 +54,7 @@ impl StationState {
         }
     }
 
-    /// When the next call is done, if nothing else happens.
+    /// Returns when the next call is done, if nothing else happens before.
     pub(crate) fn next(&self) -> Option<Nanos> {
         match self {
             Self::Pool(pool) => pool.busy.peek().map(|Reverse((at, _))| *at),
@@ -65,7 +65,7 @@ impl StationState {
         }
     }
 
-    /// Takes the call out that [`next`](Self::next) has told of.
+    /// Removes the call whose completion [`next`](Self::next) announced.
     pub(crate) fn finish(&mut self, now: Nanos) -> Option<CallId> {
         match self {
             Self::Pool(pool) => {
@@ -80,7 +80,7 @@ impl StationState {
         }
     }
 
-    /// Those who are busy finish what they do.
+    /// Sets the number of workers. A worker that is removed from a pool finishes its call first.
     pub(crate) fn set_workers(&mut self, workers: usize, now: Nanos) {
         match self {
             Self::Pool(pool) => {
@@ -125,7 +125,7 @@ impl Shared {
         }
     }
 
-    /// Of one call, 1 when it has a worker to itself.
+    /// Returns the speed of one call: 1 where each call has a worker to itself.
     fn speed(&self) -> f64 {
         let contention = self.calls.len() as f64 / self.workers;
         if contention <= 1.0 {

@@ -1,16 +1,16 @@
-//! Rows as a Markdown table, each beside its bar.
+//! Rows as lines of a Markdown table, with their pass criteria.
 
 use crate::{criteria::Criterion, row::Row};
 
 impl Row {
-    /// What stands above a [table](Self::markdown).
+    /// Returns the header of the [table](Self::markdown).
     #[must_use]
     pub fn header() -> &'static str {
         "| size | scenario | phase | candidate | score | worst (seed) | criterion | p99, ms | ÷ oracle | refused | after 1 s | 90 % in, s \
          | limit | ± | CRITICAL |\n|---|---|---|---|--:|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|"
     }
 
-    /// A line of a Markdown table.
+    /// Returns the row as a line of a Markdown table. ✗ marks a criterion that is missed.
     #[must_use]
     pub fn markdown(&self) -> String {
         let (worst, seed) = self.worst();
