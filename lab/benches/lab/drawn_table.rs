@@ -1,10 +1,10 @@
-//! What stays stuck, of overloads drawn at random.
+//! Tables of overloads drawn at random: which of them stay stuck.
 
 use std::ops::Range;
 
 use loadshed_lab::{Candidate, Evaluator, Row, drawn_scenario};
 
-/// The rows in which less than half is done of what nobody can do better than, and how many there are by candidate and phase.
+/// Prints the rows with a goodput below half of its upper bound, and the number of such rows by candidate and phase.
 pub(crate) fn print(numbers: Range<u64>, candidates: &[Candidate]) {
     let scenarios: Vec<_> = numbers.map(drawn_scenario).collect();
     let rows = Evaluator::default()

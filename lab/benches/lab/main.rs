@@ -1,25 +1,29 @@
-//! Judges the control candidates: `cargo bench -p loadshed-lab --bench lab`.
+//! Evaluates limit algorithms: `cargo bench -p loadshed-lab --bench lab`.
 //!
-//! Every candidate runs every scenario of every size on 20 seeds, and is compared to the best fixed limit on each. The table
-//! is Markdown on stdout, progress goes to stderr, and a chart of each scenario to `target/lab/`, with what the oracle
-//! did. All of it takes hours; the oracle's figures, which take most of them, are kept in `target/lab/oracle.tsv` until
-//! the lab changes. The large server runs 3 seeds of a minute at most, as it serves ten times as many.
+//! Each candidate runs each scenario of each size on 20 seeds, and is compared to the best fixed limit on the same seed. The
+//! bench prints a Markdown table to stdout and its progress to stderr. It draws a chart of each scenario, with the first
+//! candidate and the oracle, into `target/lab/`. The large server runs 3 seeds, with phases of at most 60 s.
 //!
-//! After `--`, in any order:
+//! The whole bench takes hours, most of them for the oracle. Its scores are cached in `target/lab/oracle.tsv` until the
+//! simulator changes.
 //!
-//! - `seeds=5`, `first=100`: so many seeds, from this one on.
-//! - `sizes=tiny,slow`, `only=hangs|bursts`, `candidates=adaptive,vegas`: only those; the names of scenarios and candidates by part.
-//! - `short`: what lasts long lasts a minute at most.
+//! Options, after `--`, in any order:
+//!
+//! - `seeds=5`, `first=100`: 5 seeds, beginning at 100.
+//! - `sizes=tiny,slow`: only these sizes.
+//! - `only=hangs|bursts`: only scenarios whose names contain one of these parts.
+//! - `candidates=adaptive,vegas`: only candidates whose names contain one of these parts.
+//! - `short`: long phases last at most 60 s.
 //! - `ratio=0.5`: the ratio of the layer, in place of 0.85.
-//! - `stuck=1000`: on so many seeds, whether there is a phase in which less than half is done of what nobody can do
-//!   better than. Short, without the oracle, on the tiny, the slow and the medium server.
-//! - `drawn=300`: whether anything stays stuck of so many servers, callers and overloads that are drawn at random, from the
-//!   one that `first` says on. Without the oracle, one seed each.
-//! - `wide`: all candidates side by side, with less of each.
-//! - `misses`: what is missed, as the tests list it.
-//! - `commit`: the charts drawn go to `docs/lab/` too.
-//! - `storm`: the second wave after a trigger, by what the refused are told, and nothing else.
-//! - `shares`: who gets what by class, by tenant, by key and by cost, and nothing else. Takes `seeds` and `sizes`.
+//! - `stuck=1000`: prints only rows in which the goodput is below half of its upper bound on one of 1,000 seeds. Short phases,
+//!   no oracle, by default on the tiny, the slow and the medium server.
+//! - `drawn=300`: runs 300 scenarios drawn at random, beginning at number `first`, and prints the rows below half of the upper
+//!   bound. No oracle, one seed for each scenario.
+//! - `wide`: prints all candidates side by side, with fewer metrics.
+//! - `misses`: prints the rows that miss their pass criterion, in the format of the tests.
+//! - `commit`: copies the charts to `docs/lab/`.
+//! - `storm`: prints only the retry storms, by retry hint. Uses `seeds`, `first` and `sizes`.
+//! - `shares`: prints only the tables by class, tenant, key and cost. Uses `seeds`, `first` and `sizes`.
 
 mod allocation_tables;
 mod candidates;
@@ -41,7 +45,7 @@ use loadshed_lab::{Candidate, Criterion, Evaluator, Length, Row, Scenario, Size,
 
 use self::oracle_cache::OracleCache;
 
-/// What is asked for.
+/// The options of a run of the bench.
 struct Options {
     seeds: Option<u64>,
     first: u64,
@@ -59,7 +63,7 @@ struct Options {
     shares: bool,
 }
 
-/// Within the repository, so that committed charts are part of it.
+/// The directory of committed charts.
 const CHARTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/lab");
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -78,10 +82,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         drawn_table::print(options.first..options.first + count, &options.candidates);
         return Ok(());
     }
-    // Beside cargo's own directory for what tests and benches write.
+    // Next to cargo's own directory for output of tests and benches.
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("lab");
     std::fs::create_dir_all(&out)?;
-    let scores = Arc::new(OracleCache::open(&out.join("oracle.tsv"))?);
+    let cache = Arc::new(OracleCache::open(&out.join("oracle.tsv"))?);
 
     let mut all = Vec::new();
     if !options.wide {
@@ -89,7 +93,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     for &size in &options.sizes {
         let scenarios = options.scenarios(size);
-        let rows = options.evaluate(size, &scores).evaluate(
+        let rows = options.evaluator(size, &cache).evaluate(
             &size.to_string(),
             &scenarios,
             &options.candidates,
@@ -100,7 +104,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         all.extend(rows);
         if !options.stuck {
-            draw(&options, size, &scenarios, &scores, &out)?;
+            draw(&options, size, &scenarios, &cache, &out)?;
         }
     }
     if options.wide {
@@ -119,7 +123,7 @@ fn draw(
     options: &Options,
     size: Size,
     scenarios: &[Scenario],
-    scores: &OracleCache,
+    cache: &OracleCache,
     out: &Path,
 ) -> Result<(), Box<dyn Error>> {
     let Some(candidate) = options.candidates.first() else {
@@ -133,7 +137,7 @@ fn draw(
             candidate,
             seed: options.first,
             ratio: options.ratio,
-            scores: scores.of(scenario, options.first),
+            oracle: cache.of(scenario, options.first),
         };
         chart.draw(&out.join(&name))?;
         if options.commit {
@@ -150,12 +154,12 @@ fn draw(
     Ok(())
 }
 
-/// Less than half on any seed.
+/// Returns whether the score is below 0.5 on any seed.
 fn is_stuck(row: &Row) -> bool {
     row.worst().0 < 0.5
 }
 
-/// How many rows each candidate passes, and its worst.
+/// Prints how many rows each candidate passes, and its worst row.
 fn summary(rows: &[Row], stuck: bool) {
     println!(
         "\n| candidate | size | criteria met | mean below .95 | below .8 | below .5 on a seed | worst row |"
@@ -191,9 +195,9 @@ fn summary(rows: &[Row], stuck: bool) {
     }
 }
 
-/// As `tests/criteria` lists them.
+/// Prints a row in the format of `tests/criteria/misses.rs`.
 fn print_miss(row: &Row) {
-    // Rounded down, so that it is reached.
+    // Rounded down, so that the same run reaches it.
     let reached = (Criterion::of(row).reached(row) * 1e3).floor() / 1e3;
     let (size, name, phase) = (&row.size, row.name(), &row.phase);
     println!(
@@ -228,17 +232,17 @@ impl Options {
         for argument in arguments {
             let (name, value) = argument.split_once('=').unwrap_or((&argument, ""));
             match name {
-                // From cargo.
+                // Passed by cargo.
                 "--bench" => {}
                 "seeds" => options.seeds = Some(value.parse()?),
                 "first" => options.first = value.parse()?,
                 "sizes" => options.sizes = value.split(',').map(size).collect::<Result<_, _>>()?,
                 "only" => options.only = value.split('|').map(str::to_owned).collect(),
                 "candidates" => {
-                    let asked = |candidate: &Candidate| {
+                    let matches = |candidate: &Candidate| {
                         value.split(',').any(|part| candidate.name().contains(part))
                     };
-                    options.candidates.retain(asked);
+                    options.candidates.retain(matches);
                 }
                 "short" => options.length = Length::Short,
                 "ratio" => options.ratio = value.parse()?,
@@ -255,7 +259,7 @@ impl Options {
                 "shares" => options.shares = true,
                 _ => {
                     return Err(format!(
-                        "{argument:?} is none of the options in lab/benches/lab/main.rs"
+                        "unknown option {argument:?}: lab/benches/lab/main.rs lists the options"
                     )
                     .into());
                 }
@@ -270,12 +274,13 @@ impl Options {
 
     fn scenarios(&self, size: Size) -> Vec<Scenario> {
         let mut scenarios = scenarios(size, self.length);
-        let asked = |scenario: &Scenario| self.only.iter().any(|part| scenario.name.contains(part));
-        scenarios.retain(|scenario| self.only.is_empty() || asked(scenario));
+        let matches =
+            |scenario: &Scenario| self.only.iter().any(|part| scenario.name.contains(part));
+        scenarios.retain(|scenario| self.only.is_empty() || matches(scenario));
         scenarios
     }
 
-    fn evaluate(&self, size: Size, scores: &Arc<OracleCache>) -> Evaluator {
+    fn evaluator(&self, size: Size, cache: &Arc<OracleCache>) -> Evaluator {
         let seeds = self
             .seeds
             .unwrap_or(if size == Size::Large { 3 } else { 20 });
@@ -286,17 +291,17 @@ impl Options {
         if self.stuck {
             return evaluator.against_bound();
         }
-        let scores = Arc::clone(scores);
-        evaluator.oracle_scores(move |scenario, seed| scores.of(scenario, seed))
+        let cache = Arc::clone(cache);
+        evaluator.oracle_scores(move |scenario, seed| cache.of(scenario, seed))
     }
 }
 
 fn size(name: &str) -> Result<Size, String> {
     let named = Size::ALL.into_iter().find(|size| size.to_string() == name);
-    named.ok_or_else(|| format!("{name:?} is no size"))
+    named.ok_or_else(|| format!("invalid size {name:?}: must be tiny, slow, medium or large"))
 }
 
-/// One line that moves on a terminal, and one for each twentieth elsewhere.
+/// Prints the progress: one line that is overwritten on a terminal, and otherwise a line for each twentieth.
 fn progress(size: Size, done: usize, of: usize) {
     let mut stderr = io::stderr().lock();
     if stderr.is_terminal() {

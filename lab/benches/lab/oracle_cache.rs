@@ -1,4 +1,4 @@
-//! The oracle's figures, kept from one run of the bench to the next.
+//! A cache of the oracle's scores, in a file.
 
 use std::{
     collections::HashMap,
@@ -12,18 +12,20 @@ use std::{
 
 use loadshed_lab::{Oracle, OracleScore, Scenario};
 
-/// What is found out is written at once.
+/// The oracle's scores, in memory and in a file. New scores are written at once.
 pub(crate) struct OracleCache {
-    kept: Mutex<Kept>,
+    entries: Mutex<Entries>,
 }
 
-struct Kept {
+struct Entries {
     by_run: HashMap<u64, Vec<OracleScore>>,
     file: File,
 }
 
-/// All that the figures depend on: if any of it changes, what was kept is no longer found.
-const SOURCES: [&str; 9] = [
+/// The sources of the simulator, which the scores depend on. After a change of any of them, older scores are not found.
+///
+/// A change of `loadshed` itself is not noticed: delete the file after a change of how fixed limits admit.
+const SOURCES: [&str; 10] = [
     include_str!("../../src/arrivals.rs"),
     include_str!("../../src/instance.rs"),
     include_str!("../../src/options.rs"),
@@ -32,6 +34,7 @@ const SOURCES: [&str; 9] = [
     include_str!("../../src/report.rs"),
     include_str!("../../src/run.rs"),
     include_str!("../../src/scenario.rs"),
+    include_str!("../../src/simulation.rs"),
     include_str!("../../src/station.rs"),
 ];
 
@@ -40,7 +43,7 @@ impl OracleCache {
         let file = OpenOptions::new().create(true).append(true).open(path)?;
         let lines = std::fs::read_to_string(path)?;
         Ok(Self {
-            kept: Mutex::new(Kept {
+            entries: Mutex::new(Entries {
                 by_run: lines.lines().filter_map(read).collect(),
                 file,
             }),
@@ -49,16 +52,16 @@ impl OracleCache {
 
     pub(crate) fn of(&self, scenario: &Scenario, seed: u64) -> Vec<OracleScore> {
         let run = key(scenario, seed);
-        let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(scores) = kept().by_run.get(&run) {
+        let entries = || self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(scores) = entries().by_run.get(&run) {
             return scores.clone();
         }
         let scores = Oracle::of(scenario, seed).scores();
-        let mut kept = kept();
-        if let Err(error) = kept.file.write_all(line(run, &scores).as_bytes()) {
-            eprintln!("the oracle's metrics are not kept: {error}");
+        let mut entries = entries();
+        if let Err(error) = entries.file.write_all(line(run, &scores).as_bytes()) {
+            eprintln!("cannot write the oracle's scores: {error}");
         }
-        kept.by_run.insert(run, scores.clone());
+        entries.by_run.insert(run, scores.clone());
         scores
     }
 }
@@ -78,16 +81,16 @@ fn line(run: u64, scores: &[OracleScore]) -> String {
     format!("{run}{scores}\n")
 }
 
-/// `None` where a run was broken off.
+/// Reads a line, or returns `None` for an incomplete line of an interrupted run.
 fn read(line: &str) -> Option<(u64, Vec<OracleScore>)> {
     let mut parts = line.split('\t');
     let run = parts.next()?.parse().ok()?;
     let score = |part: &str| {
-        let mut metrics = part.split(' ');
+        let mut values = part.split(' ');
         Some(OracleScore {
-            limit: metrics.next()?.parse().ok()?,
-            good: metrics.next()?.parse().ok()?,
-            p99: Duration::from_micros(metrics.next()?.parse().ok()?),
+            limit: values.next()?.parse().ok()?,
+            good: values.next()?.parse().ok()?,
+            p99: Duration::from_micros(values.next()?.parse().ok()?),
         })
     };
     Some((run, parts.map(score).collect::<Option<_>>()?))

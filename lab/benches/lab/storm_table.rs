@@ -1,4 +1,4 @@
-//! The second wave, by what the refused are told.
+//! A table of retry storms, by retry hint.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use loadshed_lab::{Oracle, RetryDelay, Size, Storm, Times};
 
 const SECONDS: fn(u64) -> Duration = Duration::from_secs;
 
-/// By name: what callers do, and what they are told.
+/// Returns the retry delay of the callers and the hint of the server, by name.
 fn hints() -> Vec<(&'static str, RetryDelay, RetryAfter)> {
     let fixed = |seconds| RetryAfter::fixed(SECONDS(seconds));
     vec![
@@ -30,10 +30,10 @@ fn hints() -> Vec<(&'static str, RetryDelay, RetryAfter)> {
     ]
 }
 
-/// Prints a table, with the worst of so many seeds for each figure.
+/// Prints a table with the worst value of the seeds for each metric.
 pub(crate) fn print(sizes: &[Size], seeds: std::ops::Range<u64>) {
     println!(
-        "| size | budget | trigger, s | hint | peak | area, s | recovered in, s | lost, s | goodput | of the oracle | of what is possible |"
+        "| size | budget | trigger, s | hint | peak | area, s | recovered in, s | lost, s | goodput | ÷ oracle | ÷ possible |"
     );
     println!("|---|---|--:|---|--:|--:|--:|--:|--:|--:|--:|");
     for &size in sizes {

@@ -1,15 +1,15 @@
-//! All candidates side by side: a line for each phase, a column for each candidate.
+//! A table of all candidates side by side: a line for each phase, and a column for each candidate.
 
 use loadshed_lab::{Candidate, Criterion, Row};
 
-/// Prints each candidate's mean score and its worst seed's; ✗ where the bar is missed.
+/// Prints the mean score of each candidate and its worst score on a seed; ✗ where the pass criterion is missed.
 pub(crate) fn print(rows: &[Row], candidates: &[Candidate]) {
     print!("| size | scenario | phase | criterion |");
     candidates
         .iter()
         .for_each(|candidate| print!(" {} |", candidate.name()));
     println!("\n|---|---|---|---|{}", "--:|".repeat(candidates.len()));
-    // A phase has a row for each candidate, and one candidate's rows have its initial_limits.
+    // A line has at most one row of each candidate: candidates without an initial limit have lines of their own.
     for nth in lines(rows) {
         let of_line: Vec<_> = rows.iter().filter(|row| is_of(row, &rows[nth])).collect();
         let row = of_line[0];
@@ -28,7 +28,7 @@ pub(crate) fn print(rows: &[Row], candidates: &[Candidate]) {
     }
 }
 
-/// The first row of each line.
+/// Returns the number of the first row of each line.
 fn lines(rows: &[Row]) -> Vec<usize> {
     let is_first = |&nth: &usize| !rows[..nth].iter().any(|row| is_of(row, &rows[nth]));
     (0..rows.len()).filter(is_first).collect()
