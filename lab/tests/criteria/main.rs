@@ -1,10 +1,11 @@
-//! The default candidate against the bars, in virtual time: the short version of `cargo bench -p loadshed-lab --bench lab`.
+//! Tests the default controller against the pass criteria, in virtual time: the short version of
+//! `cargo bench -p loadshed-lab --bench lab`.
 //!
-//! A row that misses its bar fails the test of its size, unless it is listed in [`misses`]; so does one that is listed
-//! and meets it. What a failure prints can be pasted there.
+//! The test of a size fails for a row that misses its criterion and is not listed in [`misses`], and for a listed row that
+//! meets its criterion. A failure prints lines to paste into that list.
 
 mod classes_and_tenants;
-#[allow(dead_code, reason = "its main is left out")]
+#[allow(dead_code, reason = "the tests do not call its main")]
 #[path = "../../examples/controller.rs"]
 mod controller;
 mod misses;
@@ -25,14 +26,14 @@ pub(crate) fn adaptive() -> Candidate {
     Candidate::of_controller("adaptive", Adaptive::default(), Adaptive::initial)
 }
 
-/// Of all scenarios whose names begin like that.
+/// Returns the scenarios whose names begin with one of these names.
 pub(crate) fn some(size: Size, length: Length, names: &[&str]) -> Vec<Scenario> {
     let mut all = scenarios(size, length);
     all.retain(|scenario| names.iter().any(|name| scenario.name.starts_with(name)));
     all
 }
 
-/// The candidate's rows at this size, run once for all tests. Less where it takes long.
+/// Returns the rows of the default controller at this size, run once for all tests. Large sizes run fewer scenarios and seeds.
 pub(crate) fn rows(size: Size) -> &'static [Row] {
     static ROWS: [OnceLock<Vec<Row>>; 4] = [const { OnceLock::new() }; 4];
     const AT_LARGE: [&str; 6] = [
@@ -48,7 +49,8 @@ pub(crate) fn rows(size: Size) -> &'static [Row] {
         let seeds = match size {
             Size::Tiny | Size::Slow => 5,
             Size::Medium => {
-                // Eight servers take as long as eight scenarios, and this one as long as ten: `promises` has it.
+                // The fleet takes as long as eight scenarios, and the load of 10 × as long as ten. `promises` runs the latter
+                // with fixed times.
                 scenarios.retain(|scenario| {
                     scenario.instances == 1 && !scenario.name.starts_with("slow in overload 10 ×")
                 });
@@ -64,7 +66,7 @@ pub(crate) fn rows(size: Size) -> &'static [Row] {
     })
 }
 
-/// Of these rows, one for each that is not as it should be.
+/// Returns a message for each row that violates its criterion or its entry in the list of misses.
 fn violations(rows: &[Row]) -> Vec<String> {
     let known = |row: &Row| MISSES.iter().find(|miss| miss.is(row));
     let violation = |row: &Row| {
@@ -72,11 +74,13 @@ fn violations(rows: &[Row]) -> Vec<String> {
         match known(row) {
             None if criterion.is_met(row) => None,
             None => Some(format!("missed, {criterion}: {row}\n{}", Miss::paste(row))),
-            Some(_) if criterion.is_met(row) => Some(format!("no longer missed, remove it: {row}")),
+            Some(_) if criterion.is_met(row) => {
+                Some(format!("no longer missed, remove its entry: {row}"))
+            }
             Some(miss) if criterion.reached(row) < miss.reaches => {
                 let reaches = miss.reaches;
                 Some(format!(
-                    "worse than the {reaches} that is known: {row}\n{}",
+                    "below the known {reaches}: {row}\n{}",
                     Miss::paste(row)
                 ))
             }
@@ -97,7 +101,7 @@ fn assert_criteria(size: Size) {
         MISSES
             .iter()
             .filter(gone)
-            .map(|miss| format!("there is no such row: {miss:?}")),
+            .map(|miss| format!("no row for the entry {miss:?}")),
     );
     let mut text = String::new();
     for violation in &violations {
@@ -131,7 +135,7 @@ fn the_criteria_are_met_by_500_workers() {
     assert_criteria(Size::Large);
 }
 
-/// The suite is too weak if one of them passes.
+/// A control that passes shows that the scenarios are too weak.
 #[test]
 fn the_controls_fail_clearly() {
     const AT_MEDIUM: [&str; 3] = [
@@ -144,7 +148,7 @@ fn the_controls_fail_clearly() {
     let at_medium = some(Size::Medium, Length::Short, &AT_MEDIUM);
     rows.extend(evaluator.evaluate("medium", &at_medium, &controls()));
     for candidate in controls() {
-        let by_candidate: Vec<_> = rows
+        let its_rows: Vec<_> = rows
             .iter()
             .filter(|row| row.candidate == candidate.name())
             .collect();
@@ -152,11 +156,11 @@ fn the_controls_fail_clearly() {
             let criterion = Criterion::of(row);
             criterion.reached(row) < criterion.required() - 0.2
         };
-        let missed = by_candidate.iter().filter(is_far_below).count();
-        let all = by_candidate.len();
+        let missed = its_rows.iter().filter(is_far_below).count();
+        let all = its_rows.len();
         assert!(
             10 * missed > all,
-            "{} is far below {missed} of {all} bars",
+            "{} is far below {missed} of {all} criteria",
             candidate.name()
         );
     }
@@ -165,17 +169,17 @@ fn the_controls_fail_clearly() {
 #[test]
 fn the_example_tells_a_controller_from_none() {
     let rows = controller::rows();
-    let [mine, default, none] = &rows[3..6] else {
+    let [custom, default, none] = &rows[3..6] else {
         panic!("three candidates in the second of three phases")
     };
     assert!(
-        mine.score() > 0.5 && default.score() > 0.5,
-        "{mine}\n{default}"
+        custom.score() > 0.5 && default.score() > 0.5,
+        "{custom}\n{default}"
     );
     assert!(none.score() < 0.2, "{none}");
 }
 
-/// Each of them fails for a reason of its own.
+/// Each control fails for its own reason.
 #[test]
 fn the_controls_fail_where_they_should() {
     let fails = |candidate: &str, size: Size, name: &str, phase: &str, below: f64| {
@@ -189,10 +193,10 @@ fn the_controls_fail_where_they_should() {
         let row = rows
             .iter()
             .find(|row| row.phase == phase)
-            .expect("there is such a row");
+            .expect("the phase has a row");
         assert!(row.score() < below, "{row}");
     };
-    // Right for few workers by luck, it wastes most of 64.
+    // A limit of 24 suits few workers, and wastes most of 64.
     fails("never moves", Size::Medium, "step 3 ×, fixed", "over", 0.5);
     fails(
         "always min",
@@ -202,7 +206,7 @@ fn the_controls_fail_where_they_should() {
         0.5,
     );
     fails("always max", Size::Tiny, "step 3 ×, fixed", "over", 0.5);
-    // What it sees first is overload, so that is its baseline.
+    // Its first samples are of an overload, which becomes the baseline.
     fails(
         "latency ratio",
         Size::Medium,

@@ -1,11 +1,11 @@
-//! Overloads that nobody thought of: none stays stuck once the trouble is over.
+//! Overloads drawn at random: none stays stuck once its fault has ended.
 
 use loadshed_lab::{Evaluator, drawn_scenario};
 
 use super::adaptive;
 
-/// Drawn at random, and those on which an earlier state of the candidate stayed at nothing: callers of little patience who leave
-/// much behind, or a shared processor on which so many are begun that none is ever finished.
+/// Numbers of scenarios in which an earlier version of the controller stayed without goodput. Either callers with a short timeout
+/// leave much work behind, or a shared processor has begun so many calls that it completes none in time.
 const STUCK_ONCE: [u64; 15] = [
     68, 178, 187, 209, 214, 234, 241, 272, 1_013, 1_066, 1_075, 1_078, 1_100, 1_146, 1_224,
 ];

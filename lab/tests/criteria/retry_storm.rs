@@ -1,11 +1,12 @@
-//! The second wave after a trigger, by what the refused were told.
+//! The second wave after a trigger, depending on the retry hint.
 
 use std::time::Duration;
 
 use loadshed::{Budget, RetryAfter};
 use loadshed_lab::{Oracle, RetryDelay, Size, Storm, Times, Wave};
 
-/// At the layer's ratio of 0.85, a line of a dozen is let in, so that chance leaves no worker idle.
+/// Returns a budget that, at the ratio of 0.85, admits 13 (4 workers) to 17 calls (64 workers) more than there are workers, so
+/// that chance leaves no worker idle.
 fn fixed(workers: usize) -> Budget {
     Budget::fixed(workers * 5 / 4 + 16)
 }
@@ -18,7 +19,7 @@ fn storm(size: Size, retry_delay: RetryDelay, retry_after: RetryAfter) -> Storm 
     }
 }
 
-/// With a fixed budget and with a learned one.
+/// Returns the waves under a fixed and under a learned budget.
 fn waves(storm: &Storm, seed: u64) -> [Wave; 2] {
     let fixed = || fixed(storm.server.workers);
     [storm.run(seed, fixed), storm.run(seed, Budget::adaptive)]
@@ -62,27 +63,27 @@ fn p20_goodput_stays_at_the_oracles_while_refused_callers_retry() {
     }
 }
 
-/// Ten seconds of the capacity were refused; a minute has room for twelve.
+/// The backlog of refused calls is 10 s of the capacity, and each minute has headroom for 12 s.
 #[test]
 fn a_constant_retry_hint_and_no_hint_fail_visibly() {
     let seconds = Duration::from_secs;
-    for (retry_delay, told) in [
+    for (retry_delay, hint) in [
         (RetryDelay::HintSeconds, RetryAfter::fixed(seconds(1))),
         (RetryDelay::HintSeconds, RetryAfter::fixed(seconds(5))),
         (RetryDelay::Doubling, RetryAfter::none()),
         (RetryDelay::Short, RetryAfter::none()),
     ] {
-        let storm = storm(Size::Medium, retry_delay, told);
+        let storm = storm(Size::Medium, retry_delay, hint);
         for wave in waves(&storm, 1) {
-            assert!(wave.peak > 1.5, "{told:?}: {wave:?}");
-            assert!(wave.lost > 2.0, "{told:?}: {wave:?}");
-            assert!(wave.goodput < 0.97 * storm.possible(), "{told:?}: {wave:?}");
+            assert!(wave.peak > 1.5, "{hint:?}: {wave:?}");
+            assert!(wave.lost > 2.0, "{hint:?}: {wave:?}");
+            assert!(wave.goodput < 0.97 * storm.possible(), "{hint:?}: {wave:?}");
         }
     }
 }
 
-/// Half a minute of three times the capacity leaves sixty seconds of it refused. Brought back within a minute, they alone
-/// are the capacity; nothing that is said to them makes it less. In ten minutes there is room.
+/// A trigger of 30 s leaves a backlog of 60 s of the capacity. Retries within the longest default hint of 60 s are a load of 1
+/// times the capacity, whatever the hints are. Ten minutes have headroom for the backlog.
 #[test]
 fn a_backlog_beyond_the_longest_hint_retries_evenly() {
     let long = |retry_after| Storm {
@@ -93,8 +94,8 @@ fn a_backlog_beyond_the_longest_hint_retries_evenly() {
     let minute = long(adaptive).run(1, || fixed(64));
     assert!(
         (1.7..2.1).contains(&minute.peak),
-        "0.8 fresh, 1 back: {minute:?}"
+        "0.8 of new calls and 1 of retries: {minute:?}"
     );
-    let patient = long(adaptive.max(Duration::from_secs(600))).run(1, || fixed(64));
-    assert!(patient.peak <= 1.1, "{patient:?}");
+    let ten_minutes = long(adaptive.max(Duration::from_secs(600))).run(1, || fixed(64));
+    assert!(ten_minutes.peak <= 1.1, "{ten_minutes:?}");
 }
