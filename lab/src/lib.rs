@@ -19,7 +19,7 @@
 //! assert!(report.phases[0].goodput() > 45.0, "the capacity is 50 requests a second");
 //! ```
 //!
-//! The crate uses the public API of `loadshed` only, so it measures any controller in the same way as those of `loadshed`.
+//! The crate uses the public API of `loadshed` only, so it measures any controller in the same way as the controllers of `loadshed`.
 //! It enables tokio's feature `test-util`: the clock can be paused, and is slower to read. Use the crate in tests and
 //! benches.
 //!

@@ -1,4 +1,4 @@
-//! What DESIGN promises of the default controller, by number.
+//! The promises about the default controller. A prefix such as `p11` is the number of a promise.
 
 use std::{
     collections::BTreeSet,
@@ -21,7 +21,7 @@ use super::{adaptive, rows, some};
 fn rows_of(size: Size, scenario: &str, phase: &str) -> impl Iterator<Item = &'static Row> {
     let is = move |row: &&Row| row.scenario.starts_with(scenario) && row.phase.starts_with(phase);
     let rows: Vec<_> = rows(size).iter().filter(is).collect();
-    assert!(!rows.is_empty(), "there is such a row");
+    assert!(!rows.is_empty(), "no row for {scenario}, {phase}");
     rows.into_iter()
 }
 
@@ -29,7 +29,7 @@ fn tiny() -> Server {
     Server::pool(4, Duration::from_millis(80), Times::Exponential)
 }
 
-/// Keeps what a controller decides.
+/// A controller that records the decisions of another one.
 #[derive(Debug)]
 struct Recorded(Adaptive, Arc<Mutex<Vec<(usize, Decision)>>>);
 
@@ -53,7 +53,7 @@ impl Controller for Recorded {
     }
 }
 
-/// What the controller decided in the course of a scenario: the limit that it found, and its decision.
+/// Runs a scenario, and returns the limit before each decision and the decision.
 fn trace(scenario: &Scenario, seed: u64) -> Vec<(usize, Decision)> {
     let trace = Arc::default();
     let controller = || Budget::new(Recorded(Adaptive::default(), Arc::clone(&trace)));
@@ -73,7 +73,7 @@ fn p11_nothing_is_refused_below_capacity() {
     }
 }
 
-/// Times vary, so the first to finish are the short ones, and say that the server is much faster than it is.
+/// Where times vary, the first calls to complete are the short ones, and make the server look faster than it is.
 #[test]
 fn p11_a_server_that_takes_seconds_is_not_mistaken_for_a_flooded_server_at_its_start() {
     for seconds in [0.3, 1.0, 5.0] {
@@ -87,8 +87,8 @@ fn p11_a_server_that_takes_seconds_is_not_mistaken_for_a_flooded_server_at_its_s
             for seed in 1..4 {
                 let report = Lab::seed(seed).run(&scenario, Budget::adaptive);
                 let (calls, refused) = (report.phases[0].attempts, report.phases[0].refused);
-                let told = format!("{refused} of {calls}: {seconds} s, {rate}/s, seed {seed}");
-                assert!(refused * 200 <= calls, "{told}");
+                let message = format!("{refused} of {calls}: {seconds} s, {rate}/s, seed {seed}");
+                assert!(refused * 200 <= calls, "{message}");
             }
         }
     }
@@ -102,7 +102,7 @@ fn p12_in_an_hour_of_overload_it_goes_on_serving_as_in_the_second_minute() {
         let rows = evaluator.evaluate(&size.to_string(), &sustained, &[adaptive()]);
         for phases in rows.chunks(4) {
             for seed in 0..2 {
-                // Not by the limit: in a calm moment, of which small servers have some at 1.25 ×, that is the ceiling.
+                // The limit is not compared: at 1.25 × a small server recovers at moments, and the limit is then the maximum.
                 let score = |nth: usize| phases[nth].metrics[seed].score;
                 let (early, late) = (score(1), score(3));
                 let row = &phases[3];
@@ -136,7 +136,7 @@ fn where_half_of_all_calls_hang_most_other_calls_are_served() {
 
 #[test]
 fn p12_goodput_recovers_once_calls_no_longer_hang() {
-    // Callers wait for 75 service times, and a fifth of their calls hang for a while.
+    // The client timeout is 75 service times, and a fifth of the calls hang in one phase.
     let scenario = drawn_scenario(92);
     for seed in 1..4 {
         let report = Lab::seed(seed).run(&scenario, Budget::adaptive);
@@ -154,7 +154,7 @@ fn p12_callers_that_all_time_out_before_the_first_probe_are_soon_served() {
     let mut scenario = Scenario::new("impatient", server)
         .then(Phase::new("first", 2.0, 2.0))
         .then(Phase::new("then", 3.0, 2.0));
-    // Sooner than after the line that is borne where nobody has left yet.
+    // Shorter than the queue that is allowed before the first timeout.
     scenario.callers.timeout = Duration::from_millis(640);
     for seed in 1..6 {
         let then = Lab::seed(seed).run(&scenario, Budget::adaptive).phases[1].goodput();
@@ -162,7 +162,7 @@ fn p12_callers_that_all_time_out_before_the_first_probe_are_soon_served() {
     }
 }
 
-/// Of a line that grows, those who are answered have seen a part only.
+/// While a queue grows, the calls that complete have seen only a part of it.
 #[test]
 fn p13_a_capacity_that_falls_to_a_quarter_is_not_mistaken_for_slow_work() {
     let server = Size::Large.pool(Times::Fixed);
@@ -201,7 +201,7 @@ fn p11_when_workers_are_back_callers_with_a_short_timeout_are_served_at_once() {
     }
 }
 
-/// A moment's flood of a server that has just become slower, and then hardly anything.
+/// A flood of 0.1 s at a server that has just become slower, and then hardly any load.
 #[test]
 fn p11_a_probe_ends_when_arrivals_do_not_fill_the_limit() {
     let server = Server {
@@ -250,14 +250,14 @@ fn p13_a_slow_dependency_causes_no_shedding_and_a_saturated_one_does() {
         assert_eq!(row.refused(), 0.0, "{row}");
     }
     for row in rows_of(Size::Medium, "slow then saturated", "saturated") {
-        // Two thirds of what comes is too much.
+        // Two thirds of the calls are above the capacity.
         assert!((0.5..0.8).contains(&row.refused()), "{row}");
     }
 }
 
-/// What slows down holds no worker, so it is no line.
+/// The slower dependency holds no worker, so there is no queue.
 #[test]
-fn p13_half_of_the_limit_is_enough_to_find_out_that_something_slowed_down_in_an_overload() {
+fn p13_a_probe_of_half_the_limit_detects_a_slower_dependency_in_an_overload() {
     for scenario in some(
         Size::Medium,
         Length::Short,
@@ -276,7 +276,7 @@ fn p13_half_of_the_limit_is_enough_to_find_out_that_something_slowed_down_in_an_
     }
 }
 
-/// When it is fast again, nothing that can be seen changes by itself: what was slow work is a line.
+/// Once the dependency is fast again, the latency does not change: a queue takes the place of the slow work.
 #[test]
 fn p13_a_queue_that_replaced_slow_work_is_detected_within_a_minute() {
     for size in [Size::Tiny, Size::Medium] {
@@ -292,7 +292,7 @@ fn p13_a_queue_that_replaced_slow_work_is_detected_within_a_minute() {
             let limits: Vec<_> = limits.collect();
             let [before, after] = [0, 1].map(|nth| limits.iter().map(|of| of[nth]).sum::<usize>());
             assert!(after <= before * 5 / 4, "before and after: {limits:?}");
-            // Four workers are so few that one question in some is misled.
+            // With four workers, chance misleads some probes.
             let near = limits.iter().all(|[before, after]| *after <= 2 * before);
             assert!(near, "before and after: {limits:?}");
         }
@@ -332,14 +332,14 @@ fn p23_every_change_of_the_limit_has_a_reason() {
         for (limit, decision) in trace(&scenario, 1) {
             assert!(
                 decision.limit == limit || !decision.reason.is_empty(),
-                "{}: {limit} became {} for nothing",
+                "{}: {limit} became {} without a reason",
                 scenario.name,
                 decision.limit
             );
             reasons.insert(decision.reason);
         }
     }
-    // Metrics are labelled with them.
+    // The reasons are labels of metrics, so their number is limited.
     assert!(reasons.len() <= 12, "{reasons:?}");
 }
 
@@ -348,7 +348,7 @@ fn the_limits_of_a_fleet_do_not_swing_together() {
     for size in [Size::Tiny, Size::Slow] {
         for row in rows_of(size, "fleet", "over") {
             let swing = row.mean(|metrics| metrics.limit_deviation);
-            // Each by itself may swing by a third or so; the sum of eight, by a third of that.
+            // One limit may vary by about a third; the sum of eight independent limits varies by a third of that.
             assert!(swing < 0.2, "{row}");
         }
     }
