@@ -67,7 +67,7 @@
 //! requests a second of 100 ms each, 100 requests are in flight (Little's law: L = λ × W). With a buffer before the handler
 //! that adds 150 ms, 250 are. A layer outside the buffer counts the buffered requests, a layer inside does not.
 //!
-//! - axum: `.route_layer(…)` for one route, `.layer(…)` around the app. The same value may be used in many places: one
+//! - axum: `.route_layer(…)` for one route, `.layer(…)` around the app. The same value may be used at many routes: one
 //!   value is one budget. `Router::route_layer` keeps a 404 a 404.
 //! - tonic: `Server::builder().layer(…)`.
 //! - hyper: `LoadShed::ratio(0.85).layer(service)` within `TowerToHyperService`, once, outside of the accept loop. Each

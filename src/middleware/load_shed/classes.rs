@@ -37,7 +37,7 @@ impl LoadShed {
 
     /// Classifies each request by a header, up to the class that the closure trusts the caller with.
     ///
-    /// Anyone can send a header. If it were trusted, all callers would soon send `CRITICAL_PLUS`. So `believed` returns the highest
+    /// Any caller can send a header. If it were trusted, all callers would soon send `CRITICAL_PLUS`. So `believed` returns the highest
     /// class that this caller may claim. It should decide by something that the caller cannot choose: the certificate or
     /// token that an outer layer has verified, or the listener that accepted the connection. A claim above that class counts as
     /// that class.
@@ -69,7 +69,7 @@ impl LoadShed {
         believed: impl Fn(&Request<()>) -> Criticality + Send + Sync + 'static,
     ) -> Self {
         self.classify(move |head| match claimed(head.headers(), &name) {
-            // Nobody needs to be believed in this.
+            // The lowest class needs no trust.
             Criticality::Sheddable => Criticality::Sheddable,
             claimed => claimed.min(believed(head)),
         })

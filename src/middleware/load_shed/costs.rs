@@ -68,7 +68,7 @@ impl LoadShed {
     ///
     /// `None` is a tenant like any other: all requests without an account share one share. A caller that can make up tenants gets a
     /// share for each. So use what the caller cannot choose: the account of a token that an outer layer has verified, and not a
-    /// header that anyone can send.
+    /// header that any caller can send.
     ///
     /// A panic in the closure counts as [`Threshold::NEVER_SHED`](crate::Threshold::NEVER_SHED).
     ///
