@@ -313,7 +313,7 @@ impl fmt::Debug for Settings {
             .field("name", &self.name)
             .field("budget", &self.budget.get())
             .field("threshold", &self.threshold())
-            .field("ladder", &self.class_thresholds)
+            .field("class_thresholds", &self.class_thresholds)
             .field("decide", &self.decide)
             .field("dry_run", &self.dry_run())
             .field("retry_after", &self.retry_after)
