@@ -1,18 +1,18 @@
-//! Load shedding for [tower](https://docs.rs/tower): a server keeps inside its capacity by refusing what it cannot
-//! carry, early, cheaply, and with a hint when to come back.
+//! Load shedding for [tower](https://docs.rs/tower): keeps a server within its capacity by refusing excess requests early,
+//! cheaply, and with a retry hint.
 //!
-//! A [`LoadShed`] layer counts the requests in flight against a [`Budget`]. Once a request would take the budget past
-//! a ratio such as 85 %, it is answered `429 Too Many Requests` with a `Retry-After`; a gRPC call gets
-//! `RESOURCE_EXHAUSTED` with a pushback and a `RetryInfo`. All others run, and what is left above the ratio stays free for
-//! the routes that are not shed.
+//! A [`LoadShed`] layer counts the requests in flight against a [`Budget`]. Once a request would take utilization past a
+//! ratio such as 85 %, the layer answers `429 Too Many Requests` with a `Retry-After`. A gRPC call gets
+//! `RESOURCE_EXHAUSTED` with a pushback and a `RetryInfo`. All other requests run. The capacity above the ratio stays free
+//! for routes that are not shed.
 //!
 //! # Quick start
 //!
-//! A pool of 200 workers. Large mails may be refused, as their senders retry; lists may not, as a person waits:
+//! A pool of 200 workers. Large mails may be refused, as their senders retry. Lists may not, as a person waits:
 //!
 //! ```
 //! use axum::{Router, routing::{get, post}};
-//! use loadshedder::measure::Measure, shed::{Budget, LoadShed};
+//! use loadshed::{Budget, LoadShed};
 //!
 //! # async fn receive() {}
 //! # async fn list() {}
@@ -20,26 +20,26 @@
 //! let app: Router = Router::new()
 //!     .route("/mail/receive", post(receive).route_layer(LoadShed::ratio(0.85).budget(&pool)))
 //!     .route("/mail/list", get(list))
-//!     .layer(LoadShed::observe().budget(&pool)); // counts all, sheds none
+//!     .layer(LoadShed::observe().budget(&pool)); // counts all requests, sheds none
 //! ```
 //!
-//! Up to 170 requests run before `/mail/receive` is refused: 85 % of 200. A request that passes both layers takes one
-//! place.
+//! `/mail/receive` is refused while 170 requests are in flight: 85 % of 200. A request that passes both layers is counted
+//! once.
 //!
-//! Where nobody knows the size of the pool, the budget is learned: `LoadShed::ratio(0.85)` alone. It learns from how long
-//! requests take and how they end; [`LoadShed::measure`] and [`LoadShed::outcome`] say what that means, where the defaults
-//! do not fit.
+//! Where the size of the pool is unknown, the limit is learned: `LoadShed::ratio(0.85)` alone. The controller learns from
+//! the latency and the outcome of requests. [`LoadShed::measure`] and [`LoadShed::outcome`] change what they mean, where
+//! the defaults do not fit.
 //!
-//! # Which requests go first
+//! # Priorities
 //!
-//! One layer around the whole server can tell its routes apart, and its callers:
+//! One layer around the whole server can tell its routes and its callers apart:
 //!
 //! ```
 //! use loadshed::{Criticality, LoadShed};
 //!
 //! let shed = LoadShed::ratio(0.85)
-//!     .only(["POST /mail/receive", "/export/{*path}"]) // what is not named is counted, never shed
-//!     .at("/export/{*path}", 0.50) // this one goes first
+//!     .only(["POST /mail/receive", "/export/{*path}"]) // all other routes are counted, never shed
+//!     .at("/export/{*path}", 0.50) // refused first
 //!     .exempt(["/healthz", "/metrics"]) // neither counted nor shed
 //!     .classify(|head| match head.headers().get("x-batch") {
 //!         Some(_) => Criticality::Sheddable, // up to 0.85
@@ -47,44 +47,44 @@
 //!     });
 //! ```
 //!
-//! [`LoadShed::except`] opts out, [`LoadShed::threshold`] decides by anything in the head. A class that callers
-//! claim in a header is believed as far as [`LoadShed::classify_by_header`] is told to. What goes before what, and which path
-//! is compared, is told [there](LoadShed#which-requests).
+//! [`LoadShed::except`] opts routes out. [`LoadShed::threshold`] decides by anything in the head of the request.
+//! [`LoadShed::classify_by_header`] trusts a class that a caller claims in a header as far as it is told to. The order of
+//! these rules, and the path that patterns are compared to, are documented [on `LoadShed`](LoadShed#which-requests).
 //!
-//! Not all requests weigh the same: [`LoadShed::cost`] says how many units of the budget one takes. And within a class, who
-//! calls can matter: with [`LoadShed::fair_by`] no tenant takes the part of another, and with [`LoadShed::key`] the same
-//! callers are refused all along a chain of services, so that the others get through.
+//! [`LoadShed::cost`] weighs requests: how many units of the budget a request takes. Within a class,
+//! [`LoadShed::fair_by`] gives each tenant a fair share. [`LoadShed::key`] makes all services of a call chain refuse the
+//! same callers, so that all calls of the other callers succeed.
 //!
 //! # A short wait
 //!
-//! A burst may be over sooner than its callers could come back. [`LoadShed::wait`] has what finds no room wait for some
-//! milliseconds, in a line that is bounded in number and time. It is off by default, and no remedy for too much load.
+//! A burst may be over sooner than a caller can retry. [`LoadShed::wait`] queues requests for some milliseconds, in a queue
+//! that is bounded in length and time. It is off by default, and no remedy for sustained overload.
 //!
 //! # Where in the stack
 //!
-//! Outside of all that waits or costs, so that a refusal is cheap; inside of what must see refusals, such as access
-//! logs and CORS. What is counted is the time from `call` to the end of the response body: of 1,000 requests a second
-//! that take 100 ms each, 100 are in flight (Little's law: L = λ × W); with a buffer in front of the handler that adds
-//! 150 ms, 250 are. A budget around the buffer counts those who wait too, a budget inside does not see them.
+//! Put the layer outside of all layers that wait or cost something, so that a refusal is cheap. Put it inside of layers that
+//! must see refusals, such as access logs and CORS. A request counts from `call` to the end of the response body. At 1,000
+//! requests a second of 100 ms each, 100 requests are in flight (Little's law: L = λ × W). With a buffer before the handler
+//! that adds 150 ms, 250 are. A layer outside the buffer counts the buffered requests, a layer inside does not.
 //!
-//! - axum: `.route_layer(…)` for one route, `.layer(…)` around the app. The same value may be used in many places: one
+//! - axum: `.route_layer(…)` for one route, `.layer(…)` around the app. The same value may be used at many routes: one
 //!   value is one budget. `Router::route_layer` keeps a 404 a 404.
 //! - tonic: `Server::builder().layer(…)`.
-//! - hyper: `LoadShed::ratio(0.85).layer(service)` within `TowerToHyperService`, once, outside of the accept loop; each
+//! - hyper: `LoadShed::ratio(0.85).layer(service)` within `TowerToHyperService`, once, outside of the accept loop. Each
 //!   connection gets a clone.
 //! - The request body has to be `Body + Send + 'static`: what is left of a refused upload is read in the background
 //!   ([`RefusedUpload`]).
-//! - Retries belong outside: a refused attempt has left the count while it waits for the next.
-//! - What runs within one poll of a request is that request: a handler that joins ten calls of a service under the same
-//!   budget takes one place, and a call that it begins and then spawns is not counted. Spawn first, then call.
-//! - A `Buffer` or a spawn between two layers of one budget makes them count twice, as the inner one no longer runs within
-//!   the outer one.
+//! - Retries belong outside: a refused attempt is no longer counted while the retry layer waits for the next attempt.
+//! - Calls that run within one poll of a request count as that request. A handler that joins ten calls of a service under
+//!   the same budget counts once, and a call that the handler begins and then spawns is not counted. Spawn first, then call.
+//! - With a `Buffer` or a spawn between two layers of one budget, a request counts twice: the inner layer no longer runs
+//!   within the outer one.
 //!
 //! # Callers in a browser
 //!
-//! A page sees of a refusal what CORS lets it see. So that layer belongs outside, where it adds its headers to refusals too
-//! (else a page sees an error of the network), and answers preflights even when the server is full. It has to expose the
-//! hint:
+//! A page sees of a refusal what CORS allows. So the CORS layer belongs outside. There it adds its headers to refusals
+//! (without them, a page sees a network error), and it answers preflights when the server is full. It has to expose the
+//! retry hint:
 //!
 //! ```
 //! use axum::{Router, http::header::RETRY_AFTER, routing::get};
@@ -95,16 +95,16 @@
 //! let app: Router = Router::new()
 //!     .route("/", get(index))
 //!     .layer(LoadShed::ratio(0.85))
-//!     // In axum, what is added last is outermost.
+//!     // In axum, the layer added last is outermost.
 //!     .layer(CorsLayer::new().allow_origin(Any).expose_headers([RETRY_AFTER]));
 //! ```
 //!
-//! A refused gRPC-Web call has its status in headers, so for those expose `grpc-status`, `grpc-message`,
+//! A refused gRPC-Web call has its status in headers. For such calls expose `grpc-status`, `grpc-message`,
 //! `grpc-status-details-bin` and `grpc-retry-pushback-ms` as well.
 //!
 //! # Outside of tower
 //!
-//! For a queue's consumer or an upgraded connection, [`Budget::try_acquire`] gives a [`Permit`].
+//! [`Budget::try_acquire`] returns a [`Permit`] for work that no layer sees: the consumer of a queue, an upgraded connection.
 //!
 //! # Outgoing calls
 //!
@@ -113,28 +113,31 @@
 //!
 //! # What it costs
 //!
-//! An admitted request costs two compare-and-swaps and some moves: on memory of its thread's own while the budget is far from full,
-//! on one word that all share near its limit; tens of nanoseconds more where its route or
-//! its class is asked for; no allocation and, with a fixed budget,
-//! no lock and no clock. A learned one reads the clock twice for the requests that it measures, once for each that it
-//! refuses, and puts each measured one into a list of its thread's. A hundred times a second, one of those that come or go
-//! runs the control law; no other one waits for it. One that is [measured to the end of its body](Measure::Body) keeps what it
-//! needs for that in one allocation. `cargo bench --bench admit` measures it beside a bare service and tower's own layers.
-//! A request that finds the inner service not ready is kept in one allocation until it is. One that waits for room needs a few
-//! more, and a lock that those share who wait and, while they do, those who make room.
+//! | request | cost |
+//! | --- | --- |
+//! | admitted, fixed limit | two compare-and-swaps: on memory of the thread while the budget is far from full, on a shared word near the limit; no allocation, no lock, no clock |
+//! | whose route or class is looked up | tens of nanoseconds more |
+//! | measured, learned limit | two clock reads, and one entry in a list of the thread; 100 times a second one request runs the controller, and no other request waits for it |
+//! | measured [to the end of its body](Measure::Body) | one allocation more |
+//! | refused | one clock read, at most 8 allocations |
+//! | that finds the inner service not ready | one allocation |
+//! | queued | some allocations, and a lock shared by queued requests and by the requests that end meanwhile |
+//!
+//! `cargo bench --bench admit` measures these beside a bare service and tower's own layers.
 //!
 //! # Features
 //!
-//! - `axum`: a layer inside of nested routers knows their routes by the whole template (`MatchedPath` of axum 0.8), too, as told
-//!   [there](LoadShed#which-requests).
-//! - `metrics`: figures through the `metrics` facade, module `telemetry`. An admitted request pays nothing
-//!   for it, or 1 to 2 ns where a layer has a name or decides by the request.
-//! - `serde`: [`Snapshot`] and [`LimitChange`] can be serialised.
-//! - `tracing`: an event when shedding starts and when it stops, and one for each change of a limit, module `telemetry`.
+//! None is on by default.
 //!
-//! None is on by default. The default dependencies are http's and tower's traits, `bytes`, `pin-project-lite`, `matchit`, of
-//! which routes have their syntax, and of tokio
-//! the clock and, to read what is left of a refused upload, the runtime.
+//! - `axum`: a layer inside of nested routers also knows routes by the whole template (`MatchedPath` of axum 0.8), see
+//!   [`LoadShed`](LoadShed#which-requests).
+//! - `metrics`: metrics through the `metrics` facade, module `telemetry`. An admitted request pays nothing for them, or 1
+//!   to 2 ns where a layer has a name or decides by the request.
+//! - `serde`: [`Snapshot`] and [`LimitChange`] can be serialised; settings can be deserialised.
+//! - `tracing`: an event when shedding starts, when it stops, and for each change of a limit, module `telemetry`.
+//!
+//! The default dependencies are the traits of `http` and tower, `bytes`, `pin-project-lite`, `matchit` (the syntax of route
+//! patterns), and of tokio the clock and the runtime, which reads what is left of refused uploads.
 //!
 //! # Minimum supported Rust version
 //!
@@ -186,9 +189,9 @@ struct Readme;
 #[doc = include_str!("../docs/opentelemetry.md")]
 struct OpenTelemetry;
 
-/// What must not compile, each beside its twin that does.
+/// Code that must not compile, each beside a twin that does.
 ///
-/// A permit is one place, so it cannot be cloned:
+/// A permit is given back once, so it cannot be cloned:
 ///
 /// ```
 /// # use loadshed::{Budget, Threshold};
@@ -202,7 +205,7 @@ struct OpenTelemetry;
 /// let moved = permit.clone();
 /// ```
 ///
-/// A response body that is not made of `Bytes` cannot be exchanged for a refusal's:
+/// A response body whose data is not `Bytes` cannot be replaced by the body of a refusal:
 ///
 /// ```
 /// # use std::convert::Infallible;
@@ -230,7 +233,7 @@ struct OpenTelemetry;
 /// LoadShed::ratio(0.85).layer(inner).call(Request::new(Full::default()));
 /// ```
 ///
-/// `retry_after` takes a hint, which cannot be zero, and not a bare duration, which can:
+/// `retry_after` takes a `RetryAfter`, which cannot be zero, and not a `Duration`, which can:
 ///
 /// ```
 /// # use std::time::Duration;

@@ -1,7 +1,7 @@
-//! A control law of one's own, on a scenario of one's own, beside the default.
+//! Compares a custom controller to the default one, in a custom scenario.
 //!
-//! Two minutes of virtual time, on three seeds: a server of 32 workers loses half of them under full load, and gets them
-//! back. The table says what each law makes of it; 1.000 is what the best fixed limit does, phase by phase.
+//! The scenario is 120 s of virtual time, on three seeds. A server with 32 workers loses half of them at a load of 90 %, and
+//! gets them back. The table has a row for each phase and candidate; a score of 1.000 is that of the best fixed limit.
 //!
 //! ```text
 //! cargo run --release -p loadshed-lab --example controller
@@ -13,7 +13,7 @@ use loadshed::{
     Adaptive, Budget,
     control::{Controller, Decision, Window},
 };
-use loadshed_lab::{Judge, Law, Phase, Row, Scenario, Server, Times};
+use loadshed_lab::{Candidate, Evaluator, Phase, Row, Scenario, Server, Times};
 
 fn main() {
     println!("{}", Row::header());
@@ -32,21 +32,22 @@ pub(crate) fn rows() -> Vec<Row> {
         .then(Phase::new("before", 40.0, 0.9))
         .then(halved)
         .then(Phase::new("rolled back", 40.0, 0.9));
-    let laws = [
-        Law::new("mine", || Budget::new(Mine)),
-        Law::of("default", Adaptive::default(), Adaptive::initial),
-        Law::new("none", || Budget::fixed(100_000)),
+    let candidates = [
+        Candidate::new("custom", || Budget::new(Custom)),
+        Candidate::of_controller("default", Adaptive::default(), Adaptive::initial),
+        Candidate::new("none", || Budget::fixed(100_000)),
     ];
-    Judge::default()
+    Evaluator::default()
         .seeds(1..4)
-        .judge("32 workers", &[scenario], &laws)
+        .evaluate("32 workers", &[scenario], &candidates)
 }
 
-/// Down by a tenth when the slowest of the last 100 ms took over half a second, and up by one when somebody is refused.
+/// A controller that lowers the limit by a tenth if the slowest request of the last 100 ms took over 0.5 s, and otherwise
+/// raises it by one if a request was refused.
 #[derive(Debug)]
-struct Mine;
+struct Custom;
 
-impl Controller for Mine {
+impl Controller for Custom {
     fn limits(&self) -> RangeInclusive<usize> {
         4..=1_000
     }
@@ -61,7 +62,7 @@ impl Controller for Mine {
             return Decision::new(window.limit * 9 / 10, "slow");
         }
         if window.refused > 0 {
-            return Decision::new(window.limit + 1, "room to try");
+            return Decision::new(window.limit + 1, "headroom");
         }
         Decision::new(window.limit, "enough")
     }

@@ -1,34 +1,34 @@
-//! The scenarios that every law has to stand.
+//! The catalogue of scenarios that the evaluator runs.
 
 use std::{fmt, time::Duration};
 
-use crate::scenario::{Callers, Load, Phase, Scenario, Server, Station, Times, Waits};
+use crate::scenario::{Callers, Load, Phase, RetryDelay, Scenario, Server, Station, Times};
 
-/// How large a server is. A law that is right for one size by luck is wrong for the others.
+/// The size of a server. A limit that suits one size by luck does not suit the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Size {
-    /// 4 workers of 80 ms: 50 calls a second.
+    /// 4 workers with a service time of 80 ms: 50 calls a second.
     Tiny,
-    /// 12 workers of 240 ms: 50 calls a second, and callers wait only for about four times as long as one takes.
+    /// 12 workers with a service time of 240 ms: 50 calls a second. The client timeout is about four service times.
     Slow,
-    /// 64 workers of 64 ms: 1,000 calls a second.
+    /// 64 workers with a service time of 64 ms: 1,000 calls a second.
     Medium,
-    /// 500 workers of 50 ms: 10,000 calls a second.
+    /// 500 workers with a service time of 50 ms: 10,000 calls a second.
     Large,
 }
 
-/// How long what lasts long in a scenario lasts.
+/// How long the long phases of a scenario last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Length {
-    /// A minute at most, for tests.
+    /// At most 60 s, and at most 10 s on a large server: for tests.
     Short,
-    /// As long as is written: up to an hour. On a large server, which serves ten times as many, half a minute to a minute.
+    /// Up to an hour; 30 to 60 s on a large server, which serves ten times as many calls a second as a medium one.
     Full,
 }
 
-/// What a caller of a usual dependency waits for it; 30 times as much is still within a second.
+/// The usual mean response time of a dependency. 30 times as much is 0.75 s, less than the client timeout of 1 s.
 const DEPENDENCY: Duration = Duration::from_millis(25);
 
 impl fmt::Display for Size {
@@ -43,10 +43,10 @@ impl fmt::Display for Size {
 }
 
 impl Size {
-    /// All of them, small ones first.
+    /// All sizes, small servers first.
     pub const ALL: [Self; 4] = [Self::Tiny, Self::Slow, Self::Medium, Self::Large];
 
-    /// The server.
+    /// Returns the server of this size: a pool of workers.
     #[must_use]
     pub fn pool(self, times: Times) -> Server {
         let (workers, service) = match self {
@@ -59,7 +59,7 @@ impl Size {
     }
 }
 
-/// All scenarios for a server of this size.
+/// Returns all scenarios for a server of this size.
 #[must_use]
 pub fn scenarios(size: Size, length: Length) -> Vec<Scenario> {
     let mut all = Vec::new();
@@ -102,7 +102,10 @@ impl Catalogue {
         all.extend([2.0, 10.0].map(|load| self.slow_in_overload(load)));
         all.extend([0.6, 3.0].map(|load| self.hangs(load)));
         all.extend([self.bursts(), self.lull()]);
-        all.extend([Waits::Briefly, Waits::Seconds].map(|waits| self.retry_storm(waits)));
+        all.extend(
+            [RetryDelay::Short, RetryDelay::HintSeconds]
+                .map(|retry_delay| self.retry_storm(retry_delay)),
+        );
         all.extend([0.8, 3.0].map(|load| self.cancellations(load)));
         if self.size >= Size::Medium {
             all.push(self.classes());
@@ -128,16 +131,16 @@ impl Catalogue {
         self.size.pool(self.times)
     }
 
-    /// A pool behind a dependency.
-    fn behind(self) -> Server {
+    /// Returns a pool whose calls wait for a dependency first.
+    fn with_dependency(self) -> Server {
         Server {
             dependency: Some(DEPENDENCY),
             ..self.pool()
         }
     }
 
-    /// So many seconds, or what there is time for.
-    fn long(self, seconds: f64) -> f64 {
+    /// Returns the duration of a phase in seconds, shortened by [`Length`] and size.
+    fn shortened(self, seconds: f64) -> f64 {
         match (self.length, self.size) {
             (Length::Short, Size::Large) => (seconds / 10.0).clamp(5.0, 10.0),
             (Length::Short, _) | (Length::Full, Size::Large) => (seconds / 2.0).clamp(30.0, 60.0),
@@ -148,30 +151,30 @@ impl Catalogue {
     fn healthy(self, load: f64) -> Scenario {
         Scenario::new(format!("healthy {load} ×"), self.pool()).then(Phase::new(
             "healthy",
-            self.long(600.0),
+            self.shortened(600.0),
             load,
         ))
     }
 
     fn step(self, name: &str, server: Server, load: f64) -> Scenario {
         Scenario::new(format!("{name} {load} ×"), server)
-            .then(Phase::new("before", self.long(60.0), 0.5))
-            .then(Phase::new("over", self.long(120.0), load))
-            .then(Phase::new("after", self.long(60.0), 0.5))
+            .then(Phase::new("before", self.shortened(60.0), 0.5))
+            .then(Phase::new("over", self.shortened(120.0), load))
+            .then(Phase::new("after", self.shortened(60.0), 0.5))
     }
 
     fn sustained(self, load: f64) -> Scenario {
         Scenario::new(format!("sustained {load} ×"), self.pool())
-            .then(Phase::new("first minute", self.long(60.0), load))
-            .then(Phase::new("second minute", self.long(60.0), load))
-            .then(Phase::new("most", self.long(3420.0), load))
-            .then(Phase::new("last minute", self.long(60.0), load))
+            .then(Phase::new("first minute", self.shortened(60.0), load))
+            .then(Phase::new("second minute", self.shortened(60.0), load))
+            .then(Phase::new("most", self.shortened(3420.0), load))
+            .then(Phase::new("last minute", self.shortened(60.0), load))
     }
 
     fn cold_start(self) -> Scenario {
         let scenario = Scenario::new("cold start", self.pool())
             .then(Phase::new("first 10 s", 10.0, 10.0))
-            .then(Phase::new("later", self.long(50.0), 10.0));
+            .then(Phase::new("later", self.shortened(50.0), 10.0));
         Scenario {
             initial_limits: vec![1, 2, 5, 20, 50, usize::MAX],
             ..scenario
@@ -181,43 +184,43 @@ impl Catalogue {
     fn capacity_drop(self, load: f64) -> Scenario {
         let quarter = Phase {
             workers: 0.25,
-            ..Phase::new("a quarter", self.long(300.0), load)
+            ..Phase::new("a quarter", self.shortened(300.0), load)
         };
         Scenario::new(format!("capacity drop at {load} ×"), self.pool())
-            .then(Phase::new("before", self.long(60.0), load))
+            .then(Phase::new("before", self.shortened(60.0), load))
             .then(quarter)
-            .then(Phase::new("back", self.long(300.0), load))
+            .then(Phase::new("back", self.shortened(300.0), load))
     }
 
     fn dependency(self) -> Server {
         Server {
             station: Station::None,
-            ..self.behind()
+            ..self.with_dependency()
         }
     }
 
     fn slow_dependency(self) -> Scenario {
         let slow = Phase {
             slowdown: (10.0, 10.0),
-            ..Phase::new("10 × slower", self.long(300.0), 0.6)
+            ..Phase::new("10 × slower", self.shortened(300.0), 0.6)
         };
         Scenario::new("slow dependency, hard", self.dependency())
-            .then(Phase::new("before", self.long(60.0), 0.6))
+            .then(Phase::new("before", self.shortened(60.0), 0.6))
             .then(slow)
-            .then(Phase::new("after", self.long(60.0), 0.6))
+            .then(Phase::new("after", self.shortened(60.0), 0.6))
     }
 
     fn slowing_dependency(self) -> Scenario {
         let slowing = Phase {
             slowdown: (1.0, 30.0),
-            ..Phase::new("slowing", self.long(300.0), 0.6)
+            ..Phase::new("slowing", self.shortened(300.0), 0.6)
         };
         let slow = Phase {
             slowdown: (30.0, 30.0),
-            ..Phase::new("30 × slower", self.long(300.0), 0.6)
+            ..Phase::new("30 × slower", self.shortened(300.0), 0.6)
         };
         Scenario::new("slow dependency, soft", self.dependency())
-            .then(Phase::new("before", self.long(60.0), 0.6))
+            .then(Phase::new("before", self.shortened(60.0), 0.6))
             .then(slowing)
             .then(slow)
     }
@@ -225,34 +228,34 @@ impl Catalogue {
     fn slow_then_saturated(self) -> Scenario {
         let slow = |name, load| Phase {
             slowdown: (10.0, 10.0),
-            ..Phase::new(name, self.long(120.0), load)
+            ..Phase::new(name, self.shortened(120.0), load)
         };
-        Scenario::new("slow then saturated", self.behind())
-            .then(Phase::new("before", self.long(60.0), 0.6))
+        Scenario::new("slow then saturated", self.with_dependency())
+            .then(Phase::new("before", self.shortened(60.0), 0.6))
             .then(slow("slow", 0.6))
             .then(slow("saturated", 3.0))
-            .then(Phase::new("after", self.long(60.0), 0.6))
+            .then(Phase::new("after", self.shortened(60.0), 0.6))
     }
 
-    /// What becomes slower holds no worker, so as much can be done as before, by more at once; and then by fewer again.
+    /// The slower dependency holds no worker. Throughput stays possible at a higher concurrency, and then at the earlier one.
     fn slow_in_overload(self, load: f64) -> Scenario {
         let slower = Phase {
             slowdown: (10.0, 10.0),
-            ..Phase::new("slower", self.long(120.0), load)
+            ..Phase::new("slower", self.shortened(120.0), load)
         };
-        Scenario::new(format!("slow in overload {load} ×"), self.behind())
-            .then(Phase::new("before", self.long(60.0), load))
+        Scenario::new(format!("slow in overload {load} ×"), self.with_dependency())
+            .then(Phase::new("before", self.shortened(60.0), load))
             .then(slower)
-            .then(Phase::new("as before", self.long(120.0), load))
+            .then(Phase::new("as before", self.shortened(120.0), load))
     }
 
-    /// Those that hang never reach the workers, so there is room for as many more.
+    /// A hanging call never reaches a worker, so the best limit is higher by the number of hanging calls.
     fn hangs(self, load: f64) -> Scenario {
         let phase = Phase {
-            hangs: 0.2,
-            ..Phase::new("hangs", self.long(300.0), load)
+            hanging: 0.2,
+            ..Phase::new("hangs", self.shortened(300.0), load)
         };
-        Scenario::new(format!("hangs at {load} ×"), self.behind()).then(phase)
+        Scenario::new(format!("hangs at {load} ×"), self.with_dependency()).then(phase)
     }
 
     fn bursts(self) -> Scenario {
@@ -263,39 +266,39 @@ impl Catalogue {
                 lasts: Duration::from_millis(500),
                 every: Duration::from_secs(5),
             },
-            ..Phase::new("bursts", self.long(300.0), 0.0)
+            ..Phase::new("bursts", self.shortened(300.0), 0.0)
         };
         Scenario::new("bursts", self.pool()).then(phase)
     }
 
     fn lull(self) -> Scenario {
         Scenario::new("lull", self.pool())
-            .then(Phase::new("lull", self.long(600.0), 0.05))
-            .then(Phase::new("healthy", self.long(60.0), 0.8))
-            .then(Phase::new("lull again", self.long(600.0), 0.05))
-            .then(Phase::new("over", self.long(60.0), 3.0))
+            .then(Phase::new("lull", self.shortened(600.0), 0.05))
+            .then(Phase::new("healthy", self.shortened(60.0), 0.8))
+            .then(Phase::new("lull again", self.shortened(600.0), 0.05))
+            .then(Phase::new("over", self.shortened(60.0), 3.0))
     }
 
-    fn retry_storm(self, waits: Waits) -> Scenario {
-        let name = match waits.heeds_hints() {
+    fn retry_storm(self, retry_delay: RetryDelay) -> Scenario {
+        let name = match retry_delay.follows_hint() {
             false => "retry storm",
             true => "retry storm, hints heeded",
         };
         let mut scenario = Scenario::new(name, self.pool())
-            .then(Phase::new("before", self.long(60.0), 0.8))
-            .then(Phase::new("trigger", self.long(60.0), 3.0))
-            .then(Phase::new("after", self.long(120.0), 0.8));
+            .then(Phase::new("before", self.shortened(60.0), 0.8))
+            .then(Phase::new("trigger", self.shortened(60.0), 3.0))
+            .then(Phase::new("after", self.shortened(120.0), 0.8));
         scenario.callers.retries = 3;
-        scenario.callers.waits = waits;
+        scenario.callers.retry_delay = retry_delay;
         scenario
     }
 
     fn cancellations(self, load: f64) -> Scenario {
         let server = self.pool();
-        let phase = Phase::new("impatient", self.long(300.0), load);
+        let phase = Phase::new("impatient", self.shortened(300.0), load);
         let mut scenario = Scenario::new(format!("cancellations at {load} ×"), server).then(phase);
         scenario.callers = Callers {
-            impatient: Some((1.0 / 3.0, server.service / 2)),
+            short_timeout: Some((1.0 / 3.0, server.service / 2)),
             ..Callers::default()
         };
         scenario
@@ -304,7 +307,7 @@ impl Catalogue {
     fn classes(self) -> Scenario {
         let phase = Phase {
             critical: 0.5,
-            ..Phase::new("classes", self.long(120.0), 12.0)
+            ..Phase::new("classes", self.shortened(120.0), 12.0)
         };
         Scenario::new("classes", self.pool()).then(phase)
     }
@@ -319,11 +322,15 @@ impl Catalogue {
     }
 
     fn barely_over(self) -> Scenario {
-        Scenario::new("barely over", self.pool()).then(Phase::new("1.05 ×", self.long(600.0), 1.05))
+        Scenario::new("barely over", self.pool()).then(Phase::new(
+            "1.05 ×",
+            self.shortened(600.0),
+            1.05,
+        ))
     }
 }
 
-/// 95 % of the calls take 1 ms and 5 % take 100 ms; then 20 % do, and then 5 % again.
+/// Returns a scenario in which 5 % of the calls take 100 ms and the others 1 ms; then 20 % take 100 ms, and then 5 % again.
 fn bimodal(size: Size, length: Length) -> Scenario {
     let mean = Duration::from_micros(5_950);
     let of_mean = |millis: f64| millis / 1e3 / mean.as_secs_f64();

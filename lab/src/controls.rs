@@ -1,4 +1,4 @@
-//! Laws that must fail: if one of them passes, the scenarios are too weak.
+//! Negative controls: candidates that must fail. A control that passes shows that the scenarios are too weak.
 
 use std::ops::RangeInclusive;
 
@@ -7,30 +7,40 @@ use loadshed::{
     control::{Controller, Decision, Outcome, Window},
 };
 
-use crate::judge::Law;
+use crate::candidate::Candidate;
 
-/// What a budget of everything has, by default: more than anybody has sockets for.
-const MOST: usize = 1 << 16;
+/// The limit of a budget that refuses nothing, in requests in flight: the default maximum of the adaptive budget.
+const MAX_LIMIT: usize = 1 << 16;
 
-/// The controls: a limit that never moves from where it begins, which is right at one size by luck; one of 1; one that
-/// refuses nothing; and a law that reads only the ratio of the latency to a learned baseline.
+/// Returns the negative controls:
+///
+/// - a constant limit of 24, or of the scenario's initial limit, which suits one size of server by luck;
+/// - a limit of 1;
+/// - a limit of 65,536, which only the large server can reach;
+/// - a controller that reads only the ratio of the latency to a learned baseline.
 #[must_use]
-pub fn controls() -> Vec<Law> {
+pub fn controls() -> Vec<Candidate> {
     vec![
-        Law::beginning("never moves", |limit| {
-            Budget::fixed(limit.unwrap_or(24).min(MOST))
+        Candidate::with_initial_limit("never moves", |limit| {
+            Budget::fixed(limit.unwrap_or(24).min(MAX_LIMIT))
         }),
-        Law::new("always min", || Budget::fixed(1)),
-        Law::new("always max", || Budget::fixed(MOST)),
-        Law::of("latency ratio", LatencyRatio::default(), |law, initial| {
-            LatencyRatio { initial, ..law }
-        }),
+        Candidate::new("always min", || Budget::fixed(1)),
+        Candidate::new("always max", || Budget::fixed(MAX_LIMIT)),
+        Candidate::of_controller(
+            "latency ratio",
+            LatencyRatio::default(),
+            |controller, initial| LatencyRatio {
+                initial,
+                ..controller
+            },
+        ),
     ]
 }
 
-/// The limit follows baseline ÷ latency, as in the gradient laws; the baseline is the latency's slow average.
+/// A controller whose limit follows baseline ÷ latency, as in the gradient algorithms; the baseline is a slow average of
+/// the latency.
 ///
-/// It cannot know better: with the overload the baseline drifts up, and a slower dependency looks like a queue.
+/// It must fail: under overload the baseline drifts up, and a slower dependency looks like a queue.
 #[derive(Clone, Debug)]
 struct LatencyRatio {
     initial: usize,
@@ -48,14 +58,14 @@ impl Default for LatencyRatio {
     }
 }
 
-/// The latency may be so many times the baseline before the limit goes down, as in Gradient2.
+/// The ratio of latency to baseline above which the limit goes down, as in Gradient2.
 const TOLERANCE: f64 = 1.5;
-/// What a window adds to the baseline: of 100 ms each, some 600 for most of a change, a minute.
+/// The weight of one window of 100 ms in the baseline: 600 windows, 60 s, take in 63 % of a change.
 const DRIFT: f64 = 1.0 / 600.0;
 
 impl Controller for LatencyRatio {
     fn limits(&self) -> RangeInclusive<usize> {
-        1..=MOST
+        1..=MAX_LIMIT
     }
 
     fn initial_limit(&self) -> usize {
@@ -63,11 +73,11 @@ impl Controller for LatencyRatio {
     }
 
     fn update(&mut self, window: &Window<'_>) -> Decision {
-        let answered = window
+        let succeeded = window
             .samples
             .iter()
             .filter(|sample| sample.outcome == Outcome::Success);
-        let latencies: Vec<f64> = answered
+        let latencies: Vec<f64> = succeeded
             .map(|sample| sample.latency.as_secs_f64())
             .collect();
         let mean = latencies.iter().sum::<f64>() / latencies.len() as f64;
@@ -79,14 +89,14 @@ impl Controller for LatencyRatio {
         }
         let baseline = self.baseline.unwrap_or(mean);
         let gradient = (TOLERANCE * baseline / mean).clamp(0.5, 1.0);
-        // Room for a queue, so that it can grow; but only where it is in use.
-        let room = if window.refused > 0 {
+        // Headroom for a queue, so that the limit can grow; only while the limit binds.
+        let headroom = if window.refused > 0 {
             self.limit.sqrt()
         } else {
             0.0
         };
-        let target = self.limit * gradient + room;
-        self.limit = (self.limit + 0.2 * (target - self.limit)).clamp(1.0, MOST as f64);
+        let target = self.limit * gradient + headroom;
+        self.limit = (self.limit + 0.2 * (target - self.limit)).clamp(1.0, MAX_LIMIT as f64);
         self.baseline = Some(baseline + DRIFT * (mean - baseline));
         Decision::new(self.limit.round() as usize, "ratio")
     }

@@ -1,4 +1,4 @@
-//! One server, with the real layer before it.
+//! One server behind the real layer.
 
 use std::{
     cell::Cell,
@@ -18,60 +18,68 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
-    options::{By, Lab, Through},
+    options::{AdmissionPath, Lab, LayerOptions},
     random::Draw,
-    scenario::{Scenario, Station, Waits},
-    station::{Call, Nanos, Pool, Shared, Work},
+    scenario::{RetryDelay, Scenario, Station},
+    station::{CallId, Nanos, Pool, Shared, StationState},
 };
 
+/// One server of a scenario: its budget, its layer and its station.
 pub(crate) struct Instance {
     pub(crate) budget: Budget,
-    door: Door,
-    pub(crate) work: Option<Work>,
-    /// When its next call is done.
+    admission: Admission,
+    pub(crate) station: Option<StationState>,
+    /// When the station finishes its next call.
     pub(crate) finish: Option<Nanos>,
 }
 
-struct Door {
-    through: Through,
-    by: By,
-    waits: Waits,
+/// How a call is admitted: the layer, or the thresholds for the path without it.
+struct Admission {
+    path: AdmissionPath,
+    layer_options: LayerOptions,
+    retry_delay: RetryDelay,
     service: LoadShedService<Handler>,
     sheddable: Threshold,
     critical: Threshold,
 }
 
-pub(crate) enum Inside {
-    Reply(Pin<Box<ResponseFuture<Handler, Empty>>>),
+/// What an admitted call holds until it completes or times out.
+pub(crate) enum Admitted {
+    Response(Pin<Box<ResponseFuture<Handler, EmptyBody>>>),
     Permit { _held: Permit },
 }
 
-/// Between the world and its handlers.
+/// Connects the simulation to its handlers, which are called and polled by the layer.
 #[derive(Debug, Default)]
-pub(crate) struct Wire {
-    /// Who calls.
-    pub(crate) calling: Cell<Call>,
-    /// Whose work is done.
-    pub(crate) answered: Cell<Call>,
+pub(crate) struct HandlerLink {
+    /// The call that enters the layer.
+    pub(crate) entering: Cell<CallId>,
+    /// The call whose work is done.
+    pub(crate) completed: Cell<CallId>,
 }
 
 /// The service behind the layer.
 #[derive(Clone, Debug)]
-pub(crate) struct Handler(Rc<Wire>);
+pub(crate) struct Handler(Rc<HandlerLink>);
 
-/// The answer to a call, there when the world says so.
+/// The response to a call, ready once the simulation marks the call as completed.
 #[derive(Debug)]
-pub(crate) struct Reply {
-    call: Call,
-    wire: Rc<Wire>,
+pub(crate) struct Completion {
+    call: CallId,
+    link: Rc<HandlerLink>,
 }
 
-/// A body without anything in it.
+/// An empty body.
 #[derive(Debug, Default)]
-pub(crate) struct Empty;
+pub(crate) struct EmptyBody;
 
 impl Instance {
-    pub(crate) fn new(scenario: &Scenario, budget: Budget, lab: Lab, wire: &Rc<Wire>) -> Self {
+    pub(crate) fn new(
+        scenario: &Scenario,
+        budget: Budget,
+        lab: Lab,
+        link: &Rc<HandlerLink>,
+    ) -> Self {
         let ratio = lab.ratio;
         let sheddable = Threshold::ratio(ratio);
         let critical = Threshold::ratio(ratio + 2.0 * (1.0 - ratio) / 3.0);
@@ -79,7 +87,7 @@ impl Instance {
         let mut layer = LoadShed::ratio(ratio)
             .budget(&budget)
             .retry_after(scenario.retry_after);
-        let By { cost, share, key } = lab.by;
+        let LayerOptions { cost, fair_by, key } = lab.layer_options;
         let tenant = |head: &Request<()>| head.extensions().get().map(|draw: &Draw| draw.tenant);
         if cost {
             layer = layer.cost(|head| {
@@ -88,11 +96,11 @@ impl Instance {
                     .map_or(1, |draw: &Draw| draw.units as usize)
             });
         }
-        if share {
+        if fair_by {
             layer = layer.fair_by(tenant).seed(lab.seed);
         }
         if key {
-            // Of the wall clock's hour, no run would be as the one before.
+            // The default rotation follows the hour of the wall clock, so runs would not be repeatable.
             layer = layer.key_with_rotation(tenant, move || lab.seed);
         }
         if has_classes {
@@ -102,85 +110,90 @@ impl Instance {
             });
         }
         let server = scenario.server;
-        let work = match server.station {
-            Station::Pool => Some(Work::Pool(Pool::new(server.workers))),
-            Station::Shared { thrash } => Some(Work::Shared(Shared::new(server.workers, thrash))),
+        let station = match server.station {
+            Station::Pool => Some(StationState::Pool(Pool::new(server.workers))),
+            Station::Shared { thrash } => {
+                Some(StationState::Shared(Shared::new(server.workers, thrash)))
+            }
             Station::None => None,
         };
         Self {
-            door: Door {
-                through: lab.through,
-                by: lab.by,
-                waits: scenario.callers.waits,
-                service: layer.layer(Handler(Rc::clone(wire))),
+            admission: Admission {
+                path: lab.path,
+                layer_options: lab.layer_options,
+                retry_delay: scenario.callers.retry_delay,
+                service: layer.layer(Handler(Rc::clone(link))),
                 sheddable,
                 critical,
             },
             budget,
-            work,
+            station,
             finish: None,
         }
     }
 
-    /// Or when to come back.
-    pub(crate) fn enter(&mut self, draw: &Draw) -> Result<Inside, Duration> {
-        let door = &mut self.door;
-        if door.through == Through::Budget {
+    /// Admits a call, or returns the retry hint of the refusal.
+    pub(crate) fn admit(&mut self, draw: &Draw) -> Result<Admitted, Duration> {
+        let admission = &mut self.admission;
+        if admission.path == AdmissionPath::Budget {
             let threshold = match draw.critical {
-                true => door.critical,
-                false => door.sheddable,
+                true => admission.critical,
+                false => admission.sheddable,
             };
             return match self.budget.try_acquire(threshold) {
-                Ok(permit) => Ok(Inside::Permit { _held: permit }),
-                // No caller heeds the hint: see `Through::Budget`.
+                Ok(permit) => Ok(Admitted::Permit { _held: permit }),
+                // On this path no caller follows the hint: see `AdmissionPath::Budget`.
                 Err(_) => Err(Duration::ZERO),
             };
         }
-        let mut request = request(draw, door.waits);
-        if door.by != By::default() {
+        let mut request = request(draw, admission.retry_delay);
+        if admission.layer_options != LayerOptions::default() {
             request.extensions_mut().insert(*draw);
         }
-        let mut reply = Box::pin(door.service.call(request));
-        match reply.as_mut().poll(&mut context()) {
-            Poll::Pending => Ok(Inside::Reply(reply)),
+        let mut response = Box::pin(admission.service.call(request));
+        match response.as_mut().poll(&mut context()) {
+            Poll::Pending => Ok(Admitted::Response(response)),
             Poll::Ready(response) => {
                 let shed = response.map(|response| response.extensions().get::<Shed>().cloned());
                 let shed = shed.unwrap_or_else(|never| match never {});
-                Err(hint(&shed.expect("a refusal says why"), door.waits))
+                Err(hint(
+                    &shed.expect("a refusal carries its `Shed`"),
+                    admission.retry_delay,
+                ))
             }
         }
     }
 }
 
-impl Service<Request<Empty>> for Handler {
-    type Response = Response<Empty>;
+impl Service<Request<EmptyBody>> for Handler {
+    type Response = Response<EmptyBody>;
     type Error = Infallible;
-    type Future = Reply;
+    type Future = Completion;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _: Request<Empty>) -> Reply {
-        Reply {
-            call: self.0.calling.get(),
-            wire: Rc::clone(&self.0),
+    fn call(&mut self, _: Request<EmptyBody>) -> Completion {
+        Completion {
+            call: self.0.entering.get(),
+            link: Rc::clone(&self.0),
         }
     }
 }
 
-impl Future for Reply {
-    type Output = Result<Response<Empty>, Infallible>;
+impl Future for Completion {
+    type Output = Result<Response<EmptyBody>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.wire.answered.get() == self.call {
-            return Poll::Ready(Ok(Response::new(Empty)));
+        if self.link.completed.get() == self.call {
+            return Poll::Ready(Ok(Response::new(EmptyBody)));
         }
         Poll::Pending
     }
 }
 
-impl Body for Empty {
+impl Body for EmptyBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -197,17 +210,18 @@ impl Body for Empty {
 }
 
 /// Returns the retry hint as a caller reads it: over HTTP in whole seconds, over gRPC to the millisecond.
-fn hint(shed: &Shed, waits: Waits) -> Duration {
-    match waits {
-        Waits::Milliseconds => shed.retry_after(),
+fn hint(shed: &Shed, retry_delay: RetryDelay) -> Duration {
+    match retry_delay {
+        RetryDelay::HintMilliseconds => shed.retry_after(),
         _ => Duration::from_secs(shed.retry_after_secs()),
     }
 }
 
-/// CRITICAL calls are told by their method, as the others by theirs; those that are told milliseconds call by gRPC.
-fn request(draw: &Draw, waits: Waits) -> Request<Empty> {
-    let mut request = Request::new(Empty);
-    if waits == Waits::Milliseconds {
+/// Creates the request of a call: GET for CRITICAL calls and POST for the others; gRPC where callers read hints in
+/// milliseconds.
+fn request(draw: &Draw, retry_delay: RetryDelay) -> Request<EmptyBody> {
+    let mut request = Request::new(EmptyBody);
+    if retry_delay == RetryDelay::HintMilliseconds {
         let grpc = HeaderValue::from_static("application/grpc");
         request.headers_mut().insert(CONTENT_TYPE, grpc);
     }

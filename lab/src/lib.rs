@@ -1,12 +1,12 @@
-//! A simulator for controllers of [`loadshed`]: servers, callers and faults in virtual time, with the real layer in the
-//! path.
+//! A simulator for limit algorithms of [`loadshed`]: servers, callers and faults in virtual time, with the real layer in
+//! the path of each call.
 //!
-//! A [`Scenario`] describes a server, its callers, and what happens to them. [`Lab`] runs one under one budget. [`Judge`]
-//! runs many scenarios under several controllers, and compares each to the best fixed limit ([`Oracle`]). [`scenarios`]
-//! is the catalogue that the default controller of the crate is held to.
+//! A [`Scenario`] describes a server, its callers and its load over time. [`Lab`] runs one scenario under one budget.
+//! [`Evaluator`] runs many scenarios under several [`Candidate`]s, and compares each candidate to the best fixed limit
+//! ([`Oracle`]). [`scenarios`] returns the catalogue that the default controller of `loadshed` is tested against.
 //!
-//! [`Aimd`], [`Vegas`] and [`Gradient2`] are published limit algorithms, for comparison. [`controls()`] are algorithms that
-//! must fail: if one of them passes, the scenarios are too weak.
+//! [`Aimd`], [`Vegas`] and [`Gradient2`] are published limit algorithms, for comparison. [`controls()`] returns candidates
+//! that must fail: a control that passes shows that the scenarios are too weak.
 //!
 //! ```
 //! use std::time::Duration;
@@ -16,24 +16,25 @@
 //! let server = Server::pool(4, Duration::from_millis(80), Times::Fixed);
 //! let scenario = Scenario::new("overload", server).then(Phase::new("over", 20.0, 3.0));
 //! let report = Lab::seed(1).run(&scenario, || Budget::fixed(8));
-//! assert!(report.phases[0].goodput() > 45.0, "of the 50 requests a second that it can do");
+//! assert!(report.phases[0].goodput() > 45.0, "the capacity is 50 requests a second");
 //! ```
 //!
-//! The crate uses the public API of `loadshed` only, so a controller outside of `loadshed` is measured as its own ones are.
-//! It enables the feature `test-util` of tokio, which makes the clock one that can be paused, and slower to read: use it in
-//! tests and benches.
+//! The crate uses the public API of `loadshed` only, so it measures any controller in the same way as the controllers of `loadshed`.
+//! It enables tokio's feature `test-util`: the clock can be paused, and is slower to read. Use the crate in tests and
+//! benches.
 //!
-//! No stability is promised for this crate.
+//! The crate promises no API stability.
 
 mod algorithms;
+mod allocation;
 mod arrivals;
-mod bars;
+mod candidate;
 mod catalogue;
 mod controls;
-mod crowd;
-mod drawn;
+mod criteria;
+mod drawn_scenario;
+mod evaluator;
 mod instance;
-mod judge;
 mod options;
 mod oracle;
 mod random;
@@ -41,24 +42,25 @@ mod report;
 mod row;
 mod run;
 mod scenario;
+mod simulation;
 mod station;
 mod storm;
 mod table;
-mod world;
 
 pub use self::{
     algorithms::{Aimd, Gradient2, Vegas},
-    bars::Bar,
+    allocation::{TenantLoad, TenantShares, UPLOADS, flood, uploads},
+    candidate::Candidate,
     catalogue::{Length, Size, scenarios},
     controls::controls,
-    crowd::{Crowd, Got, UPLOADS, flood, uploads},
-    drawn::drawn,
-    judge::{Judge, Law},
-    options::{By, Lab},
-    oracle::{Oracle, Par},
+    criteria::Criterion,
+    drawn_scenario::drawn_scenario,
+    evaluator::Evaluator,
+    options::{Lab, LayerOptions},
+    oracle::{Oracle, OracleScore},
     report::{PhaseReport, Report, Tick},
-    row::{Figures, Row},
-    scenario::{Callers, Load, Mix, Phase, Scenario, Server, Station, Times, Waits},
+    row::{PhaseMetrics, Row},
+    scenario::{Callers, ClientMix, Load, Phase, RetryDelay, Scenario, Server, Station, Times},
     storm::{Storm, Wave},
 };
 

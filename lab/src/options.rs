@@ -1,69 +1,73 @@
-//! What a run depends on besides its scenario and its controller.
+//! The options of a run, besides its scenario and its budget.
 
 use crate::scenario::Scenario;
 
-/// How a scenario is run.
+/// Runs scenarios, with a seed and the options of the layer.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct Lab {
     pub(crate) seed: u64,
     pub(crate) ratio: f64,
-    pub(crate) through: Through,
-    pub(crate) by: By,
+    pub(crate) path: AdmissionPath,
+    pub(crate) layer_options: LayerOptions,
 }
 
-/// What the layer is told of callers, beside their class.
+/// What the layer is told of a call, besides its class. All are off by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct By {
-    /// `LoadShed::cost`, as many units as a call costs.
+pub struct LayerOptions {
+    /// Sets `LoadShed::cost`: the cost of a call in units.
     pub cost: bool,
-    /// `LoadShed::fair_by`, by tenant.
-    pub share: bool,
-    /// `LoadShed::key`, by tenant.
+    /// Sets `LoadShed::fair_by`: fair shares by tenant.
+    pub fair_by: bool,
+    /// Sets `LoadShed::key`: the tenant is the key.
     pub key: bool,
 }
 
-/// Which way calls take into the server. Both decide alike; a test compares them.
+/// The path by which calls are admitted. Both paths take the same decisions; a test compares them.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Through {
-    /// As in a program: what a law is judged by.
+pub(crate) enum AdmissionPath {
+    /// Through the layer, as in a program: for candidates.
     Layer,
-    /// A permit of the budget, without the layer: no samples and no responses, at a quarter of the cost. For fixed limits.
+    /// Through a permit of the budget, without the layer: no samples and no responses, in a quarter of the time. For fixed
+    /// limits.
     ///
-    /// Where callers heed hints, calls take the layer all the same, as the hints are its own.
+    /// Where callers follow retry hints, calls take the layer, which computes the hints.
     Budget,
 }
 
 impl Lab {
-    /// With chance beginning here.
+    /// Creates the options of a run with this seed.
     pub fn seed(seed: u64) -> Self {
         Self {
             seed,
             ratio: 0.85,
-            through: Through::Layer,
-            by: By::default(),
+            path: AdmissionPath::Layer,
+            layer_options: LayerOptions::default(),
         }
     }
 
-    /// What the layer goes by. By default, neither costs nor tenants.
-    pub fn by(self, by: By) -> Self {
-        Self { by, ..self }
+    /// Sets what the layer is told of a call. By default neither cost nor tenant.
+    pub fn layer_options(self, layer_options: LayerOptions) -> Self {
+        Self {
+            layer_options,
+            ..self
+        }
     }
 
-    /// The ratio of the layer. By default 0.85.
+    /// Sets the ratio of the layer. By default 0.85.
     pub fn ratio(self, ratio: f64) -> Self {
         Self { ratio, ..self }
     }
 
-    pub(crate) fn through(self, through: Through) -> Self {
-        Self { through, ..self }
+    pub(crate) fn path(self, path: AdmissionPath) -> Self {
+        Self { path, ..self }
     }
 
-    /// Returns the same options, with the way that calls of this scenario can take.
+    /// Returns the same options, with a path that this scenario allows.
     pub(crate) fn for_scenario(self, scenario: &Scenario) -> Self {
-        match scenario.callers.waits.heeds_hints() {
-            true => self.through(Through::Layer),
+        match scenario.callers.retry_delay.follows_hint() {
+            true => self.path(AdmissionPath::Layer),
             false => self,
         }
     }

@@ -1,4 +1,4 @@
-//! What came of a run.
+//! The report of a run.
 
 use std::time::Duration;
 
@@ -10,77 +10,80 @@ use crate::{
     station::Nanos,
 };
 
-/// What came of a run, phase by phase.
+/// The report of a run, phase by phase.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {
-    /// In the order of the scenario.
+    /// The reports of the phases, in the order of the scenario.
     pub phases: Vec<PhaseReport>,
 }
 
-/// What came of one phase.
+/// The report of one phase.
+///
+/// A *call* is counted once, in the phase in which it arrives. An *attempt* is a call or a retry of it, and is counted in the
+/// phase in which the attempt is made.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PhaseReport {
-    /// Its name.
+    /// The name of the phase.
     pub name: String,
-    /// Whether it counts.
+    /// Whether the phase is part of the evaluation.
     pub scored: bool,
-    /// How long it lasted.
+    /// The duration of the phase.
     pub length: Duration,
-    /// Calls that arrived in it, without second tries.
+    /// The number of calls.
     pub offered: usize,
-    /// Calls that came to the door in it, second tries included.
-    pub calls: usize,
-    /// Calls that were admitted of those.
+    /// The number of attempts: calls and retries.
+    pub attempts: usize,
+    /// The number of attempts that were admitted.
     pub admitted: usize,
-    /// Refusals in it, those of second tries included.
+    /// The number of attempts that were refused.
     pub refused: usize,
-    /// Refusals after its first second.
+    /// The number of refusals after the first second of the phase.
     pub refused_later: usize,
-    /// Refusals after which the caller did not try again.
+    /// The number of refusals after which the caller did not retry.
     pub lost: usize,
-    /// Calls that arrived in it and were answered in it, before the caller had left.
+    /// The number of attempts that completed in the same phase, before the client timeout.
     pub good: usize,
-    /// CRITICAL calls that arrived in it, and that were answered.
+    /// The number of CRITICAL calls, and of CRITICAL attempts that count as [`good`](Self::good).
     pub critical: (usize, usize),
-    /// CRITICAL calls that came in it and were refused for good, or were not answered in time.
+    /// The number of CRITICAL calls whose last attempt was refused, or was admitted and timed out.
     pub critical_lost: usize,
-    /// Calls that cost more than one unit, which arrived in it, and which were answered.
+    /// The number of calls that cost more than one unit, and of such attempts that count as [`good`](Self::good).
     pub large: (usize, usize),
-    /// The same for each tenant.
+    /// The number of calls and of good attempts of each tenant.
     pub tenants: Vec<(usize, usize)>,
-    /// The most units that calls cost that were inside at once.
+    /// The largest cost of all calls in flight, in units.
     pub peak_units: usize,
-    /// Calls that arrived in it, and that would have been answered in time had they been alone.
+    /// The number of calls that would be served in time on an idle server.
     pub servable: usize,
-    /// What was seen each 100 ms, from the first 100 ms on.
+    /// Observations every 100 ms, the first of them 100 ms after the beginning.
     pub ticks: Vec<Tick>,
-    /// Of all that arrived and do not hang, in nanoseconds of a worker.
+    /// The work of all calls that do not hang, in nanoseconds of one worker.
     work: f64,
     latencies: Histogram<u32>,
     critical_latencies: Histogram<u32>,
     offered_before: usize,
-    calls_before: usize,
+    attempts_before: usize,
     admitted_before: usize,
     good_before: usize,
 }
 
-/// What was seen at one moment, of all instances together.
+/// An observation at one moment, summed over all instances.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Tick {
-    /// The limit.
+    /// The limit, in requests in flight.
     pub limit: usize,
-    /// Calls in flight.
+    /// The calls in flight, in units of cost: by default each call is one unit.
     pub in_flight: usize,
-    /// Calls that arrived since the moment before.
+    /// The number of calls since the previous tick.
     pub offered: usize,
-    /// The same with second tries.
-    pub calls: usize,
-    /// Calls that were admitted since.
+    /// The number of attempts since the previous tick.
+    pub attempts: usize,
+    /// The number of attempts admitted since the previous tick.
     pub admitted: usize,
-    /// Calls that were answered since, in time.
+    /// The number of attempts completed in time since the previous tick.
     pub good: usize,
 }
 
@@ -91,7 +94,7 @@ impl Report {
             scored: phase.scored,
             length: phase.length,
             offered: 0,
-            calls: 0,
+            attempts: 0,
             admitted: 0,
             refused: 0,
             refused_later: 0,
@@ -100,7 +103,7 @@ impl Report {
             critical: (0, 0),
             critical_lost: 0,
             large: (0, 0),
-            tenants: vec![(0, 0); scenario.mix.tenants as usize],
+            tenants: vec![(0, 0); scenario.client_mix.tenants as usize],
             peak_units: 0,
             servable: 0,
             ticks: Vec::new(),
@@ -108,7 +111,7 @@ impl Report {
             latencies: histogram(),
             critical_latencies: histogram(),
             offered_before: 0,
-            calls_before: 0,
+            attempts_before: 0,
             admitted_before: 0,
             good_before: 0,
         });
@@ -117,7 +120,7 @@ impl Report {
         }
     }
 
-    /// The phase of this name.
+    /// Returns the first phase of this name.
     #[must_use]
     pub fn phase(&self, name: &str) -> Option<&PhaseReport> {
         self.phases.iter().find(|phase| phase.name == name)
@@ -125,17 +128,17 @@ impl Report {
 }
 
 impl PhaseReport {
-    /// Answers in time, a second.
+    /// Returns the goodput: calls served in time, a second.
     #[must_use]
     pub fn goodput(&self) -> f64 {
         self.good as f64 / self.length.as_secs_f64()
     }
 
-    /// More answers in time than this nobody can give, chance aside: what is [servable](Self::servable), and what the
-    /// workers have time for, when nothing is known of a call before it is done.
+    /// Returns an upper bound of the number of calls served in time, chance aside: the [servable](Self::servable) calls, or
+    /// as many as the workers have time for if the service time of a call is unknown before it completes.
     ///
-    /// It is a bound and not a goal: where times vary, callers are impatient or loads come in bursts, the best that can
-    /// be done is well below. For that, see [`Oracle`](crate::Oracle).
+    /// Where times vary, some callers have a short timeout or the load has bursts, the best possible result is well below
+    /// the bound. [`Oracle`](crate::Oracle) finds the best result of a fixed limit.
     #[must_use]
     pub fn bound(&self, scenario: &Scenario, phase: &Phase) -> f64 {
         let servable = self.servable as f64;
@@ -145,34 +148,34 @@ impl PhaseReport {
         let workers = (scenario.server.workers as f64 * phase.workers)
             .round()
             .max(1.0);
-        let seconds = self.length.as_secs_f64() * phase.load.busy(scenario.callers.deadline);
+        let seconds = self.length.as_secs_f64() * phase.load.busy(scenario.callers.timeout);
         let time = workers * scenario.instances as f64 * seconds * 1e9;
-        // All that is worked on is a sample of what arrives, those included for whom it is in vain.
+        // The calls that reach a worker are a random sample of the calls that arrive, servable or not.
         servable.min(time * servable / self.work)
     }
 
-    /// How long the admitted waited, those who left included, at this quantile, such as 0.99.
+    /// Returns a quantile, such as 0.99, of the latency of admitted attempts, timeouts included.
     #[must_use]
     pub fn latency(&self, quantile: f64) -> Duration {
         Duration::from_micros(self.latencies.value_at_quantile(quantile))
     }
 
-    /// The same of the CRITICAL ones.
+    /// Returns a quantile of the latency of admitted CRITICAL attempts, timeouts included.
     #[must_use]
     pub fn critical_latency(&self, quantile: f64) -> Duration {
         Duration::from_micros(self.critical_latencies.value_at_quantile(quantile))
     }
 
-    /// The share of the CRITICAL calls that were served in time.
+    /// Returns the share of CRITICAL calls that were neither refused nor timed out.
     #[must_use]
     pub fn critical_served(&self) -> f64 {
         1.0 - self.critical_lost as f64 / self.critical.0.max(1) as f64
     }
 
-    /// How long it took until a second's goodput came to 90 % of `goodput`, and that of the next two with it on average: the first
-    /// second of an overload is good, as the line has yet to grow.
+    /// Returns the time until the goodput of one second reaches 90 % of `goodput`, and so does the mean of that second and the
+    /// next two. The mean is needed because the first second of an overload is good: the queue has yet to grow.
     #[must_use]
-    pub fn recovers_to(&self, goodput: f64) -> Option<Duration> {
+    pub fn recovery_to(&self, goodput: f64) -> Option<Duration> {
         let seconds = self.ticks.chunks(10);
         let good = |second: &[Tick]| second.iter().map(|tick| tick.good).sum::<usize>() as f64;
         let good: Vec<f64> = seconds.map(good).collect();
@@ -184,7 +187,7 @@ impl PhaseReport {
         second.map(|second| Duration::from_secs(second as u64 + 1))
     }
 
-    /// The mean of the limit over the second half, and its standard deviation ÷ the mean.
+    /// Returns the mean of the limit over the second half of the phase, and its standard deviation ÷ that mean.
     #[must_use]
     pub fn limit(&self) -> (f64, f64) {
         let half = &self.ticks[self.ticks.len() / 2..];
@@ -195,7 +198,7 @@ impl PhaseReport {
         (mean, variance.sqrt() / mean)
     }
 
-    pub(crate) fn offer(&mut self, server: &Server, draw: &Draw) {
+    pub(crate) fn record_arrival(&mut self, server: &Server, draw: &Draw) {
         self.offered += 1;
         self.servable += usize::from(draw.fits(server));
         if draw.dependency.is_some() {
@@ -206,33 +209,33 @@ impl PhaseReport {
         self.large.0 += usize::from(draw.units > 1);
     }
 
-    pub(crate) fn refuse(&mut self, into: Nanos) {
+    pub(crate) fn record_refusal(&mut self, into: Nanos) {
         self.refused += 1;
         self.refused_later += usize::from(into > 1_000_000_000);
     }
 
-    pub(crate) fn answer(&mut self, draw: &Draw) {
+    pub(crate) fn record_response(&mut self, draw: &Draw) {
         self.good += 1;
         self.critical.1 += usize::from(draw.critical);
         self.tenants[draw.tenant as usize].1 += 1;
         self.large.1 += usize::from(draw.units > 1);
     }
 
-    pub(crate) fn lose(&mut self, draw: &Draw) {
+    pub(crate) fn record_loss(&mut self, draw: &Draw) {
         self.lost += 1;
         self.critical_lost += usize::from(draw.critical);
     }
 
-    /// The caller has left.
-    pub(crate) fn leave(&mut self, draw: &Draw, nanos: Nanos) {
+    /// Records the timeout of an admitted attempt.
+    pub(crate) fn record_timeout(&mut self, draw: &Draw, nanos: Nanos) {
         self.critical_lost += usize::from(draw.critical);
-        self.wait(draw, nanos);
+        self.record_latency(draw, nanos);
     }
 
-    pub(crate) fn wait(&mut self, draw: &Draw, nanos: Nanos) {
+    pub(crate) fn record_latency(&mut self, draw: &Draw, nanos: Nanos) {
         let record = |latencies: &mut Histogram<u32>| {
             let fits = latencies.record(nanos / 1_000);
-            debug_assert!(fits.is_ok(), "it grows as needed");
+            debug_assert!(fits.is_ok(), "the histogram grows as needed");
         };
         record(&mut self.latencies);
         if draw.critical {
@@ -240,17 +243,17 @@ impl PhaseReport {
         }
     }
 
-    pub(crate) fn look(&mut self, limit: usize, in_flight: usize) {
+    pub(crate) fn record_tick(&mut self, limit: usize, in_flight: usize) {
         self.ticks.push(Tick {
             limit,
             in_flight,
             offered: self.offered - self.offered_before,
-            calls: self.calls - self.calls_before,
+            attempts: self.attempts - self.attempts_before,
             admitted: self.admitted - self.admitted_before,
             good: self.good - self.good_before,
         });
         self.offered_before = self.offered;
-        self.calls_before = self.calls;
+        self.attempts_before = self.attempts;
         self.admitted_before = self.admitted;
         self.good_before = self.good;
     }

@@ -1,69 +1,69 @@
-//! What a law did in one phase, in figures.
+//! The metrics of a candidate in one phase.
 
 use std::{fmt, time::Duration};
 
-use crate::{oracle::Par, report::PhaseReport};
+use crate::{oracle::OracleScore, report::PhaseReport};
 
-/// One law in one phase of one scenario, over all seeds.
+/// The metrics of one candidate in one phase of one scenario, over all seeds.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Row {
-    /// The size of the server, as the judge was told.
+    /// The size of the server, as given to the evaluator.
     pub size: String,
-    /// Its workers.
+    /// The number of workers of the server.
     pub workers: usize,
-    /// The scenario.
+    /// The name of the scenario.
     pub scenario: String,
-    /// Where the limit began, if the scenario says; `usize::MAX` is the largest that the law has.
+    /// The initial limit, if the scenario sets one; `usize::MAX` is the largest limit of the candidate.
     pub initial: Option<usize>,
-    /// The phase.
+    /// The name of the phase.
     pub phase: String,
-    /// The law.
-    pub law: String,
-    /// The seed of the first of [`figures`](Self::figures); the others follow it.
+    /// The name of the candidate.
+    pub candidate: String,
+    /// The seed of the first of [`metrics`](Self::metrics); the others follow it.
     pub first_seed: u64,
-    /// By seed.
-    pub figures: Vec<Figures>,
+    /// The metrics, by seed.
+    pub metrics: Vec<PhaseMetrics>,
 }
 
-/// One phase of one run.
+/// The metrics of one phase of one run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Figures {
-    /// Its goodput ÷ the oracle's on the same seed.
+pub struct PhaseMetrics {
+    /// The goodput ÷ that of the oracle on the same seed.
     pub score: f64,
-    /// How long the admitted waited at the 99th percentile.
+    /// The 99th percentile of the latency of admitted calls, timeouts included.
     pub p99: Duration,
-    /// That ÷ the oracle's. 0 where there is none.
+    /// The same ÷ that of the oracle. 0 where the oracle has none.
     pub p99_ratio: f64,
-    /// Refusals ÷ calls that arrived. Above 1 where the refused try again.
+    /// Refusals ÷ calls. Where refused callers retry, this can be above 1.
     pub refused: f64,
-    /// The same for refusals after the first second.
+    /// Refusals after the first second ÷ calls.
     pub refused_later: f64,
-    /// How long it took until the goodput of three seconds came to 90 % of the oracle's mean.
-    pub recovers: Option<Duration>,
+    /// The time until the goodput reaches 90 % of the oracle's mean, as [`PhaseReport::recovery_to`] defines it.
+    pub recovery: Option<Duration>,
     /// The mean of the limit over the second half of the phase.
     pub limit: f64,
-    /// Its standard deviation ÷ that mean.
+    /// The standard deviation of the limit ÷ that mean.
     pub limit_deviation: f64,
-    /// The share of CRITICAL calls that were answered, where there are any.
+    /// The share of CRITICAL calls that were served in time, where there are any.
     pub critical: Option<f64>,
 }
 
-impl Figures {
-    pub(crate) fn new(phase: &PhaseReport, par: Par) -> Self {
+impl PhaseMetrics {
+    pub(crate) fn new(phase: &PhaseReport, oracle: OracleScore) -> Self {
         let of_offered = |calls: usize| calls as f64 / phase.offered.max(1) as f64;
         let p99 = phase.latency(0.99);
         let (limit, limit_deviation) = phase.limit();
         let (critical, served) = phase.critical;
         Self {
-            // Where nothing can be done, nothing is missed.
-            score: ratio(phase.good as f64, par.good).unwrap_or(1.0),
+            // Where the oracle serves nothing, there is nothing to miss.
+            score: ratio(phase.good as f64, oracle.good).unwrap_or(1.0),
             p99,
-            p99_ratio: ratio(p99.as_secs_f64(), par.p99.as_secs_f64()).unwrap_or(0.0),
+            p99_ratio: ratio(p99.as_secs_f64(), oracle.p99.as_secs_f64()).unwrap_or(0.0),
             refused: of_offered(phase.refused),
             refused_later: of_offered(phase.refused_later),
-            recovers: phase.recovers_to(par.good / phase.length.as_secs_f64()),
+            recovery: phase.recovery_to(oracle.good / phase.length.as_secs_f64()),
             limit,
             limit_deviation,
             critical: ratio(served as f64, critical as f64),
@@ -72,7 +72,7 @@ impl Figures {
 }
 
 impl Row {
-    /// The scenario, and where the limit began.
+    /// Returns the name of the scenario, with the initial limit if the scenario sets one.
     #[must_use]
     pub fn name(&self) -> String {
         match self.initial {
@@ -82,56 +82,56 @@ impl Row {
         }
     }
 
-    /// The mean score.
+    /// Returns the mean score.
     #[must_use]
     pub fn score(&self) -> f64 {
-        self.mean(|figures| figures.score)
+        self.mean(|metrics| metrics.score)
     }
 
-    /// The worst score, and its seed.
+    /// Returns the worst score and its seed.
     #[must_use]
     pub fn worst(&self) -> (f64, u64) {
         let seeds = self.first_seed..;
-        let scores = self.figures.iter().map(|figures| figures.score).zip(seeds);
+        let scores = self.metrics.iter().map(|metrics| metrics.score).zip(seeds);
         let worst = scores.min_by(|(a, _), (b, _)| a.total_cmp(b));
         worst.unwrap_or((1.0, self.first_seed))
     }
 
-    /// The mean share that was refused.
+    /// Returns the mean of refusals ÷ calls.
     #[must_use]
     pub fn refused(&self) -> f64 {
-        self.mean(|figures| figures.refused)
+        self.mean(|metrics| metrics.refused)
     }
 
-    /// The longest that it took to come to 90 % of the oracle's goodput. `None` if it did not on some seed.
+    /// Returns the longest time to reach 90 % of the oracle's goodput, or `None` if some seed did not reach it.
     #[must_use]
-    pub fn recovers(&self) -> Option<Duration> {
+    pub fn recovery(&self) -> Option<Duration> {
         let all: Option<Vec<_>> = self
-            .figures
+            .metrics
             .iter()
-            .map(|figures| figures.recovers)
+            .map(|metrics| metrics.recovery)
             .collect();
         all?.into_iter().max()
     }
 
-    /// The mean share of CRITICAL calls that were answered, where there are any.
+    /// Returns the mean share of CRITICAL calls that were served in time, where there are any.
     #[must_use]
     pub fn critical(&self) -> Option<f64> {
         let any = self
-            .figures
+            .metrics
             .iter()
-            .any(|figures| figures.critical.is_some());
-        any.then(|| self.mean(|figures| figures.critical.unwrap_or(1.0)))
+            .any(|metrics| metrics.critical.is_some());
+        any.then(|| self.mean(|metrics| metrics.critical.unwrap_or(1.0)))
     }
 
-    /// The mean of something over the seeds.
+    /// Returns the mean of a metric over the seeds.
     #[must_use]
-    pub fn mean(&self, of: impl Fn(&Figures) -> f64) -> f64 {
-        self.figures.iter().map(of).sum::<f64>() / self.figures.len().max(1) as f64
+    pub fn mean(&self, of: impl Fn(&PhaseMetrics) -> f64) -> f64 {
+        self.metrics.iter().map(of).sum::<f64>() / self.metrics.len().max(1) as f64
     }
 }
 
-/// For people who look at one row, such as a test's.
+/// One line of text, for test output.
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (worst, seed) = self.worst();
@@ -141,11 +141,11 @@ impl fmt::Display for Row {
             self.size,
             self.name(),
             self.phase,
-            self.law,
+            self.candidate,
             self.score(),
             self.refused(),
-            self.mean(|figures| figures.limit),
-            self.mean(|figures| figures.limit_deviation) * 100.0,
+            self.mean(|metrics| metrics.limit),
+            self.mean(|metrics| metrics.limit_deviation) * 100.0,
         )?;
         match self.critical() {
             Some(share) => write!(f, ", CRITICAL {share:.4}"),

@@ -1,4 +1,4 @@
-//! One scenario, one law, one seed.
+//! Runs one scenario under one budget, or under several fixed limits, on one seed.
 
 use loadshed::Budget;
 use tokio::runtime::Runtime;
@@ -8,55 +8,58 @@ use crate::{
     options::Lab,
     report::Report,
     scenario::Scenario,
-    world::{Then, World},
+    simulation::{RunUntil, Simulation},
 };
 
 impl Lab {
-    /// Runs it from the beginning to the end, with a budget from `budget` for each instance.
+    /// Runs the scenario, with a budget from `budget` for each instance.
     ///
     /// # Panics
     ///
-    /// Within a tokio runtime: time is virtual here, and of its own.
+    /// Panics within a tokio runtime, because each run has its own virtual time.
     #[must_use]
     pub fn run(self, scenario: &Scenario, mut budget: impl FnMut() -> Budget) -> Report {
         let runtime = virtual_time();
         let _guard = runtime.enter();
-        let mut world = World::new(self, scenario, &mut budget);
-        world.run(Arrivals::new(scenario, self.seed), Then::Ends);
-        world.report
+        let mut simulation = Simulation::new(self, scenario, &mut budget);
+        simulation.run(Arrivals::new(scenario, self.seed), RunUntil::EndOfScenario);
+        simulation.report
     }
 
-    /// Runs it under each of these limits, with the same calls for all of them at the same time.
+    /// Runs the scenario under each of these limits, with the same calls. The calls are drawn once for all limits.
     pub(crate) fn run_fixed(self, scenario: &Scenario, limits: &[usize]) -> Vec<Report> {
-        let world = |limit: &usize| {
+        let simulation = |limit: &usize| {
             let runtime = virtual_time();
             let guard = runtime.enter();
-            let world = World::new(self, scenario, &mut || Budget::fixed(*limit));
+            let simulation = Simulation::new(self, scenario, &mut || Budget::fixed(*limit));
             drop(guard);
-            (world, runtime)
+            (simulation, runtime)
         };
-        let mut worlds: Vec<_> = limits.iter().map(world).collect();
+        let mut simulations: Vec<_> = limits.iter().map(simulation).collect();
         let mut arrivals = Arrivals::new(scenario, self.seed);
-        let mut some = Vec::new();
+        let mut calls = Vec::new();
         loop {
-            some.clear();
-            some.extend(arrivals.by_ref().take(AT_ONCE));
-            let then = match some.is_empty() {
-                true => Then::Ends,
-                false => Then::GoesOn,
+            calls.clear();
+            calls.extend(arrivals.by_ref().take(CALLS_AT_ONCE));
+            let until = match calls.is_empty() {
+                true => RunUntil::EndOfScenario,
+                false => RunUntil::LastArrival,
             };
-            for (world, runtime) in &mut worlds {
+            for (simulation, runtime) in &mut simulations {
                 let _guard = runtime.enter();
-                world.run(some.iter().copied(), then);
+                simulation.run(calls.iter().copied(), until);
             }
-            if then == Then::Ends {
-                return worlds.into_iter().map(|(world, _)| world.report).collect();
+            if until == RunUntil::EndOfScenario {
+                return simulations
+                    .into_iter()
+                    .map(|(simulation, _)| simulation.report)
+                    .collect();
             }
         }
     }
 }
 
-/// A runtime whose clock stands still until it is moved.
+/// Returns a runtime whose clock is paused: only the simulation advances it.
 fn virtual_time() -> Runtime {
     tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -65,5 +68,5 @@ fn virtual_time() -> Runtime {
         .expect("a runtime without a driver can always be built")
 }
 
-/// As many as fit in a core's cache.
-const AT_ONCE: usize = 2_048;
+/// The number of calls drawn at once: few enough for the cache of a core.
+const CALLS_AT_ONCE: usize = 2_048;

@@ -1,172 +1,176 @@
+//! The description of a scenario: a server, its callers, and its phases.
+
 use std::time::Duration;
 
 use loadshed::RetryAfter;
 
-/// A server, its callers, and what happens to them.
+/// A server, its callers, and the phases of their load.
 ///
-/// The fields are all there is to it: start from [`Scenario::new`] and change what should differ.
+/// All fields are public: start from [`Scenario::new`] and change the fields that differ.
 #[derive(Clone, Debug)]
 pub struct Scenario {
-    /// For people.
+    /// The name, for tables and charts.
     pub name: String,
     /// The server, in its usual state.
     pub server: Server,
-    /// Those who call it.
+    /// The behaviour of the callers.
     pub callers: Callers,
-    /// What those are told that it refuses.
+    /// The retry hints of refusals.
     pub retry_after: RetryAfter,
-    /// Who of them calls, and what their calls cost.
-    pub mix: Mix,
-    /// How many servers share the load, round robin. Each has a budget of its own.
+    /// The tenants among the callers, and the cost of their calls.
+    pub client_mix: ClientMix,
+    /// The number of servers that share the load, round robin. Each has its own budget.
     pub instances: usize,
-    /// Where a law's limit begins, with a run for each; `usize::MAX` is its largest. None: where the law likes.
+    /// The initial limits, with a run for each; `usize::MAX` is the largest limit of the candidate. If empty, one run with the
+    /// candidate's default.
     pub initial_limits: Vec<usize>,
-    /// What happens, one after the other.
+    /// The phases, in order.
     pub phases: Vec<Phase>,
 }
 
-/// What answers.
+/// A server.
 ///
-/// A call passes the dependency first, where there is one, and then the station.
+/// A call waits for the dependency first, where there is one, and is then served by the station.
 #[derive(Clone, Copy, Debug)]
 pub struct Server {
-    /// Something else that it waits for, which is never saturated: the mean time that it takes.
+    /// The mean response time of a dependency that is never saturated, if the server has one.
     pub dependency: Option<Duration>,
-    /// What does the work.
+    /// How the workers serve calls.
     pub station: Station,
-    /// How many calls are worked on at full speed at once.
+    /// The number of calls that are served at full speed at once.
     pub workers: usize,
-    /// How long a worker is busy with one call, on average.
+    /// The mean time for which a worker is busy with one call.
     pub service: Duration,
-    /// How the times of single calls differ, of the station's as of the dependency's.
+    /// The distribution of the times of single calls, both in the station and in the dependency.
     pub times: Times,
 }
 
 /// How calls share the workers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Station {
-    /// Each worker has one call at a time; the others stand in line, first come, first served.
+    /// Each worker serves one call at a time; the other calls wait in a FIFO queue.
     Pool,
-    /// All calls are worked on at once. Above as many as there are workers, they slow each other down.
+    /// All calls are served at once (processor sharing). Calls above the number of workers slow each other down.
     Shared {
-        /// At `n` calls and `c` workers, throughput is that of `c ÷ (1 + thrash × (n ÷ c − 1))` workers. 0 keeps it
-        /// where it is, 0.2 takes a sixth of it at twice the knee, 1 takes half.
+        /// At `n` calls and `c` workers, with `n > c`, throughput is that of `c ÷ (1 + thrash × (n ÷ c − 1))` workers. At
+        /// `n = 2 × c`, a `thrash` of 0 takes nothing of it, 0.2 a sixth, and 1 half.
         thrash: f64,
     },
-    /// There is none: only the dependency takes time.
+    /// No station: only the dependency takes time.
     None,
 }
 
-/// How the times of single calls are distributed about their mean.
+/// The distribution of the times of single calls about their mean.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Times {
-    /// All alike.
+    /// All times are equal.
     Fixed,
-    /// Exponentially.
+    /// Exponential.
     Exponential,
-    /// Most are short and some are long, each kind of a fixed time.
+    /// Two fixed times: short for most calls, and long for the share [`Phase::long`].
     Bimodal {
-        /// Of the short ones, in units of the mean.
+        /// The short time, in units of the mean.
         short: f64,
-        /// Of the long ones, in units of the mean.
+        /// The long time, in units of the mean.
         long: f64,
     },
 }
 
-/// Who calls. They arrive one by one, at random (Poisson), whether or not the server answers.
+/// The behaviour of callers. Calls are a Poisson process, whether or not the server responds (an open loop).
 #[derive(Clone, Copy, Debug)]
 pub struct Callers {
-    /// How long they wait. Then they drop their request; the work that it has caused goes on.
-    pub deadline: Duration,
-    /// This share of them waits only for so long.
-    pub impatient: Option<(f64, Duration)>,
-    /// How often a refused caller tries again.
+    /// The client timeout. After it the caller drops the request, while the server goes on with the work.
+    pub timeout: Duration,
+    /// The share of callers with a shorter timeout, and that timeout. By default none.
+    pub short_timeout: Option<(f64, Duration)>,
+    /// The number of retries of a refused caller. By default 0.
     pub retries: u32,
-    /// How long it waits until then.
-    pub waits: Waits,
+    /// The delay before each retry.
+    pub retry_delay: RetryDelay,
 }
 
-/// Who calls, and what one call costs, where not all are alike. What a call costs is what it takes of the budget, and not how
-/// long a worker is busy with it.
+/// The tenants among the callers, and the cost of their calls. The cost of a call is what the call takes of the budget; it
+/// does not change the service time.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Mix {
-    /// How many tenants there are.
+pub struct ClientMix {
+    /// The number of tenants.
     pub tenants: u32,
-    /// Which share of the calls is the first one's. The others have as many each.
+    /// The share of the calls that the first tenant sends. The other tenants send equal shares of the rest.
     pub first: f64,
-    /// Which share of the calls is large. Without them, each costs one unit.
+    /// The share of the calls that is large. All other calls cost one unit.
     pub large: f64,
-    /// How many units a large call costs.
+    /// The cost of a large call, in units.
     pub units: u32,
 }
 
-/// How long a refused caller waits until it tries again.
+/// The delay between a refusal and the caller's retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waits {
-    /// 50 to 150 ms: it has its own idea.
-    Briefly,
-    /// 1, 2, 4 s: as curl does without a hint.
+pub enum RetryDelay {
+    /// 50 to 150 ms at random, whatever the hint says.
+    Short,
+    /// 1, 2, 4 s and so on, as curl does without a hint.
     Doubling,
-    /// As long as `Retry-After` says: whole seconds, as over HTTP.
-    Seconds,
-    /// As long as the hint is to the millisecond, as over gRPC.
-    Milliseconds,
+    /// The retry hint in whole seconds, as `Retry-After` over HTTP.
+    HintSeconds,
+    /// The retry hint in milliseconds, as over gRPC.
+    HintMilliseconds,
 }
 
-impl Waits {
-    /// Whether callers wait for as long as the retry hint says.
-    pub(crate) fn heeds_hints(self) -> bool {
+impl RetryDelay {
+    /// Returns whether the retry hint sets the delay.
+    pub(crate) fn follows_hint(self) -> bool {
         match self {
-            Self::Briefly | Self::Doubling => false,
-            Self::Seconds | Self::Milliseconds => true,
+            Self::Short | Self::Doubling => false,
+            Self::HintSeconds | Self::HintMilliseconds => true,
         }
     }
 }
 
-/// One part of a scenario.
+/// One phase of a scenario.
 #[derive(Clone, Debug)]
 pub struct Phase {
-    /// For people.
+    /// The name, for tables and charts.
     pub name: String,
-    /// How long it lasts.
+    /// The duration.
     pub length: Duration,
-    /// How many calls arrive.
+    /// The load of SHEDDABLE calls.
     pub load: Load,
-    /// Calls of the class CRITICAL that arrive besides, in units of the capacity. They are shed half-way between the
-    /// ratio and the full limit; the others at the ratio.
+    /// The load of CRITICAL calls, in addition, in units of the capacity. Their threshold lies two thirds of the way from the
+    /// ratio to the full limit; that of the other calls is the ratio.
     pub critical: f64,
-    /// Which share of the workers works.
+    /// The share of the workers that is available. By default 1.
     pub workers: f64,
-    /// How much longer the dependency takes than usual, at the beginning and at the end of the phase.
+    /// The factor on the dependency's response time, at the beginning and at the end of the phase; linear in between. By
+    /// default 1.
     pub slowdown: (f64, f64),
-    /// Which share of the calls hangs in the dependency until the caller leaves.
-    pub hangs: f64,
-    /// Which share of the calls is long, where times are bimodal.
+    /// The share of calls that hang in the dependency until the caller times out. By default 0.
+    pub hanging: f64,
+    /// The share of long calls, where times are bimodal. By default 0.
     pub long: f64,
-    /// Whether it counts, or only leads to the next.
+    /// Whether the phase is part of the evaluation. By default true.
     pub scored: bool,
 }
 
-/// How many calls arrive, in units of the server's usual capacity.
+/// The rate of arrivals, in units of the server's usual capacity.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Load {
-    /// As many all the time.
+    /// A constant rate.
     Steady(f64),
-    /// More of them for a while, again and again.
+    /// A rate that rises at regular intervals.
     Bursts {
-        /// Between the bursts.
+        /// The rate between bursts.
         base: f64,
-        /// In a burst.
+        /// The rate during a burst.
         peak: f64,
-        /// How long a burst lasts.
+        /// The duration of a burst.
         lasts: Duration,
-        /// From the beginning of one to that of the next.
+        /// The time from the beginning of a burst to that of the next.
         every: Duration,
     },
 }
 
 impl Scenario {
-    /// Nothing happens yet to this server.
+    /// Creates a scenario without phases.
     #[must_use]
     pub fn new(name: impl Into<String>, server: Server) -> Self {
         Self {
@@ -174,21 +178,21 @@ impl Scenario {
             server,
             callers: Callers::default(),
             retry_after: RetryAfter::default(),
-            mix: Mix::default(),
+            client_mix: ClientMix::default(),
             instances: 1,
             initial_limits: Vec::new(),
             phases: Vec::new(),
         }
     }
 
-    /// About so many calls arrive.
+    /// Returns the approximate number of calls.
     pub(crate) fn calls(&self) -> f64 {
         let of = |phase: &Phase| phase.length.as_secs_f64() * (phase.load.peak() + phase.critical);
         let load: f64 = self.phases.iter().map(of).sum();
         load * self.server.capacity() * self.instances as f64
     }
 
-    /// One thing more that happens.
+    /// Adds a phase at the end.
     #[must_use]
     pub fn then(mut self, phase: Phase) -> Self {
         self.phases.push(phase);
@@ -197,7 +201,7 @@ impl Scenario {
 }
 
 impl Server {
-    /// A pool of workers, without a dependency.
+    /// Creates a pool of workers, without a dependency.
     #[must_use]
     pub fn pool(workers: usize, service: Duration, times: Times) -> Self {
         Self {
@@ -209,7 +213,7 @@ impl Server {
         }
     }
 
-    /// Calls a second that it can complete in its usual state.
+    /// Returns the calls a second that the server can complete in its usual state.
     #[must_use]
     pub fn capacity(&self) -> f64 {
         self.workers as f64 / self.service.as_secs_f64()
@@ -217,19 +221,19 @@ impl Server {
 }
 
 impl Default for Callers {
-    /// A second of patience, and no second try.
+    /// Creates callers with a timeout of 1 s and without retries.
     fn default() -> Self {
         Self {
-            deadline: Duration::from_secs(1),
-            impatient: None,
+            timeout: Duration::from_secs(1),
+            short_timeout: None,
             retries: 0,
-            waits: Waits::Briefly,
+            retry_delay: RetryDelay::Short,
         }
     }
 }
 
-impl Default for Mix {
-    /// One tenant, and all calls alike.
+impl Default for ClientMix {
+    /// Creates a mix of one tenant whose calls cost one unit each.
     fn default() -> Self {
         Self {
             tenants: 1,
@@ -241,7 +245,7 @@ impl Default for Mix {
 }
 
 impl Phase {
-    /// So many seconds at this load, in units of the capacity, and nothing unusual.
+    /// Creates a phase of this duration, in seconds, and at this load, in units of the capacity, without faults.
     #[must_use]
     pub fn new(name: impl Into<String>, seconds: f64, load: f64) -> Self {
         Self {
@@ -251,13 +255,13 @@ impl Phase {
             critical: 0.0,
             workers: 1.0,
             slowdown: (1.0, 1.0),
-            hangs: 0.0,
+            hanging: 0.0,
             long: 0.0,
             scored: true,
         }
     }
 
-    /// It only leads to the next.
+    /// Excludes the phase from the evaluation.
     #[must_use]
     pub fn unscored(mut self) -> Self {
         self.scored = false;
@@ -266,7 +270,7 @@ impl Phase {
 }
 
 impl Load {
-    /// At most.
+    /// Returns the highest rate.
     pub(crate) fn peak(self) -> f64 {
         match self {
             Self::Steady(load) => load,
@@ -274,20 +278,20 @@ impl Load {
         }
     }
 
-    /// The share of the time in which there is work to do, when work is kept for so long.
-    pub(crate) fn busy(self, kept: Duration) -> f64 {
+    /// Returns the share of the time in which there is work to do, if work can wait for `wait`.
+    pub(crate) fn busy(self, wait: Duration) -> f64 {
         match self {
             Self::Bursts {
                 base: 0.0,
                 lasts,
                 every,
                 ..
-            } => ((lasts + kept).as_secs_f64() / every.as_secs_f64()).min(1.0),
+            } => ((lasts + wait).as_secs_f64() / every.as_secs_f64()).min(1.0),
             _ => 1.0,
         }
     }
 
-    /// So long after the beginning of the phase.
+    /// Returns the rate at this time since the beginning of the phase.
     pub(crate) fn at(self, since: Duration) -> f64 {
         match self {
             Self::Steady(load) => load,

@@ -1,49 +1,49 @@
-//! The servers' insides: who is worked on, and when the work is done.
+//! The stations of servers: which calls are served, and when their work is done.
 
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
 };
 
-/// A call, by number.
-pub(crate) type Call = u64;
+/// The number of an attempt.
+pub(crate) type CallId = u64;
 
-/// Nanoseconds since the beginning.
+/// Nanoseconds, and nanoseconds since the beginning of the run.
 pub(crate) type Nanos = u64;
 
-/// Work at one server. It is told the time, and tells when to be asked next.
+/// The calls at one station. The state reads no clock: the simulation passes the time, and asks for the next completion.
 #[derive(Debug)]
-pub(crate) enum Work {
+pub(crate) enum StationState {
     Pool(Pool),
     Shared(Shared),
 }
 
-/// Workers, and those who stand in line for them.
+/// A pool of workers, and the queue of calls that wait for a worker.
 #[derive(Debug)]
 pub(crate) struct Pool {
     workers: usize,
-    line: VecDeque<(Call, Nanos)>,
-    busy: BinaryHeap<Reverse<(Nanos, Call)>>,
+    queue: VecDeque<(CallId, Nanos)>,
+    busy: BinaryHeap<Reverse<(Nanos, CallId)>>,
 }
 
-/// All calls at once, each with the same part of the workers.
+/// Processor sharing: all calls are served at once, each with an equal share of the workers.
 ///
-/// Time runs for the calls as their part allows: a call is done when the `worked` time has moved on by its size.
+/// `worked` is a virtual time that advances at the speed of one call. A call is done when `worked` has advanced by its size.
 #[derive(Debug)]
 pub(crate) struct Shared {
     workers: f64,
     thrash: f64,
     at: Nanos,
     worked: f64,
-    calls: BinaryHeap<Reverse<(Nanos, Call)>>,
+    calls: BinaryHeap<Reverse<(Nanos, CallId)>>,
 }
 
-impl Work {
-    pub(crate) fn arrive(&mut self, call: Call, size: Nanos, now: Nanos) {
+impl StationState {
+    pub(crate) fn arrive(&mut self, call: CallId, size: Nanos, now: Nanos) {
         match self {
             Self::Pool(pool) => {
-                pool.line.push_back((call, size));
-                pool.begin(now);
+                pool.queue.push_back((call, size));
+                pool.start_next(now);
             }
             Self::Shared(shared) => {
                 shared.work_until(now);
@@ -54,7 +54,7 @@ impl Work {
         }
     }
 
-    /// When the next call is done, if nothing else happens.
+    /// Returns when the next call is done, if nothing else happens before.
     pub(crate) fn next(&self) -> Option<Nanos> {
         match self {
             Self::Pool(pool) => pool.busy.peek().map(|Reverse((at, _))| *at),
@@ -65,12 +65,12 @@ impl Work {
         }
     }
 
-    /// Takes the call out that [`next`](Self::next) has told of.
-    pub(crate) fn finish(&mut self, now: Nanos) -> Option<Call> {
+    /// Removes the call whose completion [`next`](Self::next) announced.
+    pub(crate) fn finish(&mut self, now: Nanos) -> Option<CallId> {
         match self {
             Self::Pool(pool) => {
                 let Reverse((_, call)) = pool.busy.pop()?;
-                pool.begin(now);
+                pool.start_next(now);
                 Some(call)
             }
             Self::Shared(shared) => {
@@ -80,12 +80,12 @@ impl Work {
         }
     }
 
-    /// Those who are busy finish what they do.
+    /// Sets the number of workers. A worker that is removed from a pool finishes its call first.
     pub(crate) fn set_workers(&mut self, workers: usize, now: Nanos) {
         match self {
             Self::Pool(pool) => {
                 pool.workers = workers;
-                pool.begin(now);
+                pool.start_next(now);
             }
             Self::Shared(shared) => {
                 shared.work_until(now);
@@ -99,14 +99,14 @@ impl Pool {
     pub(crate) fn new(workers: usize) -> Self {
         Self {
             workers,
-            line: VecDeque::new(),
+            queue: VecDeque::new(),
             busy: BinaryHeap::new(),
         }
     }
 
-    fn begin(&mut self, now: Nanos) {
+    fn start_next(&mut self, now: Nanos) {
         while self.busy.len() < self.workers {
-            let Some((call, size)) = self.line.pop_front() else {
+            let Some((call, size)) = self.queue.pop_front() else {
                 return;
             };
             self.busy.push(Reverse((now + size, call)));
@@ -125,13 +125,13 @@ impl Shared {
         }
     }
 
-    /// Of one call, 1 when it has a worker to itself.
+    /// Returns the speed of one call: 1 where each call has a worker to itself.
     fn speed(&self) -> f64 {
-        let crowd = self.calls.len() as f64 / self.workers;
-        if crowd <= 1.0 {
+        let contention = self.calls.len() as f64 / self.workers;
+        if contention <= 1.0 {
             return 1.0;
         }
-        1.0 / (crowd * (1.0 + self.thrash * (crowd - 1.0)))
+        1.0 / (contention * (1.0 + self.thrash * (contention - 1.0)))
     }
 
     fn work_until(&mut self, now: Nanos) {

@@ -1,4 +1,4 @@
-//! The second wave: what comes back after a trigger, by what the refused were told.
+//! Retry storms: the second wave of attempts after a trigger, depending on the retry hints.
 
 use std::time::Duration;
 
@@ -7,97 +7,100 @@ use loadshed::{Budget, RetryAfter};
 use crate::{
     options::Lab,
     report::Report,
-    scenario::{Phase, Scenario, Server, Waits},
+    scenario::{Phase, RetryDelay, Scenario, Server},
 };
 
-/// A minute at 0.8 of the capacity, a trigger of 3 times the capacity, and then 0.8 again. Each caller tries up to four
-/// times.
+/// An experiment of three phases: 60 s at 0.8 times the capacity, a trigger of 3 times the capacity, and then 0.8 times again.
+/// Each caller makes up to four attempts.
 #[derive(Clone, Copy, Debug)]
 pub struct Storm {
     /// The server.
     pub server: Server,
-    /// How long the trigger lasts.
+    /// The duration of the trigger.
     pub trigger: Duration,
-    /// How long it is watched after that.
+    /// The duration of the phase after the trigger.
     pub after: Duration,
-    /// How the refused wait.
-    pub waits: Waits,
-    /// What they are told.
+    /// The delay of refused callers before a retry.
+    pub retry_delay: RetryDelay,
+    /// The retry hints of refusals.
     pub retry_after: RetryAfter,
 }
 
-/// What came after the trigger.
+/// The attempts after the trigger.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Wave {
-    /// The most calls in any window, those included that came back, in units of the capacity.
+    /// The highest rate of attempts in any window, in units of the capacity.
     pub peak: f64,
-    /// What came above the capacity, summed up over windows, in seconds of the capacity.
+    /// The attempts above the capacity, integrated over windows, in seconds of the capacity.
     pub area: f64,
-    /// How long it took until no window had more than 1.1 × the capacity.
-    pub calm: Duration,
-    /// Callers of the whole run who were refused four times, in seconds of the capacity.
+    /// The time until the rate of attempts stays at or below 1.1 times the capacity.
+    pub recovery: Duration,
+    /// The callers of the whole run whose last attempt was refused, in seconds of the capacity.
     pub lost: f64,
-    /// Calls answered in time after the trigger, in units of the capacity.
+    /// The goodput after the trigger, in units of the capacity.
     pub goodput: f64,
 }
 
-/// At least as many calls in a window, if the server is full: chance then moves their number by 3 %.
+/// The least number of calls in a window at the capacity. The standard deviation of their number is then 3 %.
 const IN_A_WINDOW: f64 = 1_000.0;
 
-/// Loads, in units of the capacity.
-const CALM: f64 = 0.8;
-const TRIGGER: f64 = 3.0;
+/// The load before and after the trigger, and during the trigger, in units of the capacity.
+const BASE_LOAD: f64 = 0.8;
+const TRIGGER_LOAD: f64 = 3.0;
 
-/// Of a report, in seconds.
+/// The interval of the ticks of a report, in seconds.
 const TICK: f64 = 0.1;
 
 impl Storm {
-    /// A trigger of five seconds: those who are refused then are ten seconds of the capacity, and a minute has room for
-    /// twelve.
+    /// Creates an experiment with a trigger of 5 s and adaptive hints over HTTP, observed for 120 s.
+    ///
+    /// The trigger leaves a backlog of 10 s of the capacity. Each minute at 0.8 times the capacity has headroom for 12 s.
     #[must_use]
     pub fn new(server: Server) -> Self {
         Self {
             server,
             trigger: Duration::from_secs(5),
             after: Duration::from_secs(120),
-            waits: Waits::Seconds,
+            retry_delay: RetryDelay::HintSeconds,
             retry_after: RetryAfter::adaptive(),
         }
     }
 
-    /// For the lab.
+    /// Returns the scenario of the experiment.
     #[must_use]
     pub fn scenario(&self) -> Scenario {
         let phase = |name, length: Duration, load| Phase::new(name, length.as_secs_f64(), load);
         let mut scenario = Scenario::new("storm", self.server)
-            .then(phase("before", Duration::from_secs(60), CALM))
-            .then(phase("trigger", self.trigger, TRIGGER))
-            .then(phase("after", self.after, CALM));
+            .then(phase("before", Duration::from_secs(60), BASE_LOAD))
+            .then(phase("trigger", self.trigger, TRIGGER_LOAD))
+            .then(phase("after", self.after, BASE_LOAD));
         scenario.callers.retries = 3;
-        scenario.callers.waits = self.waits;
+        scenario.callers.retry_delay = self.retry_delay;
         scenario.retry_after = self.retry_after;
         scenario
     }
 
-    /// The goodput after the trigger, in units of the capacity, if all who were refused came back while it is watched, and
-    /// when there was room: what any limit and any hint can do at most.
+    /// Returns the highest possible goodput after the trigger, in units of the capacity: all refused callers retry in that
+    /// phase, each when there is headroom.
     #[must_use]
     pub fn possible(&self) -> f64 {
-        (CALM + (TRIGGER - 1.0) * self.trigger.as_secs_f64() / self.after.as_secs_f64()).min(1.0)
+        (BASE_LOAD + (TRIGGER_LOAD - 1.0) * self.trigger.as_secs_f64() / self.after.as_secs_f64())
+            .min(1.0)
     }
 
-    /// How long a window is: two seconds, as hints come in whole ones, or as long as it takes for chance not to decide.
+    /// Returns the length of a window: 2 s, because HTTP hints are whole seconds, or the time of 1,000 calls at the capacity if
+    /// that is longer.
     #[must_use]
     pub fn window(&self) -> Duration {
         Duration::from_secs_f64((IN_A_WINDOW / self.server.capacity()).max(2.0))
     }
 
-    /// What came, with this seed and such a budget.
+    /// Runs the experiment on this seed, with a budget from `budget`.
     ///
     /// # Panics
     ///
-    /// Within a tokio runtime.
+    /// Panics within a tokio runtime.
     #[must_use]
     pub fn run(&self, seed: u64, budget: impl FnMut() -> Budget) -> Wave {
         let report = Lab::seed(seed).run(&self.scenario(), budget);
@@ -108,19 +111,19 @@ impl Storm {
         let after = &report.phases[2];
         let ticks = (self.window().as_secs_f64() / TICK).round() as usize;
         let full = ticks as f64 * TICK * self.server.capacity();
-        // By window, one each tick.
+        // The rate of attempts in each window; a window begins at each tick.
         let flow: Vec<_> = after
             .ticks
             .windows(ticks)
-            .map(|window| window.iter().map(|tick| tick.calls).sum::<usize>() as f64 / full)
+            .map(|window| window.iter().map(|tick| tick.attempts).sum::<usize>() as f64 / full)
             .collect();
-        let calm = flow.iter().rposition(|&flow| flow > 1.1);
-        let calm = calm.map_or(0.0, |last| (last + ticks) as f64 * TICK);
+        let last = flow.iter().rposition(|&flow| flow > 1.1);
+        let recovery = last.map_or(0.0, |last| (last + ticks) as f64 * TICK);
         let lost: usize = report.phases.iter().map(|phase| phase.lost).sum();
         Wave {
             peak: flow.iter().copied().fold(0.0, f64::max),
             area: flow.iter().map(|flow| (flow - 1.0).max(0.0) * TICK).sum(),
-            calm: Duration::from_secs_f64(calm),
+            recovery: Duration::from_secs_f64(recovery),
             lost: lost as f64 / self.server.capacity(),
             goodput: after.goodput() / self.server.capacity(),
         }

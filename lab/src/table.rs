@@ -1,40 +1,40 @@
-//! Rows as a Markdown table, each beside its bar.
+//! Rows as lines of a Markdown table, with their pass criteria.
 
-use crate::{bars::Bar, row::Row};
+use crate::{criteria::Criterion, row::Row};
 
 impl Row {
-    /// What stands above a [table](Self::markdown).
+    /// Returns the header of the [table](Self::markdown).
     #[must_use]
     pub fn header() -> &'static str {
-        "| size | scenario | phase | law | score | worst (seed) | bar | p99, ms | ÷ oracle | refused | after 1 s | 90 % in, s \
+        "| size | scenario | phase | candidate | score | worst (seed) | criterion | p99, ms | ÷ oracle | refused | after 1 s | 90 % in, s \
          | limit | ± | CRITICAL |\n|---|---|---|---|--:|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|"
     }
 
-    /// A line of a Markdown table.
+    /// Returns the row as a line of a Markdown table. ✗ marks a criterion that is missed.
     #[must_use]
     pub fn markdown(&self) -> String {
         let (worst, seed) = self.worst();
-        let bar = Bar::of(self);
-        let mark = if bar.is_met(self) { "" } else { " ✗" };
-        let recovers = self
-            .recovers()
+        let criterion = Criterion::of(self);
+        let mark = if criterion.is_met(self) { "" } else { " ✗" };
+        let recovery = self
+            .recovery()
             .map_or("never".into(), |after| after.as_secs().to_string());
         let critical = self
             .critical()
             .map_or(String::new(), |share| format!("{share:.4}"));
         format!(
-            "| {} | {} | {} | {} | {:.3} | {worst:.3} ({seed}) | {bar}{mark} | {:.0} | {:.2} | {:.3} | {:.3} | {recovers} | {:.0} | {:.2} | {critical} |",
+            "| {} | {} | {} | {} | {:.3} | {worst:.3} ({seed}) | {criterion}{mark} | {:.0} | {:.2} | {:.3} | {:.3} | {recovery} | {:.0} | {:.2} | {critical} |",
             self.size,
             self.name(),
             self.phase,
-            self.law,
+            self.candidate,
             self.score(),
-            self.mean(|figures| figures.p99.as_secs_f64() * 1e3),
-            self.mean(|figures| figures.p99_ratio),
+            self.mean(|metrics| metrics.p99.as_secs_f64() * 1e3),
+            self.mean(|metrics| metrics.p99_ratio),
             self.refused(),
-            self.mean(|figures| figures.refused_later),
-            self.mean(|figures| figures.limit),
-            self.mean(|figures| figures.limit_deviation),
+            self.mean(|metrics| metrics.refused_later),
+            self.mean(|metrics| metrics.limit),
+            self.mean(|metrics| metrics.limit_deviation),
         )
     }
 }

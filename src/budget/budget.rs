@@ -152,29 +152,15 @@ impl Budget {
     ///
     /// # Panics
     ///
-    /// If it has a name already: clones are the same budget. [`try_named`](Self::try_named) returns an error instead.
+    /// If the budget has a name already: clones are the same budget.
     #[track_caller]
     #[must_use]
     pub fn named(self, name: impl Into<String>) -> Self {
-        expect_valid(self.try_named(name))
-    }
-
-    /// [`named`](Self::named) for a name that comes from configuration.
-    ///
-    /// # Errors
-    ///
-    /// If it has a name already: clones are the same budget.
-    pub fn try_named(self, name: impl Into<String>) -> Result<Self, InvalidSetting> {
         if let Err(second) = self.inner.name.set(name.into().into()) {
             let first = self.name().unwrap_or_default();
-            let allowed = format!("given once: this budget is named {first:?} already");
-            return Err(InvalidSetting::new(
-                "name",
-                format_args!("{second:?}"),
-                allowed,
-            ));
+            expect_valid(Err(InvalidSetting::named_twice("budget", first, &second)))
         }
-        Ok(self)
+        self
     }
 
     /// The name, if it was given one.

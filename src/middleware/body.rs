@@ -12,11 +12,11 @@ use super::measurement::{BodyMeasurement, End};
 use crate::admission::held::CountPermit;
 
 pin_project! {
-    /// The response body of [`LoadShedService`](crate::LoadShedService): the inner service's, with the request's place
-    /// in the budget, or a refusal's.
+    /// The response body of [`LoadShedService`](crate::LoadShedService): the inner service's body with the request's
+    /// permit, or the body of a refusal.
     ///
-    /// The place is given back at the last frame, on an error, or when the body is dropped, whichever comes first. A
-    /// body that is at its end from the start never holds one.
+    /// The permit is given back at the last frame, on an error, or when the body is dropped, whichever comes first. A
+    /// body that is at its end from the start never holds a permit.
     pub struct ResponseBody<B> {
         #[pin]
         kind: Kind<B>,
@@ -30,7 +30,7 @@ pin_project! {
             #[pin]
             body: B,
             permit: CountPermit,
-            // After the place: a sample may close a window, which takes longer.
+            // Declared after the permit: a sample may close a window, which takes longer.
             measurement: BodyMeasurement,
         },
         Refused {
@@ -41,7 +41,7 @@ pin_project! {
 
 impl<B: Body> ResponseBody<B> {
     pub(crate) fn served(body: B, permit: CountPermit, measurement: BodyMeasurement) -> Self {
-        // The end of such a body may never be polled for: hyper asks `is_end_stream` alone.
+        // hyper never polls such a body, it asks `is_end_stream` alone.
         let permit = if body.is_end_stream() {
             CountPermit::default()
         } else {
@@ -68,7 +68,7 @@ impl<B> ResponseBody<B> {
 }
 
 impl<B> Default for ResponseBody<B> {
-    /// An empty body.
+    /// Returns an empty body.
     fn default() -> Self {
         Self::refused(Bytes::new())
     }

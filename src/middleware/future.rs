@@ -19,17 +19,17 @@ use crate::{
 };
 
 pin_project! {
-    /// The response future of [`LoadShedService`](crate::LoadShedService). It holds the request's place in the budget
-    /// until the response's head is there, and hands it to the body then.
+    /// The response future of [`LoadShedService`](crate::LoadShedService). It holds the request's permit until the head
+    /// of the response is ready, and then hands the permit to the body.
     pub struct ResponseFuture<S, B>
     where
         S: Service<Request<B>>,
     {
         #[pin]
         state: State<S, B>,
-        // After the state: what the inner future holds is dropped before the place is given back.
+        // Declared after the state: the inner future is dropped before the permit is given back.
         permit: CountPermit,
-        // After the place: a sample may close a window, which takes longer.
+        // Declared after the permit: a sample may close a window, which takes longer.
         measurement: Measurement,
     }
 }
@@ -41,17 +41,17 @@ pin_project! {
         S: Service<Request<B>>,
     {
         Called { #[pin] future: S::Future },
-        // In a box, as a request is large and few ever wait: the future of each request would be larger by it.
+        // In a box, as a request is large and few requests wait: the future of each request would be larger.
         Waiting { waiting: Box<Waiting<S, B>> },
         Refused { response: Option<RefusalResponse> },
-        // The inner service has failed when it was asked whether it is ready.
+        // The inner service failed when it was polled for readiness.
         Failed { error: Option<S::Error> },
     }
 }
 
-/// Not called yet: there was no room for it, or the inner service was not ready.
+/// A request that is not called yet: it is queued, or the inner service is not ready.
 struct Waiting<S, B> {
-    /// `None` once it is admitted.
+    /// `None` once the request is admitted.
     waiter: Option<Waiter>,
     service: S,
     request: Option<Request<B>>,
@@ -113,7 +113,7 @@ where
     }
 }
 
-/// What the caller gets.
+/// The result for the caller.
 type ServiceResult<R, E> = Result<Response<ResponseBody<R>>, E>;
 
 impl<S, B, R> Future for ResponseFuture<S, B>
@@ -139,7 +139,7 @@ where
                         Poll::Ready(Ok(response.map(held)))
                     }
                     Poll::Ready(Err(error)) => {
-                        // What it holds is dropped first.
+                        // Drops the inner future before the permit.
                         this.state.set(State::Failed { error: None });
                         this.measurement.end(Outcome::Ignored);
                         *this.permit = CountPermit::default();
@@ -162,8 +162,8 @@ where
     B: Body + Send + 'static,
     R: Body<Data = Bytes>,
 {
-    /// What it ends with without the inner service, or `None` once that is called.
-    // Apart, as what is copied in a loop with the rest is copied once more.
+    /// Returns the result of a request that ends without the inner service, or `None` once the inner service is called.
+    // A function of its own: within the loop of `poll` its values would be copied once more.
     #[cold]
     fn poll_uncalled(
         mut self: Pin<&mut Self>,
@@ -219,7 +219,7 @@ fn refusal<R>(response: RefusalResponse) -> Response<ResponseBody<R>> {
 }
 
 impl<S, B: Body + Send + 'static> Waiting<S, B> {
-    /// Whether its turn has come, or it was refused after all.
+    /// Polls the queue: ready once the request is admitted or refused.
     #[cold]
     fn poll_waiter(
         &mut self,
@@ -249,7 +249,7 @@ impl<S, B: Body + Send + 'static> Waiting<S, B> {
     }
 }
 
-const POLLED_AGAIN: &str = "a response future is not polled after it was ready";
+const POLLED_AGAIN: &str = "a response future must not be polled after it was ready";
 
 impl<S, B> fmt::Debug for ResponseFuture<S, B>
 where
@@ -258,7 +258,7 @@ where
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
             State::Called { .. } => "called",
-            State::Waiting { waiting } if waiting.waiter.is_some() => "waiting for room",
+            State::Waiting { waiting } if waiting.waiter.is_some() => "queued",
             State::Waiting { .. } => "waiting for the inner service",
             State::Refused { .. } => "refused",
             State::Failed { .. } => "failed",

@@ -5,9 +5,9 @@ use crate::{
     threshold::criticality::Criticality,
 };
 
-/// Changes a [`LoadShed`](crate::LoadShed) while it runs. A clone changes the same one.
+/// A handle that changes a [`LoadShed`](crate::LoadShed) while it runs. Its clones change the same layer.
 ///
-/// A change applies to the requests decided upon from then on. None needs a restart, and none loses a permit.
+/// A change applies to all later requests. It needs no restart, and no permit is lost.
 ///
 /// ```
 /// use loadshed::{Budget, LoadShed};
@@ -31,25 +31,26 @@ impl Handle {
         Self { settings }
     }
 
-    /// Refuses once more than `ratio` of the budget would be in flight. A layer that only observed sheds from now on.
-    /// Where [`LoadShed::threshold`](crate::LoadShed::threshold) was given a closure, that goes on deciding, and so do the
-    /// routes that have a ratio of their own. The classes above the lowest move along, unless they
-    /// [were set](crate::LoadShed::class_ratios).
+    /// Sets the ratio of the budget at which requests are refused. A layer made by
+    /// [`observe`](crate::LoadShed::observe) sheds from now on.
+    ///
+    /// A closure of [`LoadShed::threshold`](crate::LoadShed::threshold) and the ratios of routes stay in force. The classes
+    /// above the lowest move with the ratio, unless they [were set](crate::LoadShed::class_ratios).
     ///
     /// # Errors
     ///
-    /// If `ratio` is not greater than 0 and at most 1, or a class would stop above a higher one that was set. The old one then
-    /// stays.
+    /// If `ratio` is not greater than 0 and at most 1, or a class would stop above a higher class that was set. The old
+    /// ratio then stays.
     pub fn set_ratio(&self, ratio: f64) -> Result<(), InvalidSetting> {
         self.settings.set_ratio(ratio)
     }
 
-    /// Sets where classes stop, as [`LoadShed::class_ratios`](crate::LoadShed::class_ratios) does. Classes that are not given
-    /// stay as they are. A request that is decided upon meanwhile goes by the old ratio of its class or by the new one.
+    /// Sets class thresholds, as [`LoadShed::class_ratios`](crate::LoadShed::class_ratios) does. Classes that are not given
+    /// keep their thresholds. A request that is decided meanwhile sees the old or the new ratio of its class.
     ///
     /// # Errors
     ///
-    /// If a ratio is not greater than 0 and at most 1, or a class would stop above a higher one. The old ones then stay.
+    /// If a ratio is not greater than 0 and at most 1, or a class would stop above a higher class. The old ratios then stay.
     pub fn set_class_ratios(
         &self,
         ratios: impl IntoIterator<Item = (Criticality, f64)>,
@@ -58,28 +59,27 @@ impl Handle {
         self.settings.set_class_ratios(&ratios)
     }
 
-    /// Changes the ratio of a route that was given one of its own by [`LoadShed::at`](crate::LoadShed::at), under the same
-    /// pattern.
+    /// Sets the ratio of a route that has its own by [`LoadShed::at`](crate::LoadShed::at), under the same pattern.
     ///
     /// # Errors
     ///
-    /// If `ratio` is not greater than 0 and at most 1, or the route was given none. The old one then stays.
+    /// If `ratio` is not greater than 0 and at most 1, or the route has no ratio of its own. The old ratio then stays.
     pub fn set_at(&self, route: impl AsRef<str>, ratio: f64) -> Result<(), InvalidSetting> {
         self.settings.set_at(route.as_ref(), ratio)
     }
 
-    /// Whether refusals are only counted.
+    /// Sets whether refusals are only counted.
     pub fn set_dry_run(&self, dry_run: bool) {
         self.settings.set_dry_run(dry_run);
     }
 
-    /// Whether refusals are only counted.
+    /// Returns whether refusals are only counted.
     #[must_use]
     pub fn dry_run(&self) -> bool {
         self.settings.dry_run()
     }
 
-    /// The layer's budget.
+    /// Returns the budget of the layer.
     #[must_use]
     pub fn budget(&self) -> &Budget {
         self.settings.budget()

@@ -14,20 +14,20 @@ use crate::{
     threshold::threshold::Threshold,
 };
 
-/// One request that is measured, or none.
+/// The measurement of one request, or none.
 ///
-/// It is dropped as a cancellation, unless what is inside panics.
+/// A drop is a cancellation, unless the inner service panics.
 #[derive(Default)]
 pub(crate) struct Measurement(Option<Measured>);
 
 struct Measured {
     timer: SampleTimer,
-    // With the budget in it: the layer that has measured a request says what its outcome is.
+    // Holds the settings, and so the budget: the layer that measures a request decides its outcome.
     watch: Watch<Arc<Settings>>,
 }
 
 impl Measurement {
-    /// Begins with the admission under `threshold`.
+    /// Begins the measurement of a request that was admitted under `threshold`.
     #[inline]
     pub(crate) fn begin(
         settings: &Arc<Settings>,
@@ -53,14 +53,14 @@ impl Measurement {
         }))
     }
 
-    /// What is inside runs until [`leave`](Self::leave).
+    /// Marks the start of a call of the inner service, until [`leave`](Self::leave).
     #[inline]
     pub(crate) fn enter<'a>(&mut self, permit: &'a mut CountPermit) -> Scope<'a> {
         self.set_inside(true);
         show(permit)
     }
 
-    /// Layers further in may have decided upon the request. One that they have refused is no sample.
+    /// Marks the end of a call of the inner service. A request that an inner layer of this budget refused is no sample.
     #[inline]
     pub(crate) fn leave(&mut self, scope: Scope<'_>) {
         if self.0.is_some() {
@@ -69,7 +69,7 @@ impl Measurement {
         drop(scope);
     }
 
-    // Apart, so that a fixed budget pays for one comparison.
+    // A function of its own, so that a fixed budget pays for one comparison.
     #[cold]
     fn learn(&mut self, scope: &Scope<'_>) {
         self.set_inside(false);
@@ -96,7 +96,7 @@ impl Measurement {
         }
     }
 
-    /// The request ends here.
+    /// Ends the measurement and the request.
     #[inline]
     pub(crate) fn end(&mut self, outcome: Outcome) {
         if let Some(Measured { timer, watch }) = self.0.take() {
@@ -104,7 +104,7 @@ impl Measurement {
         }
     }
 
-    /// The request is answered here, and keeps its place.
+    /// Ends the measurement at the response head. The request keeps its permit.
     #[cold]
     fn responded(&mut self, outcome: Outcome) -> BodyMeasurement {
         let Some(Measured { timer, mut watch }) = self.0.take() else {
@@ -117,8 +117,8 @@ impl Measurement {
         }))
     }
 
-    /// The head of the response is there, or nothing yet. Returns what is still to be measured.
-    // Before it is taken out of `polled`, where it would have to be copied to be lent.
+    /// Judges the head of the response, if there is one. Returns what is still to be measured.
+    // Takes `polled` by reference: to borrow a response that was moved out of it would copy it.
     #[inline]
     pub(crate) fn head<B: Body, E>(
         &mut self,
@@ -136,7 +136,7 @@ impl Measurement {
             return BodyMeasurement::default();
         };
         if response.extensions().get::<Shed>().is_some() {
-            // Refused further in, by whatever budget: that says nothing about how long requests take.
+            // Refused by an inner layer, of this budget or another: no sample of latency.
             self.0 = None;
             return BodyMeasurement::default();
         }
@@ -167,14 +167,14 @@ impl Drop for Measurement {
     }
 }
 
-/// What is left of a measurement behind the head of a response.
+/// The part of a measurement that follows the head of the response.
 #[derive(Default)]
 pub(crate) struct BodyMeasurement(Option<Measuring>);
 
 enum Measuring {
-    /// It goes on. In a box, as the body of each response would be larger by it, measured or not.
+    /// The measurement goes on. In a box, as each response body would be larger, measured or not.
     Rest(Box<Rest>),
-    /// It is over, and the place is still held.
+    /// The measurement is over, and the permit is still held.
     Responded {
         _until_dropped: Watch<Arc<Settings>>,
     },
@@ -182,18 +182,20 @@ enum Measuring {
 
 struct Rest {
     measurement: Measurement,
-    /// How many bytes are to come. `u64::MAX` where nobody knows, and where more than bytes matters.
+    /// The number of bytes to come. `u64::MAX` where it is unknown, and where trailers matter.
     bytes: u64,
 }
 
 const UNKNOWN: u64 = u64::MAX;
 
-/// A server stops asking for frames once it has as many bytes as it has announced (hyper over HTTP/1 does), and drops a
-/// body that does not tell its end by itself. That is no cancellation.
+/// Returns the number of bytes after which a server stops polling the body.
+///
+/// hyper over HTTP/1 stops at the announced length, and drops a body that does not report its end. That drop is no
+/// cancellation.
 fn bytes_to_come<B: Body>(response: &Response<B>) -> u64 {
     let headers = response.headers();
     if grpc_content_type(headers).is_some() {
-        // The status is behind the bytes.
+        // The status follows the bytes, in trailers.
         return UNKNOWN;
     }
     let announced = headers.get(CONTENT_LENGTH);
@@ -203,7 +205,7 @@ fn bytes_to_come<B: Body>(response: &Response<B>) -> u64 {
 }
 
 impl BodyMeasurement {
-    /// The inner body is asked for a frame until [`leave`](Self::leave). If it panics, there is no sample.
+    /// Marks the start of a poll of the inner body, until [`leave`](Self::leave). If the body panics, there is no sample.
     #[inline]
     pub(crate) fn enter(&mut self) {
         self.set_inside(true);
@@ -221,7 +223,7 @@ impl BodyMeasurement {
         }
     }
 
-    /// The inner body has given `frame`.
+    /// Judges a `frame` of the inner body.
     #[inline]
     pub(crate) fn frame<E>(&mut self, frame: Option<&Result<Frame<Bytes>, E>>, end: End) {
         match &mut self.0 {
@@ -231,7 +233,7 @@ impl BodyMeasurement {
                     self.0 = None;
                 }
             }
-            // Whatever comes later, the place is given back now.
+            // The permit is given back now, whatever frames follow.
             Some(Measuring::Responded { .. }) if end == End::Now => self.0 = None,
             _ => {}
         }
@@ -239,7 +241,7 @@ impl BodyMeasurement {
 }
 
 impl Rest {
-    /// `None` if it goes on.
+    /// Returns the outcome, or `None` if the measurement goes on.
     #[cold]
     fn judge<E>(&mut self, frame: Option<&Result<Frame<Bytes>, E>>, end: End) -> Option<Outcome> {
         let frame = match frame {
@@ -258,7 +260,7 @@ impl Rest {
     }
 }
 
-/// Whether the body is at its end.
+/// Whether a frame is the last one of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     Now,

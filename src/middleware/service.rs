@@ -15,15 +15,15 @@ use crate::{
     protocol::classification::decide::Decided, shedder::settings::Settings,
 };
 
-/// The service that [`LoadShed`](crate::LoadShed) makes of an inner one.
+/// The service that [`LoadShed`](crate::LoadShed) makes of an inner service.
 ///
-/// It is always ready: whether there is room is decided for each request, in `call`. So a full server answers its
-/// refusals at once, and an inner service that is not ready keeps only those waiting that were admitted.
+/// It is always ready: admission is decided for each request, in `call`. So a full server sends refusals at once, and
+/// only admitted requests wait for an inner service that is not ready.
 #[derive(Clone, Debug)]
 pub struct LoadShedService<S> {
     inner: S,
     settings: Arc<Settings>,
-    /// What was decided for the request that is about to be called, where that depends on it.
+    /// The claim of the request that is about to be called, where it depends on the request.
     decided: Option<Decided>,
 }
 
@@ -34,6 +34,21 @@ impl<S> LoadShedService<S> {
             settings,
             decided: None,
         }
+    }
+
+    /// Returns the inner service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// Returns the inner service, mutably.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// Returns the inner service, and drops the layer around it.
+    pub fn into_inner(self) -> S {
+        self.inner
     }
 }
 
@@ -48,15 +63,15 @@ where
     type Future = ResponseFuture<S, B>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        // The inner service is asked in `call`, once the request is admitted. Asked here, it might set something aside
-        // (a permit of its own, a connection) for a request that is then refused or never comes, while this value sits
-        // idle and others go without.
+        // The inner service is polled in `call`, once the request is admitted. Polled here, it might reserve a resource
+        // (a permit of its own, a connection) for a request that is then refused or never arrives, while other services
+        // lack that resource.
         Poll::Ready(Ok(()))
     }
 
     #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        // Put together in place, and read by reference: to move it takes as long as to decide.
+        // Built in place and read by reference: a move would cost as much as the decision.
         let decided = if !self.settings.asks() {
             self.settings.decided()
         } else if let Some(decided) = self.decided.take() {
@@ -66,12 +81,12 @@ where
         };
         let mut permit = match self.settings.admit(&decided) {
             Ok(permit) => permit,
-            // Where it is: to copy what has just been written field by field is to wait for it.
+            // By reference: a copy of fields that were written just now stalls on the store buffer.
             Err(ref refused) => return self.wait_or_refuse(request, &decided, refused),
         };
         let mut measurement = Measurement::begin(&self.settings, &permit, decided.claim.threshold);
         let scope = measurement.enter(&mut permit);
-        // Nobody is woken by this: if the inner service is not ready, the future asks again with the task's own waker.
+        // A waker that does nothing: if the inner service is not ready, the future polls again with the task's own waker.
         match self
             .inner
             .poll_ready(&mut Context::from_waker(Waker::noop()))
@@ -88,7 +103,7 @@ where
             }
             Poll::Pending => {
                 measurement.leave(scope);
-                // The one that was asked goes along, as readiness is its own: a clone's would begin anew.
+                // The polled service goes along, as readiness is its own: a clone starts unready.
                 let clone = self.inner.clone();
                 let asked = mem::replace(&mut self.inner, clone);
                 ResponseFuture::waiting(asked, request, permit, measurement)
@@ -98,8 +113,8 @@ where
 }
 
 impl<S> LoadShedService<S> {
-    // Apart, and by way of a field: a request that is borrowed anywhere in `call` is copied there for everyone, which
-    // costs as much as all the rest.
+    // A function of its own, with the claim in a field: a request that is borrowed anywhere in `call` is copied there
+    // in every case, which costs as much as all the rest.
     #[cold]
     fn decide_and_call<B, R>(&mut self, mut request: Request<B>) -> ResponseFuture<S, B>
     where
@@ -111,7 +126,7 @@ impl<S> LoadShedService<S> {
         self.call(request)
     }
 
-    /// There is no room for it now.
+    /// Queues or refuses a request that was not admitted.
     #[cold]
     fn wait_or_refuse<B, R>(
         &self,

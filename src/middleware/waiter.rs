@@ -18,17 +18,17 @@ use crate::{
     shedder::settings::Settings,
 };
 
-/// One request that waits for room. Dropped, it leaves the line, and gives back what it was given.
+/// A queued request. A drop leaves the queue, and gives back the permit if the request was admitted meanwhile.
 pub(crate) struct Waiter {
     settings: Arc<Settings>,
     decided: Decided,
-    /// `None` once it has left the line.
+    /// `None` once the request has left the queue.
     ticket: Option<Ticket>,
     timer: Pin<Box<Sleep>>,
 }
 
 impl Waiter {
-    /// `None` if it may not wait.
+    /// Queues a refused request. Returns `None` if it may not wait.
     pub(crate) fn of<B>(
         settings: &Arc<Settings>,
         request: &mut Request<B>,
@@ -61,7 +61,7 @@ impl Waiter {
         (&self.settings, self.decided)
     }
 
-    /// Whether it was admitted, or has waited for too long.
+    /// Ready once the request is admitted, or refused after its time.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<CountPermit, Refused>> {
         let Some(ticket) = &self.ticket else {
             return Poll::Pending;
@@ -82,7 +82,7 @@ impl Drop for Waiter {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
             let left = self.settings.budget().leave(&ticket, self.decided.claim);
-            // It has been admitted, and gives its place back here.
+            // Admitted meanwhile: the permit is given back here.
             if left.is_ok() {
                 self.settings.has_waited(&self.decided);
             }
@@ -91,18 +91,18 @@ impl Drop for Waiter {
 }
 
 thread_local! {
-    /// The latest runtime in which there was none. tokio may give its id to another one once it has ended; as it
-    /// counts today, that takes 2⁶⁴ of them.
+    /// The latest runtime of this thread without a timer. tokio may reuse the id of a runtime that has ended; it counts
+    /// ids up, so that takes 2⁶⁴ runtimes.
     static WITHOUT_TIMER: Cell<Option<Id>> = const { Cell::new(None) };
 }
 
-/// `None` where there is none to be had: outside of a runtime, or in one without a timer.
+/// Returns a timer, or `None` outside of a runtime, and in a runtime without timers.
 fn timer() -> Option<Pin<Box<Sleep>>> {
     let runtime = Handle::try_current().ok()?.id();
     if WITHOUT_TIMER.get() == Some(runtime) {
         return None;
     }
-    // There is no way to ask. To be told writes the message of a panic: once, and not for each request.
+    // tokio has no way to ask for a timer but to panic, which writes a message: so once a thread, and not for each request.
     let timer = catch_unwind(|| Box::pin(sleep_until(Instant::now()))).ok();
     if timer.is_none() {
         WITHOUT_TIMER.set(Some(runtime));

@@ -1,10 +1,10 @@
-//! What a layer goes by, for each request.
+//! The settings of a layer, and the order of its decisions about a request.
 
 use std::{
     cell::Cell,
     fmt, iter,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -36,20 +36,23 @@ use crate::{
     },
 };
 
-/// What all services of one layer share.
+/// The settings that all services of one layer share.
 pub(crate) struct Settings {
-    pub(crate) budget: Budget,
-    /// The bits of a [`Threshold`].
+    /// Unset until the layer is used: a learned budget is not made where one is about to be given.
+    pub(crate) budget: OnceLock<Budget>,
+    /// Whether a handle was taken: from then on only the handle changes the settings.
+    pub(crate) has_handle: AtomicBool,
+    /// The bits of the [`Threshold`] of the lowest class.
     pub(crate) threshold: AtomicU64,
-    /// For the classes above the lowest.
+    /// The thresholds of the classes above the lowest.
     pub(crate) class_thresholds: LiveClassThresholds,
-    /// Held to change either: whether they go together is asked first.
+    /// Held while either changes: whether ratio and class thresholds agree is checked first.
     pub(crate) changing: Mutex<()>,
-    /// `None` where the threshold is that of each request.
+    /// `None` where all requests have the same claim.
     pub(crate) decide: Option<Box<Decide>>,
     pub(crate) dry_run: AtomicBool,
     pub(crate) retry_after: RetryAfter,
-    /// Of what is left to chance.
+    /// The seed of random choices.
     pub(crate) seed: Option<u64>,
     pub(crate) refusal: RefusalSettings,
     pub(crate) refused_upload: RefusedUpload,
@@ -60,17 +63,17 @@ pub(crate) struct Settings {
     pub(crate) wait: Wait,
 }
 
-/// The label of what is of no route, in a layer without a name.
+/// The route label of requests without a route, in a layer without a name.
 const UNNAMED: &str = "other";
 
 impl Settings {
-    /// Whether what applies depends on the request.
+    /// Returns whether the claim depends on the request.
     #[inline]
     pub(crate) fn asks(&self) -> bool {
         self.decide.is_some()
     }
 
-    /// What applies to each request, where that is the same.
+    /// Returns the claim of all requests, where it does not depend on the request.
     #[inline]
     pub(crate) fn decided(&self) -> Decided {
         Decided {
@@ -80,7 +83,7 @@ impl Settings {
         }
     }
 
-    /// What applies to one request.
+    /// Returns the claim of one request.
     pub(crate) fn decide<B>(&self, request: &mut Request<B>) -> Decided {
         let Some(decide) = &self.decide else {
             return self.decided();
@@ -88,13 +91,24 @@ impl Settings {
         let mut decided =
             decide.decide(request, self.threshold(), &self.class_thresholds, self.seed);
         if decided.claim.units > 1 {
-            decided.claim = self.budget.bound(decided.claim);
+            decided.claim = self.budget().bound(decided.claim);
         }
         decided
     }
 
     pub(crate) fn decide_mut(&mut self) -> &mut Decide {
         self.decide.get_or_insert_default()
+    }
+
+    /// # Errors
+    ///
+    /// If the layer has a name already.
+    pub(crate) fn set_name(&mut self, name: String) -> Result<(), InvalidSetting> {
+        if let Some(first) = &self.name {
+            return Err(InvalidSetting::named_twice("layer", first, &name));
+        }
+        self.name = Some(name.into());
+        Ok(())
     }
 
     fn hints(&self) -> RetryAfter {
@@ -106,23 +120,24 @@ impl Settings {
 
     #[inline]
     pub(crate) fn threshold(&self) -> Threshold {
-        // Relaxed, as all settings: each stands for itself.
+        // Relaxed, as all settings: each is independent of the others.
         Threshold::from_bits(self.threshold.load(Ordering::Relaxed))
     }
 
-    /// From now on requests are decided upon.
+    /// Prepares for requests: the layer is about to be used.
     pub(crate) fn begin(&self) {
+        self.budget();
         if self.decide.is_none() && self.name.is_none() {
             return;
         }
         if self.decide.iter().any(|decide| decide.fair_by.is_some()) {
-            self.budget.make_shares();
+            self.budget().make_shares();
         }
         let tables = self.decide.iter().filter_map(|it| it.routes.as_ref());
         let routes = tables.flat_map(Routes::labels);
         let own = self.name.as_deref().unwrap_or(UNNAMED);
         self.decisions
-            .begin(self.budget.observed(), iter::once(own).chain(routes));
+            .begin(self.budget().observed(), iter::once(own).chain(routes));
     }
 
     #[inline]
@@ -130,18 +145,18 @@ impl Settings {
         if self.dry_run() {
             return self.try_out(decided);
         }
-        let admitted = self.budget.admit(&decided.claim, Mode::Enforce);
+        let admitted = self.budget().admit(&decided.claim, Mode::Enforce);
         let verdict = match admitted {
             Ok(_) if decided.claim.threshold.is_exempt() => Verdict::Exempt,
             Ok(_) => Verdict::Admitted,
-            // It may wait: see `refuse` and `has_waited`.
+            // It may be queued: see `refuse` and `has_waited`.
             Err(_) => return admitted,
         };
         self.decisions.add(decided.route, decided.class, verdict);
         admitted
     }
 
-    /// One for which there was no room has waited for it, and is admitted.
+    /// Counts a queued request that was admitted.
     pub(crate) fn has_waited(&self, decided: &Decided) {
         self.decisions
             .add(decided.route, decided.class, Verdict::Admitted);
@@ -154,14 +169,14 @@ impl Settings {
             false => Verdict::Admitted,
         };
         let told = Cell::new(Some(passed));
-        let admitted = self.budget.admit(&decided.claim, Mode::DryRun(&told));
+        let admitted = self.budget().admit(&decided.claim, Mode::DryRun(&told));
         if let Some(verdict) = told.get() {
             self.decisions.add(decided.route, decided.class, verdict);
         }
         admitted
     }
 
-    /// Counts a refusal, and answers it at once. What is left of the request is for [`read_rest`](Self::read_rest).
+    /// Counts a refusal, and returns its response. [`read_rest`](Self::read_rest) takes what is left of the request.
     #[inline]
     pub(crate) fn refuse<B>(
         &self,
@@ -169,7 +184,7 @@ impl Settings {
         decided: &Decided,
         refused: &Refused,
     ) -> RefusalResponse {
-        let counted = self.budget.refused(refused);
+        let counted = self.budget().refused(refused);
         self.decisions.add(
             decided.route,
             decided.class,
@@ -180,16 +195,16 @@ impl Settings {
     }
 
     /// Reads what is left of a refused request.
-    // Inlined, as a request that is handed on by value is copied.
+    // Inlined, as a request that is passed by value is copied.
     #[inline]
     pub(crate) fn read_rest<B: Body + Send + 'static>(&self, request: Request<B>) {
-        // Asked first: to hand it on is to copy it.
+        // Checked first: passing the request on copies it.
         if RefusedUpload::has_more(&request) {
             self.refused_upload.read(request.into_body());
         }
     }
 
-    /// How those that were refused may wait. In a dry run nobody is refused.
+    /// Returns how refused requests may wait. In a dry run no request is refused.
     #[inline]
     pub(crate) fn wait(&self) -> Option<&Wait> {
         Some(&self.wait).filter(|_| !self.dry_run())
@@ -199,7 +214,7 @@ impl Settings {
         &mut self.wait
     }
 
-    /// How a measured request has ended that was answered with this head.
+    /// Returns the outcome of a measured request, by the head of its response.
     pub(crate) fn outcome<B>(&self, response: &mut Response<B>) -> Outcome {
         let asked = self.outcome.as_ref();
         let decided = asked.and_then(|ask| ask.outcome(response));
@@ -251,26 +266,28 @@ impl Settings {
     }
 
     fn change(&self) -> MutexGuard<'_, ()> {
-        // It guards nothing that a panic could leave half done.
+        // A poisoned lock is as good: it guards nothing that a panic could leave half done.
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     #[inline]
     pub(crate) fn budget(&self) -> &Budget {
-        &self.budget
+        self.budget.get_or_init(Budget::adaptive)
     }
 }
 
 impl AsBudget for Arc<Settings> {
     fn budget(&self) -> &Budget {
-        &self.budget
+        Settings::budget(self)
     }
 }
 
 impl Clone for Settings {
     fn clone(&self) -> Self {
         Self {
-            budget: self.budget.clone(),
+            // A clone of a layer shares its budget, the learned one as well.
+            budget: self.budget().clone().into(),
+            has_handle: AtomicBool::new(false),
             threshold: AtomicU64::new(self.threshold.load(Ordering::Relaxed)),
             class_thresholds: self.class_thresholds.clone(),
             changing: Mutex::default(),
@@ -283,7 +300,7 @@ impl Clone for Settings {
             measure: self.measure,
             outcome: self.outcome.clone(),
             name: self.name.clone(),
-            // Its own.
+            // Counts for this layer alone.
             decisions: Decisions::default(),
             wait: self.wait.clone(),
         }
@@ -294,9 +311,9 @@ impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
             .field("name", &self.name)
-            .field("budget", &self.budget)
+            .field("budget", &self.budget.get())
             .field("threshold", &self.threshold())
-            .field("ladder", &self.class_thresholds)
+            .field("class_thresholds", &self.class_thresholds)
             .field("decide", &self.decide)
             .field("dry_run", &self.dry_run())
             .field("retry_after", &self.retry_after)

@@ -10,7 +10,7 @@ use crate::{
     protocol::{grpc, head::lend},
 };
 
-/// How requests that were refused may wait.
+/// How long refused requests may wait in the queue, and how many.
 #[derive(Clone, Default)]
 pub(crate) struct Wait {
     pub(crate) bounds: Option<Bounds>,
@@ -25,11 +25,11 @@ pub(crate) struct Bounds {
 
 type TimeLeft = dyn Fn(&Request<()>) -> Option<Duration> + Send + Sync;
 
-/// An hour. No caller waits that long.
+/// The longest wait, an hour: no caller waits that long.
 pub(crate) const LONGEST: Duration = Duration::from_secs(3_600);
 
 impl Wait {
-    /// `None` if none may wait.
+    /// Returns what a request needs to join the queue, or `None` if no request may wait.
     #[inline]
     pub(crate) fn entrant(&self, claim: impl FnOnce() -> Claim) -> Option<Entrant> {
         let Bounds { most, longest } = self.bounds?;
@@ -41,13 +41,13 @@ impl Wait {
         })
     }
 
-    /// When the caller of a request gives up, if it tells.
+    /// Returns when the caller of a request gives up, where the request says so.
     pub(crate) fn deadline<B>(&self, request: &mut Request<B>) -> Option<Instant> {
         let asked = self.deadline.as_ref();
         let asked = asked.and_then(|left| lend(request, |head| left(head)).flatten());
         let grpc = grpc::timeout(request.headers());
         let left = asked.into_iter().chain(grpc).min()?;
-        // One that is further away than any wait is none.
+        // A deadline beyond the longest wait has no effect.
         (left < LONGEST).then(|| Instant::now() + left)
     }
 }

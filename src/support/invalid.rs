@@ -38,6 +38,14 @@ impl InvalidSetting {
     }
 }
 
+impl InvalidSetting {
+    /// Creates the error of a budget or a layer, `what`, that is given a second name.
+    pub(crate) fn named_twice(what: &str, first: &str, second: &str) -> Self {
+        let allowed = format!("given once: this {what} is named {first:?} already");
+        Self::new("name", format_args!("{second:?}"), allowed)
+    }
+}
+
 impl fmt::Display for InvalidSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

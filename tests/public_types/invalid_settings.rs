@@ -246,9 +246,42 @@ fn a_second_name_panics_at_its_call_with_both_names() {
         "invalid name \"export\": must be given once: this budget is named \"mail\" already"
     );
     assert_eq!(file, file!());
-    let twin = budget.clone().try_named("export").unwrap_err();
-    assert_eq!(twin.to_string(), text);
     assert_eq!(budget.name(), Some("mail"));
+    let layer = LoadShed::ratio(0.85).named("mail");
+    let (text, file) = panic_of(|| layer.named("export"));
+    assert_eq!(
+        text,
+        "invalid name \"export\": must be given once: this layer is named \"mail\" already"
+    );
+    assert_eq!(file, file!());
+}
+
+#[test]
+fn a_setter_after_the_handle_is_an_error_at_that_call() {
+    type Setter = fn(LoadShed) -> LoadShed;
+    let setters: [(&str, Setter); 5] = [
+        ("budget", |shed| shed.budget(Budget::fixed(1))),
+        ("named", |shed| shed.named("mail")),
+        ("dry_run", |shed| shed.dry_run(true)),
+        ("only", |shed| shed.only(["/"])),
+        ("try_ratio", |shed| shed.try_class_ratios([]).unwrap()),
+    ];
+    for (name, setter) in setters {
+        let shed = LoadShed::ratio(0.85);
+        let handle = shed.handle();
+        let clone = shed.clone();
+        for value in [shed, clone] {
+            let (text, file) = panic_of(|| setter(value));
+            assert!(
+                text.starts_with(
+                    "invalid order of calls: `handle` must be called after all settings"
+                ),
+                "{name}: {text}"
+            );
+            assert_eq!(file, file!(), "{name}");
+        }
+        assert!(handle.set_ratio(0.5).is_ok());
+    }
 }
 
 #[test]

@@ -235,6 +235,9 @@ async fn p17_an_admission_under_a_learned_budget_allocates_nothing() {
 #[test]
 fn p17_a_refusal_allocates_at_most_8_times() {
     let (full, _held) = full();
+    let fixed = full
+        .clone()
+        .retry_after(RetryAfter::fixed(Duration::from_secs(5)));
     let grpc = || with_content_type(HeaderValue::from_static("application/grpc+proto"));
     let outer = LoadShed::observe().budget(full.handle().budget());
     let at_most_8 = |(most, status): (u64, StatusCode), what| {
@@ -256,9 +259,6 @@ fn p17_a_refusal_allocates_at_most_8_times() {
         ),
         too_many
     );
-    let fixed = full
-        .clone()
-        .retry_after(RetryAfter::fixed(Duration::from_secs(5)));
     assert_eq!(
         at_most_8(allocations(fixed.layer(bare()), || get("/")), "fixed hint"),
         too_many

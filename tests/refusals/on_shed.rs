@@ -58,6 +58,7 @@ fn p19_every_refusal_carries_the_reason_and_no_other_response_does() {
     let (shed, _held) = full();
     let shed = shed.retry_after(RetryAfter::fixed(Duration::from_millis(2_500)));
     let written = shed.clone().on_shed(|_| Response::new(Bytes::new()));
+    let dry_run = shed.clone().dry_run(true);
     let outer = LoadShed::observe().budget(shed.handle().budget());
     let expect = |response: &http::response::Parts| {
         let shed = response.extensions.get::<Shed>().expect("a reason");
@@ -74,7 +75,7 @@ fn p19_every_refusal_carries_the_reason_and_no_other_response_does() {
                 .0,
         );
     }
-    let served = refusal(&shed.dry_run(true), get("/"));
+    let served = refusal(&dry_run, get("/"));
     assert!(
         served.extensions().get::<Shed>().is_none(),
         "a dry run refuses nothing"
@@ -84,7 +85,8 @@ fn p19_every_refusal_carries_the_reason_and_no_other_response_does() {
 #[test]
 fn p19_the_layers_reason_replaces_another_one_that_on_shed_has_inserted() {
     let (shed, _held) = full();
-    let other = shed.handle().budget().try_acquire(all()).unwrap_err();
+    let (elsewhere, _held_there) = full();
+    let other = elsewhere.handle().budget().try_acquire(all()).unwrap_err();
     let shed = shed
         .retry_after(RetryAfter::fixed(Duration::from_secs(77)))
         .on_shed(move |_| {

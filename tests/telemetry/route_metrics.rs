@@ -116,7 +116,7 @@ fn a_layer_goes_by_its_name_and_one_that_tells_nothing_apart_has_no_routes() {
 
     // A setting that is made after use: of the same value, once nobody else has it.
     serve(&named);
-    let renamed = named.named("/lists");
+    let renamed = plain.clone().named("/lists");
     serve(&renamed);
     let other = renamed.only(["/secret"]);
     serve(&other);

@@ -1,9 +1,9 @@
-//! What a law and the oracle did, over time.
+//! Charts of a candidate and the oracle over time.
 
 use std::{error::Error, path::Path};
 
 use loadshed::Budget;
-use loadshed_lab::{Lab, Law, Par, Report, Scenario, Tick};
+use loadshed_lab::{Candidate, Lab, OracleScore, Report, Scenario, Tick};
 use plotters::{
     coord::{
         Shift,
@@ -17,14 +17,14 @@ use plotters::{
     },
 };
 
-/// One run of one law, beside those of the limits that the oracle has chosen.
+/// One run of one candidate, with the runs of the oracle's limits.
 pub(crate) struct Chart<'a> {
     pub(crate) title: String,
     pub(crate) scenario: &'a Scenario,
-    pub(crate) law: &'a Law,
+    pub(crate) candidate: &'a Candidate,
     pub(crate) seed: u64,
     pub(crate) ratio: f64,
-    pub(crate) pars: Vec<Par>,
+    pub(crate) oracle: Vec<OracleScore>,
 }
 
 struct Line {
@@ -33,7 +33,7 @@ struct Line {
     points: Vec<(f64, f64)>,
 }
 
-/// More points than this are not seen.
+/// The largest number of points of a line.
 const POINTS: usize = 600;
 const SIZE: (u32, u32) = (960, 640);
 
@@ -47,10 +47,10 @@ impl Chart<'_> {
     pub(crate) fn draw(&self, path: &Path) -> Result<(), Box<dyn Error>> {
         let initial = self.scenario.initial_limits.first().copied();
         let lab = Lab::seed(self.seed).ratio(self.ratio);
-        let ticks = all_ticks(&lab.run(self.scenario, || self.law.budget(initial)));
-        let oracle = self.oracle();
+        let ticks = all_ticks(&lab.run(self.scenario, || self.candidate.budget(initial)));
+        let oracle = self.oracle_ticks();
 
-        // In ticks: whole seconds, and longer where there are many.
+        // The interval of a rate in ticks: whole seconds, and several seconds in a long run.
         let step = 10 * ticks.len().div_ceil(10 * POINTS).max(1);
         let a_second = |ticks: &[Tick], of: fn(&Tick) -> usize| {
             let sum = |ticks: &[Tick]| ticks.iter().map(of).sum::<usize>() as f64;
@@ -58,7 +58,7 @@ impl Chart<'_> {
         };
         let step = ticks.len().div_ceil(POINTS).max(1);
         let at = |ticks: &[Tick], of: fn(&Tick) -> usize| {
-            // One has no place on the scale if it is nought.
+            // A logarithmic scale has no zero.
             each(ticks, step, |ticks| of(&ticks[0]).max(1) as f64)
         };
         let rates = [
@@ -101,14 +101,14 @@ impl Chart<'_> {
         Ok(())
     }
 
-    /// Each phase from the run of the limit that is best in it.
-    fn oracle(&self) -> Vec<Tick> {
-        let phase = |(nth, par): (usize, &Par)| {
+    /// Returns the ticks of each phase from the run of the best limit of that phase.
+    fn oracle_ticks(&self) -> Vec<Tick> {
+        let phase = |(nth, score): (usize, &OracleScore)| {
             let lab = Lab::seed(self.seed).ratio(1.0);
-            let report = lab.run(self.scenario, || Budget::fixed(par.limit));
+            let report = lab.run(self.scenario, || Budget::fixed(score.limit));
             report.phases[nth].ticks.clone()
         };
-        self.pars.iter().enumerate().flat_map(phase).collect()
+        self.oracle.iter().enumerate().flat_map(phase).collect()
     }
 }
 
@@ -158,7 +158,7 @@ fn all_ticks(report: &Report) -> Vec<Tick> {
         .collect()
 }
 
-/// A point for each `step` ticks.
+/// Returns a point for each `step` ticks.
 fn each(ticks: &[Tick], step: usize, value: impl Fn(&[Tick]) -> f64) -> Vec<(f64, f64)> {
     let point = |(nth, ticks)| ((nth * step) as f64 / 10.0, value(ticks));
     ticks.chunks(step).enumerate().map(point).collect()

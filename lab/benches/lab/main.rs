@@ -1,32 +1,36 @@
-//! Judges the control laws: `cargo bench -p loadshed-lab --bench lab`.
+//! Evaluates limit algorithms: `cargo bench -p loadshed-lab --bench lab`.
 //!
-//! Every law runs every scenario of every size on 20 seeds, and is compared to the best fixed limit on each. The table
-//! is Markdown on stdout, progress goes to stderr, and a chart of each scenario to `target/lab/`, with what the oracle
-//! did. All of it takes hours; the oracle's figures, which take most of them, are kept in `target/lab/oracle.tsv` until
-//! the lab changes. The large server runs 3 seeds of a minute at most, as it serves ten times as many.
+//! Each candidate runs each scenario of each size on 20 seeds, and is compared to the best fixed limit on the same seed. The
+//! bench prints a Markdown table to stdout and its progress to stderr. It draws a chart of each scenario, with the first
+//! candidate and the oracle, into `target/lab/`. The large server runs 3 seeds, with phases of at most 60 s.
 //!
-//! After `--`, in any order:
+//! The whole bench takes hours, most of them for the oracle. Its scores are cached in `target/lab/oracle.tsv` until the
+//! simulator changes.
 //!
-//! - `seeds=5`, `first=100`: so many seeds, from this one on.
-//! - `sizes=tiny,slow`, `only=hangs|bursts`, `laws=adaptive,vegas`: only those; the names of scenarios and laws by part.
-//! - `short`: what lasts long lasts a minute at most.
+//! Options, after `--`, in any order:
+//!
+//! - `seeds=5`, `first=100`: 5 seeds, beginning at 100.
+//! - `sizes=tiny,slow`: only these sizes.
+//! - `only=hangs|bursts`: only scenarios whose names contain one of these parts.
+//! - `candidates=adaptive,vegas`: only candidates whose names contain one of these parts.
+//! - `short`: long phases last at most 60 s.
 //! - `ratio=0.5`: the ratio of the layer, in place of 0.85.
-//! - `stuck=1000`: on so many seeds, whether there is a phase in which less than half is done of what nobody can do
-//!   better than. Short, without the oracle, on the tiny, the slow and the medium server.
-//! - `drawn=300`: whether anything stays stuck of so many servers, callers and overloads that are drawn at random, from the
-//!   one that `first` says on. Without the oracle, one seed each.
-//! - `wide`: all laws side by side, with less of each.
-//! - `misses`: what is missed, as the tests list it.
-//! - `commit`: the charts drawn go to `docs/lab/` too.
-//! - `storm`: the second wave after a trigger, by what the refused are told, and nothing else.
-//! - `shares`: who gets what by class, by tenant, by key and by cost, and nothing else. Takes `seeds` and `sizes`.
+//! - `stuck=1000`: prints only rows in which the goodput is below half of its upper bound on one of 1,000 seeds. Short phases,
+//!   no oracle, by default on the tiny, the slow and the medium server.
+//! - `drawn=300`: runs 300 scenarios drawn at random, beginning at number `first`, and prints the rows below half of the upper
+//!   bound. No oracle, one seed for each scenario.
+//! - `wide`: prints all candidates side by side, with fewer metrics.
+//! - `misses`: prints the rows that miss their pass criterion, in the format of the tests.
+//! - `commit`: copies the charts to `docs/lab/`.
+//! - `storm`: prints only the retry storms, by retry hint. Uses `seeds`, `first` and `sizes`.
+//! - `shares`: prints only the tables by class, tenant, key and cost. Uses `seeds`, `first` and `sizes`.
 
+mod allocation_tables;
+mod candidates;
 mod chart;
-mod drawn;
-mod laws;
-mod pars;
-mod shares;
-mod storm;
+mod drawn_table;
+mod oracle_cache;
+mod storm_table;
 mod wide;
 
 use std::{
@@ -37,17 +41,17 @@ use std::{
     sync::Arc,
 };
 
-use loadshed_lab::{Bar, Judge, Law, Length, Row, Scenario, Size, scenarios};
+use loadshed_lab::{Candidate, Criterion, Evaluator, Length, Row, Scenario, Size, scenarios};
 
-use self::pars::Pars;
+use self::oracle_cache::OracleCache;
 
-/// What is asked for.
+/// The options of a run of the bench.
 struct Options {
     seeds: Option<u64>,
     first: u64,
     sizes: Vec<Size>,
     only: Vec<String>,
-    laws: Vec<Law>,
+    candidates: Vec<Candidate>,
     length: Length,
     ratio: f64,
     stuck: bool,
@@ -59,29 +63,29 @@ struct Options {
     shares: bool,
 }
 
-/// Within the repository, so that committed charts are part of it.
+/// The directory of committed charts.
 const CHARTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/lab");
 
 fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse(std::env::args().skip(1))?;
     if options.storm {
         let seeds = options.first..options.first + options.seeds.unwrap_or(3);
-        storm::print(&options.sizes, seeds);
+        storm_table::print(&options.sizes, seeds);
         return Ok(());
     }
     if options.shares {
         let seeds = options.first..options.first + options.seeds.unwrap_or(3);
-        shares::print(&options.sizes, seeds);
+        allocation_tables::print(&options.sizes, seeds);
         return Ok(());
     }
     if let Some(count) = options.drawn {
-        drawn::print(options.first..options.first + count, &options.laws);
+        drawn_table::print(options.first..options.first + count, &options.candidates);
         return Ok(());
     }
-    // Beside cargo's own directory for what tests and benches write.
+    // Next to cargo's own directory for output of tests and benches.
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("lab");
     std::fs::create_dir_all(&out)?;
-    let pars = Arc::new(Pars::open(&out.join("oracle.tsv"))?);
+    let cache = Arc::new(OracleCache::open(&out.join("oracle.tsv"))?);
 
     let mut all = Vec::new();
     if !options.wide {
@@ -89,25 +93,27 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     for &size in &options.sizes {
         let scenarios = options.scenarios(size);
-        let rows = options
-            .judge(size, &pars)
-            .judge(&size.to_string(), &scenarios, &options.laws);
+        let rows = options.evaluator(size, &cache).evaluate(
+            &size.to_string(),
+            &scenarios,
+            &options.candidates,
+        );
         let shown = |row: &&Row| !options.wide && (!options.stuck || is_stuck(row));
         for row in rows.iter().filter(shown) {
             println!("{}", row.markdown());
         }
         all.extend(rows);
         if !options.stuck {
-            draw(&options, size, &scenarios, &pars, &out)?;
+            draw(&options, size, &scenarios, &cache, &out)?;
         }
     }
     if options.wide {
-        wide::print(&all, &options.laws);
+        wide::print(&all, &options.candidates);
     }
     summary(&all, options.stuck);
     if options.misses {
         all.iter()
-            .filter(|row| !Bar::of(row).is_met(row))
+            .filter(|row| !Criterion::of(row).is_met(row))
             .for_each(print_miss);
     }
     Ok(())
@@ -117,21 +123,21 @@ fn draw(
     options: &Options,
     size: Size,
     scenarios: &[Scenario],
-    pars: &Pars,
+    cache: &OracleCache,
     out: &Path,
 ) -> Result<(), Box<dyn Error>> {
-    let Some(law) = options.laws.first() else {
+    let Some(candidate) = options.candidates.first() else {
         return Ok(());
     };
     for scenario in scenarios {
         let name = format!("{size}-{}.svg", slug(&scenario.name));
         let chart = chart::Chart {
-            title: format!("{size}, {}: {}", scenario.name, law.name()),
+            title: format!("{size}, {}: {}", scenario.name, candidate.name()),
             scenario,
-            law,
+            candidate,
             seed: options.first,
             ratio: options.ratio,
-            pars: pars.of(scenario, options.first),
+            oracle: cache.of(scenario, options.first),
         };
         chart.draw(&out.join(&name))?;
         if options.commit {
@@ -142,34 +148,37 @@ fn draw(
     eprintln!(
         "{} charts of {} in {}",
         scenarios.len(),
-        law.name(),
+        candidate.name(),
         out.display()
     );
     Ok(())
 }
 
-/// Less than half on any seed.
+/// Returns whether the score is below 0.5 on any seed.
 fn is_stuck(row: &Row) -> bool {
     row.worst().0 < 0.5
 }
 
-/// How many rows each law passes, and its worst.
+/// Prints how many rows each candidate passes, and its worst row.
 fn summary(rows: &[Row], stuck: bool) {
     println!(
-        "\n| law | size | bars met | mean below .95 | below .8 | below .5 on a seed | worst row |"
+        "\n| candidate | size | criteria met | mean below .95 | below .8 | below .5 on a seed | worst row |"
     );
     println!("|---|---|--:|--:|--:|--:|---|");
     let mut groups: BTreeMap<_, Vec<&Row>> = BTreeMap::new();
     for row in rows {
-        groups.entry((&row.law, &row.size)).or_default().push(row);
+        groups
+            .entry((&row.candidate, &row.size))
+            .or_default()
+            .push(row);
     }
-    for ((law, size), rows) in groups {
+    for ((candidate, size), rows) in groups {
         let count = |is: &dyn Fn(&Row) -> bool| rows.iter().filter(|row| is(row)).count();
         let met = match stuck {
             true => String::new(),
             false => format!(
                 "{} of {}",
-                count(&|row| Bar::of(row).is_met(row)),
+                count(&|row| Criterion::of(row).is_met(row)),
                 rows.len()
             ),
         };
@@ -182,14 +191,14 @@ fn summary(rows: &[Row], stuck: bool) {
         });
         let below = |score: f64| count(&|row| row.score() < score);
         let (some, many, stuck) = (below(0.95), below(0.8), count(&is_stuck));
-        println!("| {law} | {size} | {met} | {some} | {many} | {stuck} | {worst} |");
+        println!("| {candidate} | {size} | {met} | {some} | {many} | {stuck} | {worst} |");
     }
 }
 
-/// As `tests/judged` lists them.
+/// Prints a row in the format of `tests/criteria/misses.rs`.
 fn print_miss(row: &Row) {
-    // Rounded down, so that it is reached.
-    let reached = (Bar::of(row).reached(row) * 1e3).floor() / 1e3;
+    // Rounded down, so that the same run reaches it.
+    let reached = (Criterion::of(row).reached(row) * 1e3).floor() / 1e3;
     let (size, name, phase) = (&row.size, row.name(), &row.phase);
     println!(
         "    Miss {{ size: {size:?}, scenario: {name:?}, phase: {phase:?}, reaches: {reached:.3}, why: \"\" }},"
@@ -209,7 +218,7 @@ impl Options {
             first: 1,
             sizes: Vec::new(),
             only: Vec::new(),
-            laws: laws::all(),
+            candidates: candidates::all(),
             length: Length::Full,
             ratio: 0.85,
             stuck: false,
@@ -223,15 +232,17 @@ impl Options {
         for argument in arguments {
             let (name, value) = argument.split_once('=').unwrap_or((&argument, ""));
             match name {
-                // From cargo.
+                // Passed by cargo.
                 "--bench" => {}
                 "seeds" => options.seeds = Some(value.parse()?),
                 "first" => options.first = value.parse()?,
                 "sizes" => options.sizes = value.split(',').map(size).collect::<Result<_, _>>()?,
                 "only" => options.only = value.split('|').map(str::to_owned).collect(),
-                "laws" => {
-                    let asked = |law: &Law| value.split(',').any(|part| law.name().contains(part));
-                    options.laws.retain(asked);
+                "candidates" => {
+                    let matches = |candidate: &Candidate| {
+                        value.split(',').any(|part| candidate.name().contains(part))
+                    };
+                    options.candidates.retain(matches);
                 }
                 "short" => options.length = Length::Short,
                 "ratio" => options.ratio = value.parse()?,
@@ -248,7 +259,7 @@ impl Options {
                 "shares" => options.shares = true,
                 _ => {
                     return Err(format!(
-                        "{argument:?} is none of the options in lab/benches/lab/main.rs"
+                        "unknown option {argument:?}: lab/benches/lab/main.rs lists the options"
                     )
                     .into());
                 }
@@ -263,33 +274,34 @@ impl Options {
 
     fn scenarios(&self, size: Size) -> Vec<Scenario> {
         let mut scenarios = scenarios(size, self.length);
-        let asked = |scenario: &Scenario| self.only.iter().any(|part| scenario.name.contains(part));
-        scenarios.retain(|scenario| self.only.is_empty() || asked(scenario));
+        let matches =
+            |scenario: &Scenario| self.only.iter().any(|part| scenario.name.contains(part));
+        scenarios.retain(|scenario| self.only.is_empty() || matches(scenario));
         scenarios
     }
 
-    fn judge(&self, size: Size, pars: &Arc<Pars>) -> Judge {
+    fn evaluator(&self, size: Size, cache: &Arc<OracleCache>) -> Evaluator {
         let seeds = self
             .seeds
             .unwrap_or(if size == Size::Large { 3 } else { 20 });
-        let judge = Judge::default()
+        let evaluator = Evaluator::default()
             .seeds(self.first..self.first + seeds)
             .ratio(self.ratio)
             .on_progress(move |done, of| progress(size, done, of));
         if self.stuck {
-            return judge.against_bound();
+            return evaluator.against_bound();
         }
-        let pars = Arc::clone(pars);
-        judge.pars(move |scenario, seed| pars.of(scenario, seed))
+        let cache = Arc::clone(cache);
+        evaluator.oracle_scores(move |scenario, seed| cache.of(scenario, seed))
     }
 }
 
 fn size(name: &str) -> Result<Size, String> {
     let named = Size::ALL.into_iter().find(|size| size.to_string() == name);
-    named.ok_or_else(|| format!("{name:?} is no size"))
+    named.ok_or_else(|| format!("invalid size {name:?}: must be tiny, slow, medium or large"))
 }
 
-/// One line that moves on a terminal, and one for each twentieth elsewhere.
+/// Prints the progress: one line that is overwritten on a terminal, and otherwise a line for each twentieth.
 fn progress(size: Size, done: usize, of: usize) {
     let mut stderr = io::stderr().lock();
     if stderr.is_terminal() {

@@ -1,13 +1,15 @@
-//! All laws side by side: a line for each phase, a column for each law.
+//! A table of all candidates side by side: a line for each phase, and a column for each candidate.
 
-use loadshed_lab::{Bar, Law, Row};
+use loadshed_lab::{Candidate, Criterion, Row};
 
-/// Prints each law's mean score and its worst seed's; ✗ where the bar is missed.
-pub(crate) fn print(rows: &[Row], laws: &[Law]) {
-    print!("| size | scenario | phase | bar |");
-    laws.iter().for_each(|law| print!(" {} |", law.name()));
-    println!("\n|---|---|---|---|{}", "--:|".repeat(laws.len()));
-    // A phase has a row for each law, and one law's rows have its beginnings.
+/// Prints the mean score of each candidate and its worst score on a seed; ✗ where the pass criterion is missed.
+pub(crate) fn print(rows: &[Row], candidates: &[Candidate]) {
+    print!("| size | scenario | phase | criterion |");
+    candidates
+        .iter()
+        .for_each(|candidate| print!(" {} |", candidate.name()));
+    println!("\n|---|---|---|---|{}", "--:|".repeat(candidates.len()));
+    // A line has at most one row of each candidate: candidates without an initial limit have lines of their own.
     for nth in lines(rows) {
         let of_line: Vec<_> = rows.iter().filter(|row| is_of(row, &rows[nth])).collect();
         let row = of_line[0];
@@ -16,17 +18,17 @@ pub(crate) fn print(rows: &[Row], laws: &[Law]) {
             row.size,
             row.name(),
             row.phase,
-            Bar::of(row)
+            Criterion::of(row)
         );
-        for law in laws {
-            let row = of_line.iter().find(|row| row.law == law.name());
+        for candidate in candidates {
+            let row = of_line.iter().find(|row| row.candidate == candidate.name());
             print!(" {} |", row.map_or(String::new(), |row| cell(row)));
         }
         println!();
     }
 }
 
-/// The first row of each line.
+/// Returns the number of the first row of each line.
 fn lines(rows: &[Row]) -> Vec<usize> {
     let is_first = |&nth: &usize| !rows[..nth].iter().any(|row| is_of(row, &rows[nth]));
     (0..rows.len()).filter(is_first).collect()
@@ -37,6 +39,10 @@ fn is_of(row: &Row, line: &Row) -> bool {
 }
 
 fn cell(row: &Row) -> String {
-    let mark = if Bar::of(row).is_met(row) { "" } else { " ✗" };
+    let mark = if Criterion::of(row).is_met(row) {
+        ""
+    } else {
+        " ✗"
+    };
     format!("{:.2} ({:.2}){mark}", row.score(), row.worst().0)
 }

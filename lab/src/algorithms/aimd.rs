@@ -2,7 +2,7 @@
 //!
 //! Source: `AIMDLimit` of Netflix's
 //! [concurrency-limits](https://github.com/Netflix/concurrency-limits/blob/78a74b9878d38c4c048b0304ce12a162ab7b7222/concurrency-limits-core/src/main/java/com/netflix/concurrency/limits/limit/AIMDLimit.java)
-//! (0.5.4); the idea is Chiu and Jain's (1989).
+//! (0.5.4). The algorithm is due to Chiu and Jain (1989).
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -10,33 +10,32 @@ use loadshed::control::{Controller, Decision, Outcome, Sample, Window};
 
 use super::range::{Range, range_settings};
 
-/// Netflix's AIMD, for comparison: one step up for an answer, a tenth down for a drop.
+/// Netflix's AIMD, for comparison: the limit rises by one for a response, and falls by a tenth for a drop.
 ///
-/// For each finished request, one by one, in what order a window has them:
+/// For each completed request, in the order of the window:
 ///
 /// ```text
 /// dropped, or latency > timeout   limit ← ⌊0.9 × limit⌋
 /// else if 2 × in flight ≥ limit   limit ← limit + 1
 /// ```
 ///
-/// with a timeout of 5 s and a limit of 20 to 200 that begins at 20. All figures are the defaults of `AIMDLimit` in
+/// with a timeout of 5 s and a limit of 20 to 200 that begins at 20. All values are the defaults of `AIMDLimit` in
 /// [concurrency-limits](https://github.com/Netflix/concurrency-limits) 0.5.4.
 ///
-/// A drop is there what a server's interceptor for gRPC reports as one: a call that ran out of time, or that its caller
-/// cancelled, however soon. Here it is [`Outcome::Overload`] and [`Outcome::Cancelled`]. Requests that are
-/// [`Outcome::Ignored`] are ignored there too.
+/// In the source, the gRPC server interceptor reports a call as dropped if it exceeds its deadline, or if the caller cancels
+/// it at any time. Here a drop is [`Outcome::Overload`] or [`Outcome::Cancelled`]. Requests that are [`Outcome::Ignored`] are
+/// ignored in the source, too.
 ///
-/// The source decides at each request, and has no window. Here requests are gathered for 10 ms, which makes a
-/// difference only to how soon a limit is in force, and above 25,600 measured requests a second, where only some are
-/// shown.
+/// The source has no window: it updates the limit at each request. Here a window gathers requests for 10 ms. The two differ in
+/// how soon a new limit applies, and above 25,600 measured requests a second, where the window holds only a part of them.
 ///
 /// # Known flaws, kept
 ///
-/// - It cuts for every drop, also for those admitted before the last cut: 21 drops in one episode take 200 to the
-///   floor.
-/// - It grows without anybody being refused, as soon as half of the limit is used.
-/// - Until something takes longer than the timeout, a queue is no reason to it.
-/// - Callers who leave early for reasons of their own push the limit down.
+/// - Every drop lowers the limit, also the drop of a request admitted before the last decrease: 21 drops in one episode take
+///   the limit from 200 to its minimum.
+/// - The limit grows as soon as half of it is used, although no request is refused.
+/// - A queue lowers the limit only once a request takes longer than the timeout.
+/// - Callers that cancel early for reasons of their own lower the limit.
 ///
 /// ```
 /// use std::time::Duration;
@@ -53,10 +52,10 @@ pub struct Aimd {
     timeout: Duration,
 }
 
-/// What is left of the limit after a drop.
+/// The factor on the limit at a drop.
 const BACKOFF: f64 = 0.9;
 
-/// Short, as the source has none; long enough that not every request takes the law's lock.
+/// Short, because the source has no window; long enough that not every request takes the controller's lock.
 const WINDOW: Duration = Duration::from_millis(10);
 
 impl Default for Aimd {
@@ -75,7 +74,7 @@ impl Aimd {
     ///
     /// # Panics
     ///
-    /// If `timeout` is zero.
+    /// Panics if `timeout` is zero.
     #[track_caller]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         assert!(
@@ -93,7 +92,7 @@ impl Aimd {
             _ => return limit,
         };
         let limit = if sample.latency.is_zero() {
-            // The clock stood still.
+            // The clock did not advance.
             limit
         } else if dropped {
             (limit as f64 * BACKOFF) as usize
@@ -102,7 +101,7 @@ impl Aimd {
         } else {
             limit
         };
-        self.range.keep(limit)
+        self.range.clamp(limit)
     }
 }
 
@@ -124,7 +123,7 @@ impl Controller for Aimd {
         let limit = window.samples.iter().fold(window.limit, step);
         let reason = match limit {
             lower if lower < window.limit => "overload",
-            higher if higher > window.limit => "room to try",
+            higher if higher > window.limit => "headroom",
             _ => "enough",
         };
         Decision::new(limit, reason)
@@ -145,40 +144,40 @@ mod tests {
         sample
     }
 
-    fn update(law: &mut Aimd, limit: usize, samples: &[Sample]) -> Decision {
+    fn update(controller: &mut Aimd, limit: usize, samples: &[Sample]) -> Decision {
         let mut window = Window::new(Instant::now(), limit);
         window.samples = samples;
-        law.update(&window)
+        controller.update(&window)
     }
 
     #[test]
-    fn an_answer_adds_one_where_half_of_the_limit_is_used() {
-        let mut law = Aimd::default();
+    fn a_response_adds_one_where_half_of_the_limit_is_used() {
+        let mut controller = Aimd::default();
         let full = [sample(10, 50, Outcome::Success); 4];
         assert_eq!(
-            update(&mut law, 97, &full),
-            Decision::new(101, "room to try")
+            update(&mut controller, 97, &full),
+            Decision::new(101, "headroom")
         );
         let half_empty = [sample(10, 48, Outcome::Success)];
         assert_eq!(
-            update(&mut law, 97, &half_empty),
+            update(&mut controller, 97, &half_empty),
             Decision::new(97, "enough")
         );
     }
 
     #[test]
     fn a_drop_of_any_kind_takes_a_tenth_rounded_down() {
-        let mut law = Aimd::default();
+        let mut controller = Aimd::default();
         for dropped in [
             sample(1, 1, Outcome::Overload),
             sample(1, 1, Outcome::Cancelled),
             sample(5_001, 1, Outcome::Success),
         ] {
-            let decision = update(&mut law, 105, &[dropped]);
+            let decision = update(&mut controller, 105, &[dropped]);
             assert_eq!(decision, Decision::new(94, "overload"));
         }
         let in_time = [sample(5_000, 1, Outcome::Success)];
-        assert_eq!(update(&mut law, 105, &in_time).limit, 105);
+        assert_eq!(update(&mut controller, 105, &in_time).limit, 105);
     }
 
     #[test]
@@ -189,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn p14_what_is_ignored_changes_nothing() {
+    fn p14_ignored_samples_change_nothing() {
         let ignored = [sample(60_000, 200, Outcome::Ignored); 50];
         let decision = update(&mut Aimd::default(), 100, &ignored);
         assert_eq!(decision, Decision::new(100, "enough"));
@@ -197,12 +196,12 @@ mod tests {
 
     #[test]
     fn p15_it_stays_between_floor_and_ceiling() {
-        let mut law = Aimd::default().min(4).max(10);
-        assert_eq!(law.initial_limit(), 10);
-        let answers = [sample(1, 10, Outcome::Success); 50];
-        assert_eq!(update(&mut law, 4, &answers).limit, 10);
+        let mut controller = Aimd::default().min(4).max(10);
+        assert_eq!(controller.initial_limit(), 10);
+        let responses = [sample(1, 10, Outcome::Success); 50];
+        assert_eq!(update(&mut controller, 4, &responses).limit, 10);
         let drops = [sample(1, 10, Outcome::Overload); 50];
-        assert_eq!(update(&mut law, 10, &drops).limit, 4);
+        assert_eq!(update(&mut controller, 10, &drops).limit, 4);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The gradient of latency.
+//! Netflix's Gradient2: a gradient of latency.
 //!
 //! Source: `Gradient2Limit` within `WindowedLimit` of Netflix's
 //! [concurrency-limits](https://github.com/Netflix/concurrency-limits/blob/78a74b9878d38c4c048b0304ce12a162ab7b7222/concurrency-limits-core/src/main/java/com/netflix/concurrency/limits/limit/Gradient2Limit.java)
@@ -12,29 +12,29 @@ use super::range::{Range, range_settings};
 
 /// Netflix's Gradient2, for comparison: the limit follows the ratio of a long to a short average of latency.
 ///
-/// For each window of 1 s, with `short` the mean latency in it and `long` its exponential average over 600 windows (the
-/// mean, for the first 10):
+/// For each window of 1 s, where `short` is its mean latency, and `long` is the exponential average of `short` over 600 windows
+/// (the mean, for the first 10 windows):
 ///
 /// ```text
 /// gradient = 1.5 × long ÷ short, within ½ and 1
 /// limit    ← 0.8 × limit + 0.2 × (gradient × limit + 4)
 /// ```
 ///
-/// The limit is 20 to 200 and begins at 20. It stays where less than half of it was in flight at the most. Where `long`
-/// is more than twice `short`, a twentieth is taken off `long`. All figures are the defaults of `Gradient2Limit` in
+/// The limit is 20 to 200 and begins at 20. It does not change in a window in which less than half of it was in
+/// flight at the most. Where `long` is more than twice `short`, `long` falls by a twentieth. All values are the defaults of `Gradient2Limit` in
 /// [concurrency-limits](https://github.com/Netflix/concurrency-limits) 0.5.4.
 ///
-/// Its window is that of the source's `WindowedLimit`, in which the source's README and examples wrap it: 1 s, the
-/// mean, the most in flight; requests under 100 µs are left out, and a window with fewer than 10 others is forgotten.
-/// What the source reports as a drop ([`Outcome::Overload`], [`Outcome::Cancelled`]) counts by its latency alone, as
-/// there. Where many requests finish, only some are measured; the mean of those stands for all.
+/// The window is that of `WindowedLimit`, in which the README and the examples of the source wrap the algorithm. It lasts 1 s,
+/// and yields the mean latency and the most requests in flight. Requests under 100 µs are left out. A window with fewer than
+/// 10 other requests is discarded. As in the source, a drop ([`Outcome::Overload`], [`Outcome::Cancelled`]) counts only by its
+/// latency. At high rates only a part of the requests is measured, and the mean is that of the measured requests.
 ///
 /// # Known flaws, kept
 ///
-/// - In a lasting overload `long` comes up to `short`, within 600 windows, and the limit creeps up with it.
-/// - `long` includes the load of the first windows: where those were overloaded, a queue is the normal state.
-/// - It grows without anybody being refused, as soon as half of the limit is used.
-/// - A dependency that has become slower looks like a queue for some minutes.
+/// - In a lasting overload `long` rises to `short` within 600 windows, and the limit rises with it.
+/// - `long` includes the first windows: if these were overloaded, a queue is taken for the normal state.
+/// - The limit grows as soon as half of it is used, although no request is refused.
+/// - A slower dependency looks like a queue for some minutes.
 ///
 /// ```
 /// use loadshed::Budget;
@@ -47,7 +47,7 @@ use super::range::{Range, range_settings};
 #[must_use]
 pub struct Gradient2 {
     range: Range,
-    /// The limit with its fraction, as each step is a small part of it.
+    /// The limit with its fraction, because a step can be less than one request.
     estimate: Option<f64>,
     long: LongAverage,
 }
@@ -56,25 +56,25 @@ pub struct Gradient2 {
 #[derive(Clone, Debug, Default)]
 struct LongAverage {
     value: f64,
-    /// Of the first ones.
+    /// The sum of the first windows.
     sum: f64,
     count: u32,
 }
 
-/// How much slower than the long average is not yet a queue.
+/// The ratio of `short` to `long` up to which there is no queue.
 const TOLERANCE: f64 = 1.5;
 
-/// How much of a step is taken.
+/// The share of each step that is applied.
 const SMOOTHING: f64 = 0.2;
 
-/// The queue that is allowed, in requests.
+/// The allowed queue, in requests.
 const QUEUE: f64 = 4.0;
 
-/// How many windows the long average looks back, and how many make its first value.
+/// The number of windows of the long average, and of its initial mean.
 const LONG_WINDOWS: f64 = 600.0;
 const FIRST_WINDOWS: u32 = 10;
 
-/// The window: how long, how many requests at the least, and which are too quick to count.
+/// The window: its duration, the least number of requests, and the latency below which requests are left out.
 const WINDOW: Duration = Duration::from_secs(1);
 const ENOUGH: usize = 10;
 const TOO_QUICK: Duration = Duration::from_micros(100);
@@ -92,7 +92,7 @@ impl Default for Gradient2 {
 impl Gradient2 {
     range_settings!(min: "20", max: "200");
 
-    /// The limit with its fraction; without, if somebody else has set it since.
+    /// Returns the limit with its fraction; without, after a manual override.
     fn estimate(&self, limit: usize) -> f64 {
         let own = self.estimate.filter(|estimate| *estimate as usize == limit);
         own.unwrap_or(limit as f64)
@@ -154,7 +154,7 @@ impl Controller for Gradient2 {
         self.estimate = Some(next);
         let reason = match next {
             lower if lower < estimate => "latency rises",
-            higher if higher > estimate => "room to try",
+            higher if higher > estimate => "headroom",
             _ => "enough",
         };
         Decision::new(next as usize, reason)
@@ -174,16 +174,16 @@ mod tests {
         vec![sample; count]
     }
 
-    fn update(law: &mut Gradient2, limit: usize, samples: &[Sample]) -> Decision {
+    fn update(controller: &mut Gradient2, limit: usize, samples: &[Sample]) -> Decision {
         let mut window = Window::new(Instant::now(), limit);
         window.samples = samples;
-        law.update(&window)
+        controller.update(&window)
     }
 
-    /// The limits after windows with these latencies in milliseconds.
-    fn run(law: &mut Gradient2, mut limit: usize, latencies_ms: &[u64]) -> Vec<usize> {
+    /// Returns the limits after windows with these latencies, in milliseconds.
+    fn run(controller: &mut Gradient2, mut limit: usize, latencies_ms: &[u64]) -> Vec<usize> {
         let after = |&latency_ms: &u64| {
-            limit = update(law, limit, &samples(10, latency_ms)).limit;
+            limit = update(controller, limit, &samples(10, latency_ms)).limit;
             limit
         };
         latencies_ms.iter().map(after).collect()
@@ -197,63 +197,63 @@ mod tests {
 
     #[test]
     fn a_latency_of_twice_the_long_average_takes_a_part_of_the_limit() {
-        let mut law = Gradient2::default();
-        run(&mut law, 100, &[50; 10]);
+        let mut controller = Gradient2::default();
+        run(&mut controller, 100, &[50; 10]);
         // long = 50 × (1 − 2/601) + 100 × 2/601 = 50.166 ms, so the gradient is 0.7525.
-        let decision = update(&mut law, 100, &samples(10, 100));
+        let decision = update(&mut controller, 100, &samples(10, 100));
         assert_eq!(decision, Decision::new(95, "latency rises"));
-        // It takes no more than half, of which a fifth is taken at a time: 100 → 90.8.
-        let decision = update(&mut law, 100, &samples(10, 60_000));
+        // The gradient is at least ½, and a fifth of the step applies: 100 → 90.8.
+        let decision = update(&mut controller, 100, &samples(10, 60_000));
         assert_eq!(decision.limit, 90);
     }
 
     #[test]
     fn as_in_its_source_a_lasting_overload_becomes_the_normal_state() {
-        let mut law = Gradient2::default();
-        run(&mut law, 200, &[50; 10]);
-        let limits = run(&mut law, 200, &[150; 600]);
+        let mut controller = Gradient2::default();
+        run(&mut controller, 200, &[50; 10]);
+        let limits = run(&mut controller, 200, &[150; 600]);
         assert!(limits[99] < 50, "{} after 100 windows", limits[99]);
         assert_eq!(limits[599], 200);
     }
 
     #[test]
     fn a_long_average_that_is_too_high_comes_down_faster() {
-        let mut law = Gradient2::default();
-        run(&mut law, 100, &[500; 10]);
-        run(&mut law, 100, &[50]);
-        // One step of the average to 498.5 ms, and a twentieth off.
-        assert!((law.long.value - 0.473_577).abs() < 1e-6);
+        let mut controller = Gradient2::default();
+        run(&mut controller, 100, &[500; 10]);
+        run(&mut controller, 100, &[50]);
+        // One step of the average takes it to 498.5 ms, and then it falls by a twentieth.
+        assert!((controller.long.value - 0.473_577).abs() < 1e-6);
     }
 
     #[test]
     fn an_unused_limit_stays() {
-        let mut law = Gradient2::default();
+        let mut controller = Gradient2::default();
         let mut unused = samples(10, 50);
         unused.iter_mut().for_each(|sample| sample.in_flight = 49);
-        let decision = update(&mut law, 100, &unused);
+        let decision = update(&mut controller, 100, &unused);
         assert_eq!(decision, Decision::new(100, "enough"));
     }
 
     #[test]
     fn p14_too_few_too_quick_and_ignored_requests_decide_nothing() {
-        let mut law = Gradient2::default();
+        let mut controller = Gradient2::default();
         let mut ignored = samples(50, 50);
         for sample in &mut ignored {
             sample.outcome = Outcome::Ignored;
         }
         for none in [samples(9, 50), samples(50, 0), ignored] {
-            let decision = update(&mut law, 100, &none);
+            let decision = update(&mut controller, 100, &none);
             assert_eq!(decision, Decision::new(100, "too few samples"));
         }
-        assert_eq!(law.long.count, 0);
+        assert_eq!(controller.long.count, 0);
     }
 
     #[test]
     fn p15_it_stays_between_floor_and_ceiling() {
-        let mut law = Gradient2::default();
-        assert_eq!(run(&mut law, 200, &[50])[0], 200);
-        run(&mut law, 200, &[50; 10]);
-        assert_eq!(run(&mut law, 200, &[60_000; 30])[29], 20);
+        let mut controller = Gradient2::default();
+        assert_eq!(run(&mut controller, 200, &[50])[0], 200);
+        run(&mut controller, 200, &[50; 10]);
+        assert_eq!(run(&mut controller, 200, &[60_000; 30])[29], 20);
     }
 
     #[test]
@@ -264,10 +264,10 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_somebody_set_is_where_it_goes_on_from() {
-        let mut law = Gradient2::default();
-        run(&mut law, 100, &[50; 10]);
-        assert_eq!(update(&mut law, 50, &samples(10, 50)).limit, 50);
-        assert_eq!(law.estimate, Some(50.8));
+    fn a_manual_override_is_the_next_starting_point() {
+        let mut controller = Gradient2::default();
+        run(&mut controller, 100, &[50; 10]);
+        assert_eq!(update(&mut controller, 50, &samples(10, 50)).limit, 50);
+        assert_eq!(controller.estimate, Some(50.8));
     }
 }

@@ -2,7 +2,7 @@ use std::ops::RangeInclusive;
 
 /// The initial limit of an algorithm, and the bounds of its limit.
 ///
-/// It checks nothing: `Budget::new` refuses bounds that are out of order and an initial limit outside of them.
+/// The bounds are not checked here: `Budget::new` refuses bounds that are out of order, and an initial limit outside of them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Range {
     pub(super) initial: Option<usize>,
@@ -10,8 +10,8 @@ pub(super) struct Range {
     pub(super) max: usize,
 }
 
-/// The initial limit of all three algorithms in their source.
-const USUAL: usize = 20;
+/// The initial limit of all three algorithms in their source, in requests.
+const DEFAULT_INITIAL: usize = 20;
 
 impl Range {
     pub(super) const fn new(min: usize, max: usize) -> Self {
@@ -27,16 +27,16 @@ impl Range {
     }
 
     pub(super) fn initial(&self) -> usize {
-        self.initial.unwrap_or_else(|| self.keep(USUAL))
+        self.initial.unwrap_or_else(|| self.clamp(DEFAULT_INITIAL))
     }
 
     /// Returns `limit`, or the bound that is nearest to it.
-    pub(super) fn keep(&self, limit: usize) -> usize {
+    pub(super) fn clamp(&self, limit: usize) -> usize {
         limit.clamp(self.min, self.max)
     }
 }
 
-/// The setters of an algorithm with a field `range`, given its default bounds in words.
+/// Defines the setters of an algorithm with a field `range`, given its default bounds in words.
 macro_rules! range_settings {
     (min: $min:literal, max: $max:literal) => {
         /// Sets the initial limit, in requests. By default 20, or the bound that is nearest to it.

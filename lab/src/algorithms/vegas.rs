@@ -2,7 +2,7 @@
 //!
 //! Source: `VegasLimit` of Netflix's
 //! [concurrency-limits](https://github.com/Netflix/concurrency-limits/blob/78a74b9878d38c4c048b0304ce12a162ab7b7222/concurrency-limits-core/src/main/java/com/netflix/concurrency/limits/limit/VegasLimit.java)
-//! (0.5.4); the idea is Brakmo and Peterson's (1995).
+//! (0.5.4). TCP Vegas is due to Brakmo and Peterson (1995).
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -12,36 +12,35 @@ use super::range::{Range, range_settings};
 
 /// Netflix's Vegas, for comparison: the limit follows an estimate of the queue.
 ///
-/// For each finished request, one by one, in what order a window has them; with the lowest latency seen as the one
-/// without a queue, and a step of ⌊log₁₀ limit⌋, at least 1:
+/// For each completed request, in the order of the window, where `lowest` is the lowest latency so far, and `step` is
+/// ⌊log₁₀ limit⌋, at least 1:
 ///
 /// ```text
 /// queue = ⌈limit × (1 − lowest ÷ latency)⌉
 ///
 /// dropped                    limit − step
-/// 2 × in flight < limit      as it is
+/// 2 × in flight < limit      unchanged
 /// queue ≤ step               limit + 6 × step
 /// queue < 3 × step           limit + step
 /// queue > 6 × step           limit − step
 /// ```
 ///
 /// The limit is 1 to 1,000 and begins at 20. After 15 to 30 × limit requests (30 × a random factor of ½ to 1, drawn
-/// anew each time), the latency of the next one becomes the lowest, whatever it is. All figures are the defaults of
+/// anew each time), the latency of the current request becomes `lowest`, whatever its value. All values are the defaults of
 /// `VegasLimit` in [concurrency-limits](https://github.com/Netflix/concurrency-limits) 0.5.4.
 ///
-/// Drops are those of [`Aimd`](super::Aimd): [`Outcome::Overload`] and [`Outcome::Cancelled`].
+/// As for [`Aimd`](super::Aimd), a drop is [`Outcome::Overload`] or [`Outcome::Cancelled`].
 ///
-/// The source takes requests one by one (its limiters use it so by default, and wrap only Gradient2 in a window), so
-/// each sample is an update of its own here too, and no average of a window. They are gathered for 10 ms, which makes a
-/// difference only to how soon a limit is in force, and above 25,600 measured requests a second, where only some are
-/// shown.
+/// The source updates the limit at each request: its limiters use `VegasLimit` without a window by default. Here each sample
+/// is an update of its own, too, but a window gathers the samples for 10 ms. The two differ in how soon a new limit applies,
+/// and above 25,600 measured requests a second, where the window holds only a part of them.
 ///
 /// # Known flaws, kept
 ///
-/// - Under a lasting overload the new lowest latency is one with a queue in it: the queue is then no longer seen, and
-///   the limit grows by another. One slow answer at that moment has the same effect.
-/// - The lowest of many latencies is far below a usual one where they vary: then the limit goes down without a queue.
-/// - A quick failure that says overload, or a caller who leaves at once, is a low latency like any other.
+/// - Under a lasting overload the new `lowest` includes a queue. The algorithm no longer sees that queue, and the limit grows.
+///   One slow response at that moment has the same effect.
+/// - Where latencies vary, the lowest of many is far below the mean: the limit falls without a queue.
+/// - A quick failure that reports overload, or a call that is cancelled at once, counts as a low latency.
 ///
 /// ```
 /// use loadshed::Budget;
@@ -57,17 +56,17 @@ pub struct Vegas {
     lowest: Option<Duration>,
     /// Requests since the lowest latency was last replaced.
     since_probe: u64,
-    /// Which of the random factors is in use.
+    /// The number of the random factor in use.
     draw: u64,
 }
 
-/// The lowest latency is replaced after so many times the limit, in requests, times a random factor.
+/// The number of requests, in units of the limit and of a random factor, after which the lowest latency is replaced.
 const PROBE: f64 = 30.0;
 
-/// The fraction of the golden ratio, in units of 2⁻⁶⁴.
+/// The fractional part of the golden ratio, in units of 2⁻⁶⁴.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Short, as the source has none; long enough that not every request takes the law's lock.
+/// Short, because the source has no window; long enough that not every request takes the controller's lock.
 const WINDOW: Duration = Duration::from_millis(10);
 
 impl Default for Vegas {
@@ -84,15 +83,15 @@ impl Default for Vegas {
 impl Vegas {
     range_settings!(min: "1", max: "1,000");
 
-    /// Which random factors are drawn. Two laws with the same seed draw the same ones. By default 1.
+    /// Sets the seed of the random factors. By default 1. Two controllers with the same seed draw the same factors.
     pub fn seed(mut self, seed: u64) -> Self {
         self.draw = seed;
         self
     }
 
-    /// Takes one request into account, given the limit before it.
+    /// Returns the limit after one request, given the limit before it.
     fn step(&mut self, limit: usize, sample: &Sample) -> usize {
-        // The clock stood still, where the latency is zero.
+        // A latency of zero means that the clock did not advance.
         if sample.outcome == Outcome::Ignored || sample.latency.is_zero() {
             return limit;
         }
@@ -105,7 +104,7 @@ impl Vegas {
         }
         match self.lowest {
             Some(lowest) if lowest <= sample.latency => {
-                self.range.keep(next(limit, lowest, sample))
+                self.range.clamp(next(limit, lowest, sample))
             }
             _ => {
                 self.lowest = Some(sample.latency);
@@ -114,9 +113,9 @@ impl Vegas {
         }
     }
 
-    /// At least ½ and less than 1: multiples of the golden ratio, which spread evenly (Weyl's sequence).
+    /// Returns a factor of at least ½ and less than 1, from multiples of the golden ratio, which spread evenly (Weyl's sequence).
     fn factor(&self) -> f64 {
-        // The upper 53 bits are as many as a float can hold.
+        // A float holds 53 bits.
         let bits = self.draw.wrapping_mul(GOLDEN) >> 11;
         0.5 + bits as f64 / (1_u64 << 53) as f64 / 2.0
     }
@@ -158,8 +157,8 @@ impl Controller for Vegas {
         let step = |limit, sample| self.step(limit, sample);
         let limit = window.samples.iter().fold(window.limit, step);
         let reason = match limit {
-            lower if lower < window.limit => "a queue",
-            higher if higher > window.limit => "room to try",
+            lower if lower < window.limit => "queue",
+            higher if higher > window.limit => "headroom",
             _ => "enough",
         };
         Decision::new(limit, reason)
@@ -180,21 +179,21 @@ mod tests {
         sample
     }
 
-    fn answer(latency_ms: u64) -> Sample {
+    fn response(latency_ms: u64) -> Sample {
         sample(latency_ms, 1_000, Outcome::Success)
     }
 
-    fn update(law: &mut Vegas, limit: usize, samples: &[Sample]) -> Decision {
+    fn update(controller: &mut Vegas, limit: usize, samples: &[Sample]) -> Decision {
         let mut window = Window::new(Instant::now(), limit);
         window.samples = samples;
-        law.update(&window)
+        controller.update(&window)
     }
 
-    /// A law that has seen 100 ms as the lowest latency.
-    fn begun() -> Vegas {
-        let mut law = Vegas::default();
-        assert_eq!(update(&mut law, 100, &[answer(100)]).limit, 100);
-        law
+    /// Returns a controller with 100 ms as the lowest latency.
+    fn after_first_response() -> Vegas {
+        let mut controller = Vegas::default();
+        assert_eq!(update(&mut controller, 100, &[response(100)]).limit, 100);
+        controller
     }
 
     #[test]
@@ -210,7 +209,7 @@ mod tests {
             (114, 98),  // 13
             (900, 98),  // 89
         ] {
-            let decision = update(&mut begun(), 100, &[answer(latency_ms)]);
+            let decision = update(&mut after_first_response(), 100, &[response(latency_ms)]);
             assert_eq!(decision.limit, limit, "after {latency_ms} ms");
         }
     }
@@ -218,54 +217,60 @@ mod tests {
     #[test]
     fn an_unused_limit_stays_unless_something_is_dropped() {
         let unused = [sample(100, 49, Outcome::Success)];
-        let decision = update(&mut begun(), 100, &unused);
+        let decision = update(&mut after_first_response(), 100, &unused);
         assert_eq!(decision, Decision::new(100, "enough"));
         for outcome in [Outcome::Overload, Outcome::Cancelled] {
-            let decision = update(&mut begun(), 100, &[sample(100, 1, outcome)]);
-            assert_eq!(decision, Decision::new(98, "a queue"));
+            let decision = update(&mut after_first_response(), 100, &[sample(100, 1, outcome)]);
+            assert_eq!(decision, Decision::new(98, "queue"));
         }
     }
 
     #[test]
     fn as_in_its_source_a_probe_takes_a_queue_for_the_service_itself() {
-        let mut law = begun();
-        // 30 × 100 × at most 1 requests later at the latest, at a latency for which the limit stays.
-        update(&mut law, 100, &[answer(110); 3_000]);
-        assert_eq!(law.lowest, Some(Duration::from_millis(110)));
-        let decision = update(&mut law, 100, &[answer(110)]);
-        assert_eq!(decision, Decision::new(112, "room to try"));
+        let mut controller = after_first_response();
+        // The probe comes after at most 30 × 100 requests, at a latency for which the limit stays.
+        update(&mut controller, 100, &[response(110); 3_000]);
+        assert_eq!(controller.lowest, Some(Duration::from_millis(110)));
+        let decision = update(&mut controller, 100, &[response(110)]);
+        assert_eq!(decision, Decision::new(112, "headroom"));
     }
 
     #[test]
     fn p15_it_stays_between_floor_and_ceiling() {
-        let mut law = Vegas::default();
-        assert_eq!((law.limits(), law.initial_limit()), (1..=1_000, 20));
-        assert_eq!(update(&mut law, 20, &[answer(100); 500]).limit, 1_000);
+        let mut controller = Vegas::default();
+        assert_eq!(
+            (controller.limits(), controller.initial_limit()),
+            (1..=1_000, 20)
+        );
+        assert_eq!(
+            update(&mut controller, 20, &[response(100); 500]).limit,
+            1_000
+        );
         let drops = [sample(200, 1, Outcome::Overload); 900];
-        assert_eq!(update(&mut law, 1_000, &drops).limit, 1);
-        assert_eq!(update(&mut law.min(4), 5, &drops).limit, 4);
+        assert_eq!(update(&mut controller, 1_000, &drops).limit, 1);
+        assert_eq!(update(&mut controller.min(4), 5, &drops).limit, 4);
     }
 
     #[test]
     fn p15_a_clock_that_stands_still_changes_nothing() {
-        let mut law = begun();
+        let mut controller = after_first_response();
         for outcome in [Outcome::Success, Outcome::Overload, Outcome::Cancelled] {
             let still = [sample(0, 100, outcome); 5_000];
-            assert_eq!(update(&mut law, 100, &still).limit, 100);
+            assert_eq!(update(&mut controller, 100, &still).limit, 100);
         }
-        assert_eq!(law.lowest, Some(Duration::from_millis(100)));
+        assert_eq!(controller.lowest, Some(Duration::from_millis(100)));
     }
 
     #[test]
     fn p16_the_same_seed_probes_at_the_same_requests() {
         let run = |seed| -> Vec<usize> {
-            let mut law = Vegas::default().seed(seed);
-            let samples: Vec<_> = (0..20_000).map(|n| answer(100 + n % 37)).collect();
+            let mut controller = Vegas::default().seed(seed);
+            let samples: Vec<_> = (0..20_000).map(|n| response(100 + n % 37)).collect();
             let mut limit = 20;
             let windows = samples.chunks(50);
             windows
                 .map(|samples| {
-                    limit = update(&mut law, limit, samples).limit;
+                    limit = update(&mut controller, limit, samples).limit;
                     limit
                 })
                 .collect()

@@ -9,14 +9,13 @@ use crate::{
 
 /// # Which class
 impl LoadShed {
-    /// Tells the class of each request, the lowest of which is shed first.
+    /// Classifies each request. The lowest class is shed first.
     ///
-    /// [`Sheddable`](Criticality::Sheddable) stops at the ratio, and the classes above divide evenly what is left: over
-    /// 0.85 they stop at 0.9, 0.95 and 1. So a class has room for as long as a lower one has. What is not classified is
-    /// `Sheddable`. A panic in the closure counts as [`Threshold::NEVER_SHED`](crate::Threshold::NEVER_SHED).
+    /// [`Sheddable`](Criticality::Sheddable) stops at the ratio. The classes above divide evenly what is left: over 0.85 they
+    /// stop at 0.9, 0.95 and 1. So a class is refused only if every lower class is. A request without a class is `Sheddable`. A
+    /// panic in the closure counts as [`Threshold::NEVER_SHED`](crate::Threshold::NEVER_SHED).
     ///
-    /// A class that a caller merely claims is a way to the front of the queue: see
-    /// [`classify_by_header`](Self::classify_by_header).
+    /// Do not trust a class that a caller claims: see [`classify_by_header`](Self::classify_by_header).
     ///
     /// ```
     /// use loadshed::{Criticality, LoadShed};
@@ -28,6 +27,7 @@ impl LoadShed {
     /// ```
     ///
     /// The class of a refused request is in its [`Shed`](crate::Shed), also where a route or a threshold has decided.
+    #[track_caller]
     pub fn classify(
         self,
         classify: impl Fn(&Request<()>) -> Criticality + Send + Sync + 'static,
@@ -35,21 +35,21 @@ impl LoadShed {
         self.with(|settings| settings.decide_mut().classify = Some(ByHead::new(classify)))
     }
 
-    /// [`classify`](Self::classify) by what the caller says in a header, as far as it is believed.
+    /// Classifies each request by a header, up to the class that the closure trusts the caller with.
     ///
-    /// Anyone can send a header. Were it believed, everyone would soon send `CRITICAL_PLUS`, and an attacker at once. So
-    /// `believed` tells up to which class a caller may go, by something that it cannot make up: who it is by its
-    /// certificate or its token, as an outer layer has found out, or the listener that it came in by. A claim above that
-    /// counts as that class.
+    /// Any caller can send a header. If it were trusted, all callers would soon send `CRITICAL_PLUS`. So `believed` returns the highest
+    /// class that this caller may claim. It should decide by something that the caller cannot choose: the certificate or
+    /// token that an outer layer has verified, or the listener that accepted the connection. A claim above that class counts as
+    /// that class.
     ///
-    /// The header has the name of a class, as `loadshed_client::Backpressure` sends it in `x-criticality`. Without one, and with one
-    /// that is none, the request is [`Sheddable`](Criticality::Sheddable); of several, the lowest counts.
+    /// The header holds the name of a class, as `loadshed_client::Backpressure` sends it in `x-criticality`. Without the header,
+    /// or with another value, the request is [`Sheddable`](Criticality::Sheddable). Of several values the lowest counts.
     ///
     /// ```
     /// use http::HeaderName;
     /// use loadshed::{Criticality, LoadShed};
     ///
-    /// /// Put there by the layer that checks certificates.
+    /// /// Inserted by the layer that verifies certificates.
     /// #[derive(Clone)]
     /// struct Peer(String);
     ///
@@ -62,25 +62,26 @@ impl LoadShed {
     ///     }
     /// });
     /// ```
+    #[track_caller]
     pub fn classify_by_header(
         self,
         name: HeaderName,
         believed: impl Fn(&Request<()>) -> Criticality + Send + Sync + 'static,
     ) -> Self {
         self.classify(move |head| match claimed(head.headers(), &name) {
-            // Nobody needs to be believed in this.
+            // The lowest class needs no trust.
             Criticality::Sheddable => Criticality::Sheddable,
             claimed => claimed.min(believed(head)),
         })
     }
 
-    /// Where classes stop, in place of the even ladder. Those that are not given stay on it, and move with the ratio;
-    /// that of [`Sheddable`](Criticality::Sheddable) is the ratio.
+    /// Sets the class thresholds, in the place of the even division. Classes that are not given stay evenly divided, and move
+    /// with the ratio. The threshold of [`Sheddable`](Criticality::Sheddable) is the ratio.
     ///
     /// ```
     /// use loadshed::{Criticality, LoadShed};
     ///
-    /// // Batch work leaves half of the budget free, and the last 2 % are for what must not fail.
+    /// // Batch work leaves half of the budget free. The last 2 % are for CRITICAL_PLUS requests.
     /// let shed = LoadShed::ratio(0.5).class_ratios([
     ///     (Criticality::SheddablePlus, 0.8),
     ///     (Criticality::Critical, 0.98),
@@ -89,18 +90,19 @@ impl LoadShed {
     ///
     /// # Panics
     ///
-    /// If a ratio is not greater than 0 and at most 1, or a class would stop above a higher one.
+    /// If a ratio is not greater than 0 and at most 1, or a class would stop above a higher class.
     /// [`try_class_ratios`](Self::try_class_ratios) returns an error instead.
     #[track_caller]
     pub fn class_ratios(self, ratios: impl IntoIterator<Item = (Criticality, f64)>) -> Self {
         expect_valid(self.try_class_ratios(ratios))
     }
 
-    /// [`class_ratios`](Self::class_ratios) for values that come from configuration.
+    /// Sets class thresholds that come from configuration, as [`class_ratios`](Self::class_ratios) does.
     ///
     /// # Errors
     ///
-    /// If a ratio is not greater than 0 and at most 1, or a class would stop above a higher one.
+    /// If a ratio is not greater than 0 and at most 1, or a class would stop above a higher class.
+    #[track_caller]
     pub fn try_class_ratios(
         self,
         ratios: impl IntoIterator<Item = (Criticality, f64)>,
@@ -109,12 +111,13 @@ impl LoadShed {
         self.try_with(|settings| settings.set_class_ratios(&ratios))
     }
 
-    /// Puts the class of each request into its extensions, as a [`Criticality`], for handlers to read. From there a call to
-    /// the next service can take it along: `loadshed_client::Backpressure` sends the one that it finds in a request's extensions. A layer
-    /// that does not [classify](Self::classify) leaves the class that one further out has found.
+    /// Inserts the class of each request into its extensions, as a [`Criticality`], for handlers. A call to the next service can
+    /// pass it on: `loadshed_client::Backpressure` sends the class in a request's extensions. A layer that does not
+    /// [classify](Self::classify) keeps the class that an outer layer has inserted.
     ///
-    /// Off by default, as it costs one to three allocations: what an extension costs, and the first one the most. Requests
-    /// that are exempt have no class.
+    /// Off by default, as it costs one to three allocations: the price of an extension, highest for the first one. Exempt requests
+    /// have no class.
+    #[track_caller]
     pub fn expose_class(self, expose_class: bool) -> Self {
         self.with(|settings| settings.decide_mut().expose_class = expose_class)
     }

@@ -13,73 +13,76 @@ use crate::{
 
 /// # Costs, tenants and callers
 impl LoadShed {
-    /// Says how many units of the budget a request takes, where not all weigh the same. Without it, each takes one.
+    /// Sets how many units of the budget a request takes. By default 1.
     ///
-    /// The limit is then in units, too, and so are all figures but the counters of requests: 200 may be 200 MiB of memory.
-    /// A request is admitted when its units fit under its threshold; one that is dearer than that, when nothing else is
-    /// in flight, and it then counts as all that it may use. What is above its threshold stays free for higher classes. 0 counts as
-    /// 1. A panic in the closure counts as 1, and [`Threshold::NEVER_SHED`](crate::Threshold::NEVER_SHED).
+    /// **Weighted requests.** The limit is then measured in units, and so are all figures but the counters of requests: a limit
+    /// of 200 may be 200 MiB of memory. A request is admitted when its units fit under its threshold. A request that costs more than
+    /// its threshold is admitted only when nothing else is in flight, and then counts as its whole threshold. The capacity above the
+    /// threshold stays free for higher classes. A cost of 0 counts as 1. A panic in the closure counts as a cost of 1 and
+    /// [`Threshold::NEVER_SHED`](crate::Threshold::NEVER_SHED).
     ///
-    /// Where several layers of one budget say what a request costs, the most counts, from the layer on that says it.
+    /// Where several layers of one budget set a cost, the highest counts, from the layer on that sets it.
     ///
-    /// Classes keep their order among requests of one cost: a dear one of a high class may find no room where a cheap one
-    /// of a low class still does. In the same way dear requests are refused more often than cheap ones where both want more than
-    /// there is; [`wait`](Self::wait) gives them their turn.
+    /// Classes keep their order among requests of equal cost. An expensive request of a high class may be refused while a
+    /// cheap request of a low class is admitted. Under overload, expensive requests are refused more often than cheap ones;
+    /// [`wait`](Self::wait) lets them queue.
     ///
-    /// A learned budget learns how many units at once the server carries: that is of use where a unit is about the same work
-    /// in each request. It takes the closure's word for it: what a caller merely announces, bound it (`.min(100)`), or give the
-    /// budget a ceiling, or one request that says it is a thousand is taken for a server that does a thousand in its time.
+    /// A learned limit counts units, too. That is useful where a unit stands for about the same work in each request. The closure is
+    /// trusted: bound a length that a caller announces (`.min(100)`), or set a maximum limit. Otherwise one request that announces
+    /// 1,000 units reads as a server that does 1,000 units of work in its time.
     ///
     /// ```
     /// use loadshed::{Budget, LoadShed, content_length};
     ///
-    /// // 200 MiB of uploads at once: 2 kB take one unit, 40 MB take 39.
+    /// // 200 MiB of uploads at once: 2 kB take 1 unit, 40 MB take 39.
     /// let memory = Budget::fixed(200).named("uploads");
     /// let shed = LoadShed::ratio(0.85)
     ///     .budget(&memory)
     ///     .cost(|head| 1 + content_length(head) / (1 << 20));
     /// ```
+    #[track_caller]
     pub fn cost(self, cost: impl Fn(&Request<()>) -> usize + Send + Sync + 'static) -> Self {
         self.with(|settings| settings.decide_mut().cost = Some(ByHead::new(cost)))
     }
 
-    /// Divides the budget fairly among tenants, as soon as there is not enough for all.
+    /// Divides the budget fairly among tenants, once there is not enough for all.
     ///
-    /// Fair is that whoever wants little has all of it, and that those who want more have the same (max-min fairness). Until
-    /// places run out, everything is lent to whoever comes. Then a tenant with more than its part is refused earlier than
-    /// one with less, as early as where the next lower class stops, or an eighth below the stop of its own where there is
-    /// none: over the same stretch as with a [`key`](Self::key), and so with the same care for classes. Those with less
-    /// find the room that is left there. What was lent comes back as its requests end: two tenths of a second after others
-    /// are first refused, no tenant with much more than its part gets new places, unless nobody else needs them.
+    /// Shares are max-min fair: a tenant that wants less than its share gets all it wants, and the tenants that want more get
+    /// equal shares. While capacity is free, any tenant may borrow it. Once it is not, a tenant above its share is refused earlier
+    /// than a tenant below: at the earliest where the next lower class stops, or an eighth below its own threshold where there is no
+    /// lower class. That is the admission band that [`key`](Self::key) uses as well, so classes keep their order. Tenants below
+    /// their share use the capacity that becomes free. Borrowed capacity returns as requests end: 0.2 s after the first refusal, no
+    /// tenant far above its share gets new permits, unless no other tenant needs them.
     ///
-    /// What a tenant has is what its requests hold at once, in units of their [`cost`](Self::cost), on average over the last
-    /// second; so shares are fair, too, where there are more tenants than places. A burst of twice its part is its own
-    /// affair; a larger one counts at once. One that is alone has the whole budget. Of several that want it all, each
-    /// gets its part, and a sixteenth of the budget stays free for the next one who comes. What is never shed counts for
-    /// its tenant's part, and stays what it is. A refusal because of a share says [`Reason::Share`](crate::Reason::Share).
+    /// A tenant's use is what its requests hold at once, in units of [`cost`](Self::cost), averaged over the last second. So shares
+    /// are fair also where there are more tenants than permits. A burst of up to twice the share is tolerated; a larger burst counts
+    /// at once. A single tenant may use the whole budget. Of several tenants that want it all, each gets its share, and a sixteenth
+    /// of the budget stays free for the next tenant. Requests that are never shed count towards the share of their tenant. A refusal
+    /// because of a share has [`Reason::Share`](crate::Reason::Share).
     ///
-    /// It takes 96 KiB for the budget, however many tenants there are or are made up, no lock and no allocation for a
-    /// request, and reads the clock once for each. Tenants are told apart by a hash that is another one in each process, if it has no [`seed`](Self::seed);
-    /// up to some hundred that are busy within one second do not get in each other's way. Of some thousand, a few are taken
-    /// for one and have one part. A budget keeps one account, whichever of its layers are told of tenants; of several that
-    /// a request passes, the outermost one names its tenant.
+    /// The bookkeeping takes 96 KiB a budget, however many tenants there are or are made up. A request takes no lock, no allocation
+    /// and one clock read. Tenants are told apart by a hash, which differs in each process unless a [`seed`](Self::seed) is set. A
+    /// few hundred tenants that are busy within one second do not collide. Of some thousand, a few are taken for the same tenant and
+    /// share one share. A budget has one account of tenants for all its layers. Of several such layers that a request passes, the
+    /// outermost one names its tenant.
     ///
-    /// `None` is a tenant like any other: all requests without an account share one part. A caller that can make up tenants has a
-    /// part for each. So take what it cannot choose: the account by its token, as
-    /// an outer layer has found it, and not a header that anyone can send.
+    /// `None` is a tenant like any other: all requests without an account share one share. A caller that can make up tenants gets a
+    /// share for each. So use what the caller cannot choose: the account of a token that an outer layer has verified, and not a
+    /// header that any caller can send.
     ///
     /// A panic in the closure counts as [`Threshold::NEVER_SHED`](crate::Threshold::NEVER_SHED).
     ///
     /// ```
     /// use loadshed::LoadShed;
     ///
-    /// /// Put there by the layer that checks tokens.
+    /// /// Inserted by the layer that verifies tokens.
     /// #[derive(Clone)]
     /// struct Account(u64);
     ///
     /// let shed = LoadShed::ratio(0.85)
     ///     .fair_by(|head| head.extensions().get().map(|Account(number)| *number));
     /// ```
+    #[track_caller]
     pub fn fair_by<K: Hash>(
         self,
         tenant: impl Fn(&Request<()>) -> K + Send + Sync + 'static,
@@ -91,27 +94,27 @@ impl LoadShed {
         self.with(|settings| settings.decide_mut().fair_by = Some(FairBy(Arc::new(tenant))))
     }
 
-    /// Lets a stable hash of the caller decide who goes first, where a class has to be refused in part.
+    /// Refuses the same callers first for an hour, by a stable hash of `key`, where a class has to be refused in part.
     ///
-    /// Without it, that is left to chance, which is bad where one task of a user calls several services, or one service many
-    /// times: if each refuses every second call, of four in a row one in sixteen gets through, and the other fifteen were
-    /// in vain. With it, all that have the same settings here refuse the same callers, and the others get through. An
-    /// hour of the wall clock later the order is another one, so nobody is refused for ever.
+    /// Without a key, chance decides. That is bad where one task of a user calls several services, or one service many times: if
+    /// each service refuses every second call, one in sixteen tasks of four calls succeeds, and the work for the other fifteen is
+    /// lost. With a key, all services with the same setting refuse the same callers, so a request that one service of a call chain
+    /// admits is likely admitted by the next. The order changes with each hour of the wall clock, so no caller is refused for
+    /// longer.
     ///
-    /// The callers of a class then stop not all at one point but one after the other, by their hash, over a stretch: from
-    /// where the next lower class stops up to where their own does, and for the lowest class, at a route and by a closure
-    /// for thresholds over the last eighth. (Where several classes stop at one point, they divide it among them.) So no
-    /// class is ever refused because of a lower one, and nobody is while there is room below the stretch. Of a budget of
-    /// 1,000 and a ratio of 0.85 the last eighth is 107 places, and most callers are served nearly always or nearly never.
-    /// Fewer places divide callers less sharply, as chance moves the number in flight by some of them: of a stretch of ten,
-    /// half of the callers are somewhere in between; of one, nothing is left of the order. In overload, that number also
-    /// settles within the stretch, and not at its end.
+    /// The callers of a class then stop at different points of an admission band, by their hash. The band reaches from the
+    /// threshold of the next lower class up to their own. For the lowest class, for a route of [`at`](Self::at) and for a
+    /// [`threshold`](Self::threshold) it is the last eighth. Several classes with equal thresholds divide one band. So no class is
+    /// refused because of a lower class, and no caller is refused below the band. With a limit of 1,000 and a ratio of 0.85 the band
+    /// is 107 permits wide, and most callers are admitted nearly always or nearly never. A narrower band separates callers less
+    /// sharply: with 10 permits half of the callers are in between, with 1 permit there is no order. In overload the number in flight
+    /// settles within the band, and not at its end.
     ///
-    /// The key is best a name in bytes or a number: the user's, not that of a connection. `None` is a key like any other: all
-    /// requests without one go first together, or last. The hash is a fixed one, FNV-1a,
-    /// as it has to be the same everywhere, with that of text as Rust's standard library has it. So a caller that can
-    /// choose its key finds one that goes last. Where that matters, take a key that it cannot choose, or hash a secret of
-    /// the services with it: `(SECRET, user)`. The hour is that of the wall clock when this was called, and the time since.
+    /// The key is best a name in bytes or a number of the user, not of a connection. `None` is a key like any other: all requests
+    /// without a key are refused first, or last. The hash is FNV-1a over the key as Rust's standard library hashes it, as all
+    /// services have to agree. A caller that can choose its key can find a key that is refused last. Where that matters, use a
+    /// key that callers cannot choose, or hash a secret of the services with it: `(SECRET, user)`. The hour is the wall clock's when
+    /// this method is called, plus the time since.
     ///
     /// A panic in the closure counts as [`Threshold::NEVER_SHED`](crate::Threshold::NEVER_SHED).
     ///
@@ -120,6 +123,7 @@ impl LoadShed {
     ///
     /// let shed = LoadShed::ratio(0.85).key(|head| head.headers().get("x-user").cloned());
     /// ```
+    #[track_caller]
     pub fn key<K: Hash>(self, key: impl Fn(&Request<()>) -> K + Send + Sync + 'static) -> Self {
         let hours = Hours::now();
         self.key_with_rotation(key, move || hours.hour())
@@ -139,6 +143,7 @@ impl LoadShed {
     /// let shed = LoadShed::ratio(0.85)
     ///     .key_with_rotation(|head| head.headers().get("x-user").cloned(), || 0); // always the same order
     /// ```
+    #[track_caller]
     pub fn key_with_rotation<K: Hash>(
         self,
         key: impl Fn(&Request<()>) -> K + Send + Sync + 'static,

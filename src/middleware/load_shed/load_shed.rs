@@ -1,33 +1,30 @@
 use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, AtomicU64},
+    Arc, Mutex, OnceLock,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use tower_layer::Layer;
 
-pub(crate) use crate::shedder::measure::Measure;
-
 use crate::{
-    budget::budget::Budget,
     middleware::service::LoadShedService,
     protocol::refusal::refusal::RefusalSettings,
     refused_upload::refused_upload::RefusedUpload,
     retry_after::retry_after::RetryAfter,
-    shedder::{settings::Settings, wait::Wait},
+    shedder::{measure::Measure, settings::Settings, wait::Wait},
     support::invalid::{InvalidSetting, expect_valid},
     telemetry::observed::Decisions,
     threshold::{class_thresholds::LiveClassThresholds, threshold::Threshold},
 };
 
-/// A [`Layer`] that counts the requests in flight against a [`Budget`], and refuses those for which there is no room.
+/// A [`Layer`] that counts the requests in flight against a [`Budget`](crate::Budget), and refuses requests once a ratio of it is used.
 ///
 /// ```
 /// use loadshed::{Budget, LoadShed};
 ///
-/// // One line. The budget is learned.
+/// // One line. The limit is learned.
 /// let shed = LoadShed::ratio(0.85);
 ///
-/// // A pool of 200, of which 30 stay free for what is not shed.
+/// // A pool of 200, of which 30 stay free for requests that are not shed.
 /// let pool = Budget::fixed(200);
 /// let shed = LoadShed::ratio(0.85).budget(&pool);
 /// let count = LoadShed::observe().budget(&pool);
@@ -35,6 +32,12 @@ use crate::{
 ///
 /// One value is one budget, however often a framework applies, clones or rebuilds the layer. Settings are made before
 /// the layer is used; after that, a [`handle`](Self::handle) changes what can be changed while running.
+///
+/// # Panics
+///
+/// A setter panics at the call that makes a mistake, with a message that says what is wrong and what is allowed: for a value
+/// outside the allowed ones, for settings that contradict each other, and for any setting after [`handle`](Self::handle).
+/// The `try_` twins return an error for values that come from configuration. [`layer`](Layer::layer) never panics.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct LoadShed {
@@ -42,8 +45,9 @@ pub struct LoadShed {
 }
 
 impl LoadShed {
-    /// Refuses once more than `ratio` of the budget would be in flight. Without [`budget`](Self::budget) the budget is
-    /// learned.
+    /// Creates a layer that refuses a request once more than `ratio` of the budget would be in flight.
+    ///
+    /// Without [`budget`](Self::budget) the limit is learned.
     ///
     /// # Panics
     ///
@@ -53,7 +57,7 @@ impl LoadShed {
         expect_valid(Self::try_ratio(ratio))
     }
 
-    /// [`ratio`](Self::ratio) for a value that comes from configuration.
+    /// Creates a layer of a ratio that comes from configuration, as [`ratio`](Self::ratio) does.
     ///
     /// # Errors
     ///
@@ -62,7 +66,7 @@ impl LoadShed {
         Threshold::try_ratio(ratio).map(Self::with_threshold)
     }
 
-    /// Counts, and never sheds: around the whole app, so that a layer at one route knows what the others use.
+    /// Creates a layer that counts and never sheds. Around the whole app, it tells a layer at one route what the other routes use.
     pub fn observe() -> Self {
         Self::with_threshold(Threshold::NEVER_SHED)
     }
@@ -70,7 +74,8 @@ impl LoadShed {
     fn with_threshold(threshold: Threshold) -> Self {
         Self {
             settings: Arc::new(Settings {
-                budget: Budget::adaptive(),
+                budget: OnceLock::new(),
+                has_handle: AtomicBool::new(false),
                 threshold: AtomicU64::new(threshold.to_bits()),
                 class_thresholds: LiveClassThresholds::default(),
                 changing: Mutex::default(),
@@ -89,12 +94,13 @@ impl LoadShed {
         }
     }
 
-    /// Settings are shared once the layer is in use or was cloned: from then on a change makes new ones.
+    #[track_caller]
     pub(crate) fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         change(self.settings_mut());
         self
     }
 
+    #[track_caller]
     pub(crate) fn try_with(
         mut self,
         change: impl FnOnce(&mut Settings) -> Result<(), InvalidSetting>,
@@ -102,7 +108,16 @@ impl LoadShed {
         change(self.settings_mut()).map(|()| self)
     }
 
+    /// Returns the settings of this value alone: a layer in use, and a clone, keep theirs.
+    ///
+    /// # Panics
+    ///
+    /// If a handle was taken: it would govern the settings before the change, and not the layer that is then used.
+    #[track_caller]
     fn settings_mut(&mut self) -> &mut Settings {
+        // Relaxed: the handle was taken from this value, so before this call.
+        let has_handle = self.settings.has_handle.load(Ordering::Relaxed);
+        assert!(!has_handle, "{SETTER_AFTER_HANDLE}");
         let settings = Arc::make_mut(&mut self.settings);
         // Its routes, or its budget, may be about to change.
         settings.decisions = Decisions::default();
@@ -110,11 +125,39 @@ impl LoadShed {
     }
 }
 
+const SETTER_AFTER_HANDLE: &str = "invalid order of calls: `handle` must be called after all settings of a `LoadShed`, \
+     as a handle does not govern a layer whose settings change later";
+
 impl<S> Layer<S> for LoadShed {
     type Service = LoadShedService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
         self.settings.begin();
         LoadShedService::new(inner, Arc::clone(&self.settings))
+    }
+}
+
+#[cfg(all(test, not(loadshed_loom)))]
+mod tests {
+    use super::*;
+    use crate::budget::budget::Budget;
+
+    #[test]
+    fn a_learned_budget_is_made_when_the_layer_is_used_and_not_where_one_is_given() {
+        let learned = LoadShed::ratio(0.85);
+        assert!(learned.settings.budget.get().is_none(), "{learned:?}");
+        drop(learned.layer(()));
+        assert!(learned.settings.budget.get().is_some(), "{learned:?}");
+        let pool = Budget::fixed(200);
+        let given = LoadShed::ratio(0.85).budget(&pool);
+        assert_eq!(given.settings.budget().limit(), 200);
+    }
+
+    #[test]
+    fn p06_clones_that_are_set_up_differently_share_the_learned_budget() {
+        let one = LoadShed::ratio(0.85);
+        let other = one.clone().named("other");
+        let _permit = one.handle().budget().try_acquire(Threshold::NEVER_SHED);
+        assert_eq!(other.handle().budget().in_flight(), 1);
     }
 }

@@ -11,8 +11,8 @@ use crate::{
 
 /// # A short wait
 impl LoadShed {
-    /// Has a request for which there is no room wait for some, in place of being refused at once: for `max_wait` at most, and
-    /// while fewer than `max_waiting` others wait. By default none does.
+    /// Queues a request that would be refused, for at most `max_wait`, while fewer than `max_waiting` requests are queued. By
+    /// default no request is queued.
     ///
     /// ```
     /// use std::time::Duration;
@@ -22,30 +22,28 @@ impl LoadShed {
     /// let shed = LoadShed::ratio(0.85).budget(&pool).wait(64, Duration::from_millis(50));
     /// ```
     ///
-    /// It is for bursts. Where there is more to do than can be done for longer than `max_wait`, it must not become a line
-    /// that never ends: once the line has not been empty for as long, those who join it wait for a twentieth of `max_wait`
-    /// only (tokio's timer counts whole milliseconds), and the newest goes first, as it has the most time left. Up to then the
-    /// oldest does. Where capacity is what lacks, waiting serves no more requests, and each a little later.
+    /// The queue is for bursts. In an overload that lasts longer than `max_wait` it must not stay full: once it has not been empty
+    /// for that long, a request that joins waits for a twentieth of `max_wait` only (tokio's timer counts whole milliseconds), and the
+    /// newest request is admitted first, as it has the most time left. Before that, the oldest is admitted first. Where
+    /// capacity is missing, a queue serves no more requests, and each a little later.
     ///
-    /// - **Order**: a request that may use more of the budget goes first, so higher classes do, and finds a place in a full
-    ///   line at the cost of a lower one. Those that come meanwhile do not pass those who wait, unless they may use more
-    ///   than those; the ones that cannot wait are refused. A dear one that is first makes those behind it wait, until there is
-    ///   room for it, or its time is over.
+    /// - **Order**: a request with a higher threshold is admitted first, so higher classes are. In a full queue it replaces a request
+    ///   of a lower class. New requests do not overtake queued ones, unless they have a higher threshold; where they cannot
+    ///   queue, they are refused. An expensive request at the head makes the requests behind it wait, until it fits or its time is over.
     /// - **Deadlines**: a request is refused once its caller has given up, by its `grpc-timeout` or
     ///   [`wait_deadline`](Self::wait_deadline).
-    /// - **Counted**: who waits is not in flight, and holds its request and a clone of the inner service, in one
-    ///   allocation and some more. Its latency is measured from its admission on. [`Snapshot::waiting`](crate::Snapshot)
-    ///   tells how many wait.
-    /// - **Layers of one budget** share one line; each brings its own bounds. A request that an outer layer has counted
-    ///   leaves the count while it waits at an inner one.
-    /// - **In a dry run** nobody waits: who would have, counts as refused.
-    /// - **With [`fair_by`](Self::fair_by)** a request that waits is in its tenant's share, and one whose tenant has its part
-    ///   already does not wait.
-    /// - **While somebody waits**, whatever makes room gives it to those who wait, under the line's lock: a request that ends,
-    ///   and one that an inner layer refuses of what an outer one has counted.
+    /// - **Counted**: a queued request is not in flight. It holds its request and a clone of the inner service, in some
+    ///   allocations. Its latency is measured from its admission. [`Snapshot::waiting`](crate::Snapshot) is the length of the queue.
+    /// - **Layers of one budget** share one queue. Each layer has its own bounds. A request that an outer layer has counted
+    ///   leaves the count while it is queued at an inner layer.
+    /// - **In a dry run** no request is queued: a request that would be queued counts as one that would be refused.
+    /// - **With [`fair_by`](Self::fair_by)** a queued request counts in the share of its tenant. A request is not queued if its
+    ///   tenant has used up its share.
+    /// - **While requests are queued**, free capacity goes to them, under the lock of the queue. It comes from requests that end, and
+    ///   from requests that an outer layer has counted and an inner layer refuses.
     ///
-    /// Nothing waits outside of a tokio runtime, or in one without a timer (`Builder::enable_time`): it is refused at once, and
-    /// the message of a panic tells what is missing, once on each thread of it.
+    /// No request is queued outside of a tokio runtime, or in a runtime without a timer (`Builder::enable_time`). Such requests are
+    /// refused at once, and the message of a panic says what is missing, once a thread.
     ///
     /// # Panics
     ///
@@ -56,11 +54,12 @@ impl LoadShed {
         expect_valid(self.try_wait(max_waiting, max_wait))
     }
 
-    /// [`wait`](Self::wait) for values that come from configuration.
+    /// Queues requests within bounds that come from configuration, as [`wait`](Self::wait) does.
     ///
     /// # Errors
     ///
     /// If `max_waiting` is 0 or more than 2,147,483,647, or `max_wait` zero or more than an hour.
+    #[track_caller]
     pub fn try_wait(self, max_waiting: usize, max_wait: Duration) -> Result<Self, InvalidSetting> {
         if !(1..=MAX_LIMIT).contains(&max_waiting) {
             let allowed = format!("from 1 to {MAX_LIMIT}");
@@ -78,8 +77,9 @@ impl LoadShed {
         Ok(self.with(|settings| settings.wait_mut().bounds = Some(bounds)))
     }
 
-    /// How long the caller of a request goes on waiting for its answer, if it tells. `grpc-timeout` is read in any case; of
-    /// the two, the shorter counts. A panic in the closure counts as `None`.
+    /// Sets how long the caller of a request still waits for the response, where the request says so.
+    ///
+    /// `grpc-timeout` is read in any case; the shorter time counts. A panic in the closure counts as `None`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -92,6 +92,7 @@ impl LoadShed {
     ///         left.parse().ok().map(Duration::from_millis)
     ///     });
     /// ```
+    #[track_caller]
     pub fn wait_deadline(
         self,
         left: impl Fn(&Request<()>) -> Option<Duration> + Send + Sync + 'static,

@@ -11,38 +11,40 @@ use crate::{
 
 /// # What a refused caller gets
 impl LoadShed {
-    /// When refused callers are told to come back.
+    /// Sets when refused callers are told to retry. By default [`RetryAfter::adaptive`].
+    #[track_caller]
     pub fn retry_after(self, retry_after: RetryAfter) -> Self {
         self.with(|settings| settings.retry_after = retry_after)
     }
 
-    /// The status of a refusal over HTTP. By default 429; 503 has proxies count it against the server, and retry it
-    /// elsewhere. A refused gRPC call is RESOURCE_EXHAUSTED whatever this is.
+    /// Sets the status of a refusal over HTTP. By default 429. With 503, proxies count the refusal against the server and retry
+    /// elsewhere. A refused gRPC call is RESOURCE_EXHAUSTED in any case.
     ///
     /// # Panics
     ///
-    /// If `status` is not an error. [`try_status`](Self::try_status) returns an error instead.
+    /// If `status` is not an error, 400 to 599. [`try_status`](Self::try_status) returns an error instead.
     #[track_caller]
     pub fn status(self, status: StatusCode) -> Self {
         expect_valid(self.try_status(status))
     }
 
-    /// [`status`](Self::status) for a value that comes from configuration.
+    /// Sets a status that comes from configuration, as [`status`](Self::status) does.
     ///
     /// # Errors
     ///
-    /// If `status` is not an error.
+    /// If `status` is not an error, 400 to 599.
+    #[track_caller]
     pub fn try_status(self, status: StatusCode) -> Result<Self, InvalidSetting> {
         self.try_with(|settings| settings.refusal.set_status(status))
     }
 
-    /// Writes the answer to a refused HTTP request, in place of the status, the headers and the body of this layer.
-    /// Nothing is added to it but the [`Shed`] in its extensions. If the closure panics, the layer's own answer goes
-    /// out. For a `HEAD` request the length of the body goes out, and not the body. A refused gRPC call is answered as
-    /// that protocol asks, without the closure.
+    /// Writes the response of a refused HTTP request, in the place of the layer's status, headers and body.
     ///
-    /// See [`on_shed_with`](Self::on_shed_with) for an answer that depends on the request. Of the two, the one that is
-    /// set last counts.
+    /// The layer adds only the [`Shed`] to the extensions of that response. If the closure panics, the layer's own response goes out.
+    /// For a `HEAD` request, the length of the body is sent and the body is not. A refused gRPC call gets the response that its
+    /// protocol asks for, without the closure.
+    ///
+    /// [`on_shed_with`](Self::on_shed_with) writes a response that depends on the request. Of the two, the last setting counts.
     ///
     /// ```
     /// use http::Response;
@@ -56,6 +58,7 @@ impl LoadShed {
     ///         .unwrap()
     /// });
     /// ```
+    #[track_caller]
     pub fn on_shed(
         self,
         on_shed: impl Fn(&Shed) -> Response<Bytes> + Send + Sync + 'static,
@@ -63,11 +66,11 @@ impl LoadShed {
         self.on_shed_with(move |_, shed| Some(on_shed(shed)))
     }
 
-    /// [`on_shed`](Self::on_shed) for an answer that depends on the request: one from a cache, or one that costs less.
-    /// `None` leaves it to the layer.
+    /// Writes the response of a refused HTTP request by its head, such as a cached or a cheaper response, as
+    /// [`on_shed`](Self::on_shed) does. `None` leaves the response to the layer.
     ///
-    /// The head is the request without its body. The closure runs within the refusal: it should do little, and wait for
-    /// nothing. What it answers is not counted against the budget.
+    /// The head is the request without its body. The closure runs within the refusal: it should do little work, and must not
+    /// wait. Its work is not counted against the budget.
     ///
     /// ```
     /// use http::{Method, Response};
@@ -80,6 +83,7 @@ impl LoadShed {
     /// ```
     ///
     /// The example `last_good` answers with the last good response for the path, where there is one.
+    #[track_caller]
     pub fn on_shed_with(
         self,
         on_shed: impl Fn(&Request<()>, &Shed) -> Option<Response<Bytes>> + Send + Sync + 'static,
@@ -87,8 +91,9 @@ impl LoadShed {
         self.with(|settings| settings.refusal.set_on_shed(on_shed))
     }
 
-    /// How much of a refused upload is read after the answer, so that its sender sees the answer and not a reset. By
-    /// default up to 64 MiB, for up to 60 s in all and 5 s without a byte, 256 uploads at once in the process.
+    /// Sets how much of a refused upload is read after the response, so that its sender sees the response and not a reset. By
+    /// default up to 64 MiB, for up to 60 s in all and 5 s without a byte, at most 256 uploads at once in the process.
+    #[track_caller]
     pub fn refused_upload(self, bounds: RefusedUpload) -> Self {
         self.with(|settings| settings.refused_upload = bounds)
     }

@@ -9,57 +9,59 @@ use crate::{
 
 /// # Which requests
 ///
-/// By route, by anything in the head of a request, or by its class. Of these, the first that says something decides:
+/// Rules decide by route, by anything in the head of a request, or by its class. The first rule that applies decides:
 ///
-/// 1. [`exempt`](Self::exempt), then [`at`](Self::at), then [`only`](Self::only) and [`except`](Self::except): what is excepted
-///    has to be left out of the patterns of `at`. Of several patterns of one of these that match, the one that fits closest: at the first place at which they differ, a literal
-///    goes before a parameter, and that before the rest of the path; then the one that names the method.
+/// 1. [`exempt`](Self::exempt), then [`at`](Self::at), then [`only`](Self::only) and [`except`](Self::except). A route that is
+///    to be excepted must not match a pattern of `at`. Of several matching patterns of one rule, the closest match wins: at the
+///    first difference a literal has priority over a parameter, and a parameter over the rest of the path; then a pattern
+///    that names the method has priority.
 /// 2. [`threshold`](Self::threshold).
-/// 3. [`classify`](Self::classify), by the ladder of [`class_ratios`](Self::class_ratios).
+/// 3. [`classify`](Self::classify), by the class thresholds of [`class_ratios`](Self::class_ratios).
 /// 4. The ratio.
 ///
 /// A pattern is a path in axum's syntax: `/mail/{id}` for one segment, `/export/{*path}` for the rest of the path. A method
-/// may stand in front, `"POST /mail/receive"`; as in axum, `GET` stands for `HEAD`, too, unless that is named. A call by
-/// gRPC is `/package.Service/Method`.
+/// may stand before it: `"POST /mail/receive"`. As in axum, `GET` includes `HEAD`, unless a pattern names `HEAD`. The path of a
+/// gRPC call is `/package.Service/Method`.
 ///
-/// Patterns are compared to the path of the request as this layer sees it, by which axum picks the handler, too: as it was
-/// sent, not decoded. A layer around a whole `Router` sees the whole path. One inside of `Router::nest("/api", …)` sees it
-/// without `/api`: there `/mail` is what is `/api/mail` outside.
+/// Patterns are compared to the path of the request as this layer sees it: as sent, not decoded. axum picks the handler by
+/// the same path. A layer around a whole `Router` sees the whole path. A layer inside of `Router::nest("/api", …)` sees
+/// the path without `/api`: the pattern `/mail` matches there what is `/api/mail` outside.
 ///
-/// With the feature `axum`, a pattern also matches where it is the very text of the template (`MatchedPath`) of the route that
-/// axum has found. In nested routers that is the whole one: `/api/mail/{id}` matches there as `/mail/{id}` does, and fits
-/// closest. Where a layer sees the whole path, templates change nothing. Where axum has set none, as in most fallbacks, the path
-/// decides.
+/// With the feature `axum`, a pattern also matches if it equals the template (`MatchedPath`) of the route that axum has found.
+/// In nested routers that is the whole template: `/api/mail/{id}` matches there as `/mail/{id}` does, and is the closest match.
+/// Where a layer sees the whole path, templates change nothing. Where axum has set no template, as in most fallbacks, the
+/// path decides.
 ///
 /// ```
 /// use loadshed::LoadShed;
 ///
 /// let shed = LoadShed::ratio(0.85)
-///     .only(["POST /mail/receive", "/export/{*path}"]) // opt in; what is not named is counted, never shed
-///     .at("/export/{*path}", 0.50)                     // this one goes first
+///     .only(["POST /mail/receive", "/export/{*path}"]) // opt in; all other routes are counted, never shed
+///     .at("/export/{*path}", 0.50)                     // refused first
 ///     .exempt(["/healthz", "/metrics"]);               // neither counted nor shed
 /// ```
 ///
-/// What a request takes of the budget is another matter: [`cost`](Self::cost).
+/// How many units of the budget a request takes is set by [`cost`](Self::cost).
 ///
-/// To find what applies takes tens of nanoseconds and no allocation, and nothing where none of this is set.
+/// The lookup takes tens of nanoseconds and no allocation. Without any of these rules there is no lookup.
 impl LoadShed {
-    /// Opts these routes in. Whatever is not named, here or by [`at`](Self::at), is counted and never shed.
+    /// Opts these routes in. All other routes, except those of [`at`](Self::at), are counted and never shed.
     ///
     /// # Panics
     ///
-    /// If a pattern is malformed, or conflicts with another one of this layer: `/a/{x}` with `/a/{*rest}`, or the same
+    /// If a pattern is malformed, or conflicts with another pattern of this layer: `/a/{x}` with `/a/{*rest}`, or the same
     /// route with two meanings. [`try_only`](Self::try_only) returns an error instead.
     #[track_caller]
     pub fn only(self, routes: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
         expect_valid(self.try_only(routes))
     }
 
-    /// [`only`](Self::only) for routes that come from configuration. Without any, nothing is opted in.
+    /// Opts in routes that come from configuration, as [`only`](Self::only) does. An empty list opts no route in.
     ///
     /// # Errors
     ///
-    /// If a pattern is malformed, or conflicts with another one of this layer.
+    /// If a pattern is malformed, or conflicts with another pattern of this layer.
+    #[track_caller]
     pub fn try_only(
         self,
         routes: impl IntoIterator<Item = impl AsRef<str>>,
@@ -78,18 +80,19 @@ impl LoadShed {
     ///
     /// # Panics
     ///
-    /// If a pattern is malformed, or conflicts with another one of this layer. [`try_except`](Self::try_except) returns
+    /// If a pattern is malformed, or conflicts with another pattern of this layer. [`try_except`](Self::try_except) returns
     /// an error instead.
     #[track_caller]
     pub fn except(self, routes: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
         expect_valid(self.try_except(routes))
     }
 
-    /// [`except`](Self::except) for routes that come from configuration.
+    /// Opts out routes that come from configuration, as [`except`](Self::except) does.
     ///
     /// # Errors
     ///
-    /// If a pattern is malformed, or conflicts with another one of this layer.
+    /// If a pattern is malformed, or conflicts with another pattern of this layer.
+    #[track_caller]
     pub fn try_except(
         self,
         routes: impl IntoIterator<Item = impl AsRef<str>>,
@@ -97,44 +100,46 @@ impl LoadShed {
         self.try_routes(Meaning::Except, routes)
     }
 
-    /// Gives a route a ratio of its own, and opts it in. It holds for all classes there, and stays when the layer's own
-    /// ratio is changed.
+    /// Gives a route its own ratio, and opts the route in. The ratio holds for all classes of the route. It stays when the
+    /// ratio of the layer changes.
     ///
     /// # Panics
     ///
-    /// If `ratio` is not greater than 0 and at most 1, or the pattern is malformed, or conflicts with another one of this
+    /// If `ratio` is not greater than 0 and at most 1, or the pattern is malformed, or conflicts with another pattern of this
     /// layer. [`try_at`](Self::try_at) returns an error instead.
     #[track_caller]
     pub fn at(self, route: impl AsRef<str>, ratio: f64) -> Self {
         expect_valid(self.try_at(route, ratio))
     }
 
-    /// [`at`](Self::at) for a route and a ratio that come from configuration.
+    /// Gives a route its own ratio, both from configuration, as [`at`](Self::at) does.
     ///
     /// # Errors
     ///
-    /// If `ratio` is not greater than 0 and at most 1, or the pattern is malformed, or conflicts with another one of this
+    /// If `ratio` is not greater than 0 and at most 1, or the pattern is malformed, or conflicts with another pattern of this
     /// layer.
+    #[track_caller]
     pub fn try_at(self, route: impl AsRef<str>, ratio: f64) -> Result<Self, InvalidSetting> {
         self.try_routes(Meaning::At(Threshold::try_ratio(ratio)?), [route])
     }
 
-    /// Neither counts these routes, nor samples, nor sheds them: health checks, metrics.
+    /// Exempts these routes: their requests are neither counted, nor sampled, nor shed. For health checks and metrics.
     ///
     /// # Panics
     ///
-    /// If a pattern is malformed, or conflicts with another one of this layer. [`try_exempt`](Self::try_exempt) returns
+    /// If a pattern is malformed, or conflicts with another pattern of this layer. [`try_exempt`](Self::try_exempt) returns
     /// an error instead.
     #[track_caller]
     pub fn exempt(self, routes: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
         expect_valid(self.try_exempt(routes))
     }
 
-    /// [`exempt`](Self::exempt) for routes that come from configuration.
+    /// Exempts routes that come from configuration, as [`exempt`](Self::exempt) does.
     ///
     /// # Errors
     ///
-    /// If a pattern is malformed, or conflicts with another one of this layer.
+    /// If a pattern is malformed, or conflicts with another pattern of this layer.
+    #[track_caller]
     pub fn try_exempt(
         self,
         routes: impl IntoIterator<Item = impl AsRef<str>>,
@@ -142,9 +147,10 @@ impl LoadShed {
         self.try_routes(Meaning::Exempt, routes)
     }
 
-    /// Decides for each request by its head, in place of the ratio.
+    /// Sets the threshold of each request by its head, in the place of the ratio.
     ///
-    /// The head is the request without its body. A panic in the closure counts as [`Threshold::NEVER_SHED`](crate::Threshold::NEVER_SHED).
+    /// The head is the request without its body. A panic in the closure counts as
+    /// [`Threshold::NEVER_SHED`](crate::Threshold::NEVER_SHED).
     ///
     /// ```
     /// use http::Method;
@@ -154,6 +160,7 @@ impl LoadShed {
     ///     if head.method() == Method::GET { Threshold::NEVER_SHED } else { Threshold::ratio(0.7) }
     /// });
     /// ```
+    #[track_caller]
     pub fn threshold(
         self,
         decide: impl Fn(&Request<()>) -> Threshold + Send + Sync + 'static,
@@ -161,6 +168,7 @@ impl LoadShed {
         self.with(|settings| settings.decide_mut().threshold = Some(ByHead::new(decide)))
     }
 
+    #[track_caller]
     fn try_routes(
         self,
         meaning: Meaning,

@@ -1,13 +1,14 @@
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use super::load_shed::LoadShed;
-use crate::middleware::handle::Handle;
+use crate::{middleware::handle::Handle, support::invalid::expect_valid};
 
 /// # While it runs
 impl LoadShed {
-    /// Names the layer, for people: with the feature `metrics` it is what the figures by route call a request that is none
-    /// of the layer's own patterns. So a layer at one route has the route's own name, and one around the app tells by it
-    /// what is left.
+    /// Names the layer, for people.
+    ///
+    /// With the feature `metrics` the name is the label `route` of requests that match none of the layer's own patterns. So a layer
+    /// at one route is named as the route, and the name of a layer around the app stands for the remaining requests.
     ///
     /// ```
     /// use loadshed::{Budget, LoadShed};
@@ -16,30 +17,51 @@ impl LoadShed {
     /// let receive = LoadShed::ratio(0.85).budget(&pool).named("/mail/receive");
     /// let send = LoadShed::ratio(0.7).budget(&pool).named("/mail/send");
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the layer has a name already.
+    #[track_caller]
     pub fn named(self, name: impl Into<String>) -> Self {
-        self.with(|settings| settings.name = Some(name.into().into()))
+        let name = name.into();
+        expect_valid(self.try_with(|settings| settings.set_name(name)))
     }
 
-    /// Makes repeatable what is left to chance: how hints are spread, as far as they have no seed of their own, and which
-    /// tenants of [`fair_by`](Self::fair_by) are taken for one. The same seed and the same clock give the same decisions. It is
-    /// for tests: who knows the seed can find a tenant that takes another one's part. Layers of one budget that are told of tenants
-    /// need the same one. The controllers of this crate leave nothing to chance.
+    /// Makes random choices repeatable: how retry hints are spread, where they have no seed of their own, and which tenants of
+    /// [`fair_by`](Self::fair_by) collide.
+    ///
+    /// The same seed and the same clock give the same decisions. It is for tests: a caller that knows the seed can find a tenant
+    /// that shares the share of another. Layers of one budget with `fair_by` need the same seed. The controllers of this
+    /// crate choose nothing at random.
+    #[track_caller]
     pub fn seed(self, seed: u64) -> Self {
         self.with(|settings| settings.seed = Some(seed))
     }
 
-    /// Takes the same decisions and counts them, and refuses nothing. What would have been refused runs uncounted, so
-    /// that what is decided next is what would be decided then.
+    /// Takes and counts the same decisions, and refuses nothing. A request that would have been refused runs uncounted, so
+    /// that the next decision is the one that an enforcing layer would take.
+    #[track_caller]
     pub fn dry_run(self, dry_run: bool) -> Self {
         self.with(|settings| *settings.dry_run.get_mut() = dry_run)
     }
 
-    /// What can be changed while running.
+    /// Returns a handle that changes the layer while it runs.
     ///
-    /// It belongs to this value as it is now, and to all layers and services that come of it. A setting made after
-    /// makes a value of its own.
+    /// It governs this value, its clones, and all services made from them. It is taken last, after all settings: a setter
+    /// called afterwards panics, as the handle would not govern the layer with that setting.
+    ///
+    /// ```
+    /// use loadshed::LoadShed;
+    ///
+    /// let shed = LoadShed::ratio(0.85).except(["/login"]);
+    /// let handle = shed.handle(); // last
+    /// handle.set_ratio(0.7)?;
+    /// # Ok::<(), loadshed::InvalidSetting>(())
+    /// ```
     #[must_use]
     pub fn handle(&self) -> Handle {
+        // Relaxed: read by a setter of this value or of a clone of it, which is called later.
+        self.settings.has_handle.store(true, Ordering::Relaxed);
         Handle::new(Arc::clone(&self.settings))
     }
 }

@@ -1,47 +1,47 @@
-//! What the default law is known to miss.
+//! The pass criteria that the default controller is known to miss.
 
-use loadshed_lab::{Bar, Row};
+use loadshed_lab::{Criterion, Row};
 
-/// One row under its bar, and how far it still comes.
+/// A row that misses its criterion, and the share that the row must still reach.
 #[derive(Debug)]
 pub(crate) struct Miss {
     /// The size of the server.
     pub(crate) size: &'static str,
-    /// The name of the row: its scenario, and where the limit began.
+    /// The name of the row: its scenario and initial limit.
     pub(crate) scenario: &'static str,
     /// The phase.
     pub(crate) phase: &'static str,
-    /// What it must reach all the same, as [`Bar::reached`] counts.
+    /// The least share to reach, as in [`Criterion::reached`].
     pub(crate) reaches: f64,
-    /// Why it is lived with.
+    /// Why the miss is accepted.
     pub(crate) why: &'static str,
 }
 
-/// Of a flood, as much is let in as comes before the first answers: at ten times the capacity that is more than can be
-/// answered in time, and the first service time is read from a few of them.
-const COLD: &str = "a flood before the first answers";
-/// A line of 0.7 s is borne for a second, in case it is a burst; a server that is slowed down by those in it does not get
-/// out of that by itself.
-const CROWD: &str = "a server that suffers from a crowd is given one first";
-/// A mean of such times needs some hundred answers.
+/// In a flood, the budget admits all requests until the first responses. At ten times the capacity, these are more than the
+/// server can complete in time, and the first service time comes from a few of them.
+const COLD: &str = "a flood before the first responses";
+/// A queue of 0.7 s is allowed for a second, because it may be a burst. A server that slows down under contention does not
+/// recover from it by itself.
+const CONTENTION: &str = "a server that slows down under contention is overloaded first";
+/// The mean of such times needs some hundred samples.
 const SPREAD: &str = "service times that vary by a factor of a hundred";
-/// With four workers chance moves throughput by a half.
-const FEW: &str = "four workers tell little";
-/// A line of 0.7 s and a service of 0.24 s leave nothing of a second, and there are few answers in it.
-const SLOW: &str = "callers wait for four service times only";
-/// A longer line than the oracle's while the law finds out, and what its questions cost.
-const LINE: &str = "what finding out costs";
+/// With four workers, chance moves the throughput by half.
+const FEW: &str = "four workers give few samples";
+/// A queue of 0.7 s and a service time of 0.24 s take nearly the whole client timeout of 1 s, in which there are few responses.
+const SLOW: &str = "a client timeout of four service times";
+/// A longer queue than the oracle's while the controller adapts, and goodput lost while it probes.
+const PROBING: &str = "the cost of probing";
 
-/// All of them. None is lived with without a reason, and none stays here once its bar is met.
+/// All known misses. Each has a reason; an entry is removed once its criterion is met.
 #[rustfmt::skip]
 pub(crate) const MISSES: &[Miss] = &[
     Miss { size: "tiny", scenario: "capacity drop at 0.8 ×, fixed", phase: "a quarter", reaches: 0.928, why: FEW },
-    Miss { size: "tiny", scenario: "thrash, gentle 3 ×, fixed", phase: "over", reaches: 0.870, why: CROWD },
-    Miss { size: "tiny", scenario: "thrash, steep 1.25 ×, fixed", phase: "before", reaches: 0.659, why: CROWD },
-    Miss { size: "tiny", scenario: "thrash, steep 1.25 ×, fixed", phase: "after", reaches: 0.630, why: CROWD },
-    Miss { size: "tiny", scenario: "thrash, steep 3 ×, fixed", phase: "before", reaches: 0.659, why: CROWD },
-    Miss { size: "tiny", scenario: "thrash, steep 3 ×, fixed", phase: "over", reaches: 0.611, why: CROWD },
-    Miss { size: "tiny", scenario: "thrash, steep 3 ×, fixed", phase: "after", reaches: 0.692, why: CROWD },
+    Miss { size: "tiny", scenario: "thrash, gentle 3 ×, fixed", phase: "over", reaches: 0.870, why: CONTENTION },
+    Miss { size: "tiny", scenario: "thrash, steep 1.25 ×, fixed", phase: "before", reaches: 0.659, why: CONTENTION },
+    Miss { size: "tiny", scenario: "thrash, steep 1.25 ×, fixed", phase: "after", reaches: 0.630, why: CONTENTION },
+    Miss { size: "tiny", scenario: "thrash, steep 3 ×, fixed", phase: "before", reaches: 0.659, why: CONTENTION },
+    Miss { size: "tiny", scenario: "thrash, steep 3 ×, fixed", phase: "over", reaches: 0.611, why: CONTENTION },
+    Miss { size: "tiny", scenario: "thrash, steep 3 ×, fixed", phase: "after", reaches: 0.692, why: CONTENTION },
     Miss { size: "tiny", scenario: "sustained 1.25 ×, exponential", phase: "first minute", reaches: 0.936, why: FEW },
     Miss { size: "tiny", scenario: "cold start, exponential, from 1", phase: "first 10 s", reaches: 0.834, why: COLD },
     Miss { size: "tiny", scenario: "cold start, exponential, from 2", phase: "first 10 s", reaches: 0.854, why: COLD },
@@ -55,15 +55,15 @@ pub(crate) const MISSES: &[Miss] = &[
     Miss { size: "tiny", scenario: "capacity drop at 0.8 ×, exponential", phase: "a quarter", reaches: 0.838, why: FEW },
     Miss { size: "tiny", scenario: "capacity drop at 1.25 ×, exponential", phase: "before", reaches: 0.936, why: FEW },
     Miss { size: "tiny", scenario: "capacity drop at 1.25 ×, exponential", phase: "a quarter", reaches: 0.835, why: FEW },
-    Miss { size: "tiny", scenario: "slow in overload 10 ×, exponential", phase: "slower", reaches: 0.745, why: LINE },
+    Miss { size: "tiny", scenario: "slow in overload 10 ×, exponential", phase: "slower", reaches: 0.745, why: PROBING },
     Miss { size: "tiny", scenario: "cancellations at 3 ×, exponential", phase: "impatient", reaches: 0.897, why: FEW },
-    Miss { size: "tiny", scenario: "thrash, gentle 1.25 ×, exponential", phase: "over", reaches: 0.912, why: CROWD },
-    Miss { size: "tiny", scenario: "thrash, gentle 3 ×, exponential", phase: "over", reaches: 0.863, why: CROWD },
-    Miss { size: "tiny", scenario: "thrash, steep 1.25 ×, exponential", phase: "before", reaches: 0.595, why: CROWD },
-    Miss { size: "tiny", scenario: "thrash, steep 1.25 ×, exponential", phase: "over", reaches: 0.712, why: CROWD },
-    Miss { size: "tiny", scenario: "thrash, steep 3 ×, exponential", phase: "before", reaches: 0.595, why: CROWD },
-    Miss { size: "tiny", scenario: "thrash, steep 3 ×, exponential", phase: "over", reaches: 0.549, why: CROWD },
-    Miss { size: "tiny", scenario: "thrash, steep 3 ×, exponential", phase: "after", reaches: 0.641, why: CROWD },
+    Miss { size: "tiny", scenario: "thrash, gentle 1.25 ×, exponential", phase: "over", reaches: 0.912, why: CONTENTION },
+    Miss { size: "tiny", scenario: "thrash, gentle 3 ×, exponential", phase: "over", reaches: 0.863, why: CONTENTION },
+    Miss { size: "tiny", scenario: "thrash, steep 1.25 ×, exponential", phase: "before", reaches: 0.595, why: CONTENTION },
+    Miss { size: "tiny", scenario: "thrash, steep 1.25 ×, exponential", phase: "over", reaches: 0.712, why: CONTENTION },
+    Miss { size: "tiny", scenario: "thrash, steep 3 ×, exponential", phase: "before", reaches: 0.595, why: CONTENTION },
+    Miss { size: "tiny", scenario: "thrash, steep 3 ×, exponential", phase: "over", reaches: 0.549, why: CONTENTION },
+    Miss { size: "tiny", scenario: "thrash, steep 3 ×, exponential", phase: "after", reaches: 0.641, why: CONTENTION },
     Miss { size: "tiny", scenario: "bimodal", phase: "5 % long", reaches: 0.918, why: SPREAD },
     Miss { size: "tiny", scenario: "bimodal", phase: "20 % long", reaches: 0.925, why: SPREAD },
     Miss { size: "tiny", scenario: "step 10 ×, exponential", phase: "over", reaches: 0.941, why: FEW },
@@ -76,11 +76,11 @@ pub(crate) const MISSES: &[Miss] = &[
     Miss { size: "slow", scenario: "capacity drop at 0.8 ×, fixed", phase: "a quarter", reaches: 0.776, why: SLOW },
     Miss { size: "slow", scenario: "capacity drop at 1.25 ×, fixed", phase: "a quarter", reaches: 0.925, why: SLOW },
     Miss { size: "slow", scenario: "slow then saturated, fixed", phase: "saturated", reaches: 0.933, why: SLOW },
-    Miss { size: "slow", scenario: "slow in overload 2 ×, fixed", phase: "slower", reaches: 0.850, why: LINE },
+    Miss { size: "slow", scenario: "slow in overload 2 ×, fixed", phase: "slower", reaches: 0.850, why: PROBING },
     Miss { size: "slow", scenario: "slow in overload 10 ×, fixed", phase: "before", reaches: 0.818, why: COLD },
     Miss { size: "slow", scenario: "bursts, fixed", phase: "bursts", reaches: 0.846, why: SLOW },
-    Miss { size: "slow", scenario: "thrash, gentle 3 ×, fixed", phase: "over", reaches: 0.892, why: CROWD },
-    Miss { size: "slow", scenario: "thrash, steep 3 ×, fixed", phase: "over", reaches: 0.560, why: CROWD },
+    Miss { size: "slow", scenario: "thrash, gentle 3 ×, fixed", phase: "over", reaches: 0.892, why: CONTENTION },
+    Miss { size: "slow", scenario: "thrash, steep 3 ×, fixed", phase: "over", reaches: 0.560, why: CONTENTION },
     Miss { size: "slow", scenario: "barely over, fixed", phase: "1.05 ×", reaches: 0.913, why: SLOW },
     Miss { size: "slow", scenario: "step 6 ×, exponential", phase: "over", reaches: 0.937, why: SLOW },
     Miss { size: "slow", scenario: "step 10 ×, exponential", phase: "over", reaches: 0.924, why: SLOW },
@@ -98,17 +98,17 @@ pub(crate) const MISSES: &[Miss] = &[
     Miss { size: "slow", scenario: "capacity drop at 0.8 ×, exponential", phase: "a quarter", reaches: 0.778, why: SLOW },
     Miss { size: "slow", scenario: "capacity drop at 1.25 ×, exponential", phase: "a quarter", reaches: 0.786, why: SLOW },
     Miss { size: "slow", scenario: "slow then saturated, exponential", phase: "saturated", reaches: 0.843, why: SLOW },
-    Miss { size: "slow", scenario: "slow in overload 2 ×, exponential", phase: "slower", reaches: 0.884, why: LINE },
+    Miss { size: "slow", scenario: "slow in overload 2 ×, exponential", phase: "slower", reaches: 0.884, why: PROBING },
     Miss { size: "slow", scenario: "slow in overload 2 ×, exponential", phase: "as before", reaches: 0.929, why: SLOW },
     Miss { size: "slow", scenario: "slow in overload 10 ×, exponential", phase: "before", reaches: 0.757, why: COLD },
     Miss { size: "slow", scenario: "retry storm, exponential", phase: "trigger", reaches: 0.786, why: SLOW },
     Miss { size: "slow", scenario: "cancellations at 3 ×, exponential", phase: "impatient", reaches: 0.764, why: SLOW },
     Miss { size: "slow", scenario: "shared 1.25 ×, exponential", phase: "over", reaches: 0.807, why: SLOW },
     Miss { size: "slow", scenario: "shared 3 ×, exponential", phase: "over", reaches: 0.785, why: SLOW },
-    Miss { size: "slow", scenario: "thrash, gentle 1.25 ×, exponential", phase: "over", reaches: 0.730, why: CROWD },
-    Miss { size: "slow", scenario: "thrash, gentle 3 ×, exponential", phase: "over", reaches: 0.674, why: CROWD },
-    Miss { size: "slow", scenario: "thrash, steep 1.25 ×, exponential", phase: "over", reaches: 0.596, why: CROWD },
-    Miss { size: "slow", scenario: "thrash, steep 3 ×, exponential", phase: "over", reaches: 0.426, why: CROWD },
+    Miss { size: "slow", scenario: "thrash, gentle 1.25 ×, exponential", phase: "over", reaches: 0.730, why: CONTENTION },
+    Miss { size: "slow", scenario: "thrash, gentle 3 ×, exponential", phase: "over", reaches: 0.674, why: CONTENTION },
+    Miss { size: "slow", scenario: "thrash, steep 1.25 ×, exponential", phase: "over", reaches: 0.596, why: CONTENTION },
+    Miss { size: "slow", scenario: "thrash, steep 3 ×, exponential", phase: "over", reaches: 0.426, why: CONTENTION },
     Miss { size: "slow", scenario: "bimodal", phase: "20 % long", reaches: 0.386, why: SPREAD },
     Miss { size: "slow", scenario: "slow in overload 10 ×, exponential", phase: "slower", reaches: 0.824, why: SLOW },
     Miss { size: "slow", scenario: "slow in overload 10 ×, exponential", phase: "as before", reaches: 0.901, why: SLOW },
@@ -119,21 +119,21 @@ pub(crate) const MISSES: &[Miss] = &[
     Miss { size: "slow", scenario: "sustained 3 ×, exponential", phase: "most", reaches: 0.940, why: SLOW },
     Miss { size: "slow", scenario: "capacity drop at 1.25 ×, exponential", phase: "back", reaches: 0.922, why: SLOW },
     Miss { size: "slow", scenario: "hangs at 3 ×, exponential", phase: "hangs", reaches: 0.930, why: SLOW },
-    Miss { size: "medium", scenario: "capacity drop at 0.8 ×, fixed", phase: "a quarter", reaches: 0.957, why: LINE },
-    Miss { size: "medium", scenario: "classes, fixed", phase: "classes", reaches: 0.762, why: LINE },
-    Miss { size: "medium", scenario: "thrash, steep 3 ×, fixed", phase: "over", reaches: 0.693, why: CROWD },
-    Miss { size: "medium", scenario: "capacity drop at 0.8 ×, exponential", phase: "a quarter", reaches: 0.954, why: LINE },
-    Miss { size: "medium", scenario: "thrash, steep 3 ×, exponential", phase: "over", reaches: 0.755, why: CROWD },
-    Miss { size: "medium", scenario: "barely over, exponential", phase: "1.05 ×", reaches: 0.950, why: LINE },
+    Miss { size: "medium", scenario: "capacity drop at 0.8 ×, fixed", phase: "a quarter", reaches: 0.957, why: PROBING },
+    Miss { size: "medium", scenario: "classes, fixed", phase: "classes", reaches: 0.762, why: PROBING },
+    Miss { size: "medium", scenario: "thrash, steep 3 ×, fixed", phase: "over", reaches: 0.693, why: CONTENTION },
+    Miss { size: "medium", scenario: "capacity drop at 0.8 ×, exponential", phase: "a quarter", reaches: 0.954, why: PROBING },
+    Miss { size: "medium", scenario: "thrash, steep 3 ×, exponential", phase: "over", reaches: 0.755, why: CONTENTION },
+    Miss { size: "medium", scenario: "barely over, exponential", phase: "1.05 ×", reaches: 0.950, why: PROBING },
     Miss { size: "medium", scenario: "cold start, exponential, from 2", phase: "first 10 s", reaches: 0.866, why: COLD },
-    Miss { size: "medium", scenario: "capacity drop at 1.25 ×, exponential", phase: "a quarter", reaches: 0.953, why: LINE },
-    Miss { size: "medium", scenario: "thrash, steep 1.25 ×, exponential", phase: "over", reaches: 0.689, why: CROWD },
-    Miss { size: "medium", scenario: "retry storm, exponential", phase: "trigger", reaches: 0.922, why: LINE },
-    Miss { size: "medium", scenario: "cancellations at 3 ×, exponential", phase: "impatient", reaches: 0.887, why: LINE },
+    Miss { size: "medium", scenario: "capacity drop at 1.25 ×, exponential", phase: "a quarter", reaches: 0.953, why: PROBING },
+    Miss { size: "medium", scenario: "thrash, steep 1.25 ×, exponential", phase: "over", reaches: 0.689, why: CONTENTION },
+    Miss { size: "medium", scenario: "retry storm, exponential", phase: "trigger", reaches: 0.922, why: PROBING },
+    Miss { size: "medium", scenario: "cancellations at 3 ×, exponential", phase: "impatient", reaches: 0.887, why: PROBING },
     Miss { size: "medium", scenario: "cold start, exponential, from 1", phase: "first 10 s", reaches: 0.941, why: COLD },
     Miss { size: "medium", scenario: "cold start, exponential, from 1", phase: "later", reaches: 0.969, why: COLD },
-    Miss { size: "large", scenario: "thrash, steep 1.25 ×, fixed", phase: "over", reaches: 0.638, why: CROWD },
-    Miss { size: "large", scenario: "thrash, steep 1.25 ×, exponential", phase: "over", reaches: 0.581, why: CROWD },
+    Miss { size: "large", scenario: "thrash, steep 1.25 ×, fixed", phase: "over", reaches: 0.638, why: CONTENTION },
+    Miss { size: "large", scenario: "thrash, steep 1.25 ×, exponential", phase: "over", reaches: 0.581, why: CONTENTION },
 ];
 
 impl Miss {
@@ -141,10 +141,10 @@ impl Miss {
         self.size == row.size && self.phase == row.phase && self.scenario == row.name()
     }
 
-    /// How a row would be listed here.
+    /// Formats a row as an entry of this list.
     pub(crate) fn paste(row: &Row) -> String {
-        // Rounded down, so that it is reached.
-        let reaches = (Bar::of(row).reached(row) * 1e3).floor() / 1e3;
+        // Rounded down, so that the same run reaches it.
+        let reaches = (Criterion::of(row).reached(row) * 1e3).floor() / 1e3;
         let (size, scenario, phase) = (&row.size, row.name(), &row.phase);
         format!(
             "    Miss {{ size: {size:?}, scenario: {scenario:?}, phase: {phase:?}, reaches: {reaches:.3}, why: \"\" }},"

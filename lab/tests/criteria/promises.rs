@@ -1,4 +1,4 @@
-//! What DESIGN promises of the default law, by number.
+//! The promises about the default controller. A prefix such as `p11` is the number of a promise.
 
 use std::{
     collections::BTreeSet,
@@ -12,7 +12,8 @@ use loadshed::{
     control::{Controller, Decision, Window},
 };
 use loadshed_lab::{
-    Judge, Lab, Length, Phase, Row, Scenario, Server, Size, Tick, Times, drawn, scenarios,
+    Evaluator, Lab, Length, Phase, Row, Scenario, Server, Size, Tick, Times, drawn_scenario,
+    scenarios,
 };
 
 use super::{adaptive, rows, some};
@@ -20,7 +21,7 @@ use super::{adaptive, rows, some};
 fn rows_of(size: Size, scenario: &str, phase: &str) -> impl Iterator<Item = &'static Row> {
     let is = move |row: &&Row| row.scenario.starts_with(scenario) && row.phase.starts_with(phase);
     let rows: Vec<_> = rows(size).iter().filter(is).collect();
-    assert!(!rows.is_empty(), "there is such a row");
+    assert!(!rows.is_empty(), "no row for {scenario}, {phase}");
     rows.into_iter()
 }
 
@@ -28,7 +29,7 @@ fn tiny() -> Server {
     Server::pool(4, Duration::from_millis(80), Times::Exponential)
 }
 
-/// Keeps what a law decides.
+/// A controller that records the decisions of another one.
 #[derive(Debug)]
 struct Recorded(Adaptive, Arc<Mutex<Vec<(usize, Decision)>>>);
 
@@ -52,11 +53,11 @@ impl Controller for Recorded {
     }
 }
 
-/// What the law decided in the course of a scenario: the limit that it found, and its decision.
+/// Runs a scenario, and returns the limit before each decision and the decision.
 fn trace(scenario: &Scenario, seed: u64) -> Vec<(usize, Decision)> {
     let trace = Arc::default();
-    let law = || Budget::new(Recorded(Adaptive::default(), Arc::clone(&trace)));
-    let _ = Lab::seed(seed).run(scenario, law);
+    let controller = || Budget::new(Recorded(Adaptive::default(), Arc::clone(&trace)));
+    let _ = Lab::seed(seed).run(scenario, controller);
     let trace = trace.lock().unwrap();
     trace.clone()
 }
@@ -72,9 +73,9 @@ fn p11_nothing_is_refused_below_capacity() {
     }
 }
 
-/// Times vary, so the first to finish are the short ones, and say that the server is much faster than it is.
+/// Where times vary, the first calls to complete are the short ones, and make the server look faster than it is.
 #[test]
-fn p11_a_server_that_takes_seconds_is_not_taken_for_a_flooded_one_at_its_start() {
+fn p11_a_server_that_takes_seconds_is_not_mistaken_for_a_flooded_server_at_its_start() {
     for seconds in [0.3, 1.0, 5.0] {
         for rate in [10.0, 100.0, 1000.0] {
             let workers = (rate * seconds * 20.0) as usize + 50;
@@ -82,12 +83,12 @@ fn p11_a_server_that_takes_seconds_is_not_taken_for_a_flooded_one_at_its_start()
             let server = Server::pool(workers, service, Times::Exponential);
             let phase = Phase::new("start", 30.0, rate / server.capacity());
             let mut scenario = Scenario::new("slow start", server).then(phase);
-            scenario.callers.deadline = 60 * service;
+            scenario.callers.timeout = 60 * service;
             for seed in 1..4 {
                 let report = Lab::seed(seed).run(&scenario, Budget::adaptive);
-                let (calls, refused) = (report.phases[0].calls, report.phases[0].refused);
-                let told = format!("{refused} of {calls}: {seconds} s, {rate}/s, seed {seed}");
-                assert!(refused * 200 <= calls, "{told}");
+                let (calls, refused) = (report.phases[0].attempts, report.phases[0].refused);
+                let message = format!("{refused} of {calls}: {seconds} s, {rate}/s, seed {seed}");
+                assert!(refused * 200 <= calls, "{message}");
             }
         }
     }
@@ -95,14 +96,14 @@ fn p11_a_server_that_takes_seconds_is_not_taken_for_a_flooded_one_at_its_start()
 
 #[test]
 fn p12_in_an_hour_of_overload_it_goes_on_serving_as_in_the_second_minute() {
-    let judge = Judge::default().seeds(1..3).against_bound();
+    let evaluator = Evaluator::default().seeds(1..3).against_bound();
     for size in [Size::Tiny, Size::Slow] {
         let sustained = some(size, Length::Full, &["sustained"]);
-        let rows = judge.judge(&size.to_string(), &sustained, &[adaptive()]);
+        let rows = evaluator.evaluate(&size.to_string(), &sustained, &[adaptive()]);
         for phases in rows.chunks(4) {
             for seed in 0..2 {
-                // Not by the limit: in a calm moment, of which small servers have some at 1.25 ×, that is the ceiling.
-                let score = |nth: usize| phases[nth].figures[seed].score;
+                // The limit is not compared: at 1.25 × a small server recovers at moments, and the limit is then the maximum.
+                let score = |nth: usize| phases[nth].metrics[seed].score;
                 let (early, late) = (score(1), score(3));
                 let row = &phases[3];
                 assert!(late > 0.9 * early, "{early:.3} became {late:.3}: {row}");
@@ -112,12 +113,12 @@ fn p12_in_an_hour_of_overload_it_goes_on_serving_as_in_the_second_minute() {
 }
 
 #[test]
-fn where_half_of_all_calls_hang_most_of_the_others_are_served() {
+fn where_half_of_all_calls_hang_most_other_calls_are_served() {
     for times in [Times::Fixed, Times::Exponential] {
         let server = Size::Medium.pool(times);
         for (load, best) in [(0.6, 0.3), (3.0, 1.0)] {
             let phase = Phase {
-                hangs: 0.5,
+                hanging: 0.5,
                 ..Phase::new("hangs", 60.0, load)
             };
             let scenario = Scenario::new("half hang", server).then(phase);
@@ -134,9 +135,9 @@ fn where_half_of_all_calls_hang_most_of_the_others_are_served() {
 }
 
 #[test]
-fn p12_what_hung_once_is_not_believed_in_for_good() {
-    // Callers wait for 75 service times, and a fifth of their calls hang for a while.
-    let scenario = drawn(92);
+fn p12_goodput_recovers_once_calls_no_longer_hang() {
+    // The client timeout is 75 service times, and a fifth of the calls hang in one phase.
+    let scenario = drawn_scenario(92);
     for seed in 1..4 {
         let report = Lab::seed(seed).run(&scenario, Budget::adaptive);
         let last = report.phase("last").expect("it has run").goodput();
@@ -148,22 +149,22 @@ fn p12_what_hung_once_is_not_believed_in_for_good() {
 }
 
 #[test]
-fn p12_callers_who_all_leave_before_the_first_question_are_soon_answered() {
+fn p12_callers_that_all_time_out_before_the_first_probe_are_soon_served() {
     let server = Size::Medium.pool(Times::Exponential);
     let mut scenario = Scenario::new("impatient", server)
         .then(Phase::new("first", 2.0, 2.0))
         .then(Phase::new("then", 3.0, 2.0));
-    // Sooner than after the line that is borne where nobody has left yet.
-    scenario.callers.deadline = Duration::from_millis(640);
+    // Shorter than the queue that is allowed before the first timeout.
+    scenario.callers.timeout = Duration::from_millis(640);
     for seed in 1..6 {
         let then = Lab::seed(seed).run(&scenario, Budget::adaptive).phases[1].goodput();
         assert!(then > 0.6 * server.capacity(), "seed {seed}: {then:.0}/s");
     }
 }
 
-/// Of a line that grows, those who are answered have seen a part only.
+/// While a queue grows, the calls that complete have seen only a part of it.
 #[test]
-fn p13_a_capacity_that_falls_to_a_quarter_is_not_taken_for_slow_work() {
+fn p13_a_capacity_that_falls_to_a_quarter_is_not_mistaken_for_slow_work() {
     let server = Size::Large.pool(Times::Fixed);
     let quarter = Phase {
         workers: 0.25,
@@ -180,7 +181,7 @@ fn p13_a_capacity_that_falls_to_a_quarter_is_not_taken_for_slow_work() {
 }
 
 #[test]
-fn p11_when_workers_are_back_callers_who_wait_a_moment_only_are_served_at_once() {
+fn p11_when_workers_are_back_callers_with_a_short_timeout_are_served_at_once() {
     let server = Server::pool(8, Duration::from_millis(11), Times::Fixed);
     let few = Phase {
         workers: 0.2,
@@ -190,19 +191,19 @@ fn p11_when_workers_are_back_callers_who_wait_a_moment_only_are_served_at_once()
         .then(Phase::new("before", 1.0, 0.8))
         .then(few)
         .then(Phase::new("after", 5.0, 0.8));
-    scenario.callers.deadline = Duration::from_millis(100);
+    scenario.callers.timeout = Duration::from_millis(100);
     for seed in 1..9 {
         let after = &Lab::seed(seed).run(&scenario, Budget::adaptive).phases[2];
-        let (refused, calls) = (after.refused, after.calls);
+        let (refused, calls) = (after.refused, after.attempts);
         assert!(20 * refused < calls, "seed {seed}: {refused} of {calls}");
         let goodput = after.goodput();
         assert!(goodput > 0.9 * 0.8 * server.capacity(), "{goodput:.0}/s");
     }
 }
 
-/// A moment's flood of a server that has just become slower, and then hardly anything.
+/// A flood of 0.1 s at a server that has just become slower, and then hardly any load.
 #[test]
-fn p11_a_question_ends_where_what_comes_does_not_fill_the_limit() {
+fn p11_a_probe_ends_when_arrivals_do_not_fill_the_limit() {
     let server = Server {
         dependency: Some(Duration::from_millis(5)),
         ..Server::pool(64, Duration::from_millis(1), Times::Fixed)
@@ -214,11 +215,11 @@ fn p11_a_question_ends_where_what_comes_does_not_fill_the_limit() {
     let scenario = Scenario::new("slower", server)
         .then(Phase::new("before", 5.0, 0.01))
         .then(slower("flood", 0.1, 0.3))
-        .then(slower("calm", 15.0, 0.0002))
+        .then(slower("idle", 15.0, 0.0002))
         .then(slower("then", 15.0, 0.0002));
     for seed in 1..5 {
         let then = &Lab::seed(seed).run(&scenario, Budget::adaptive).phases[3];
-        assert_eq!(then.refused, 0, "seed {seed}, of {}", then.calls);
+        assert_eq!(then.refused, 0, "seed {seed}, of {}", then.attempts);
     }
 }
 
@@ -249,14 +250,14 @@ fn p13_a_slow_dependency_causes_no_shedding_and_a_saturated_one_does() {
         assert_eq!(row.refused(), 0.0, "{row}");
     }
     for row in rows_of(Size::Medium, "slow then saturated", "saturated") {
-        // Two thirds of what comes is too much.
+        // Two thirds of the calls are above the capacity.
         assert!((0.5..0.8).contains(&row.refused()), "{row}");
     }
 }
 
-/// What slows down holds no worker, so it is no line.
+/// The slower dependency holds no worker, so there is no queue.
 #[test]
-fn p13_half_of_the_limit_is_enough_to_find_out_that_something_slowed_down_in_an_overload() {
+fn p13_a_probe_of_half_the_limit_detects_a_slower_dependency_in_an_overload() {
     for scenario in some(
         Size::Medium,
         Length::Short,
@@ -275,9 +276,9 @@ fn p13_half_of_the_limit_is_enough_to_find_out_that_something_slowed_down_in_an_
     }
 }
 
-/// When it is fast again, nothing that can be seen changes by itself: what was slow work is a line.
+/// Once the dependency is fast again, the latency does not change: a queue takes the place of the slow work.
 #[test]
-fn p13_a_line_that_took_the_place_of_slow_work_is_found_within_a_minute() {
+fn p13_a_queue_that_replaced_slow_work_is_detected_within_a_minute() {
     for size in [Size::Tiny, Size::Medium] {
         for scenario in some(size, Length::Short, &["slow in overload 2 ×, fixed"]) {
             let limits = (1..7).map(|seed| {
@@ -291,7 +292,7 @@ fn p13_a_line_that_took_the_place_of_slow_work_is_found_within_a_minute() {
             let limits: Vec<_> = limits.collect();
             let [before, after] = [0, 1].map(|nth| limits.iter().map(|of| of[nth]).sum::<usize>());
             assert!(after <= before * 5 / 4, "before and after: {limits:?}");
-            // Four workers are so few that one question in some is misled.
+            // With four workers, chance misleads some probes.
             let near = limits.iter().all(|[before, after]| *after <= 2 * before);
             assert!(near, "before and after: {limits:?}");
         }
@@ -300,9 +301,9 @@ fn p13_a_line_that_took_the_place_of_slow_work_is_found_within_a_minute() {
 
 #[test]
 fn p15_the_limit_stays_between_floor_and_ceiling() {
-    let law = Adaptive::default().min(3).max(40).initial(10);
+    let controller = Adaptive::default().min(3).max(40).initial(10);
     for scenario in scenarios(Size::Tiny, Length::Short) {
-        let report = Lab::seed(1).run(&scenario, || Budget::new(law.clone()));
+        let report = Lab::seed(1).run(&scenario, || Budget::new(controller.clone()));
         let bounds = 3 * scenario.instances..=40 * scenario.instances;
         let is_within = |tick: &Tick| bounds.contains(&tick.limit);
         let ticks = || report.phases.iter().flat_map(|phase| &phase.ticks);
@@ -331,14 +332,14 @@ fn p23_every_change_of_the_limit_has_a_reason() {
         for (limit, decision) in trace(&scenario, 1) {
             assert!(
                 decision.limit == limit || !decision.reason.is_empty(),
-                "{}: {limit} became {} for nothing",
+                "{}: {limit} became {} without a reason",
                 scenario.name,
                 decision.limit
             );
             reasons.insert(decision.reason);
         }
     }
-    // Metrics are labelled with them.
+    // The reasons are labels of metrics, so their number is limited.
     assert!(reasons.len() <= 12, "{reasons:?}");
 }
 
@@ -346,8 +347,8 @@ fn p23_every_change_of_the_limit_has_a_reason() {
 fn the_limits_of_a_fleet_do_not_swing_together() {
     for size in [Size::Tiny, Size::Slow] {
         for row in rows_of(size, "fleet", "over") {
-            let swing = row.mean(|figures| figures.limit_deviation);
-            // Each by itself may swing by a third or so; the sum of eight, by a third of that.
+            let swing = row.mean(|metrics| metrics.limit_deviation);
+            // One limit may vary by about a third; the sum of eight independent limits varies by a third of that.
             assert!(swing < 0.2, "{row}");
         }
     }

@@ -1,18 +1,21 @@
-//! Who gets what, when there is not enough for all.
+//! Tables of how an overloaded server's capacity is divided: by class, tenant, key and cost.
 
 use std::{ops::Range, time::Duration};
 
 use loadshed::{Adaptive, Budget};
-use loadshed_lab::{By, Crowd, Got, Lab, Server, Size, Times, UPLOADS, flood, uploads};
+use loadshed_lab::{
+    Lab, LayerOptions, Server, Size, TenantLoad, TenantShares, Times, UPLOADS, flood, uploads,
+};
 
-type Make = fn(usize) -> Budget;
+type MakeBudget = fn(usize) -> Budget;
 
-/// As many as there are workers; with room for a line of a few; and one that learns.
-const BUDGETS: [(&str, Make); 4] = [
-    ("fixed, no line", |workers| {
+/// The budgets by name, given the number of workers. At a ratio of 0.85 the first admits as many calls as there are workers, and
+/// the second queues 13 to 44 more.
+const BUDGETS: [(&str, MakeBudget); 4] = [
+    ("fixed, no queue", |workers| {
         Budget::fixed((workers as f64 / 0.85).round() as usize)
     }),
-    ("fixed, a line", |workers| {
+    ("fixed, with a queue", |workers| {
         Budget::fixed(workers * 5 / 4 + 16)
     }),
     ("learned", |_| Budget::adaptive()),
@@ -21,18 +24,19 @@ const BUDGETS: [(&str, Make); 4] = [
     }),
 ];
 
-/// Prints tables, with the worst of so many seeds for each figure; for what is served by class, the mean before it.
+/// Prints tables with the worst value of the seeds for each metric. The shares served by class have the mean before the worst
+/// value.
 pub(crate) fn print(sizes: &[Size], seeds: Range<u64>) {
-    println!("12 × the capacity of SHEDDABLE over 0.5 × of CRITICAL\n");
+    println!("SHEDDABLE calls at 12 × the capacity, and CRITICAL calls at 0.5 ×\n");
     println!(
         "| size | budget | served, first 10 s | then | p99 alone, ms | first 10 s | then | goodput, then |"
     );
     println!("|---|---|--:|--:|--:|--:|--:|--:|");
     each(sizes, |on| by_class(on, seeds.clone()));
 
-    println!("\n100 tenants, of which one sends half\n");
+    println!("\n100 tenants, of which the first sends half of the calls\n");
     println!(
-        "| size | budget | load | by | Jain's index of the others | the one | fair | others served | the worst of them | goodput |"
+        "| size | budget | load | by | Jain's index of the others | goodput of the first | its fair share | others served | worst of the others | goodput |"
     );
     println!("|---|---|--:|---|--:|--:|--:|--:|--:|--:|");
     each(sizes, |on| {
@@ -43,15 +47,15 @@ pub(crate) fn print(sizes: &[Size], seeds: Range<u64>) {
         }
     });
 
-    println!("\n1,000 callers that send as many calls each, at 1.5 × the capacity\n");
+    println!("\n1,000 tenants with equal shares of the calls, at 1.5 × the capacity\n");
     println!(
-        "| size | budget | by | served nearly always or never | tasks of four calls that get through | goodput |"
+        "| size | budget | by | served nearly always or never | tasks of four calls that complete | goodput |"
     );
     println!("|---|---|---|--:|--:|--:|");
     each(sizes, |on| by_key(on, seeds.clone()));
 
     println!(
-        "\nUploads of 2 kB and 40 MB in a budget of 400 MB at a ratio of 0.85, three times too many\n"
+        "\nUploads of 2 kB and 40 MB, about 400 at once, at a ratio of 0.85: a budget of 133 uploads (count) or of 400 MB (cost)\n"
     );
     println!("| large | by | peak, MB | small served | large served |");
     println!("|--:|---|--:|--:|--:|");
@@ -60,11 +64,12 @@ pub(crate) fn print(sizes: &[Size], seeds: Range<u64>) {
     }
 }
 
+/// A row of a table: a server and its budget.
 struct On {
     size: Size,
     server: Server,
     name: &'static str,
-    budget: Make,
+    budget: MakeBudget,
 }
 
 impl On {
@@ -88,7 +93,7 @@ fn each(sizes: &[Size], row: impl Fn(&On)) {
 }
 
 fn seconds(size: Size) -> Duration {
-    // The large one serves ten times as many, and the slow ones need long for as many.
+    // Long enough for some 30,000 to 200,000 calls at the capacity.
     Duration::from_secs(match size {
         Size::Tiny | Size::Slow => 600,
         Size::Medium => 120,
@@ -132,19 +137,21 @@ fn by_tenant(on: &On, load: f64, share: bool, seeds: Range<u64>) {
     let On {
         size, server, name, ..
     } = *on;
-    let mut crowd = Crowd::new(server);
-    (crowd.load, crowd.length, crowd.by.share) = (load, seconds(size), share);
-    let got: Vec<_> = seeds.map(|seed| crowd.run(seed, || on.budget())).collect();
-    let least = |of: fn(&Got) -> f64| got.iter().map(of).fold(9.0, f64::min);
-    let by = if share { "share" } else { "none" };
+    let mut tenants = TenantLoad::new(server);
+    (tenants.load, tenants.length, tenants.layer_options.fair_by) = (load, seconds(size), share);
+    let shares: Vec<_> = seeds
+        .map(|seed| tenants.run(seed, || on.budget()))
+        .collect();
+    let least = |of: fn(&TenantShares) -> f64| shares.iter().map(of).fold(9.0, f64::min);
+    let by = if share { "fair_by" } else { "none" };
     println!(
         "| {size} | {name} | {load} | {by} | {:.4} | {:.3} | {:.3} | {:.1} % | {:.1} % | {:.3} |",
-        least(|got| got.jain),
-        got.iter().map(|got| got.first).fold(0.0, f64::max),
-        got[0].first_fair,
-        100.0 * least(|got| got.others),
-        100.0 * least(|got| got.worst),
-        least(|got| got.goodput),
+        least(|shares| shares.jain),
+        shares.iter().map(|shares| shares.first).fold(0.0, f64::max),
+        shares[0].first_fair,
+        100.0 * least(|shares| shares.others),
+        100.0 * least(|shares| shares.worst),
+        least(|shares| shares.goodput),
     );
 }
 
@@ -153,31 +160,31 @@ fn by_key(on: &On, seeds: Range<u64>) {
         size, server, name, ..
     } = *on;
     for key in [false, true] {
-        let mut crowd = Crowd::new(server);
-        (crowd.mix.tenants, crowd.mix.first) = (1_000, 0.001);
-        (crowd.load, crowd.length) = (1.5, seconds(size));
-        crowd.by = By::default();
-        crowd.by.key = key;
-        let got = seeds.clone().map(|seed| crowd.run(seed, || on.budget()));
-        let got: Vec<_> = got.collect();
-        let least = |of: fn(&Got) -> f64| got.iter().map(of).fold(9.0, f64::min);
+        let mut tenants = TenantLoad::new(server);
+        (tenants.client_mix.tenants, tenants.client_mix.first) = (1_000, 0.001);
+        (tenants.load, tenants.length) = (1.5, seconds(size));
+        tenants.layer_options = LayerOptions::default();
+        tenants.layer_options.key = key;
+        let shares = seeds.clone().map(|seed| tenants.run(seed, || on.budget()));
+        let shares: Vec<_> = shares.collect();
+        let least = |of: fn(&TenantShares) -> f64| shares.iter().map(of).fold(9.0, f64::min);
         let by = if key { "key" } else { "none" };
         println!(
             "| {size} | {name} | {by} | {:.0} % | {:.0} % | {:.3} |",
-            100.0 * least(|got| got.clear),
-            100.0 * least(|got| got.tasks),
-            least(|got| got.goodput)
+            100.0 * least(|shares| shares.clear),
+            100.0 * least(|shares| shares.tasks),
+            least(|shares| shares.goodput)
         );
     }
 }
 
 fn by_cost(large: f64, seeds: Range<u64>) {
     for (name, cost, limit) in [("count", false, UPLOADS), ("cost", true, 400)] {
-        let mut by = By::default();
-        by.cost = cost;
+        let mut layer_options = LayerOptions::default();
+        layer_options.cost = cost;
         let run = |seed| {
             let report = Lab::seed(seed)
-                .by(by)
+                .layer_options(layer_options)
                 .run(&uploads(large), || Budget::fixed(limit));
             report
                 .phases
