@@ -1,4 +1,4 @@
-//! Apart, as it counts all that a process allocates.
+//! Counts allocations. A module of its own, as it installs a global allocator.
 
 use std::{convert::Infallible, future::ready};
 
@@ -11,15 +11,15 @@ use tower::{Layer, Service, service_fn};
 
 use crate::support::{Req, is_refused};
 
-/// How often a request allocates that is served.
+/// Returns the number of allocations of a request that is served.
 pub(crate) fn allocations(shed: &LoadShed, request: Req) -> u64 {
     let mut service = shed.layer(service_fn(|_: Req| {
         ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())))
     }));
     let mut request = Some(request);
     let mut call = || {
-        let answered = service.call(request.take().unwrap()).now_or_never();
-        assert!(!is_refused(&answered.unwrap().unwrap()));
+        let response = service.call(request.take().unwrap()).now_or_never();
+        assert!(!is_refused(&response.unwrap().unwrap()));
     };
     allocation_counter::measure(&mut call).count_total
 }

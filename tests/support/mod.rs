@@ -1,4 +1,4 @@
-//! What several test files share: requests, and inner services whose every step a test holds in its hands.
+//! Shared by several test files: requests, inner services that follow a script, and controllers from closures.
 #![allow(
     dead_code,
     reason = "each test file is a crate of its own and uses a part"
@@ -39,8 +39,7 @@ pub(crate) fn get(path: &str) -> Req {
     Request::get(path).body(Empty::new()).unwrap()
 }
 
-/// Held by tests of what the whole process shares: one of them at a time, also while it awaits, as each has a runtime of
-/// its own.
+/// Held by tests of process-wide state, which run one at a time. It is held across awaits, as each test has its own runtime.
 pub(crate) struct Alone {
     _guard: MutexGuard<'static, ()>,
 }
@@ -55,7 +54,7 @@ pub(crate) fn all() -> Threshold {
     Threshold::ratio(1.0)
 }
 
-/// An inner service whose body has one frame and does not tell its end: the place is held until the body is dropped.
+/// An inner service whose body has one frame and does not announce its end: the permit is held until the body is dropped.
 pub(crate) fn holding() -> Scripted {
     Scripted {
         body: body([Step::Data]),
@@ -63,16 +62,16 @@ pub(crate) fn holding() -> Scripted {
     }
 }
 
-/// Calls the service and polls its future once: for what is answered at once.
+/// Calls the service and polls its future once; the response must be ready.
 pub(crate) fn answer<S: Service<Req>>(service: &mut S, request: Req) -> S::Response
 where
     S::Error: fmt::Debug,
 {
-    let answered = service.call(request).now_or_never();
-    answered.expect("it is answered at once").unwrap()
+    let response = service.call(request).now_or_never();
+    response.expect("the response is ready at once").unwrap()
 }
 
-/// Polls until it is ready, without a runtime.
+/// Polls the future until it is ready, without a runtime.
 pub(crate) fn run<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let mut cx = Context::from_waker(Waker::noop());
@@ -81,10 +80,10 @@ pub(crate) fn run<F: Future>(future: F) -> F::Output {
             return output;
         }
     }
-    panic!("it is not ready after 100 polls");
+    panic!("the future is not ready after 100 polls");
 }
 
-/// What a body has to say next: a frame, an error, or that it is at its end.
+/// The result of a poll of a body: a frame, an error, or its end.
 pub(crate) type Next<B> = Poll<Option<Result<Frame<<B as Body>::Data>, <B as Body>::Error>>>;
 
 pub(crate) fn next_frame<B: Body + Unpin>(response: &mut Response<B>) -> Next<B> {
@@ -114,7 +113,7 @@ pub(crate) fn panic_on_purpose() -> ! {
     panic::panic_any(OnPurpose)
 }
 
-/// Keeps the panics that a test makes on purpose out of its output.
+/// Suppresses the output of panics that a test causes on purpose.
 pub(crate) fn quiet() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -127,37 +126,37 @@ pub(crate) fn quiet() {
     });
 }
 
-/// Runs what is to panic on purpose.
+/// Runs a closure that panics on purpose, and catches the panic.
 pub(crate) fn caught<T>(run: impl FnOnce() -> T) {
     quiet();
     let result = panic::catch_unwind(AssertUnwindSafe(run));
-    let payload = result.err().expect("it panics");
-    assert!(payload.is::<OnPurpose>(), "it panics for another reason");
+    let payload = result.err().expect("the closure panics");
+    assert!(payload.is::<OnPurpose>(), "the closure panics on purpose");
 }
 
-/// What happens at one step.
+/// One step of a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Not yet. The waker is called at once.
+    /// Pending. The waker is called at once.
     Wait,
     Fail,
     Panic,
-    /// Only of a body.
+    /// Only for a body.
     Data,
-    /// Only of a body.
+    /// Only for a body.
     Trailers,
 }
 
-/// An inner service that does what its script says, and is ready and answers where the script is at its end.
+/// An inner service that follows a script. At the end of the script it is ready and responds.
 #[derive(Clone, Default)]
 pub(crate) struct Scripted {
     pub(crate) ready: VecDeque<Step>,
     pub(crate) call_panics: bool,
     pub(crate) poll: VecDeque<Step>,
-    /// The drop of the future, if it was made.
+    /// Whether the drop of the future panics, if the future was created.
     pub(crate) drop_panics: bool,
     pub(crate) body: ScriptedBody,
-    /// The drop of the body, once the head is out.
+    /// Whether the drop of the body panics, after the response head.
     pub(crate) body_drop_panics: bool,
 }
 
@@ -167,7 +166,7 @@ impl Service<Req> for Scripted {
     type Future = ScriptedFuture;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        turn(&mut self.ready, cx, "not ready").map(|done| done.map(|_| ()))
+        next_step(&mut self.ready, cx, "not ready").map(|done| done.map(|_| ()))
     }
 
     fn call(&mut self, _: Req) -> ScriptedFuture {
@@ -194,8 +193,8 @@ impl Future for ScriptedFuture {
     type Output = Result<Response<ScriptedBody>, Broken>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        turn(&mut self.poll, cx, "failed").map(|done| {
-            let mut body = self.body.take().expect("it is not polled again");
+        next_step(&mut self.poll, cx, "failed").map(|done| {
+            let mut body = self.body.take().expect("the future is not polled again");
             body.drop_panics = self.body_drop_panics && done.is_ok();
             done.map(|_| Response::new(body))
         })
@@ -210,7 +209,7 @@ impl Drop for ScriptedFuture {
     }
 }
 
-fn turn(
+fn next_step(
     script: &mut VecDeque<Step>,
     cx: &mut Context<'_>,
     failure: &'static str,
@@ -226,11 +225,11 @@ fn turn(
     }
 }
 
-/// A body that does what its script says.
+/// A body that follows a script.
 #[derive(Clone, Default)]
 pub(crate) struct ScriptedBody {
     pub(crate) steps: VecDeque<Step>,
-    /// Whether `is_end_stream` says so before a final `None`.
+    /// Whether `is_end_stream` reports the end before a final `None`.
     pub(crate) tells_its_end: bool,
     drop_panics: bool,
 }
@@ -265,7 +264,7 @@ impl Body for ScriptedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        turn(&mut self.steps, cx, "body failed").map(|done| match done {
+        next_step(&mut self.steps, cx, "body failed").map(|done| match done {
             Ok(None) => None,
             Ok(Some(Step::Trailers)) => Some(Ok(Frame::trailers(HeaderMap::new()))),
             Ok(Some(_)) => Some(Ok(Frame::data(Bytes::from_static(b"data")))),
@@ -296,7 +295,7 @@ impl Drop for ScriptedBody {
     }
 }
 
-/// Ready only when told so, and counts how often it is asked and cloned.
+/// A service that is ready only while its gate is open, and counts polls for readiness and clones.
 #[derive(Debug)]
 pub(crate) struct Gate<S> {
     inner: S,
@@ -348,7 +347,7 @@ impl<S: Service<Req>> Service<Req> for Gate<S> {
     }
 }
 
-/// Its clock moves by hand.
+/// A runtime with a paused clock.
 pub(crate) fn paused() -> Runtime {
     let mut runtime = runtime::Builder::new_current_thread();
     runtime.enable_time().start_paused(true).build().unwrap()
@@ -376,7 +375,7 @@ enum Asked {
     Always,
 }
 
-/// A control law from a closure. It is asked whenever a measured request has finished, unless it is told otherwise.
+/// A controller from a closure. By default, the closure is called whenever a measured request has finished.
 pub(crate) struct Law {
     limits: RangeInclusive<usize>,
     initial: usize,
@@ -400,7 +399,7 @@ impl Law {
         }
     }
 
-    /// Also when a measured request is admitted, and when one is refused.
+    /// Calls the closure also when a measured request is admitted, and when a request is refused.
     pub(crate) fn always(mut self) -> Self {
         self.asked = Asked::Always;
         self
@@ -433,7 +432,7 @@ impl Controller for Law {
 
     fn update(&mut self, window: &Window<'_>) -> Decision {
         if self.asked == Asked::OnSamples && window.samples.is_empty() {
-            return Decision::new(window.limit, "nothing has finished");
+            return Decision::new(window.limit, "no samples");
         }
         Decision::new((self.update)(window), "test")
     }

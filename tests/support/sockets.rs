@@ -1,4 +1,4 @@
-//! For tests over real sockets, and so in real time: the other side has no other.
+//! For tests over real sockets, which run in real time: a socket's peer does not follow a paused clock.
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
@@ -7,11 +7,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// Far more than anything here takes: what does not come within it does not come.
+/// Time after which a test fails: far longer than any step takes.
 const LONG: Duration = Duration::from_secs(20);
 
 pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
-    timeout(LONG, future).await.expect("it takes too long")
+    timeout(LONG, future).await.expect("the future takes longer than 20 s")
 }
 
 pub(crate) async fn until(is_so: impl Fn() -> bool) {
