@@ -4,7 +4,7 @@ use std::{error::Error, time::Duration};
 
 use crate::{
     callers::Protocol,
-    chart::{Chart, Line},
+    chart::{Axis, Chart, Line},
     load::Load,
     output::Output,
     plan::Plan,
@@ -134,17 +134,12 @@ impl Disturbed {
             output.add_timeline(variant, &points);
             Line {
                 name: variant.name.to_owned(),
+                color: None,
                 points: points.into_iter().filter(|(at, _)| *at >= 0.0).collect(),
             }
         });
         let lines = lines.collect();
-        let chart = Chart {
-            title: self.name,
-            x: "s",
-            y: "goodput, 1/s",
-            logarithmic: false,
-            lines,
-        };
+        let chart = Chart::of(self.name, Axis::linear("s"), "goodput, 1/s", lines);
         output.draw(&chart, self.name)
     }
 }

@@ -4,7 +4,7 @@ use std::error::Error;
 
 use crate::{
     callers::Protocol,
-    chart::{Chart, Line},
+    chart::{Axis, Chart, Line},
     load::Load,
     output::Output,
     plan::Plan,
@@ -148,27 +148,19 @@ fn draw(loads: &[f64], rows: &Rows, capacity: f64, output: &Output) -> Result<()
             let points = points.filter_map(|(&load, score)| Some((load, figure(score)?)));
             Line {
                 name: variant.name.to_owned(),
+                color: None,
                 points: points.collect(),
             }
         };
         representatives.map(line).collect()
     };
-    let goodput = Chart {
-        title: "Goodput",
-        x: "offered ÷ capacity",
-        y: "goodput ÷ capacity",
-        logarithmic: true,
-        lines: lines(&|score| Some(score.goodput / capacity)),
-    };
+    let load = Axis::logarithmic("offered ÷ capacity");
+    let goodput = lines(&|score| Some(score.goodput / capacity));
+    let goodput = Chart::of("Goodput", load, "goodput ÷ capacity", goodput);
     output.draw(&goodput, "steady")?;
-    let latency = Chart {
-        title: "Latency of good responses",
-        x: "offered ÷ capacity",
-        y: "p99, ms",
-        logarithmic: true,
-        // Without a good response there is no percentile, and 0 would look best.
-        lines: lines(&|score| (score.goodput > 0.0).then(|| millis(score.latency.p99))),
-    };
+    // Without a good response there is no percentile, and 0 would look best.
+    let latency = lines(&|score| (score.goodput > 0.0).then(|| millis(score.latency.p99)));
+    let latency = Chart::of("Latency of good responses", load, "p99, ms", latency);
     output.draw(&latency, "latency")
 }
 

@@ -24,7 +24,7 @@ mod series;
 use std::{error::Error, process::ExitCode};
 
 use self::{
-    chart::{Chart, Line},
+    chart::{Axis, Chart, Line},
     report::{Options, Report},
     series::{Plan, Section},
 };
@@ -84,19 +84,15 @@ fn one(
         }
         lines.push(Line {
             name: series.name.to_owned(),
+            color: None,
             points: points
                 .map(|(&size, &median)| (size as f64, median))
                 .collect(),
         });
     }
     report.table(&head, &rows);
-    let chart = Chart {
-        title: section.title,
-        x: section.title,
-        y: "ns a request",
-        logarithmic: true,
-        lines,
-    };
+    let x = Axis::logarithmic(section.title);
+    let chart = Chart::of(section.title, x, "ns a request", lines);
     let file = format!("-{}.svg", section.name);
     let is_drawn = chart.draw(&report.path(&file))?;
     if is_drawn && SHOWN.contains(&section.name) {

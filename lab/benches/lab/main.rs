@@ -27,10 +27,13 @@
 
 mod allocation_tables;
 mod candidates;
+// Shared with the benches of the root crate.
+#[path = "../../../benches/support/chart.rs"]
 mod chart;
 mod drawn_table;
 mod oracle_cache;
 mod storm_table;
+mod timeline;
 mod wide;
 
 use std::{
@@ -131,7 +134,7 @@ fn draw(
     };
     for scenario in scenarios {
         let name = format!("{size}-{}.svg", slug(&scenario.name));
-        let chart = chart::Chart {
+        let chart = timeline::Timeline {
             title: format!("{size}, {}: {}", scenario.name, candidate.name()),
             scenario,
             candidate,

@@ -4,21 +4,12 @@ use std::{error::Error, path::Path};
 
 use loadshed::Budget;
 use loadshed_lab::{Candidate, Lab, OracleScore, Report, Scenario, Tick};
-use plotters::{
-    coord::{
-        Shift,
-        cartesian::Cartesian2d,
-        ranged1d::{Ranged, ValueFormatter},
-        types::RangedCoordf64,
-    },
-    prelude::{
-        ChartBuilder, ChartContext, Color, DrawingArea, IntoDrawingArea, IntoLogRange, LineSeries,
-        PathElement, RGBColor, SVGBackend, SeriesLabelPosition, WHITE,
-    },
-};
+use plotters::prelude::RGBColor;
+
+use crate::chart::{Axis, Chart, Line, Panel};
 
 /// One run of one candidate, with the runs of the oracle's limits.
-pub(crate) struct Chart<'a> {
+pub(crate) struct Timeline<'a> {
     pub(crate) title: String,
     pub(crate) scenario: &'a Scenario,
     pub(crate) candidate: &'a Candidate,
@@ -27,15 +18,8 @@ pub(crate) struct Chart<'a> {
     pub(crate) oracle: Vec<OracleScore>,
 }
 
-struct Line {
-    label: &'static str,
-    color: RGBColor,
-    points: Vec<(f64, f64)>,
-}
-
 /// The largest number of points of a line.
 const POINTS: usize = 600;
-const SIZE: (u32, u32) = (960, 640);
 
 const OFFERED: RGBColor = RGBColor(170, 170, 170);
 const ADMITTED: RGBColor = RGBColor(230, 140, 20);
@@ -43,7 +27,7 @@ const GOOD: RGBColor = RGBColor(20, 130, 60);
 const ORACLE: RGBColor = RGBColor(40, 90, 200);
 const LIMIT: RGBColor = RGBColor(190, 30, 45);
 
-impl Chart<'_> {
+impl Timeline<'_> {
     pub(crate) fn draw(&self, path: &Path) -> Result<(), Box<dyn Error>> {
         let initial = self.scenario.initial_limits.first().copied();
         let lab = Lab::seed(self.seed).ratio(self.ratio);
@@ -62,22 +46,14 @@ impl Chart<'_> {
             each(ticks, step, |ticks| of(&ticks[0]).max(1) as f64)
         };
         let rates = [
+            line("offered", OFFERED, a_second(&ticks, |tick| tick.offered)),
+            line("admitted", ADMITTED, a_second(&ticks, |tick| tick.admitted)),
             line(
-                "offered, 1/s",
-                OFFERED,
-                a_second(&ticks, |tick| tick.offered),
-            ),
-            line(
-                "admitted, 1/s",
-                ADMITTED,
-                a_second(&ticks, |tick| tick.admitted),
-            ),
-            line(
-                "oracle's goodput, 1/s",
+                "oracle's goodput",
                 ORACLE,
                 a_second(&oracle, |tick| tick.good),
             ),
-            line("goodput, 1/s", GOOD, a_second(&ticks, |tick| tick.good)),
+            line("goodput", GOOD, a_second(&ticks, |tick| tick.good)),
         ];
         let levels = [
             line("in flight", ADMITTED, at(&ticks, |tick| tick.in_flight)),
@@ -85,19 +61,21 @@ impl Chart<'_> {
             line("limit", LIMIT, at(&ticks, |tick| tick.limit)),
         ];
 
-        let seconds = ticks.len() as f64 / 10.0;
-        let root = SVGBackend::new(path, SIZE).into_drawing_area();
-        root.fill(&WHITE)?;
-        let (upper, lower) = root.split_vertically(SIZE.1 / 2);
         let caption = format!("{}, seed {}", self.title, self.seed);
-        let chart = builder(&upper)
-            .caption(caption, ("sans-serif", 18))
-            .build_cartesian_2d(0.0..seconds, 0.0..top(&rates))?;
-        draw_lines(chart, rates)?;
-        let chart =
-            builder(&lower).build_cartesian_2d(0.0..seconds, (1.0..top(&levels)).log_scale())?;
-        draw_lines(chart, levels)?;
-        root.present()?;
+        let panels = vec![
+            Panel {
+                x: Axis::linear("s"),
+                y: Axis::linear("1/s"),
+                lines: rates.into(),
+            },
+            Panel {
+                x: Axis::linear("s"),
+                y: Axis::logarithmic("requests"),
+                lines: levels.into(),
+            },
+        ];
+        let title = &caption;
+        Chart { title, panels }.draw(path)?;
         Ok(())
     }
 
@@ -110,44 +88,6 @@ impl Chart<'_> {
         };
         self.oracle.iter().enumerate().flat_map(phase).collect()
     }
-}
-
-fn builder<'a, 'b>(
-    area: &'a DrawingArea<SVGBackend<'b>, Shift>,
-) -> ChartBuilder<'a, 'b, SVGBackend<'b>> {
-    let mut builder = ChartBuilder::on(area);
-    builder
-        .margin(10)
-        .x_label_area_size(28)
-        .y_label_area_size(56);
-    builder
-}
-
-fn draw_lines<'a, Y>(
-    mut chart: ChartContext<'a, SVGBackend<'a>, Cartesian2d<RangedCoordf64, Y>>,
-    lines: impl IntoIterator<Item = Line>,
-) -> Result<(), Box<dyn Error>>
-where
-    Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
-{
-    chart
-        .configure_mesh()
-        .light_line_style(WHITE)
-        .x_desc("s")
-        .draw()?;
-    for line in lines {
-        let color = line.color;
-        chart
-            .draw_series(LineSeries::new(line.points, color))?
-            .label(line.label)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color));
-    }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .background_style(WHITE.mix(0.8))
-        .draw()?;
-    Ok(())
 }
 
 fn all_ticks(report: &Report) -> Vec<Tick> {
@@ -164,17 +104,10 @@ fn each(ticks: &[Tick], step: usize, value: impl Fn(&[Tick]) -> f64) -> Vec<(f64
     ticks.chunks(step).enumerate().map(point).collect()
 }
 
-fn line(label: &'static str, color: RGBColor, points: Vec<(f64, f64)>) -> Line {
+fn line(name: &str, color: RGBColor, points: Vec<(f64, f64)>) -> Line {
     Line {
-        label,
-        color,
+        name: name.to_owned(),
+        color: Some(color),
         points,
     }
-}
-
-fn top(lines: &[Line]) -> f64 {
-    let values = lines
-        .iter()
-        .flat_map(|line| line.points.iter().map(|(_, value)| *value));
-    values.fold(2.0, f64::max) * 1.1
 }
