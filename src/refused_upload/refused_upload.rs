@@ -1,10 +1,5 @@
 use std::time::Duration;
 
-use http::{Request, header::EXPECT};
-use http_body::Body;
-use tokio::runtime::Handle;
-
-use super::reader::Reader;
 use crate::support::invalid::{InvalidSetting, expect_valid};
 
 /// How much of a refused upload is read after the answer, so that its sender sees the answer and not a reset.
@@ -144,23 +139,6 @@ impl RefusedUpload {
     pub fn try_max_concurrent(mut self, uploads: usize) -> Result<Self, InvalidSetting> {
         self.max_concurrent = at_least_1("max concurrent refused uploads", uploads)?;
         Ok(self)
-    }
-
-    /// Whether there is more of a request to read.
-    #[inline]
-    pub(crate) fn has_more<B: Body>(request: &Request<B>) -> bool {
-        // A client that asked whether to send its body is told not to. To read it would be to ask for it.
-        !request.body().is_end_stream() && !request.headers().contains_key(EXPECT)
-    }
-
-    /// Reads `body` in the background, if there is a runtime to do so, and room for one more.
-    pub(crate) fn read<B: Body + Send + 'static>(self, body: B) {
-        let Ok(runtime) = Handle::try_current() else {
-            return;
-        };
-        if let Some(reader) = Reader::begin(self) {
-            runtime.spawn(reader.read(Box::pin(body)));
-        }
     }
 }
 
