@@ -1,14 +1,12 @@
 //! What the law does with what it believes.
 
-pub(crate) mod question;
-
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use self::question::{BELOW, Question, Why};
 use super::{
     estimates::{Batch, Crowded, Estimates, Seen, Since},
+    probe::{BELOW, Question, Why},
     ratio::Ratio,
     start::{Learned, Start},
 };
@@ -35,29 +33,29 @@ pub(crate) enum Law {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Running {
-    phase: Phase,
-    known: Estimates,
-    ratio: Ratio,
+    pub(crate) phase: Phase,
+    pub(crate) known: Estimates,
+    pub(crate) ratio: Ratio,
     /// How many may wait for their answer, where that is limited.
-    target: f64,
+    pub(crate) target: f64,
     /// Whether the ceiling lets in fewer.
-    clipped: bool,
-    batch: Batch,
+    pub(crate) clipped: bool,
+    pub(crate) batch: Batch,
     /// Which part of the margin is used: less, where less in flight has brought more answers.
-    slack: f64,
+    pub(crate) slack: f64,
     /// The target that the last answer gave.
-    verified: f64,
-    asked: Option<Instant>,
+    pub(crate) verified: f64,
+    pub(crate) asked: Option<Instant>,
     /// How long the last question took, in seconds.
-    took: f64,
-    crowded: Crowded,
-    calm: Since,
-    standing: Since,
-    refused: Option<Instant>,
+    pub(crate) took: f64,
+    pub(crate) crowded: Crowded,
+    pub(crate) calm: Since,
+    pub(crate) standing: Since,
+    pub(crate) refused: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Phase {
+pub(crate) enum Phase {
     /// Nobody is refused.
     Open,
     /// The line is kept to what callers bear: this may be a burst. So many are let in if that is more, for those who are
@@ -346,24 +344,24 @@ impl Running {
     }
 
     /// Whether the server does less than it could.
-    fn falls(&self) -> bool {
+    pub(crate) fn falls(&self) -> bool {
         self.batch.rate() < 0.7 * self.known.best
     }
 
-    fn margin(&self, working: f64) -> f64 {
+    pub(crate) fn margin(&self, working: f64) -> f64 {
         (self.slack * self.known.margin(working)).max(1.0)
     }
 
-    fn verdict(&self, reason: &'static str) -> Verdict {
+    pub(crate) fn verdict(&self, reason: &'static str) -> Verdict {
         (Room::For(self.target), reason)
     }
 
-    fn enter(&mut self, phase: Phase, now: Instant) {
+    pub(crate) fn enter(&mut self, phase: Phase, now: Instant) {
         self.enter_after(phase, now, 0.0);
     }
 
     /// Judges only what is seen from `settle` seconds on.
-    fn enter_after(&mut self, phase: Phase, now: Instant, settle: f64) {
+    pub(crate) fn enter_after(&mut self, phase: Phase, now: Instant, settle: f64) {
         self.phase = phase;
         self.batch = Batch::from(now + Duration::from_secs_f64(settle));
         self.crowded = Crowded::default();
