@@ -10,7 +10,7 @@ use super::{
     ratio::Ratio,
     start::{Learned, Start},
 };
-use crate::control::controller::Window;
+use crate::control::{controller::Window, reason::adaptive as reason};
 
 /// How many may be in flight, and why.
 pub(crate) type Verdict = (Room, &'static str);
@@ -86,15 +86,15 @@ impl Law {
                 ratio.learn(window.samples, window.now);
                 let Some(learned) = start.learn(window) else {
                     return match start.room(window) {
-                        Some(room) => (Room::For(room), "no responses"),
-                        None => (Room::Unchanged, "learning"),
+                        Some(room) => (Room::For(room), reason::NO_RESPONSES),
+                        None => (Room::Unchanged, reason::LEARNING),
                     };
                 };
                 let overloaded = learned.overloaded;
                 let mut running = Running::new(learned, *ratio, window.now);
                 let verdict = match overloaded {
                     true => running.begin_guard(&Seen::of(window)),
-                    false => (Room::Unlimited, "unlimited"),
+                    false => (Room::Unlimited, reason::UNLIMITED),
                 };
                 *self = Self::Running(Box::new(running));
                 verdict
@@ -182,7 +182,7 @@ impl Running {
         if self.is_calm(&seen) && !matches!(self.phase, Phase::Open) {
             self.known.expect_the_usual();
             self.enter(Phase::Open, seen.now);
-            return (Room::Unlimited, "recovered");
+            return (Room::Unlimited, reason::RECOVERED);
         }
         match self.phase {
             Phase::Ask(question) => self.listen(question, &seen),
@@ -234,7 +234,7 @@ impl Running {
         // So long that a flow which the server can carry shows in what it answers: as long as one request takes. Below what
         // is borne, a line may stand at the ceiling.
         if stood < known.service && !known.is_flooded(seen, &self.crowded) {
-            return (Room::Unlimited, "unlimited");
+            return (Room::Unlimited, reason::UNLIMITED);
         }
         self.begin_guard(seen)
     }
@@ -297,15 +297,15 @@ impl Running {
             self.target *= 1.25;
             self.verified = self.verified.max(self.target);
             self.enter_after(Phase::Hold, seen.now, service);
-            return self.verdict("recovering");
+            return self.verdict(reason::RECOVERING);
         }
         if batch.elapsed < 2.0 * service || batch.successes < known.enough() {
-            return self.verdict("tracking");
+            return self.verdict(reason::TRACKING);
         }
         if !batch.refused {
             // The limit did not bind: nothing can be said of it.
             self.batch = Batch::from(seen.now);
-            return self.verdict("tracking");
+            return self.verdict(reason::TRACKING);
         }
         self.step(&batch, seen)
     }
@@ -340,7 +340,7 @@ impl Running {
         let settle = if to > self.target { service } else { 0.0 };
         self.target = to;
         self.enter_after(Phase::Hold, seen.now, settle);
-        self.verdict("tracking")
+        self.verdict(reason::TRACKING)
     }
 
     /// Whether the server does less than it could.

@@ -5,6 +5,7 @@ use super::{
     law::{Phase, Room, Running, Verdict},
     probe::{BELOW, Question, Why},
 };
+use crate::control::reason::adaptive as reason;
 
 /// Where some are let in above the target: half of what is missing to the knee may still be inside.
 const DRAINED: f64 = 1.125;
@@ -89,9 +90,9 @@ impl Running {
     /// As many as the target, or more on the way down to it.
     pub(crate) fn down(&self) -> Verdict {
         let (room, reason) = match self.phase {
-            Phase::Guard(room) => (room, "burst guard"),
-            Phase::Ask(question) => (question.room, "probing"),
-            Phase::Open | Phase::Hold => (0.0, "probing"),
+            Phase::Guard(room) => (room, reason::BURST_GUARD),
+            Phase::Ask(question) => (question.room, reason::PROBING),
+            Phase::Open | Phase::Hold => (0.0, reason::PROBING),
         };
         (Room::For(room.max(self.target)), reason)
     }
@@ -116,7 +117,7 @@ impl Running {
         };
         let enough = self.known.enough() / if again { 1.0 } else { 2.0 };
         if batch.elapsed < long || batch.successes + batch.left < enough {
-            return self.verdict("probing");
+            return self.verdict(reason::PROBING);
         }
         let noise = (2.0 / batch.successes.max(1.0).sqrt()).max(0.15);
         // Of those who hang, more may leave than others are answered: they are no sign of a line, if a few answers say so.
@@ -195,7 +196,7 @@ impl Running {
         }
         if behind > self.target {
             // Some, as their answers would show that nothing was left behind.
-            return (Room::For((self.target / 4.0).max(1.0)), "probing");
+            return (Room::For((self.target / 4.0).max(1.0)), reason::PROBING);
         }
         self.down()
     }
@@ -251,6 +252,6 @@ impl Running {
         self.asked = Some(seen.now);
         self.took = took;
         self.enter_after(Phase::Hold, seen.now, self.known.service);
-        self.verdict("probe complete")
+        self.verdict(reason::PROBE_COMPLETE)
     }
 }
