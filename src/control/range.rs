@@ -1,24 +1,26 @@
 use std::ops::RangeInclusive;
 
+use super::controller::MAX_LIMIT;
 use crate::support::invalid::InvalidSetting;
 
-/// Where a law's limit begins, and between what it stays.
+/// The initial, the smallest and the largest limit of a controller.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Range {
-    /// What was asked for.
+    /// `None` where it was not set.
     initial: Option<usize>,
-    /// Where to begin if nothing was asked for.
-    usual: usize,
+    /// The initial limit where it was not set.
+    default_initial: usize,
     min: usize,
     max: usize,
 }
 
 impl Range {
-    /// Begins at `usual`, or at what of `min` and `max` is nearer once they are set.
-    pub(crate) const fn new(usual: usize, min: usize, max: usize) -> Self {
+    /// Creates a range with the default settings of a controller. Where min or max are set later, `default_initial` moves into
+    /// their range.
+    pub(crate) const fn new(default_initial: usize, min: usize, max: usize) -> Self {
         Self {
             initial: None,
-            usual,
+            default_initial,
             min,
             max,
         }
@@ -29,12 +31,27 @@ impl Range {
     }
 
     pub(crate) fn initial(&self) -> usize {
-        self.initial.unwrap_or_else(|| self.keep(self.usual))
+        self.initial
+            .unwrap_or_else(|| self.clamp(self.default_initial))
     }
 
-    /// `limit`, or the nearest one that is allowed.
-    pub(crate) fn keep(&self, limit: usize) -> usize {
+    /// Returns `limit`, or the nearest limit within the range.
+    pub(crate) fn clamp(&self, limit: usize) -> usize {
         limit.clamp(self.min, self.max)
+    }
+
+    /// Returns the range with the settings of a configuration. `None` is a setting that is absent.
+    #[cfg(feature = "serde")]
+    pub(crate) fn configured(
+        self,
+        initial: Option<usize>,
+        min: Option<usize>,
+        max: Option<usize>,
+    ) -> Result<Self, InvalidSetting> {
+        // Max first and the initial limit last, as each is checked against the settings before it.
+        let range = max.map_or(Ok(self), |max| self.try_max(max))?;
+        let range = min.map_or(Ok(range), |min| range.try_min(min))?;
+        initial.map_or(Ok(range), |initial| range.try_initial(initial))
     }
 
     pub(crate) fn try_initial(mut self, initial: usize) -> Result<Self, InvalidSetting> {
@@ -59,8 +76,8 @@ impl Range {
 
     pub(crate) fn try_max(mut self, max: usize) -> Result<Self, InvalidSetting> {
         let least = self.initial.unwrap_or(self.min);
-        if !(least..=super::controller::MAX_LIMIT).contains(&max) {
-            let allowed = format!("from {least} to {}", super::controller::MAX_LIMIT);
+        if !(least..=MAX_LIMIT).contains(&max) {
+            let allowed = format!("from {least} to {MAX_LIMIT}");
             return Err(InvalidSetting::new("max", max, allowed));
         }
         self.max = max;
@@ -68,16 +85,16 @@ impl Range {
     }
 }
 
-/// The settings of a law with a field `range`, given the defaults in words.
+/// Writes the setters of a controller with a field `range`, given the defaults in words.
 macro_rules! range_settings {
     (initial: $initial:literal, min: $min:literal, max: $max:literal) => {
-        /// The limit to begin with, in requests.
-        #[doc = concat!("By default ", $initial, ".")]
+        /// Sets the initial limit, in requests.
+        #[doc = concat!("The default is ", $initial, ".")]
         ///
         /// # Panics
         ///
-        /// If `initial` is not within floor and ceiling. Set those first. [`try_initial`](Self::try_initial) returns an
-        /// error instead.
+        /// If `initial` is below [`min`](Self::min) or above [`max`](Self::max): set these first.
+        /// [`try_initial`](Self::try_initial) returns an error instead.
         #[track_caller]
         pub fn initial(self, initial: usize) -> Self {
             $crate::support::invalid::expect_valid(self.try_initial(initial))
@@ -87,7 +104,7 @@ macro_rules! range_settings {
         ///
         /// # Errors
         ///
-        /// If `initial` is not within floor and ceiling.
+        /// If `initial` is below [`min`](Self::min) or above [`max`](Self::max).
         pub fn try_initial(
             mut self,
             initial: usize,
@@ -96,13 +113,13 @@ macro_rules! range_settings {
             Ok(self)
         }
 
-        /// The floor, in requests.
-        #[doc = concat!("By default ", $min, ".")]
+        /// Sets the smallest limit, in requests.
+        #[doc = concat!("The default is ", $min, ".")]
         ///
         /// # Panics
         ///
-        /// If `min` is 0, above the ceiling, or above an initial limit that was set. [`try_min`](Self::try_min) returns an
-        /// error instead.
+        /// If `min` is 0, above [`max`](Self::max), or above an initial limit that was set.
+        /// [`try_min`](Self::try_min) returns an error instead.
         #[track_caller]
         pub fn min(self, min: usize) -> Self {
             $crate::support::invalid::expect_valid(self.try_min(min))
@@ -112,7 +129,7 @@ macro_rules! range_settings {
         ///
         /// # Errors
         ///
-        /// If `min` is 0, above the ceiling, or above an initial limit that was set.
+        /// If `min` is 0, above [`max`](Self::max), or above an initial limit that was set.
         pub fn try_min(
             mut self,
             min: usize,
@@ -121,12 +138,12 @@ macro_rules! range_settings {
             Ok(self)
         }
 
-        /// The ceiling, in requests.
-        #[doc = concat!("By default ", $max, ".")]
+        /// Sets the largest limit, in requests.
+        #[doc = concat!("The default is ", $max, ".")]
         ///
         /// # Panics
         ///
-        /// If `max` is below the floor, below an initial limit that was set, or more than 2,147,483,647.
+        /// If `max` is below [`min`](Self::min), below an initial limit that was set, or above 2,147,483,647.
         /// [`try_max`](Self::try_max) returns an error instead.
         #[track_caller]
         pub fn max(self, max: usize) -> Self {
@@ -137,7 +154,7 @@ macro_rules! range_settings {
         ///
         /// # Errors
         ///
-        /// If `max` is below the floor, below an initial limit that was set, or more than 2,147,483,647.
+        /// If `max` is below [`min`](Self::min), below an initial limit that was set, or above 2,147,483,647.
         pub fn try_max(
             mut self,
             max: usize,
@@ -154,32 +171,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn p15_what_is_not_within_floor_and_ceiling_is_an_error_that_says_what_is_allowed() {
+    fn p15_a_limit_outside_min_and_max_is_an_error_that_names_the_allowed_range() {
         let range = Range::new(20, 20, 200);
         assert_eq!((range.initial(), range.limits()), (20, 20..=200));
-        let refused = |tried: Result<Range, InvalidSetting>| tried.unwrap_err().to_string();
+        let error = |tried: Result<Range, InvalidSetting>| tried.unwrap_err().to_string();
         assert_eq!(
-            refused(range.try_initial(19)),
+            error(range.try_initial(19)),
             "invalid initial limit 19: must be from 20 to 200, the min and the max"
         );
         assert_eq!(
-            refused(range.try_min(0)),
+            error(range.try_min(0)),
             "invalid min 0: must be from 1 to 200, the initial limit if set or else the max"
         );
         assert_eq!(
-            refused(range.try_max(19)),
+            error(range.try_max(19)),
             "invalid max 19: must be from 20 to 2147483647"
         );
-        let begun = range.try_initial(100).unwrap();
-        assert!(begun.try_min(101).is_err() && begun.try_max(99).is_err());
+        let at_100 = range.try_initial(100).unwrap();
+        assert!(at_100.try_min(101).is_err() && at_100.try_max(99).is_err());
     }
 
     #[test]
-    fn the_usual_beginning_gives_way_to_floor_and_ceiling() {
+    fn the_default_initial_limit_moves_into_min_and_max() {
         let range = Range::new(20, 20, 200);
         assert_eq!(range.try_min(50).unwrap().initial(), 50);
         let low = range.try_min(1).unwrap().try_max(10).unwrap();
         assert_eq!(low.initial(), 10);
-        assert_eq!((low.keep(0), low.keep(5), low.keep(11)), (1, 5, 10));
+        assert_eq!((low.clamp(0), low.clamp(5), low.clamp(11)), (1, 5, 10));
     }
 }
