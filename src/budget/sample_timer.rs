@@ -86,6 +86,12 @@ pub(crate) trait AsBudget {
     fn budget(&self) -> &Budget;
 }
 
+impl AsBudget for Budget {
+    fn budget(&self) -> &Self {
+        self
+    }
+}
+
 impl<T: AsBudget> Watch<T> {
     /// Of a request that holds `units`.
     pub(crate) fn begin(owner: T, units: u32) -> Self {

@@ -25,7 +25,7 @@ use crate::{
 /// # No wake-up is lost
 ///
 /// Room is given to those who wait by whoever makes it. A release subtracts from the count, and looks here if anybody
-/// waits; one who joins notes that it waits, touches the count (`Count::line_has_changed`), and looks whether there is room. Both
+/// waits; one who joins notes that it waits, touches the count (`Count::queue_has_changed`), and looks whether there is room. Both
 /// touch the count by a read-modify-write, so one of them comes first in its modification order. If that is the release,
 /// the one who joins sees the room. Otherwise the release, an `Acquire`, reads what the other's `Release` has begun, as all
 /// changes of the count are read-modify-writes, and so sees that somebody waits.

@@ -6,7 +6,8 @@ use std::{
     thread,
 };
 
-use super::{Count, KEEPING};
+use super::Count;
+use crate::admission::count::word::KEEPING;
 
 const THREADS: u64 = 4;
 const STEPS: usize = 500_000;
