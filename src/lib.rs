@@ -132,7 +132,7 @@
 //! - `serde`: [`Snapshot`] and [`LimitChange`] can be serialised.
 //! - `tracing`: an event when shedding starts and when it stops, and one for each change of a limit, module `telemetry`.
 //!
-//! None is on by default. The default dependencies are http's and tower's traits, `bytes`, `pin-project-lite`, `matchit`, of
+//! None is on by default. The default dependencies are http's and tower's traits, `bytes`, `crossbeam-utils`, `pin-project-lite`, `matchit`, of
 //! which routes have their syntax, and of tokio
 //! the clock and, to read what is left of a refused upload, the runtime.
 //!

@@ -1,5 +1,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crossbeam_utils::CachePadded;
+
 use crate::support::per_thread::Writers;
 
 /// A number of requests, and what they cost.
@@ -44,10 +46,9 @@ impl Counter {
     }
 }
 
-/// One that all threads share, on a line of its own.
+/// A [`Counter`] that all threads write to.
 #[derive(Debug, Default)]
-#[repr(align(128))]
-pub(crate) struct SharedCounter(Counter);
+pub(crate) struct SharedCounter(CachePadded<Counter>);
 
 impl SharedCounter {
     pub(crate) fn add(&self, units: u32) {

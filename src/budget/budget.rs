@@ -3,6 +3,7 @@ use std::{
     sync::{Arc, OnceLock, Weak},
 };
 
+use crossbeam_utils::CachePadded;
 use tokio::time::Instant;
 
 #[cfg(feature = "metrics")]
@@ -51,7 +52,7 @@ pub(crate) struct Inner {
     /// layers further in know them by this one.
     pub(crate) shadow: &'static Count,
     pub(crate) counters: Counters,
-    pub(crate) schedule: Schedule,
+    pub(crate) schedule: CachePadded<Schedule>,
     /// `None` where the limit is fixed.
     sampler: Option<Sampler>,
     name: OnceLock<Box<str>>,
@@ -122,7 +123,7 @@ impl Budget {
             count,
             shadow: Count::claim(limit),
             counters: Counters::new(count),
-            schedule: Schedule::new(),
+            schedule: Schedule::new().into(),
             sampler,
             name: OnceLock::new(),
             observed: Observed::default(),

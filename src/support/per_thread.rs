@@ -11,16 +11,14 @@ use std::{
     thread,
 };
 
+use crossbeam_utils::CachePadded;
+
 /// A value for each of as many threads as the machine runs at once and one more, and a last one that any others share.
 #[derive(Debug)]
 pub(crate) struct Lanes<T> {
-    own: Box<[Lane<T>]>,
-    shared: Lane<T>,
+    own: Box<[CachePadded<T>]>,
+    shared: CachePadded<T>,
 }
-
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Lane<T>(T);
 
 /// Who else writes to a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +47,8 @@ impl Writers {
 impl<T: Default> Lanes<T> {
     pub(crate) fn new() -> Self {
         Self {
-            own: (0..own_lanes()).map(|_| Lane::default()).collect(),
-            shared: Lane::default(),
+            own: (0..own_lanes()).map(|_| CachePadded::default()).collect(),
+            shared: CachePadded::default(),
         }
     }
 }
@@ -69,7 +67,7 @@ impl<T> Lanes<T> {
     pub(crate) fn own(&self) -> (&T, Writers) {
         // No lane has the number of a thread that has none yet: usually, this is one comparison.
         match self.own.get(NUMBER.with(Cell::get)) {
-            Some(lane) => (&lane.0, Writers::ThisThread),
+            Some(lane) => (lane, Writers::ThisThread),
             None => self.claimed(),
         }
     }
@@ -77,8 +75,8 @@ impl<T> Lanes<T> {
     #[cold]
     fn claimed(&self) -> (&T, Writers) {
         match self.own.get(thread_number()) {
-            Some(lane) => (&lane.0, Writers::ThisThread),
-            None => (&self.shared.0, Writers::Many),
+            Some(lane) => (lane, Writers::ThisThread),
+            None => (&self.shared, Writers::Many),
         }
     }
 
@@ -87,8 +85,7 @@ impl<T> Lanes<T> {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        let all = self.own.iter().chain([&self.shared]);
-        all.map(|lane| &lane.0)
+        self.own.iter().chain([&self.shared]).map(|lane| &**lane)
     }
 }
 

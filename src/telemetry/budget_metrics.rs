@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use crossbeam_utils::CachePadded;
+
 use super::{
     histogram::Latencies,
     label::{OTHER, Text},
@@ -32,8 +34,7 @@ pub(crate) struct BudgetMetrics {
 
 /// The sum of the hints given, in milliseconds. On a line of its own, as each refusal writes to it.
 #[derive(Debug, Default)]
-#[repr(align(128))]
-pub(crate) struct Hints(pub(crate) AtomicU64);
+pub(crate) struct Hints(pub(crate) CachePadded<AtomicU64>);
 
 /// How often the limit was changed, by reason.
 pub(crate) type Changes = BTreeMap<&'static str, u64>;

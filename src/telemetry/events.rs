@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use crossbeam_utils::CachePadded;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -39,8 +40,7 @@ pub(crate) struct Shedding {
 
 /// When a request was last refused, in nanoseconds since the epoch. On a line of its own, as each refusal writes to it.
 #[derive(Debug)]
-#[repr(align(128))]
-struct Last(AtomicU64);
+struct Last(CachePadded<AtomicU64>);
 
 #[derive(Debug, Default)]
 struct Log {
@@ -55,7 +55,7 @@ impl Default for Shedding {
         Self {
             is_on: AtomicBool::new(false),
             epoch: Instant::now(),
-            last: Last(AtomicU64::new(0)),
+            last: Last(AtomicU64::new(0).into()),
             log: Mutex::default(),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use crossbeam_utils::CachePadded;
 use tokio::time::Instant;
 
 use super::{
@@ -61,7 +62,7 @@ use crate::{
 /// `Acquire` as well, and looks for waiters: see [`Queue`].
 #[derive(Debug)]
 pub(crate) struct Count {
-    pub(crate) word: Padded<AtomicU64>,
+    pub(crate) word: CachePadded<AtomicU64>,
     pub(crate) lanes: Lanes<Lane>,
     pub(crate) visitors: Visitors,
     pub(crate) patience: Patience,
@@ -72,24 +73,11 @@ pub(crate) struct Count {
     shares: OnceLock<Shares>,
 }
 
-/// Two lines of 64 bytes: x86 fetches them in pairs, and some ARM cores have lines of 128.
-#[derive(Debug)]
-#[repr(align(128))]
-pub(crate) struct Padded<T>(T);
-
-impl<T> std::ops::Deref for Padded<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.0
-    }
-}
-
 impl Count {
     /// A count that no budget has yet: see [`claim`](Self::claim).
     pub(crate) fn new() -> Self {
         Self {
-            word: Padded(AtomicU64::new(0)),
+            word: AtomicU64::new(0).into(),
             lanes: Lanes::new(),
             visitors: Visitors::default(),
             patience: Patience::default(),
