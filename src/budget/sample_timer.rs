@@ -130,9 +130,9 @@ impl<T: AsBudget> Drop for Watch<T> {
         if let Some(sampler) = self.budget().sampler() {
             let weight = self.weight as usize;
             if self.responded {
-                sampler.responded.take_back(weight);
+                sampler.responded.subtract(weight);
             }
-            sampler.watched.take_back(weight);
+            sampler.watched.subtract(weight);
         }
     }
 }

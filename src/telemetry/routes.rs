@@ -12,13 +12,13 @@ use metrics::{Label, SharedString, counter};
 
 use super::label::{OTHER, Text};
 use crate::{
-    admission::verdict::Verdict, shed::Reason, support::per_thread::Lanes,
+    admission::verdict::Verdict, shed::Reason, support::per_thread::PerThread,
     threshold::criticality::Criticality,
 };
 
 /// How often each was decided upon requests of one route.
 #[derive(Debug)]
-pub(crate) struct Route(Lanes<Table<AtomicUsize>>);
+pub(crate) struct Route(PerThread<Table<AtomicUsize>>);
 
 /// By decision, and by class.
 pub(crate) type Table<T> = [[T; Criticality::ALL.len()]; Verdict::COUNT];
@@ -34,7 +34,7 @@ pub(crate) const MOST_ROUTES: usize = 200;
 
 impl Route {
     fn new() -> Self {
-        Self(Lanes::new())
+        Self(PerThread::new())
     }
 
     #[inline]

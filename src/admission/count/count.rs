@@ -14,7 +14,7 @@ use super::{
 use crate::{
     admission::{claim::Claim, queue::queue::Queue, shares::shares::Shares},
     support::{
-        per_thread::{Lanes, Writers},
+        per_thread::{PerThread, Writers},
         sync::{AtomicU32, AtomicU64, Ordering, fence},
     },
 };
@@ -63,7 +63,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Count {
     pub(crate) word: CachePadded<AtomicU64>,
-    pub(crate) lanes: Lanes<Lane>,
+    pub(crate) lanes: PerThread<Lane>,
     pub(crate) visitors: Visitors,
     pub(crate) patience: Patience,
     pub(crate) peak: AtomicU32,
@@ -78,7 +78,7 @@ impl Count {
     pub(crate) fn new() -> Self {
         Self {
             word: AtomicU64::new(0).into(),
-            lanes: Lanes::new(),
+            lanes: PerThread::new(),
             visitors: Visitors::default(),
             patience: Patience::default(),
             peak: AtomicU32::new(0),
