@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use crossbeam_utils::CachePadded;
+
 use super::{
     histogram::Latencies,
     label::{OTHER, Text},
@@ -32,8 +34,7 @@ pub(crate) struct BudgetMetrics {
 
 /// The sum of the retry hints given, in milliseconds. On its own cache line, as each refusal writes to it.
 #[derive(Debug, Default)]
-#[repr(align(128))]
-pub(crate) struct HintSum(pub(crate) AtomicU64);
+pub(crate) struct HintSum(pub(crate) CachePadded<AtomicU64>);
 
 /// The number of limit changes, by reason.
 pub(crate) type ChangeCounts = BTreeMap<&'static str, u64>;

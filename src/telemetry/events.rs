@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use crossbeam_utils::CachePadded;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -39,8 +40,7 @@ pub(crate) struct Shedding {
 
 /// The time of the last refusal, in nanoseconds since the epoch. On its own cache line, as each refusal writes to it.
 #[derive(Debug)]
-#[repr(align(128))]
-struct LastRefusal(AtomicU64);
+struct LastRefusal(CachePadded<AtomicU64>);
 
 #[derive(Debug, Default)]
 struct Log {
@@ -55,7 +55,7 @@ impl Default for Shedding {
         Self {
             is_on: AtomicBool::new(false),
             epoch: Instant::now(),
-            last_refusal: LastRefusal(AtomicU64::new(0)),
+            last_refusal: LastRefusal(AtomicU64::new(0).into()),
             log: Mutex::default(),
         }
     }

@@ -12,13 +12,13 @@ use metrics::{Label, SharedString, counter};
 
 use super::label::{OTHER, Text};
 use crate::{
-    admission::verdict::Verdict, shed::Reason, support::per_thread::Lanes,
+    admission::verdict::Verdict, shed::Reason, support::per_thread::PerThread,
     threshold::criticality::Criticality,
 };
 
 /// The number of each decision about requests of one route.
 #[derive(Debug)]
-pub(crate) struct RouteCounter(Lanes<DecisionTable<AtomicUsize>>);
+pub(crate) struct RouteCounter(PerThread<DecisionTable<AtomicUsize>>);
 
 /// A value by verdict and class.
 pub(crate) type DecisionTable<T> = [[T; Criticality::ALL.len()]; Verdict::COUNT];
@@ -35,7 +35,7 @@ pub(crate) const MOST_ROUTES: usize = 200;
 
 impl RouteCounter {
     fn new() -> Self {
-        Self(Lanes::new())
+        Self(PerThread::new())
     }
 
     #[inline]

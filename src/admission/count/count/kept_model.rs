@@ -8,8 +8,12 @@ use loom::{
     thread::{self, JoinHandle},
 };
 
-use super::{Count, KEEPING, Level, POOL};
+use super::Count;
 use crate::{
+    admission::count::{
+        pool::POOL,
+        word::{KEEPING, Level},
+    },
     admission::model::{all, half, holding, is_admitted, join, model_the_likely},
     support::per_thread::NUMBER,
 };
