@@ -3,6 +3,5 @@
 pub(crate) mod band;
 pub(crate) mod class_thresholds;
 pub(crate) mod criticality;
-pub(crate) mod ratio;
 pub(crate) mod routes;
 pub(crate) mod threshold;
