@@ -11,6 +11,8 @@ use crate::support::invalid::{InvalidSetting, expect_valid};
 /// let never_shed = Threshold::NEVER_SHED; // counted, never shed
 /// let exempt = Threshold::EXEMPT;         // neither counted, nor sampled, nor shed
 /// ```
+///
+/// With the feature `serde`, a threshold is read and written as a number, or as the text `"NEVER_SHED"` or `"EXEMPT"`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[must_use]
 // The bits of an `f64`: one word, so that a live setting can be an atomic, and a claim is small.
