@@ -154,7 +154,7 @@ fn an_invalid_setting_panics_at_its_call_with_what_was_given_and_what_is_allowed
             panic_of(|| LoadShed::ratio(0.85).class_ratios([(Criticality::Critical, 0.8)])),
             error_of(LoadShed::ratio(0.85).try_class_ratios([(Criticality::Critical, 0.8)])),
             "invalid class ratios CRITICAL at 0.8: must be in class order, and SHEDDABLE_PLUS \
-             would be at 0.85 + 1/3 of the rest, CRITICAL at 0.8"
+             would be at 0.9, CRITICAL at 0.8"
                 .into(),
         ),
         (
