@@ -102,9 +102,12 @@ fn limits_of_a_controller_are_read_in_any_order() {
 #[test]
 fn settings_of_a_controller_out_of_range_are_errors_that_say_what_is_allowed() {
     for (file, expected) in [
-        ("min = 0", "invalid min 0: must be from 1 to 65536"),
+        ("min = 0", "invalid min 0: must be from 1 to 2147483647"),
         ("max = 0", "invalid max 0: must be from 1 to 2147483647"),
-        ("min = 9\nmax = 8", "invalid min 9: must be from 1 to 8"),
+        (
+            "min = 9\nmax = 8",
+            "invalid range of limits 9 to 8: must be a range within 1 to",
+        ),
         (
             "initial = 9\nmax = 8",
             "invalid initial limit 9: must be from 1 to 8",

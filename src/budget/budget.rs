@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 #[cfg(feature = "metrics")]
 use crate::telemetry::budget_metrics::BudgetMetrics;
+
 use crate::{
     admission::{
         count::{count::Count, word::Level},
@@ -17,6 +18,7 @@ use crate::{
     control::{
         adaptive::adaptive::Adaptive,
         controller::{Controller, MAX_LIMIT, Sample},
+        range::{checked_initial, checked_limits},
     },
     report::{LimitChange, Snapshot},
     retry_after::schedule::Schedule,
@@ -90,7 +92,7 @@ impl Budget {
     ///
     /// # Panics
     ///
-    /// If the controller's limits are not within 1 to 2,147,483,647, or its initial limit is not within them.
+    /// If the limits of the controller are not a range within 1 to 2,147,483,647, or its initial limit is not within them.
     /// [`try_new`](Self::try_new) returns an error instead.
     #[track_caller]
     #[must_use]
@@ -102,15 +104,11 @@ impl Budget {
     ///
     /// # Errors
     ///
-    /// If the controller's limits are not within 1 to 2,147,483,647, or its initial limit is not within them.
+    /// If the limits of the controller are not a range within 1 to 2,147,483,647, or its initial limit is not within them.
     pub fn try_new(controller: impl Controller) -> Result<Self, InvalidSetting> {
-        let (min, max) = controller.limits().into_inner();
-        if min < 1 || max < min || max > MAX_LIMIT {
-            let allowed = format!("a range within 1 to {MAX_LIMIT}");
-            let given = format_args!("{min} to {max}").to_string();
-            return Err(InvalidSetting::new("controller's limits", given, allowed));
-        }
-        let initial = checked_limit(controller.initial_limit(), min, max)?;
+        let (min, max) = checked_limits(controller.limits())?;
+        // It fits: at most MAX_LIMIT.
+        let initial = checked_initial(controller.initial_limit(), min..=max)? as u32;
         Ok(Self::make(
             initial,
             Some(Sampler::new(Box::new(controller), min..=max)),

@@ -41,6 +41,10 @@ impl Range {
     }
 
     /// Returns the range with the settings of a configuration. `None` is a setting that is absent.
+    ///
+    /// # Errors
+    ///
+    /// If a setting is out of bounds, or the settings contradict each other.
     #[cfg(feature = "serde")]
     pub(crate) fn configured(
         self,
@@ -48,41 +52,70 @@ impl Range {
         min: Option<usize>,
         max: Option<usize>,
     ) -> Result<Self, InvalidSetting> {
-        // Max first and the initial limit last, as each is checked against the settings before it.
         let range = max.map_or(Ok(self), |max| self.try_max(max))?;
         let range = min.map_or(Ok(range), |min| range.try_min(min))?;
-        initial.map_or(Ok(range), |initial| range.try_initial(initial))
+        let range = initial.map_or(Ok(range), |initial| range.try_initial(initial))?;
+        checked_limits(range.limits())?;
+        checked_initial(range.initial(), range.limits())?;
+        Ok(range)
     }
 
-    pub(crate) fn try_initial(mut self, initial: usize) -> Result<Self, InvalidSetting> {
-        let (min, max) = (self.min, self.max);
-        if !(min..=max).contains(&initial) {
-            let allowed = format!("from {min} to {max}, the min and the max");
-            return Err(InvalidSetting::new("initial limit", initial, allowed));
-        }
-        self.initial = Some(initial);
-        Ok(self)
+    pub(crate) fn try_initial(self, initial: usize) -> Result<Self, InvalidSetting> {
+        let initial = Some(in_bounds("initial limit", initial)?);
+        Ok(Self { initial, ..self })
     }
 
-    pub(crate) fn try_min(mut self, min: usize) -> Result<Self, InvalidSetting> {
-        let most = self.initial.unwrap_or(self.max);
-        if !(1..=most).contains(&min) {
-            let allowed = format!("from 1 to {most}, the initial limit if set or else the max");
-            return Err(InvalidSetting::new("min", min, allowed));
-        }
-        self.min = min;
-        Ok(self)
+    pub(crate) fn try_min(self, min: usize) -> Result<Self, InvalidSetting> {
+        let min = in_bounds("min", min)?;
+        Ok(Self { min, ..self })
     }
 
-    pub(crate) fn try_max(mut self, max: usize) -> Result<Self, InvalidSetting> {
-        let least = self.initial.unwrap_or(self.min);
-        if !(least..=MAX_LIMIT).contains(&max) {
-            let allowed = format!("from {least} to {MAX_LIMIT}");
-            return Err(InvalidSetting::new("max", max, allowed));
-        }
-        self.max = max;
-        Ok(self)
+    pub(crate) fn try_max(self, max: usize) -> Result<Self, InvalidSetting> {
+        let max = in_bounds("max", max)?;
+        Ok(Self { max, ..self })
     }
+}
+
+fn in_bounds(setting: &'static str, limit: usize) -> Result<usize, InvalidSetting> {
+    if (1..=MAX_LIMIT).contains(&limit) {
+        return Ok(limit);
+    }
+    let allowed = format!("from 1 to {MAX_LIMIT}");
+    Err(InvalidSetting::new(setting, limit, allowed))
+}
+
+/// Returns the smallest and the largest limit of a controller.
+///
+/// # Errors
+///
+/// If the range is empty, or not within 1 to [`MAX_LIMIT`].
+pub(crate) fn checked_limits(
+    limits: RangeInclusive<usize>,
+) -> Result<(usize, usize), InvalidSetting> {
+    let (min, max) = limits.into_inner();
+    if 1 <= min && min <= max && max <= MAX_LIMIT {
+        return Ok((min, max));
+    }
+    let allowed = format!("a range within 1 to {MAX_LIMIT}");
+    let given = format!("{min} to {max}");
+    Err(InvalidSetting::new("range of limits", given, allowed))
+}
+
+/// Returns the initial limit of a controller.
+///
+/// # Errors
+///
+/// If the limit is not within `limits`.
+pub(crate) fn checked_initial(
+    initial: usize,
+    limits: RangeInclusive<usize>,
+) -> Result<usize, InvalidSetting> {
+    if limits.contains(&initial) {
+        return Ok(initial);
+    }
+    let (min, max) = limits.into_inner();
+    let allowed = format!("from {min} to {max}, the smallest and the largest limit");
+    Err(InvalidSetting::new("initial limit", initial, allowed))
 }
 
 /// Writes the setters of a controller with a field `range`, given the defaults in words.
@@ -93,8 +126,8 @@ macro_rules! range_settings {
         ///
         /// # Panics
         ///
-        /// If `initial` is below [`min`](Self::min) or above [`max`](Self::max): set these first.
-        /// [`try_initial`](Self::try_initial) returns an error instead.
+        /// If `initial` is 0 or more than 2,147,483,647. [`try_initial`](Self::try_initial) returns an error instead.
+        /// [`Budget::new`](crate::Budget::new) panics if `initial` is not within [`min`](Self::min) and [`max`](Self::max).
         #[track_caller]
         pub fn initial(self, initial: usize) -> Self {
             $crate::support::invalid::expect_valid(self.try_initial(initial))
@@ -104,7 +137,7 @@ macro_rules! range_settings {
         ///
         /// # Errors
         ///
-        /// If `initial` is below [`min`](Self::min) or above [`max`](Self::max).
+        /// If `initial` is 0 or more than 2,147,483,647.
         pub fn try_initial(
             mut self,
             initial: usize,
@@ -118,8 +151,8 @@ macro_rules! range_settings {
         ///
         /// # Panics
         ///
-        /// If `min` is 0, above [`max`](Self::max), or above an initial limit that was set.
-        /// [`try_min`](Self::try_min) returns an error instead.
+        /// If `min` is 0 or more than 2,147,483,647. [`try_min`](Self::try_min) returns an error instead.
+        /// [`Budget::new`](crate::Budget::new) panics if `min` is above [`max`](Self::max).
         #[track_caller]
         pub fn min(self, min: usize) -> Self {
             $crate::support::invalid::expect_valid(self.try_min(min))
@@ -129,7 +162,7 @@ macro_rules! range_settings {
         ///
         /// # Errors
         ///
-        /// If `min` is 0, above [`max`](Self::max), or above an initial limit that was set.
+        /// If `min` is 0 or more than 2,147,483,647.
         pub fn try_min(
             mut self,
             min: usize,
@@ -143,8 +176,8 @@ macro_rules! range_settings {
         ///
         /// # Panics
         ///
-        /// If `max` is below [`min`](Self::min), below an initial limit that was set, or above 2,147,483,647.
-        /// [`try_max`](Self::try_max) returns an error instead.
+        /// If `max` is 0 or more than 2,147,483,647. [`try_max`](Self::try_max) returns an error instead.
+        /// [`Budget::new`](crate::Budget::new) panics if `max` is below [`min`](Self::min).
         #[track_caller]
         pub fn max(self, max: usize) -> Self {
             $crate::support::invalid::expect_valid(self.try_max(max))
@@ -154,7 +187,7 @@ macro_rules! range_settings {
         ///
         /// # Errors
         ///
-        /// If `max` is below [`min`](Self::min), below an initial limit that was set, or above 2,147,483,647.
+        /// If `max` is 0 or more than 2,147,483,647.
         pub fn try_max(
             mut self,
             max: usize,
@@ -171,24 +204,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn p15_a_limit_outside_min_and_max_is_an_error_that_names_the_allowed_range() {
+    fn p15_a_limit_out_of_bounds_is_an_error_that_says_what_is_allowed() {
         let range = Range::new(20, 20, 200);
         assert_eq!((range.initial(), range.limits()), (20, 20..=200));
-        let error = |tried: Result<Range, InvalidSetting>| tried.unwrap_err().to_string();
-        assert_eq!(
-            error(range.try_initial(19)),
-            "invalid initial limit 19: must be from 20 to 200, the min and the max"
-        );
-        assert_eq!(
-            error(range.try_min(0)),
-            "invalid min 0: must be from 1 to 200, the initial limit if set or else the max"
-        );
-        assert_eq!(
-            error(range.try_max(19)),
-            "invalid max 19: must be from 20 to 2147483647"
-        );
-        let at_100 = range.try_initial(100).unwrap();
-        assert!(at_100.try_min(101).is_err() && at_100.try_max(99).is_err());
+        for bad in [0, 1 << 31] {
+            let tries = [
+                ("initial limit", range.try_initial(bad)),
+                ("min", range.try_min(bad)),
+                ("max", range.try_max(bad)),
+            ];
+            for (setting, tried) in tries {
+                assert_eq!(
+                    tried.unwrap_err().to_string(),
+                    format!("invalid {setting} {bad}: must be from 1 to 2147483647")
+                );
+            }
+        }
     }
 
     #[test]

@@ -1,8 +1,9 @@
 use std::time::Duration;
 
-use crate::support::invalid::{InvalidSetting, expect_valid};
 #[cfg(feature = "serde")]
 use crate::support::seconds;
+
+use crate::support::invalid::{InvalidSetting, expect_valid};
 
 /// How much of a refused upload is read after the response, so that the client sees the response and not a reset.
 ///

@@ -3,10 +3,10 @@ pub(crate) mod tests;
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use super::evidence::{Evidence, Finding};
 #[cfg(feature = "serde")]
 use crate::support::seconds;
 
+use super::evidence::{Evidence, Finding};
 use crate::{
     control::{
         controller::{Controller, Decision, Window},

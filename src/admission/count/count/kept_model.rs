@@ -10,11 +10,13 @@ use loom::{
 
 use super::Count;
 use crate::{
-    admission::count::{
-        pool::POOL,
-        word::{KEEPING, Level},
+    admission::{
+        count::{
+            pool::POOL,
+            word::{KEEPING, Level},
+        },
+        model::{all, half, holding, is_admitted, join, model_the_likely},
     },
-    admission::model::{all, half, holding, is_admitted, join, model_the_likely},
     support::per_thread::NUMBER,
 };
 
