@@ -136,7 +136,7 @@
 //! - `serde`: [`Snapshot`] and [`LimitChange`] can be serialised; settings can be deserialised.
 //! - `tracing`: an event when shedding starts, when it stops, and for each change of a limit, module `telemetry`.
 //!
-//! The default dependencies are the traits of `http` and tower, `bytes`, `pin-project-lite`, `matchit` (the syntax of route
+//! The default dependencies are the traits of `http` and tower, `bytes`, `crossbeam-utils`, `pin-project-lite`, `matchit` (the syntax of route
 //! patterns), and of tokio the clock and the runtime, which reads what is left of refused uploads.
 //!
 //! # Minimum supported Rust version

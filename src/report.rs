@@ -1,53 +1,62 @@
-//! What a budget reports: its figures at one moment, and the changes of its limit.
+//! The reports of a budget: a snapshot of its counts, and the changes of its limit.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::control::controller::{Outcome, Window};
+#[cfg(feature = "serde")]
+use crate::support::seconds;
 
-/// The figures of a [`Budget`](crate::budget::budget::Budget) at one moment.
+use crate::control::{
+    controller::{Outcome, Window},
+    reason,
+};
+
+/// The counts of a [`Budget`](crate::Budget) at one moment.
 ///
-/// `limit`, `in_flight` and `peak_in_flight` are in units, which is requests where each costs one
-/// ([`LoadShed::cost`](crate::LoadShed::cost)). The others count requests.
+/// `limit`, `in_flight` and `peak_in_flight` are in units of [cost](crate::LoadShed::cost): these are requests where each
+/// request costs 1. The other fields are in requests.
 ///
-/// With the feature `serde` it serialises as a map of its fields.
+/// With the feature `serde` a snapshot serialises as a map of its fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// How much it carries at once.
+    /// The limit of `in_flight`.
     pub limit: usize,
-    /// How much is in flight.
+    /// The units in flight.
     pub in_flight: usize,
-    /// The most that was ever in flight at once, requests included that an outer layer counted and an inner one refused.
+    /// The most units that ever were in flight at once. It includes requests that an outer layer counted and an inner layer
+    /// refused.
     pub peak_in_flight: usize,
-    /// How many requests were admitted since the budget was made. It goes down by one when an outer layer has counted a request
-    /// that an inner one then refuses.
+    /// How many requests were admitted since the budget was created. It decreases by 1 when an outer layer has counted a request
+    /// that an inner layer then refuses.
     pub admitted: usize,
-    /// How many were refused.
+    /// How many requests were refused.
     pub refused: usize,
-    /// How many would have been refused, and ran uncounted in a dry run instead.
+    /// How many requests a dry run would have refused. They run, and do not count in `in_flight`.
     pub would_refuse: usize,
-    /// How many passed a layer that did not count them.
+    /// How many requests passed a layer as exempt: neither counted nor shed.
     pub exempt: usize,
-    /// How many wait for room now. They are not in flight.
+    /// How many requests are queued now. They are not in flight.
     pub waiting: usize,
-    /// How many have waited for room since the budget was made, those included that were refused in the end.
+    /// How many requests were queued since the budget was created, including the ones that were refused in the end.
     pub waited: usize,
 }
 
-/// One change of a learned limit: why, and upon which figures.
+/// A change of a learned limit, with its reason and the figures that it is based on.
 ///
-/// [`Budget::changes`](crate::budget::budget::Budget::changes) tells the latest ones.
+/// [`Budget::changes`](crate::Budget::changes) returns the latest changes.
 ///
-/// With the feature `serde` it serialises as a map of its fields, of times in seconds: `seconds_ago` in the place of `at`,
+/// The fields from `elapsed` on describe the controller's window. They are 0 where the limit was set by hand.
+///
+/// With the feature `serde` a change serialises as a map of its fields, with times in seconds: `seconds_ago` in place of `at`,
 /// `elapsed_seconds`, `latency_seconds`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct LimitChange {
-    /// When.
+    /// When the limit changed.
     #[cfg_attr(
         feature = "serde",
         serde(rename = "seconds_ago", serialize_with = "since")
@@ -57,35 +66,35 @@ pub struct LimitChange {
     pub from: usize,
     /// The limit after.
     pub to: usize,
-    /// The law's reason, in a word or two; `"set"` where it was set by hand.
+    /// The controller's reason, in a word or two. It is `"set"` where the limit was set by hand.
     pub reason: &'static str,
-    /// How long the window was that it was based on. This and what follows is 0 where the limit was set by hand.
+    /// The duration of the window.
     #[cfg_attr(
         feature = "serde",
-        serde(rename = "elapsed_seconds", serialize_with = "seconds")
+        serde(rename = "elapsed_seconds", serialize_with = "seconds::serialize")
     )]
     pub elapsed: Duration,
-    /// How many were in flight at the end of that window.
+    /// How many units were in flight at the end of the window.
     pub in_flight: usize,
-    /// How many of those had been answered and kept their place: a body that is being sent, a permit held.
+    /// How many of these had responded and still held their permit.
     pub responded: usize,
-    /// How many finished in it.
+    /// How many units completed or responded in the window.
     pub completed: usize,
-    /// How many were refused in it, or would have been in a dry run.
+    /// How many units were refused in the window, or would have been in a dry run.
     pub refused: usize,
-    /// How many successes were measured in it.
+    /// How many measured requests succeeded in the window.
     pub successes: usize,
-    /// The mean of their latencies. 0 without any.
+    /// The mean latency of these successes. It is 0 without any.
     #[cfg_attr(
         feature = "serde",
-        serde(rename = "latency_seconds", serialize_with = "seconds")
+        serde(rename = "latency_seconds", serialize_with = "seconds::serialize")
     )]
     pub latency: Duration,
 }
 
 impl LimitChange {
     pub(crate) fn set(at: Instant, from: usize, to: usize) -> Self {
-        Self::of(&Window::new(at, from), to, "set")
+        Self::of(&Window::new(at, from), to, reason::SET)
     }
 
     pub(crate) fn of(window: &Window<'_>, to: usize, reason: &'static str) -> Self {
@@ -111,15 +120,10 @@ impl LimitChange {
     }
 }
 
-/// An instant means nothing outside of the process.
+/// Serialises an instant as its age, as an instant means nothing outside of the process.
 #[cfg(feature = "serde")]
 fn since<S: serde::Serializer>(at: &Instant, serializer: S) -> Result<S::Ok, S::Error> {
-    seconds(&at.elapsed(), serializer)
-}
-
-#[cfg(feature = "serde")]
-fn seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(time.as_secs_f64())
+    seconds::serialize(&at.elapsed(), serializer)
 }
 
 #[cfg(all(test, feature = "serde"))]

@@ -2,10 +2,10 @@ use std::{error::Error, fmt, time::Duration};
 
 use crate::{retry_after::retry_after::Hint, threshold::criticality::Criticality};
 
-/// Why a request was refused, and when it may come back.
+/// The reason for a refusal, and the time after which the caller may retry.
 ///
-/// It is in the extensions of every refusal's response, whoever wrote that response, so that layers outside can log
-/// it or replace the answer; and it is the error of [`Budget::try_acquire`](crate::Budget::try_acquire).
+/// Every refusal's response has this value in its extensions, also a response that a closure of yours has built. So outer layers
+/// can log the reason or replace the response. It is also the error of [`Budget::try_acquire`](crate::Budget::try_acquire).
 ///
 /// ```
 /// use loadshed::{Budget, Threshold};
@@ -22,14 +22,14 @@ pub struct Shed {
     hint: Hint,
 }
 
-/// What left no room for a request.
+/// The reason for a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
-    /// With it, more of the budget would have been in flight than its threshold allows; or what is free is for those who
-    /// [wait](crate::LoadShed::wait) for it.
+    /// The request would have exceeded its threshold of the budget, or the free capacity is for requests in the
+    /// [queue](crate::LoadShed::wait).
     Utilization,
-    /// There was room left, but not for a tenant that has more than its [fair share](crate::LoadShed::fair_by).
+    /// The budget had free capacity, but the tenant was above its [fair share](crate::LoadShed::fair_by).
     Share,
 }
 
@@ -55,28 +55,28 @@ impl Shed {
         }
     }
 
-    /// What left no room.
+    /// Returns the reason for the refusal.
     #[must_use]
     pub fn reason(&self) -> Reason {
         self.reason
     }
 
-    /// The class of the refused request.
+    /// Returns the class of the refused request.
     #[must_use]
     pub fn criticality(&self) -> Criticality {
         self.criticality
     }
 
-    /// How long the caller should wait, also where the answer does not say so.
+    /// Returns how long the caller should wait, also if the response has no hint.
     #[must_use]
     pub fn retry_after(&self) -> Duration {
         self.hint.wait()
     }
 
-    /// The same as `Retry-After` says it, also where none is sent: in whole seconds, at least 1.
+    /// Returns the value of `Retry-After`, also if none is sent: whole seconds, at least 1.
     ///
-    /// An answer of your own should carry this, and not [`retry_after`](Self::retry_after) rounded in one way for all: it is
-    /// rounded up for some and down for others, so that those who were refused together do not come back together.
+    /// A response of your own should carry this value instead of a rounded [`retry_after`](Self::retry_after). It is rounded up for
+    /// some callers and down for others, so that callers refused together do not retry together.
     #[must_use]
     pub fn retry_after_secs(&self) -> u64 {
         self.hint.whole.into()

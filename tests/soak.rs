@@ -21,12 +21,22 @@ use http_body::Body;
 use loadshed::{Budget, LoadShed, Measure, Permit, ResponseBody, Threshold};
 use tower::{Layer, Service};
 
-use support::{Broken, Law, Random, Scripted, Step, body, get, next_frame, quiet};
+use support::{Broken, Law, Scripted, Step, body, get, next_frame, quiet};
 
 const REQUESTS: usize = 1_000_000;
 const THREADS: usize = 2;
 
+struct Random(fastrand::Rng);
+
 impl Random {
+    fn new(seed: u64) -> Self {
+        Self(fastrand::Rng::with_seed(seed))
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        self.0.usize(..n)
+    }
+
     fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }
@@ -158,7 +168,7 @@ fn soak(budget: Budget, requests: usize) {
         for seed in 0..THREADS as u64 {
             let soak = &soak;
             scope.spawn(move || {
-                let mut random = Random(seed);
+                let mut random = Random::new(seed);
                 for _ in 0..requests / THREADS {
                     soak.request(&mut random);
                 }
@@ -203,7 +213,7 @@ fn p03_the_same_while_a_law_moves_the_limit_all_the_time() {
 /// Or all of the above says nothing.
 #[test]
 fn the_scripts_have_every_way_to_end_in_them() {
-    let mut random = Random(0);
+    let mut random = Random::new(0);
     let inners: Vec<_> = (0..10_000).map(|_| random.inner()).collect();
     for step in [Step::Fail, Step::Panic] {
         assert!(inners.iter().any(|inner| inner.ready.contains(&step)));

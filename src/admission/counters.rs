@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::count::count::Count;
-use crate::support::{per_thread::Writers, spread::spread};
+use super::{count::count::Count, counter::SharedCounter};
+use crate::support::spread::spread;
 
 /// What has happened under a budget since it was made.
 #[derive(Debug)]
@@ -10,70 +10,9 @@ pub(crate) struct Counters {
     count: &'static Count,
     /// How many threads have refused anything.
     refusing: AtomicUsize,
-    pub(crate) would_refuse: Shared,
-    pub(crate) exempt: Shared,
-    pub(crate) waited: Shared,
-}
-
-/// A number of requests, and what they cost.
-///
-/// # Memory ordering
-///
-/// `Relaxed`, here and in [`Counters`]: each number stands for itself and orders nothing.
-#[derive(Debug, Default)]
-pub(crate) struct Counter {
-    requests: AtomicUsize,
-    /// By how many units they cost more than one each.
-    surcharge: AtomicUsize,
-}
-
-impl Counter {
-    #[inline]
-    pub(crate) fn add(&self, units: u32, writers: Writers) {
-        writers.add(&self.requests, 1);
-        if units > 1 {
-            writers.add(&self.surcharge, units as usize - 1);
-        }
-    }
-
-    /// By numbers that may wrap.
-    pub(crate) fn correct(&self, requests: usize, surcharge: usize, writers: Writers) {
-        writers.add(&self.requests, requests);
-        writers.add(&self.surcharge, surcharge);
-    }
-
-    pub(crate) fn reset(&self) {
-        self.requests.store(0, Ordering::Relaxed);
-        self.surcharge.store(0, Ordering::Relaxed);
-    }
-
-    #[inline]
-    pub(crate) fn requests(&self) -> usize {
-        self.requests.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn surcharge(&self) -> usize {
-        self.surcharge.load(Ordering::Relaxed)
-    }
-}
-
-/// One that all threads share, on a line of its own.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub(crate) struct Shared(Counter);
-
-impl Shared {
-    pub(crate) fn add(&self, units: u32) {
-        self.0.add(units, Writers::Many);
-    }
-
-    pub(crate) fn get(&self) -> usize {
-        self.0.requests()
-    }
-
-    pub(crate) fn units(&self) -> usize {
-        self.get().wrapping_add(self.0.surcharge())
-    }
+    pub(crate) would_refuse: SharedCounter,
+    pub(crate) exempt: SharedCounter,
+    pub(crate) waited: SharedCounter,
 }
 
 impl Counters {
@@ -81,9 +20,9 @@ impl Counters {
         Self {
             count,
             refusing: AtomicUsize::new(0),
-            would_refuse: Shared::default(),
-            exempt: Shared::default(),
-            waited: Shared::default(),
+            would_refuse: SharedCounter::default(),
+            exempt: SharedCounter::default(),
+            waited: SharedCounter::default(),
         }
     }
 

@@ -3,6 +3,7 @@
 pub(crate) mod changes;
 pub(crate) mod claim;
 pub(crate) mod count;
+pub(crate) mod counter;
 pub(crate) mod counters;
 pub(crate) mod held;
 #[cfg(all(test, loadshed_loom))]

@@ -18,7 +18,7 @@ use crate::{
     report::LimitChange,
     support::{
         clock::{Now, nanos},
-        per_thread::{LaneCounter, Lanes},
+        per_thread::{PerThread, PerThreadCounter},
         spread::spread,
     },
 };
@@ -58,11 +58,11 @@ pub(crate) struct Reading {
 /// for a lock: who finds one taken goes on.
 #[derive(Debug)]
 pub(crate) struct Sampler {
-    finished: Lanes<Mutex<Vec<Finished>>>,
+    finished: PerThread<Mutex<Vec<Finished>>>,
     /// The measured ones in flight, each as many times as the units in flight that it stands for.
-    pub(crate) watched: LaneCounter,
+    pub(crate) watched: PerThreadCounter,
     /// Those of them that have been answered.
-    pub(crate) responded: LaneCounter,
+    pub(crate) responded: PerThreadCounter,
     state: Mutex<ControllerState>,
     /// Apart from the state, so that it can be read, and the limit set, while the law thinks. Held for a copy's time.
     changes: Mutex<Changes>,
@@ -109,9 +109,9 @@ impl Sampler {
         let now = Instant::now();
         let window = controller.window();
         Self {
-            finished: Lanes::new(),
-            watched: LaneCounter::new(),
-            responded: LaneCounter::new(),
+            finished: PerThread::new(),
+            watched: PerThreadCounter::new(),
+            responded: PerThreadCounter::new(),
             state: Mutex::new(ControllerState {
                 controller: Some(controller),
                 opened: now,

@@ -3,36 +3,27 @@ use std::{
     sync::{Arc, OnceLock, Weak},
 };
 
+use crossbeam_utils::CachePadded;
 use tokio::time::Instant;
 
 #[cfg(feature = "metrics")]
 use crate::telemetry::budget_metrics::BudgetMetrics;
 
-use super::{
-    permit::Permit,
-    sample_timer::{AsBudget, SampleTimer},
-};
 use crate::{
     admission::{
-        claim::Claim,
-        count::count::{Count, Level},
+        count::{count::Count, word::Level},
         counters::Counters,
-        held::CountPermit,
         sampler::{Meter, Reading, Sampler},
     },
     control::{
         adaptive::adaptive::Adaptive,
         controller::{Controller, MAX_LIMIT, Sample},
+        range::{checked_initial, checked_limits},
     },
     report::{LimitChange, Snapshot},
-    retry_after::{
-        retry_after::{RetryAfter, Unit},
-        schedule::Schedule,
-    },
-    shed::Shed,
+    retry_after::schedule::Schedule,
     support::invalid::{InvalidSetting, expect_valid},
     telemetry::{observable::Observable, observed::Observed},
-    threshold::{criticality::Criticality, threshold::Threshold},
 };
 
 /// What one process can carry at once: a limit, and the requests in flight under it.
@@ -63,7 +54,7 @@ pub(crate) struct Inner {
     /// layers further in know them by this one.
     pub(crate) shadow: &'static Count,
     pub(crate) counters: Counters,
-    pub(crate) schedule: Schedule,
+    pub(crate) schedule: CachePadded<Schedule>,
     /// `None` where the limit is fixed.
     sampler: Option<Sampler>,
     name: OnceLock<Box<str>>,
@@ -101,7 +92,7 @@ impl Budget {
     ///
     /// # Panics
     ///
-    /// If the controller's limits are not within 1 to 2,147,483,647, or its initial limit is not within them.
+    /// If the limits of the controller are not a range within 1 to 2,147,483,647, or its initial limit is not within them.
     /// [`try_new`](Self::try_new) returns an error instead.
     #[track_caller]
     #[must_use]
@@ -113,15 +104,11 @@ impl Budget {
     ///
     /// # Errors
     ///
-    /// If the controller's limits are not within 1 to 2,147,483,647, or its initial limit is not within them.
+    /// If the limits of the controller are not a range within 1 to 2,147,483,647, or its initial limit is not within them.
     pub fn try_new(controller: impl Controller) -> Result<Self, InvalidSetting> {
-        let (min, max) = controller.limits().into_inner();
-        if min < 1 || max < min || max > MAX_LIMIT {
-            let allowed = format!("a range within 1 to {MAX_LIMIT}");
-            let given = format_args!("{min} to {max}").to_string();
-            return Err(InvalidSetting::new("controller's limits", given, allowed));
-        }
-        let initial = checked_limit(controller.initial_limit(), min, max)?;
+        let (min, max) = checked_limits(controller.limits())?;
+        // It fits: at most MAX_LIMIT.
+        let initial = checked_initial(controller.initial_limit(), min..=max)? as u32;
         Ok(Self::make(
             initial,
             Some(Sampler::new(Box::new(controller), min..=max)),
@@ -134,7 +121,7 @@ impl Budget {
             count,
             shadow: Count::claim(limit),
             counters: Counters::new(count),
-            schedule: Schedule::new(),
+            schedule: Schedule::new().into(),
             sampler,
             name: OnceLock::new(),
             observed: Observed::default(),
@@ -234,61 +221,6 @@ impl Budget {
         self.sampler().map(Sampler::changes).unwrap_or_default()
     }
 
-    /// Takes a place for work that no layer sees: a message from a queue, an upgraded connection.
-    ///
-    /// The place is held until the permit is dropped. It is one of its own, also within a request that holds one.
-    ///
-    /// ```
-    /// # use loadshed::{Budget, Threshold};
-    /// # let budget = Budget::adaptive();
-    /// # fn work() {}
-    /// # fn retry_in(_: std::time::Duration) {}
-    /// match budget.try_acquire(Threshold::ratio(0.85)) {
-    ///     Ok(permit) => {
-    ///         work();
-    ///         drop(permit);
-    ///     }
-    ///     Err(shed) => retry_in(shed.retry_after()),
-    /// }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// If there is no room under `threshold`, or what there is is for requests that [wait](crate::LoadShed::wait).
-    pub fn try_acquire(&self, threshold: Threshold) -> Result<Permit, Shed> {
-        self.try_acquire_many(1, threshold)
-    }
-
-    /// [`try_acquire`](Self::try_acquire) for work that costs `units` of the budget. 0 counts as 1. Work that is dearer than
-    /// all that it may use is admitted when nothing else is in flight, and then counts as that.
-    ///
-    /// # Errors
-    ///
-    /// If there is no room for so many under `threshold`.
-    pub fn try_acquire_many(&self, units: usize, threshold: Threshold) -> Result<Permit, Shed> {
-        let mut claim = Claim::of(threshold, units);
-        if threshold.is_exempt() {
-            self.inner.counters.exempt.add(claim.units);
-            return Ok(Permit::new(CountPermit::default()));
-        }
-        if claim.units > 1 {
-            claim = self.bound(claim);
-        }
-        let permit = match self.acquire(&claim) {
-            Ok(permit) => permit,
-            Err(refused) => {
-                let (hint, unit) = (&RetryAfter::adaptive(), Unit::Milliseconds);
-                let counted = self.refused(&refused);
-                return Err(counted.shed(hint, unit, Criticality::default()));
-            }
-        };
-        if !self.measures(&permit) {
-            return Ok(Permit::new(permit));
-        }
-        let timer = SampleTimer::new(self, threshold);
-        Ok(Permit::measured(permit, self, timer))
-    }
-
     pub(crate) fn level(&self) -> Level {
         self.count.level()
     }
@@ -327,12 +259,6 @@ impl Budget {
 
     pub(crate) fn shares(&self) -> Option<&crate::admission::shares::shares::Shares> {
         self.count.shares()
-    }
-}
-
-impl AsBudget for Budget {
-    fn budget(&self) -> &Budget {
-        self
     }
 }
 

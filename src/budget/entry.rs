@@ -2,7 +2,7 @@ use super::budget::Budget;
 use crate::{
     admission::{
         claim::{Claim, Refused},
-        count::count::Level,
+        count::word::Level,
         held::CountedUnits,
         shares::shares::{Seen, Shares},
     },

@@ -3,7 +3,7 @@
 use super::budget::Budget;
 use crate::admission::{
     claim::{Claim, Mode, Refused},
-    count::count::Level,
+    count::word::Level,
     held::{CountedUnits, Shown},
 };
 

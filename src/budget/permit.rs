@@ -4,7 +4,13 @@ use super::{
     budget::Budget,
     sample_timer::{SampleTimer, Watch},
 };
-use crate::{admission::held::CountPermit, control::controller::Outcome};
+use crate::{
+    admission::{claim::Claim, held::CountPermit},
+    control::controller::Outcome,
+    retry_after::retry_after::{RetryAfter, Unit},
+    shed::Shed,
+    threshold::{criticality::Criticality, threshold::Threshold},
+};
 
 /// One request's place in a [`Budget`], given back when it is dropped.
 ///
@@ -22,6 +28,63 @@ struct Measured {
     /// `None` once it was answered.
     timer: Option<SampleTimer>,
     watch: Watch<Budget>,
+}
+
+impl Budget {
+    /// Takes a place for work that no layer sees: a message from a queue, an upgraded connection.
+    ///
+    /// The place is held until the permit is dropped. It is one of its own, also within a request that holds one.
+    ///
+    /// ```
+    /// # use loadshed::{Budget, Threshold};
+    /// # let budget = Budget::adaptive();
+    /// # fn work() {}
+    /// # fn retry_in(_: std::time::Duration) {}
+    /// match budget.try_acquire(Threshold::ratio(0.85)) {
+    ///     Ok(permit) => {
+    ///         work();
+    ///         drop(permit);
+    ///     }
+    ///     Err(shed) => retry_in(shed.retry_after()),
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If there is no room under `threshold`, or what there is is for requests that [wait](crate::LoadShed::wait).
+    pub fn try_acquire(&self, threshold: Threshold) -> Result<Permit, Shed> {
+        self.try_acquire_many(1, threshold)
+    }
+
+    /// [`try_acquire`](Self::try_acquire) for work that costs `units` of the budget. 0 counts as 1. Work that is dearer than
+    /// all that it may use is admitted when nothing else is in flight, and then counts as that.
+    ///
+    /// # Errors
+    ///
+    /// If there is no room for so many under `threshold`.
+    pub fn try_acquire_many(&self, units: usize, threshold: Threshold) -> Result<Permit, Shed> {
+        let mut claim = Claim::of(threshold, units);
+        if threshold.is_exempt() {
+            self.inner.counters.exempt.add(claim.units);
+            return Ok(Permit::new(CountPermit::default()));
+        }
+        if claim.units > 1 {
+            claim = self.bound(claim);
+        }
+        let permit = match self.acquire(&claim) {
+            Ok(permit) => permit,
+            Err(refused) => {
+                let (hint, unit) = (&RetryAfter::adaptive(), Unit::Milliseconds);
+                let counted = self.refused(&refused);
+                return Err(counted.shed(hint, unit, Criticality::default()));
+            }
+        };
+        if !self.measures(&permit) {
+            return Ok(Permit::new(permit));
+        }
+        let timer = SampleTimer::new(self, threshold);
+        Ok(Permit::measured(permit, self, timer))
+    }
 }
 
 impl Permit {

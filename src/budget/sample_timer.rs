@@ -86,6 +86,12 @@ pub(crate) trait AsBudget {
     fn budget(&self) -> &Budget;
 }
 
+impl AsBudget for Budget {
+    fn budget(&self) -> &Self {
+        self
+    }
+}
+
 impl<T: AsBudget> Watch<T> {
     /// Of a request that holds `units`.
     pub(crate) fn begin(owner: T, units: u32) -> Self {
@@ -124,9 +130,9 @@ impl<T: AsBudget> Drop for Watch<T> {
         if let Some(sampler) = self.budget().sampler() {
             let weight = self.weight as usize;
             if self.responded {
-                sampler.responded.take_back(weight);
+                sampler.responded.subtract(weight);
             }
-            sampler.watched.take_back(weight);
+            sampler.watched.subtract(weight);
         }
     }
 }

@@ -2,63 +2,69 @@ use std::{fmt, ops::RangeInclusive, time::Duration};
 
 use tokio::time::Instant;
 
-/// The largest limit of any budget: 31 bits, as limit and count share a word.
+/// The largest limit of any budget: 31 bits, as the limit and the count share a word.
 pub(crate) const MAX_LIMIT: usize = (1 << 31) - 1;
 
-/// A control law.
+/// A limit algorithm: decides how many requests of a budget may be in flight.
 pub trait Controller: fmt::Debug + Send + 'static {
-    /// The smallest and the largest limit. Whatever [`update`](Self::update) decides, the limit never leaves them; they
-    /// are asked for once.
+    /// Returns the smallest and the largest limit. The budget keeps the limit within this range, whatever
+    /// [`update`](Self::update) decides. It calls this method once.
     fn limits(&self) -> RangeInclusive<usize>;
 
-    /// The limit to begin with.
+    /// Returns the initial limit.
     fn initial_limit(&self) -> usize;
 
-    /// How long samples are gathered before the next update, at least. It is asked for once.
+    /// Returns the least time between two updates. The default is 100 ms. The budget calls this method once.
     ///
-    /// No timer ends it. The first request after that time does which is measured and admitted, or measured and
-    /// finished, or refused; while nobody comes and nothing finishes, a window stays open.
+    /// There is no timer: the window is closed by the first event after this duration (the admission or the completion of
+    /// a measured request, or a refusal). Without an event the window stays open.
     fn window(&self) -> Duration {
         Duration::from_millis(100)
     }
 
-    /// Decides upon the limit, given what has happened since the last update.
+    /// Decides the limit from the events since the last update.
     ///
-    /// It runs within the request that ends the window, before that goes on; all others pass by meanwhile. So that a
-    /// refusal stays cheap, its work should be bounded, as the number of samples is.
+    /// The request that closes the window runs this method before it goes on. Other requests do not wait for it. A refusal
+    /// can close a window, too. Keep the work bounded, as the number of samples is.
     ///
-    /// A law that panics is not asked again: its last limit stays.
+    /// A controller that panics is not called again: the limit stays where it is.
     fn update(&mut self, window: &Window<'_>) -> Decision;
 }
 
-/// What has happened between two updates, in requests; in units, where they cost more than one each
-/// ([`LoadShed::cost`](crate::LoadShed::cost)).
+/// The events between two updates of a [`Controller`].
+///
+/// Counts are in requests. Where requests have a [cost](crate::LoadShed::cost), they are in units of cost. `samples` has one
+/// entry for each measured request in either case.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Window<'a> {
-    /// When the window was closed.
+    /// The time at which the window was closed.
     pub now: Instant,
-    /// How long it was open. At least [`Controller::window`], and longer where little happens.
+    /// How long the window was open: at least [`Controller::window`], and longer where there are few events.
     pub elapsed: Duration,
     /// The limit in force.
     pub limit: usize,
-    /// How many were in flight when it was closed.
+    /// How many requests were in flight when the window was closed.
     pub in_flight: usize,
-    /// How many of those have been answered and keep their place: a body is being sent, a permit held. How long they do
-    /// is no latency. Where only some requests are measured it is an estimate.
+    /// How many of the requests in flight have responded and still hold their permit, for a body that is being sent or for
+    /// a [`Permit`](crate::Permit::responded). This phase is not part of the latency. It is an estimate where only a part
+    /// of the requests is measured.
     pub responded: usize,
-    /// How many finished in it or were answered, measured or not.
+    /// How many requests completed or responded in the window, measured or not.
     pub completed: usize,
-    /// How many were refused in it, or would have been in a dry run. More than 0 means that the limit binds: nobody
-    /// can say from latencies alone whether an unused limit is too high.
+    /// How many requests were refused in the window, or would have been in a dry run.
+    ///
+    /// A number above 0 means that the limit binds. Latencies alone do not tell whether an unused limit is too high.
     pub refused: usize,
-    /// The measured ones that finished in it, in no order: none where all that came was admitted and still runs, or was
-    /// refused. Under high load only one request in some is measured, and all of a window's samples are of the same share.
+    /// The measured requests that ended in the window, in no order.
+    ///
+    /// Under high load only a part of the requests is measured: one in 2, 4, 8, and so on. All samples of a window represent
+    /// the same number of requests.
     pub samples: &'a [Sample],
 }
 
 impl Window<'_> {
-    /// An empty window, to be filled field by field.
+    /// Creates an empty window, to be filled field by field.
     #[must_use]
     pub fn new(now: Instant, limit: usize) -> Self {
         Self {
@@ -73,38 +79,38 @@ impl Window<'_> {
         }
     }
 
-    /// How many of those in flight wait for their answer.
+    /// Returns how many of the requests in flight have not responded yet.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.in_flight.saturating_sub(self.responded)
     }
 }
 
-/// One measured request.
+/// A measured request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Sample {
-    /// When it was admitted.
+    /// When the request was admitted.
     pub admitted_at: Instant,
-    /// From its admission to the head of its response, or to the end of its body where that is
-    /// [measured](crate::Measure); or until it was cut short.
+    /// The time from the admission to the head of the response, or to the end of the body where that is
+    /// [measured](crate::Measure). For a cancelled request, the time to the cancellation.
     pub latency: Duration,
-    /// How many were in flight when it was admitted, itself included.
+    /// How many requests, or units, were in flight right after the admission, this request included.
     pub in_flight: usize,
-    /// The limit when it was admitted.
+    /// The limit at the admission.
     pub limit: usize,
-    /// Up to how many in flight it was admitted under that limit, itself included: its ratio of the limit, rounded down
-    /// and at least 1; the limit itself for one that is never shed. Of several layers of one budget that it passed, the
-    /// lowest ratio counts.
+    /// The most that may be in flight for this request to be admitted, itself included: its ratio × the limit, rounded down
+    /// and at least 1. It is the limit for a request that is never shed. A request that passed several layers of the budget
+    /// has the lowest ratio of them.
     ///
-    /// `cap / limit` tells which ratio binds, and `in_flight >= cap` that there was no room for another one like it.
+    /// `cap / limit` tells which ratio binds. `in_flight >= cap` tells that the next such request would have been refused.
     pub cap: usize,
-    /// How it ended.
+    /// How the request ended.
     pub outcome: Outcome,
 }
 
 impl Sample {
-    /// A success without latency, to be filled field by field.
+    /// Creates a success with a latency of 0, to be filled field by field.
     #[must_use]
     pub fn new(admitted_at: Instant) -> Self {
         Self {
@@ -122,29 +128,31 @@ impl Sample {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// It was answered; also if the answer is that the caller made a mistake.
+    /// The service responded, also where the response reports a mistake of the caller.
     Success,
-    /// It failed in a way that says overload: 503, 504; RESOURCE_EXHAUSTED, UNAVAILABLE, DEADLINE_EXCEEDED.
+    /// The request failed in a way that reports overload: 503, 504; RESOURCE_EXHAUSTED, UNAVAILABLE, DEADLINE_EXCEEDED.
     Overload,
-    /// It was cut short: the caller went away before the answer, or a timeout answered in its place (408; CANCELLED).
-    /// Its latency is how long that took. The answer would have taken longer.
+    /// The request ended before its response: the caller cancelled it, or a timeout responded instead (408; CANCELLED). The
+    /// latency is the time until then, which is less than the response would have taken.
     Cancelled,
-    /// It failed in a way that says nothing about load, such as 500: a quick error is not a fast server.
+    /// The request failed in a way that says nothing about load, such as 500 or a 429 of the service: a quick error does
+    /// not make a fast server.
     Ignored,
 }
 
-/// What a law decided, and why.
+/// A decision of a [`Controller`], with its reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Decision {
     /// The limit from now on.
     pub limit: usize,
-    /// In a word or two, for people and for metrics. A law has a handful of reasons.
+    /// The reason in a word or two, for operators and for the label `reason` of a metric. A controller has a handful of
+    /// reasons: each is a series of its own.
     pub reason: &'static str,
 }
 
 impl Decision {
-    /// A decision for `limit`.
+    /// Creates a decision.
     #[must_use]
     pub fn new(limit: usize, reason: &'static str) -> Self {
         Self { limit, reason }

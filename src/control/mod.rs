@@ -1,14 +1,14 @@
-//! Control laws: from what requests did to how many may be in flight.
+//! Controllers: they decide from finished requests how many may be in flight.
 //!
-//! A law is a pure state machine. It is shown a [`Window`] of finished requests and says what the limit should be and
-//! why. It reads no clock, takes no lock, counts nothing and logs nothing: the budget does that around it. So a law can
-//! be tested with numbers alone.
+//! A controller is a pure state machine. The budget shows it a [`Window`] of finished requests, and the controller returns
+//! the limit and the reason for it. A controller reads no clock, takes no lock, counts nothing and logs nothing: the budget
+//! does that around it. So a controller can be tested with numbers alone.
 //!
 //! ```
 //! use std::ops::RangeInclusive;
 //! use loadshed::{Budget, control::{Controller, Decision, Outcome, Window}};
 //!
-//! /// Halves on any sign of overload, takes one step up while somebody is refused.
+//! /// Halves the limit on any overload response, and raises it by 1 while requests are refused.
 //! #[derive(Debug)]
 //! struct Cautious;
 //!
@@ -40,6 +40,7 @@ pub(crate) mod adaptive;
 pub(crate) mod controller;
 pub(crate) mod latency_target;
 pub(crate) mod range;
+pub(crate) mod reason;
 
 pub use self::{
     adaptive::adaptive::Adaptive,

@@ -1,24 +1,26 @@
 use std::ops::RangeInclusive;
 
+use super::controller::MAX_LIMIT;
 use crate::support::invalid::InvalidSetting;
 
-/// Where a law's limit begins, and between what it stays.
+/// The initial, the smallest and the largest limit of a controller.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Range {
-    /// What was asked for.
+    /// `None` where it was not set.
     initial: Option<usize>,
-    /// Where to begin if nothing was asked for.
-    usual: usize,
+    /// The initial limit where it was not set.
+    default_initial: usize,
     min: usize,
     max: usize,
 }
 
 impl Range {
-    /// Begins at `usual`, or at what of `min` and `max` is nearer once they are set.
-    pub(crate) const fn new(usual: usize, min: usize, max: usize) -> Self {
+    /// Creates a range with the default settings of a controller. Where min or max are set later, `default_initial` moves into
+    /// their range.
+    pub(crate) const fn new(default_initial: usize, min: usize, max: usize) -> Self {
         Self {
             initial: None,
-            usual,
+            default_initial,
             min,
             max,
         }
@@ -29,55 +31,103 @@ impl Range {
     }
 
     pub(crate) fn initial(&self) -> usize {
-        self.initial.unwrap_or_else(|| self.keep(self.usual))
+        self.initial
+            .unwrap_or_else(|| self.clamp(self.default_initial))
     }
 
-    /// `limit`, or the nearest one that is allowed.
-    pub(crate) fn keep(&self, limit: usize) -> usize {
+    /// Returns `limit`, or the nearest limit within the range.
+    pub(crate) fn clamp(&self, limit: usize) -> usize {
         limit.clamp(self.min, self.max)
     }
 
-    pub(crate) fn try_initial(mut self, initial: usize) -> Result<Self, InvalidSetting> {
-        let (min, max) = (self.min, self.max);
-        if !(min..=max).contains(&initial) {
-            let allowed = format!("from {min} to {max}, the min and the max");
-            return Err(InvalidSetting::new("initial limit", initial, allowed));
-        }
-        self.initial = Some(initial);
-        Ok(self)
+    /// Returns the range with the settings of a configuration. `None` is a setting that is absent.
+    ///
+    /// # Errors
+    ///
+    /// If a setting is out of bounds, or the settings contradict each other.
+    #[cfg(feature = "serde")]
+    pub(crate) fn configured(
+        self,
+        initial: Option<usize>,
+        min: Option<usize>,
+        max: Option<usize>,
+    ) -> Result<Self, InvalidSetting> {
+        let range = max.map_or(Ok(self), |max| self.try_max(max))?;
+        let range = min.map_or(Ok(range), |min| range.try_min(min))?;
+        let range = initial.map_or(Ok(range), |initial| range.try_initial(initial))?;
+        checked_limits(range.limits())?;
+        checked_initial(range.initial(), range.limits())?;
+        Ok(range)
     }
 
-    pub(crate) fn try_min(mut self, min: usize) -> Result<Self, InvalidSetting> {
-        let most = self.initial.unwrap_or(self.max);
-        if !(1..=most).contains(&min) {
-            let allowed = format!("from 1 to {most}, the initial limit if set or else the max");
-            return Err(InvalidSetting::new("min", min, allowed));
-        }
-        self.min = min;
-        Ok(self)
+    pub(crate) fn try_initial(self, initial: usize) -> Result<Self, InvalidSetting> {
+        let initial = Some(in_bounds("initial limit", initial)?);
+        Ok(Self { initial, ..self })
     }
 
-    pub(crate) fn try_max(mut self, max: usize) -> Result<Self, InvalidSetting> {
-        let least = self.initial.unwrap_or(self.min);
-        if !(least..=super::controller::MAX_LIMIT).contains(&max) {
-            let allowed = format!("from {least} to {}", super::controller::MAX_LIMIT);
-            return Err(InvalidSetting::new("max", max, allowed));
-        }
-        self.max = max;
-        Ok(self)
+    pub(crate) fn try_min(self, min: usize) -> Result<Self, InvalidSetting> {
+        let min = in_bounds("min", min)?;
+        Ok(Self { min, ..self })
+    }
+
+    pub(crate) fn try_max(self, max: usize) -> Result<Self, InvalidSetting> {
+        let max = in_bounds("max", max)?;
+        Ok(Self { max, ..self })
     }
 }
 
-/// The settings of a law with a field `range`, given the defaults in words.
+fn in_bounds(setting: &'static str, limit: usize) -> Result<usize, InvalidSetting> {
+    if (1..=MAX_LIMIT).contains(&limit) {
+        return Ok(limit);
+    }
+    let allowed = format!("from 1 to {MAX_LIMIT}");
+    Err(InvalidSetting::new(setting, limit, allowed))
+}
+
+/// Returns the smallest and the largest limit of a controller.
+///
+/// # Errors
+///
+/// If the range is empty, or not within 1 to [`MAX_LIMIT`].
+pub(crate) fn checked_limits(
+    limits: RangeInclusive<usize>,
+) -> Result<(usize, usize), InvalidSetting> {
+    let (min, max) = limits.into_inner();
+    if 1 <= min && min <= max && max <= MAX_LIMIT {
+        return Ok((min, max));
+    }
+    let allowed = format!("a range within 1 to {MAX_LIMIT}");
+    let given = format!("{min} to {max}");
+    Err(InvalidSetting::new("range of limits", given, allowed))
+}
+
+/// Returns the initial limit of a controller.
+///
+/// # Errors
+///
+/// If the limit is not within `limits`.
+pub(crate) fn checked_initial(
+    initial: usize,
+    limits: RangeInclusive<usize>,
+) -> Result<usize, InvalidSetting> {
+    if limits.contains(&initial) {
+        return Ok(initial);
+    }
+    let (min, max) = limits.into_inner();
+    let allowed = format!("from {min} to {max}, the smallest and the largest limit");
+    Err(InvalidSetting::new("initial limit", initial, allowed))
+}
+
+/// Writes the setters of a controller with a field `range`, given the defaults in words.
 macro_rules! range_settings {
     (initial: $initial:literal, min: $min:literal, max: $max:literal) => {
-        /// The limit to begin with, in requests.
-        #[doc = concat!("By default ", $initial, ".")]
+        /// Sets the initial limit, in requests.
+        #[doc = concat!("The default is ", $initial, ".")]
         ///
         /// # Panics
         ///
-        /// If `initial` is not within floor and ceiling. Set those first. [`try_initial`](Self::try_initial) returns an
-        /// error instead.
+        /// If `initial` is 0 or more than 2,147,483,647. [`try_initial`](Self::try_initial) returns an error instead.
+        /// [`Budget::new`](crate::Budget::new) panics if `initial` is not within [`min`](Self::min) and [`max`](Self::max).
         #[track_caller]
         pub fn initial(self, initial: usize) -> Self {
             $crate::support::invalid::expect_valid(self.try_initial(initial))
@@ -87,7 +137,7 @@ macro_rules! range_settings {
         ///
         /// # Errors
         ///
-        /// If `initial` is not within floor and ceiling.
+        /// If `initial` is 0 or more than 2,147,483,647.
         pub fn try_initial(
             mut self,
             initial: usize,
@@ -96,13 +146,13 @@ macro_rules! range_settings {
             Ok(self)
         }
 
-        /// The floor, in requests.
-        #[doc = concat!("By default ", $min, ".")]
+        /// Sets the smallest limit, in requests.
+        #[doc = concat!("The default is ", $min, ".")]
         ///
         /// # Panics
         ///
-        /// If `min` is 0, above the ceiling, or above an initial limit that was set. [`try_min`](Self::try_min) returns an
-        /// error instead.
+        /// If `min` is 0 or more than 2,147,483,647. [`try_min`](Self::try_min) returns an error instead.
+        /// [`Budget::new`](crate::Budget::new) panics if `min` is above [`max`](Self::max).
         #[track_caller]
         pub fn min(self, min: usize) -> Self {
             $crate::support::invalid::expect_valid(self.try_min(min))
@@ -112,7 +162,7 @@ macro_rules! range_settings {
         ///
         /// # Errors
         ///
-        /// If `min` is 0, above the ceiling, or above an initial limit that was set.
+        /// If `min` is 0 or more than 2,147,483,647.
         pub fn try_min(
             mut self,
             min: usize,
@@ -121,13 +171,13 @@ macro_rules! range_settings {
             Ok(self)
         }
 
-        /// The ceiling, in requests.
-        #[doc = concat!("By default ", $max, ".")]
+        /// Sets the largest limit, in requests.
+        #[doc = concat!("The default is ", $max, ".")]
         ///
         /// # Panics
         ///
-        /// If `max` is below the floor, below an initial limit that was set, or more than 2,147,483,647.
-        /// [`try_max`](Self::try_max) returns an error instead.
+        /// If `max` is 0 or more than 2,147,483,647. [`try_max`](Self::try_max) returns an error instead.
+        /// [`Budget::new`](crate::Budget::new) panics if `max` is below [`min`](Self::min).
         #[track_caller]
         pub fn max(self, max: usize) -> Self {
             $crate::support::invalid::expect_valid(self.try_max(max))
@@ -137,7 +187,7 @@ macro_rules! range_settings {
         ///
         /// # Errors
         ///
-        /// If `max` is below the floor, below an initial limit that was set, or more than 2,147,483,647.
+        /// If `max` is 0 or more than 2,147,483,647.
         pub fn try_max(
             mut self,
             max: usize,
@@ -154,32 +204,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn p15_what_is_not_within_floor_and_ceiling_is_an_error_that_says_what_is_allowed() {
+    fn p15_a_limit_out_of_bounds_is_an_error_that_says_what_is_allowed() {
         let range = Range::new(20, 20, 200);
         assert_eq!((range.initial(), range.limits()), (20, 20..=200));
-        let refused = |tried: Result<Range, InvalidSetting>| tried.unwrap_err().to_string();
-        assert_eq!(
-            refused(range.try_initial(19)),
-            "invalid initial limit 19: must be from 20 to 200, the min and the max"
-        );
-        assert_eq!(
-            refused(range.try_min(0)),
-            "invalid min 0: must be from 1 to 200, the initial limit if set or else the max"
-        );
-        assert_eq!(
-            refused(range.try_max(19)),
-            "invalid max 19: must be from 20 to 2147483647"
-        );
-        let begun = range.try_initial(100).unwrap();
-        assert!(begun.try_min(101).is_err() && begun.try_max(99).is_err());
+        for bad in [0, 1 << 31] {
+            let tries = [
+                ("initial limit", range.try_initial(bad)),
+                ("min", range.try_min(bad)),
+                ("max", range.try_max(bad)),
+            ];
+            for (setting, tried) in tries {
+                assert_eq!(
+                    tried.unwrap_err().to_string(),
+                    format!("invalid {setting} {bad}: must be from 1 to 2147483647")
+                );
+            }
+        }
     }
 
     #[test]
-    fn the_usual_beginning_gives_way_to_floor_and_ceiling() {
+    fn the_default_initial_limit_moves_into_min_and_max() {
         let range = Range::new(20, 20, 200);
         assert_eq!(range.try_min(50).unwrap().initial(), 50);
         let low = range.try_min(1).unwrap().try_max(10).unwrap();
         assert_eq!(low.initial(), 10);
-        assert_eq!((low.keep(0), low.keep(5), low.keep(11)), (1, 5, 10));
+        assert_eq!((low.clamp(0), low.clamp(5), low.clamp(11)), (1, 5, 10));
     }
 }

@@ -1,19 +1,19 @@
-//! What gRPC and gRPC-Web say in headers: the content type, the status, the timeout.
+//! The headers of gRPC and gRPC-Web: the content type, the status, the timeout.
 
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE};
 
 pub(crate) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
-/// Returns the time that the caller still waits: `None` without a `grpc-timeout` that can be read.
+/// Returns how long the caller waits at most, or `None` without a valid `grpc-timeout`.
 pub(crate) fn timeout(headers: &HeaderMap) -> Option<Duration> {
     parse_timeout(headers.get(GRPC_TIMEOUT)?)
 }
 
-/// gRPC over HTTP/2, "Requests": at most 8 digits, and a unit.
-pub(crate) fn parse_timeout(value: &HeaderValue) -> Option<Duration> {
+/// Parses at most 8 digits and a unit (gRPC over HTTP/2, "Requests").
+fn parse_timeout(value: &HeaderValue) -> Option<Duration> {
     let text = value.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let fits = (1..=8).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -29,7 +29,7 @@ pub(crate) fn parse_timeout(value: &HeaderValue) -> Option<Duration> {
     })
 }
 
-/// The content type of a gRPC or gRPC-Web call: `application/grpc`, alone or before `+`, `-` or `;`.
+/// Returns the content type of a gRPC or gRPC-Web call: `application/grpc`, alone or before `+`, `-` or `;`.
 pub(crate) fn grpc_content_type(headers: &HeaderMap) -> Option<&HeaderValue> {
     const GRPC: &[u8] = b"application/grpc";
     let value = headers.get(CONTENT_TYPE)?;
@@ -39,7 +39,8 @@ pub(crate) fn grpc_content_type(headers: &HeaderMap) -> Option<&HeaderValue> {
     is_grpc.then_some(value)
 }
 
-/// Taken, as nobody asks for it again, and as the clone of a value that is its own owner is an allocation.
+/// Removes the content type of a gRPC call and returns it. The request is refused, so its headers are not read again; and the
+/// first clone of a value that owns its bytes would allocate.
 pub(crate) fn take_grpc_content_type(headers: &mut HeaderMap) -> Option<HeaderValue> {
     grpc_content_type(headers)?;
     headers.remove(CONTENT_TYPE)
@@ -50,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_grpc_is_taken_for_grpc() {
+    fn only_content_types_of_grpc_are_recognised_as_grpc() {
         let is_grpc = |content_type: &'static str| {
             let value = HeaderValue::from_static(content_type);
             grpc_content_type(&HeaderMap::from_iter([(CONTENT_TYPE, value)])).is_some()
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_grpc_timeout_is_none() {
+    fn an_invalid_grpc_timeout_is_ignored() {
         for garbage in [
             "",
             "S",

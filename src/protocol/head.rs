@@ -1,4 +1,4 @@
-//! The head of a request, for the closures that decide by it.
+//! The head of a request, for closures that decide by the head.
 
 use std::{
     mem,
@@ -7,11 +7,11 @@ use std::{
 
 use http::{HeaderValue, Request, header::CONTENT_LENGTH};
 
-/// The length of the body in bytes, as its sender announces it: for [`LoadShed::cost`](crate::LoadShed::cost).
+/// Returns the length of the body in bytes that `Content-Length` announces: for [`LoadShed::cost`](crate::LoadShed::cost).
 ///
-/// 0 without a `Content-Length` that is a number. Bodies that are sent in pieces (`Transfer-Encoding: chunked`, gRPC) do
-/// not say how long they are; where such uploads are many, take for them what your server reads at most. What is more
-/// than `isize::MAX` is that, so that a little can be added.
+/// The length is 0 without a `Content-Length` that is a number. Bodies that are sent in pieces (`Transfer-Encoding: chunked`,
+/// gRPC) announce no length; where many uploads are of this kind, use the largest body that your server reads. A length above
+/// `isize::MAX` counts as `isize::MAX`, so that a sum with a small number does not overflow.
 ///
 /// ```
 /// use http::Request;
@@ -32,9 +32,9 @@ pub fn content_length(head: &Request<()>) -> usize {
     length.unwrap_or(0)
 }
 
-/// Lends the request's own head to `look` for as long as that runs: nothing is copied, nothing allocated.
+/// Lends the request's own head to `look` while `look` runs. Nothing is copied or allocated.
 ///
-/// `None` if it panics.
+/// Returns `None` if `look` panics.
 pub(crate) fn lend<B, T>(
     request: &mut Request<B>,
     look: impl FnOnce(&Request<()>) -> T,
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_length_is_what_is_announced_as_a_number_and_never_too_large_to_add_to() {
+    fn a_length_is_the_announced_number_and_at_most_isize_max() {
         for (announced, length) in [
             ("0", 0),
             ("007", 7),

@@ -1,4 +1,4 @@
-//! HTTP and gRPC: the head of a request, what applies to it, how it ended, and the response of a refusal.
+//! HTTP and gRPC: the head of a request, its classification, its outcome, and the response of a refusal.
 
 pub(crate) mod classification;
 pub(crate) mod grpc;

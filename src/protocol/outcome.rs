@@ -1,4 +1,4 @@
-//! How a request ended, told by its response.
+//! The outcome of a request, by its response.
 //!
 //! | HTTP | gRPC, as google.rpc.Code maps it | outcome |
 //! |---|---|---|
@@ -8,11 +8,11 @@
 //! | other 5xx | 2 UNKNOWN, 12 UNIMPLEMENTED, 13 INTERNAL, 15 DATA_LOSS, no code at all | ignored |
 //! | all others | 0 OK and the caller's mistakes: 3, 5, 6, 7, 9, 10, 11, 16 | success |
 //!
-//! - A timeout inside the layer answers 408 (tower-http's) or CANCELLED (tonic's). The answer itself would have taken
-//!   longer, and is not to be read as one of that speed.
-//! - A 429 is the quick answer of a quota, which says nothing about the server. gRPC has one code for a quota and for a
-//!   server that is full; a full one is the graver mistake to miss.
-//! - A caller's mistake was found by the same server, and a 404 is often as much work as a 200.
+//! - A timeout layer further in responds with 408 (tower-http) or CANCELLED (tonic). The request itself would have taken longer,
+//!   so its latency is not a sample of a success.
+//! - A 429 is the quick response of a quota, which says nothing about the server. gRPC has the same code for a quota and for a
+//!   full server; to overlook a full server would be the worse error.
+//! - A request with a mistake of the caller took work of the same server, and a 404 is often as much work as a 200.
 
 use std::{
     mem,
@@ -25,13 +25,11 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use super::grpc::GRPC_STATUS;
 use crate::control::controller::Outcome;
 
-/// A closure that decides upon some heads by itself.
+/// The user's closure, which decides the outcome of some responses by their heads.
 #[derive(Clone)]
-pub(crate) struct AskOutcome(Arc<dyn ByHead>);
+pub(crate) struct AskOutcome(Arc<OutcomeClosure>);
 
-trait ByHead: Fn(&Response<()>) -> Option<Outcome> + Send + Sync {}
-
-impl<F: Fn(&Response<()>) -> Option<Outcome> + Send + Sync> ByHead for F {}
+type OutcomeClosure = dyn Fn(&Response<()>) -> Option<Outcome> + Send + Sync;
 
 impl AskOutcome {
     pub(crate) fn new(
@@ -40,13 +38,13 @@ impl AskOutcome {
         Self(Arc::new(ask))
     }
 
-    /// The closure sees the response's own head, lent to it for as long as it runs.
+    /// Calls the closure with the response's own head, which is lent to it meanwhile.
     pub(crate) fn outcome<B>(&self, response: &mut Response<B>) -> Option<Outcome> {
         let mut head = Response::new(());
         swap_heads(response, &mut head);
         let outcome = catch_unwind(AssertUnwindSafe(|| self.0(&head)));
         swap_heads(response, &mut head);
-        // A closure that panics has decided nothing.
+        // Without a decision, the status decides: a panic in the closure is treated as no decision.
         outcome.ok().flatten()
     }
 }
@@ -58,7 +56,7 @@ fn swap_heads<A, B>(one: &mut Response<A>, other: &mut Response<B>) {
     mem::swap(one.extensions_mut(), other.extensions_mut());
 }
 
-/// By the head of a response. A gRPC call that failed before its first message has its status there.
+/// Returns the outcome by the head of a response. A gRPC call that failed before its first message has its status there.
 pub(crate) fn of_head<B>(response: &Response<B>) -> Outcome {
     match response.headers().get(GRPC_STATUS) {
         Some(code) => of_grpc(code),
@@ -66,7 +64,8 @@ pub(crate) fn of_head<B>(response: &Response<B>) -> Outcome {
     }
 }
 
-/// By what comes behind a response whose head was a success. A gRPC call has its status there, unless it failed early.
+/// Returns the outcome by the trailers of a response whose head was a success. A gRPC call has its status there, unless the
+/// call failed before its first message.
 pub(crate) fn of_trailers(trailers: &HeaderMap) -> Outcome {
     trailers.get(GRPC_STATUS).map_or(Outcome::Success, of_grpc)
 }
@@ -95,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_status_is_what_the_table_says() {
+    fn each_status_has_the_outcome_of_the_table() {
         for (status, outcome) in [
             (200, Outcome::Success),
             (101, Outcome::Success),
@@ -115,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn each_grpc_code_is_what_the_table_says() {
+    fn each_grpc_code_has_the_outcome_of_the_table() {
         let (success, overload) = (Outcome::Success, Outcome::Overload);
         let (cancelled, ignored) = (Outcome::Cancelled, Outcome::Ignored);
         let by_code = [

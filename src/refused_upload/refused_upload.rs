@@ -1,39 +1,68 @@
 use std::time::Duration;
 
-use http::{Request, header::EXPECT};
-use http_body::Body;
-use tokio::runtime::Handle;
+#[cfg(feature = "serde")]
+use crate::support::seconds;
 
-use super::reader::Reader;
 use crate::support::invalid::{InvalidSetting, expect_valid};
 
-/// How much of a refused upload is read after the answer, so that its sender sees the answer and not a reset.
+/// How much of a refused upload is read after the response, so that the client sees the response and not a reset.
 ///
-/// What is read is thrown away, piece by piece. Once a bound is met, the body is dropped: over HTTP/1 the connection is
-/// closed with that, over HTTP/2 the stream is reset.
+/// The data is discarded frame by frame. Once a bound is exceeded, the body is dropped: HTTP/1 then closes the connection, and
+/// HTTP/2 resets the stream.
 ///
 /// | bound | default | why |
 /// | --- | --- | --- |
-/// | [`max_bytes`](Self::max_bytes) of each upload | 64 MiB | mail servers and object stores take less in one piece |
-/// | [`timeout`](Self::timeout) for each | 60 s | what a slow line needs for that, and about when clients give up |
-/// | [`idle_timeout`](Self::idle_timeout) in each | 5 s | who sends nothing for as long has stopped, or means harm |
-/// | [`max_concurrent`](Self::max_concurrent) in the process | 256 | each is a task and a window of flow control, 64 KiB as is usual: 16 MiB |
+/// | [`max_bytes`](Self::max_bytes) of an upload | 64 MiB | mail servers and object stores accept less in one piece |
+/// | [`timeout`](Self::timeout) of an upload | 60 s | a slow network needs about that long for 64 MiB, and clients give up about then |
+/// | [`idle_timeout`](Self::idle_timeout) of an upload | 5 s | a client that is silent for longer has stopped, or is malicious |
+/// | [`max_concurrent`](Self::max_concurrent) in the process | 256 | each upload needs a task and a flow-control window, usually 64 KiB: 16 MiB |
 ///
 /// ```
 /// use std::time::Duration;
 /// use loadshed::{RefusedUpload, LoadShed};
 ///
-/// // No upload here is larger, and all callers are in the same building.
+/// // No upload is larger here, and all callers are in the same network.
 /// let bounds = RefusedUpload::default().max_bytes(1 << 20).timeout(Duration::from_secs(10));
 /// let shed = LoadShed::ratio(0.85).refused_upload(bounds);
 ///
-/// // Callers that read while they write, or a proxy in front that takes uploads in whole.
+/// // For callers that read while they write, or behind a proxy that buffers uploads.
 /// let shed = LoadShed::ratio(0.85).refused_upload(RefusedUpload::none());
 /// ```
 ///
-/// Nothing is read of a request with `Expect: 100-continue`, as its sender waits to be asked, nor outside of a tokio
-/// runtime. The bounds in time need the runtime's timer (`Builder::enable_time`): without it, the task that reads panics,
-/// after the answer. There, use [`RefusedUpload::none`].
+/// The body is dropped unread in two cases: a request with `Expect: 100-continue`, as its client has not sent the body yet,
+/// and a layer that is called outside of a tokio runtime.
+///
+/// The timeouts need the timer of the runtime (`Builder::enable_time`). Without the timer, the task that reads panics, after
+/// the response was sent. Use [`RefusedUpload::none`] there.
+///
+/// # Configuration
+///
+/// With the feature `serde` the bounds can be read from a file. Timeouts are in seconds. A field that is absent has its default,
+/// and an unknown field is an error. The string `"none"` is [`RefusedUpload::none`].
+///
+/// ```
+/// # #[cfg(feature = "serde")] {
+/// # use std::time::Duration;
+/// # use loadshed::RefusedUpload;
+/// #[derive(serde::Deserialize)]
+/// struct Config {
+///     refused_upload: RefusedUpload,
+/// }
+///
+/// let config: Config = toml::from_str("
+///     [refused_upload]
+///     max_bytes = 1048576
+///     timeout = 10
+///     idle_timeout = 2.5
+///     max_concurrent = 64
+/// ").unwrap();
+/// assert_eq!(config.refused_upload, RefusedUpload::default()
+///     .max_bytes(1 << 20)
+///     .timeout(Duration::from_secs(10))
+///     .idle_timeout(Duration::from_millis(2_500))
+///     .max_concurrent(64));
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct RefusedUpload {
@@ -55,7 +84,7 @@ impl Default for RefusedUpload {
 }
 
 impl RefusedUpload {
-    /// Reads nothing: the body is dropped with the refusal.
+    /// Reads nothing: the body is dropped with the refusal. In a file: `"none"`.
     pub fn none() -> Self {
         Self {
             max_concurrent: 0,
@@ -63,7 +92,8 @@ impl RefusedUpload {
         }
     }
 
-    /// The most that is read of one upload, in bytes. A larger one is dropped at the piece that exceeds it.
+    /// Sets how many bytes of one upload are read at most. A larger upload is dropped after the frame that exceeds the bound.
+    /// The default is 64 MiB.
     ///
     /// # Panics
     ///
@@ -83,11 +113,11 @@ impl RefusedUpload {
         Ok(self)
     }
 
-    /// The longest that one upload is read, from its refusal on.
+    /// Sets how long one upload is read at most, from its refusal on. The default is 60 s.
     ///
     /// # Panics
     ///
-    /// If `timeout` is zero or more than `u32::MAX` seconds. [`try_timeout`](Self::try_timeout) returns an error instead.
+    /// If `timeout` is 0 or more than `u32::MAX` seconds. [`try_timeout`](Self::try_timeout) returns an error instead.
     #[track_caller]
     pub fn timeout(self, timeout: Duration) -> Self {
         expect_valid(self.try_timeout(timeout))
@@ -97,17 +127,18 @@ impl RefusedUpload {
     ///
     /// # Errors
     ///
-    /// If `timeout` is zero or more than `u32::MAX` seconds.
+    /// If `timeout` is 0 or more than `u32::MAX` seconds.
     pub fn try_timeout(mut self, timeout: Duration) -> Result<Self, InvalidSetting> {
-        self.timeout = not_zero("timeout of a refused upload", timeout)?;
+        self.timeout = not_zero(TIMEOUT, timeout)?;
         Ok(self)
     }
 
-    /// The longest that one upload is waited for while nothing of it comes.
+    /// Sets how long the next frame of an upload may take. The default is 5 s.
     ///
     /// # Panics
     ///
-    /// If `idle_timeout` is zero or more than `u32::MAX` seconds. [`try_idle_timeout`](Self::try_idle_timeout) returns an error instead.
+    /// If `idle_timeout` is 0 or more than `u32::MAX` seconds. [`try_idle_timeout`](Self::try_idle_timeout) returns an error
+    /// instead.
     #[track_caller]
     pub fn idle_timeout(self, idle_timeout: Duration) -> Self {
         expect_valid(self.try_idle_timeout(idle_timeout))
@@ -117,16 +148,16 @@ impl RefusedUpload {
     ///
     /// # Errors
     ///
-    /// If `idle_timeout` is zero or more than `u32::MAX` seconds.
+    /// If `idle_timeout` is 0 or more than `u32::MAX` seconds.
     pub fn try_idle_timeout(mut self, idle_timeout: Duration) -> Result<Self, InvalidSetting> {
-        self.idle_timeout = not_zero("idle timeout of a refused upload", idle_timeout)?;
+        self.idle_timeout = not_zero(IDLE_TIMEOUT, idle_timeout)?;
         Ok(self)
     }
 
-    /// An upload is read only while fewer than this are being read in the whole process. Those over it are dropped.
+    /// Sets how many uploads the process reads at once. Further refused uploads are dropped unread. The default is 256.
     ///
-    /// The count is the process's and not the layer's, as what it bounds is: memory and connections that do no work. A
-    /// layer with a lower bound than others gives way to them.
+    /// The count is shared by all layers of the process, as the bounded resources are: memory and idle connections. Where
+    /// layers have different bounds, the layer with the lowest bound stops reading first.
     ///
     /// # Panics
     ///
@@ -145,24 +176,79 @@ impl RefusedUpload {
         self.max_concurrent = at_least_1("max concurrent refused uploads", uploads)?;
         Ok(self)
     }
+}
 
-    /// Whether there is more of a request to read.
-    #[inline]
-    pub(crate) fn has_more<B: Body>(request: &Request<B>) -> bool {
-        // A client that asked whether to send its body is told not to. To read it would be to ask for it.
-        !request.body().is_end_stream() && !request.headers().contains_key(EXPECT)
-    }
+/// The fields in a file.
+#[cfg(feature = "serde")]
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    max_bytes: Option<usize>,
+    timeout: Option<f64>,
+    idle_timeout: Option<f64>,
+    max_concurrent: Option<usize>,
+}
 
-    /// Reads `body` in the background, if there is a runtime to do so, and room for one more.
-    pub(crate) fn read<B: Body + Send + 'static>(self, body: B) {
-        let Ok(runtime) = Handle::try_current() else {
-            return;
-        };
-        if let Some(reader) = Reader::begin(self) {
-            runtime.spawn(reader.read(Box::pin(body)));
+#[cfg(feature = "serde")]
+impl TryFrom<Fields> for RefusedUpload {
+    type Error = InvalidSetting;
+
+    fn try_from(fields: Fields) -> Result<Self, InvalidSetting> {
+        let mut bounds = Self::default();
+        if let Some(bytes) = fields.max_bytes {
+            bounds = bounds.try_max_bytes(bytes)?;
         }
+        if let Some(seconds) = fields.timeout {
+            let timeout = seconds::duration(TIMEOUT, seconds, TIMEOUT_RANGE)?;
+            bounds = bounds.try_timeout(timeout)?;
+        }
+        if let Some(seconds) = fields.idle_timeout {
+            let timeout = seconds::duration(IDLE_TIMEOUT, seconds, TIMEOUT_RANGE)?;
+            bounds = bounds.try_idle_timeout(timeout)?;
+        }
+        if let Some(uploads) = fields.max_concurrent {
+            bounds = bounds.try_max_concurrent(uploads)?;
+        }
+        Ok(bounds)
     }
 }
+
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for RefusedUpload {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = RefusedUpload;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("the bounds of refused uploads, or \"none\"")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<RefusedUpload, E> {
+                match text {
+                    "none" => Ok(RefusedUpload::none()),
+                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+                }
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                map: A,
+            ) -> Result<RefusedUpload, A::Error> {
+                let map = serde::de::value::MapAccessDeserializer::new(map);
+                let fields = <Fields as serde::Deserialize>::deserialize(map)?;
+                RefusedUpload::try_from(fields).map_err(serde::de::Error::custom)
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+const TIMEOUT: &str = "timeout of a refused upload";
+const IDLE_TIMEOUT: &str = "idle timeout of a refused upload";
+const TIMEOUT_RANGE: &str = "greater than 0 and at most 4294967295 seconds";
 
 fn at_least_1(setting: &'static str, given: usize) -> Result<usize, InvalidSetting> {
     let allowed = "at least 1; RefusedUpload::none() reads nothing";
@@ -173,13 +259,9 @@ fn at_least_1(setting: &'static str, given: usize) -> Result<usize, InvalidSetti
 }
 
 fn not_zero(setting: &'static str, given: Duration) -> Result<Duration, InvalidSetting> {
-    let allowed = "greater than 0 and at most 4294967295 seconds";
     if given.is_zero() || given > Duration::from_secs(u32::MAX.into()) {
-        return Err(InvalidSetting::new(
-            setting,
-            format_args!("{given:?}"),
-            allowed,
-        ));
+        let given = format_args!("{given:?}");
+        return Err(InvalidSetting::new(setting, given, TIMEOUT_RANGE));
     }
     Ok(given)
 }

@@ -52,3 +52,5 @@
 
 pub(crate) mod retry_after;
 pub(crate) mod schedule;
+#[cfg(feature = "serde")]
+pub(crate) mod serialized;

@@ -10,21 +10,32 @@ use crate::{
     threshold::criticality::Criticality,
 };
 
-/// How a refused caller is told when to come back.
+/// The policy for retry hints: when a refused caller should come back.
 ///
 /// ```
 /// use std::time::Duration;
 /// use loadshed::{LoadShed, RetryAfter};
 ///
-/// // The default is `RetryAfter::adaptive()`: how long the excess needs to drain, spread out, at most a minute.
+/// // The default is `RetryAfter::adaptive()`: as long as the excess needs to drain, spread out, at most a minute.
 /// let shed = LoadShed::ratio(0.85);
 ///
-/// // These callers have patience.
+/// // These callers wait for as long as they are told.
 /// let shed = LoadShed::ratio(0.85).retry_after(RetryAfter::adaptive().max(Duration::from_secs(600)));
 ///
 /// // From 5 to 7.5 s, whatever the load.
 /// let shed = LoadShed::ratio(0.85).retry_after(RetryAfter::fixed(Duration::from_secs(5)).jitter(0.5));
 /// ```
+///
+/// With the feature `serde`, it is read from a map of these fields, of which each may be absent. Any other field is an error.
+///
+/// | field | value | setting |
+/// |---|---|---|
+/// | `kind` | `"adaptive"` (the default), `"fixed"` or `"none"` | [`adaptive`](Self::adaptive), [`fixed`](Self::fixed), [`none`](Self::none) |
+/// | `seconds` | a number, with kind `"fixed"` only | the fixed hint |
+/// | `jitter` | a number from 0 to 1 | [`jitter`](Self::jitter) |
+/// | `min_seconds`, `max_seconds` | numbers | [`min`](Self::min), [`max`](Self::max) |
+/// | `milliseconds` | a boolean | [`milliseconds`](Self::milliseconds) |
+/// | `seed` | an integer | [`seed`](Self::seed) |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct RetryAfter {

@@ -17,7 +17,6 @@ use crate::{
 ///
 /// `Relaxed`: every word stands for itself, and what two racing callers can spoil is one estimate, for one beat.
 #[derive(Debug)]
-#[repr(align(128))]
 pub(crate) struct Schedule {
     epoch: Instant,
     /// Of each class, lowest first: where the line ends that it and the higher ones stand in, in nanoseconds since

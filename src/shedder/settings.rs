@@ -26,7 +26,7 @@ use crate::{
         outcome::{self, AskOutcome},
         refusal::refusal::{RefusalResponse, RefusalSettings},
     },
-    refused_upload::refused_upload::RefusedUpload,
+    refused_upload::{reader, refused_upload::RefusedUpload},
     retry_after::retry_after::RetryAfter,
     support::invalid::InvalidSetting,
     telemetry::observed::Decisions,
@@ -199,8 +199,8 @@ impl Settings {
     #[inline]
     pub(crate) fn read_rest<B: Body + Send + 'static>(&self, request: Request<B>) {
         // Checked first: passing the request on copies it.
-        if RefusedUpload::has_more(&request) {
-            self.refused_upload.read(request.into_body());
+        if reader::has_more(&request) {
+            reader::read(self.refused_upload, request.into_body());
         }
     }
 

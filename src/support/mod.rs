@@ -3,5 +3,7 @@
 pub(crate) mod clock;
 pub(crate) mod invalid;
 pub(crate) mod per_thread;
+#[cfg(feature = "serde")]
+pub(crate) mod seconds;
 pub(crate) mod spread;
 pub(crate) mod sync;

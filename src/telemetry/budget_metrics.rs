@@ -1,4 +1,4 @@
-//! Figures, through the `metrics` facade.
+//! The counts that a budget keeps for its metrics.
 
 use std::{
     collections::BTreeMap,
@@ -9,49 +9,52 @@ use std::{
     time::Duration,
 };
 
+use crossbeam_utils::CachePadded;
+
 use super::{
     histogram::Latencies,
     label::{OTHER, Text},
-    routes::Routes,
+    routes::RouteMetrics,
 };
 use crate::{admission::verdict::Verdict, control::controller::Sample, shed::Reason};
 
-/// What a budget counts for its figures alone. All else is in its tally anyway.
+/// The counts of a budget that only its metrics need. The others are in its counters.
 #[derive(Debug, Default)]
 pub(crate) struct BudgetMetrics {
-    pub(crate) hints: Hints,
-    /// Requests refused because of a share, and those that a dry run would have.
+    pub(crate) hints: HintSum,
+    /// Requests refused because of a share, and requests that a dry run would have refused because of it.
     pub(crate) by_share: [AtomicU64; 2],
-    changes: Mutex<Changes>,
-    pub(crate) routes: Routes,
-    /// Under which it was first published. A name that it is given later comes too late.
-    pub(crate) label: OnceLock<Shown>,
-    /// Made with the first sample: one allocation in a budget's life.
+    changes: Mutex<ChangeCounts>,
+    pub(crate) routes: RouteMetrics,
+    /// The label of the first publication. A name that the budget gets later does not change it.
+    pub(crate) label: OnceLock<BudgetLabel>,
+    /// Created with the first sample: one allocation in the life of a budget.
     pub(crate) latencies: OnceLock<Latencies>,
 }
 
-/// The sum of the hints given, in milliseconds. On a line of its own, as each refusal writes to it.
+/// The sum of the retry hints given, in milliseconds. On its own cache line, as each refusal writes to it.
 #[derive(Debug, Default)]
-#[repr(align(128))]
-pub(crate) struct Hints(pub(crate) AtomicU64);
+pub(crate) struct HintSum(pub(crate) CachePadded<AtomicU64>);
 
-/// How often the limit was changed, by reason.
-pub(crate) type Changes = BTreeMap<&'static str, u64>;
+/// The number of limit changes, by reason.
+pub(crate) type ChangeCounts = BTreeMap<&'static str, u64>;
 
+/// The label `budget` of a budget.
 #[derive(Debug)]
-pub(crate) struct Shown {
-    pub(crate) label: Text,
-    /// The number in it, if the budget has no name.
+pub(crate) struct BudgetLabel {
+    pub(crate) text: Text,
+    /// The number in the text, if the budget has no name.
     pub(crate) number: Option<usize>,
 }
 
-/// A controller's author may have more reasons than [`Decision`](crate::control::controller::Decision) asks for, but no more series.
+/// The most series of reasons: a bound for controllers with more reasons than
+/// [`Decision`](crate::control::controller::Decision) asks for.
 pub(crate) const MOST_REASONS: usize = 32;
 
 impl BudgetMetrics {
     pub(crate) fn hinted(&self, hint: Duration) {
         let millis = u64::try_from(hint.as_millis()).unwrap_or(u64::MAX);
-        // Relaxed: a sum that orders nothing.
+        // Relaxed: the sum orders no other memory access.
         self.hints.0.fetch_add(millis, Ordering::Relaxed);
     }
 
@@ -71,7 +74,7 @@ impl BudgetMetrics {
 
     #[cfg(feature = "tracing")]
     pub(crate) fn label(&self) -> Option<&str> {
-        self.label.get().map(|shown| &*shown.label)
+        self.label.get().map(|label| &*label.text)
     }
 
     pub(crate) fn measured(&self, samples: &[Sample]) {
@@ -81,13 +84,13 @@ impl BudgetMetrics {
         }
     }
 
-    pub(crate) fn changes(&self) -> std::sync::MutexGuard<'_, Changes> {
+    pub(crate) fn changes(&self) -> std::sync::MutexGuard<'_, ChangeCounts> {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-pub(crate) fn add(changes: &mut Changes, reason: &'static str, count: u64) {
-    let is_one_too_many = changes.len() >= MOST_REASONS && !changes.contains_key(reason);
-    let reason = if is_one_too_many { OTHER } else { reason };
+pub(crate) fn add(changes: &mut ChangeCounts, reason: &'static str, count: u64) {
+    let is_past_bound = changes.len() >= MOST_REASONS && !changes.contains_key(reason);
+    let reason = if is_past_bound { OTHER } else { reason };
     *changes.entry(reason).or_default() += count;
 }

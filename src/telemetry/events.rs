@@ -1,4 +1,4 @@
-//! Events, through `tracing`: a handful, whatever happens.
+//! Log events through `tracing`. Their number is bounded.
 
 use std::{
     mem,
@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use crossbeam_utils::CachePadded;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -19,35 +20,34 @@ use crate::{
     support::clock::{Now, nanos},
 };
 
-/// As long without a refusal, and shedding has stopped. Longer than callers are told to wait who come back soon, so
-/// that an overload whose callers return in waves is one.
-const CALM: Duration = Duration::from_secs(10);
+/// Shedding has stopped once there was no refusal for this long. It is longer than short retry hints, so that an overload whose
+/// callers return in waves is one episode.
+const QUIET_PERIOD: Duration = Duration::from_secs(10);
 
-/// Whether a budget sheds, and since when.
+/// The state of shedding of a budget.
 ///
 /// # Memory ordering
 ///
-/// `Relaxed`: what an episode is made of is behind the lock, and the words in front only save most from trying it.
-/// Nobody waits for it.
+/// `Relaxed`: the state of an episode is behind the lock. The atomics in front of it only spare most requests the attempt to lock.
+/// No request waits for the lock.
 #[derive(Debug)]
 pub(crate) struct Shedding {
     is_on: AtomicBool,
     epoch: Instant,
-    last: Last,
+    last_refusal: LastRefusal,
     log: Mutex<Log>,
 }
 
-/// When a request was last refused, in nanoseconds since the epoch. On a line of its own, as each refusal writes to it.
+/// The time of the last refusal, in nanoseconds since the epoch. On its own cache line, as each refusal writes to it.
 #[derive(Debug)]
-#[repr(align(128))]
-struct Last(AtomicU64);
+struct LastRefusal(CachePadded<AtomicU64>);
 
 #[derive(Debug, Default)]
 struct Log {
     /// `None` while nothing is shed.
     since: Option<Duration>,
-    /// How many refusals, and how many of dry runs, earlier episodes have told of.
-    told: [usize; 2],
+    /// The refusals, and the refusals of dry runs, that earlier events have reported.
+    reported: [usize; 2],
 }
 
 impl Default for Shedding {
@@ -55,7 +55,7 @@ impl Default for Shedding {
         Self {
             is_on: AtomicBool::new(false),
             epoch: Instant::now(),
-            last: Last(AtomicU64::new(0)),
+            last_refusal: LastRefusal(AtomicU64::new(0).into()),
             log: Mutex::default(),
         }
     }
@@ -64,14 +64,14 @@ impl Default for Shedding {
 impl Shedding {
     pub(crate) fn refused(&self, budget: &dyn Observable, now: &Now) {
         let now = now.get().saturating_duration_since(self.epoch);
-        // A swap, so that one refusal alone finds that the last one was long ago.
-        let before = Duration::from_nanos(self.last.0.swap(nanos(now), Ordering::Relaxed));
-        if !self.is_on.load(Ordering::Relaxed) || is_calm(before, now) {
-            self.turn(budget, before, now);
+        // A swap, so that only one refusal finds that the refusal before was long ago.
+        let before = Duration::from_nanos(self.last_refusal.0.swap(nanos(now), Ordering::Relaxed));
+        if !self.is_on.load(Ordering::Relaxed) || is_quiet(before, now) {
+            self.start(budget, before, now);
         }
     }
 
-    /// A request that was not refused, or somebody who asks.
+    /// Checks whether shedding has stopped: after an admission, and at each publication.
     #[inline]
     pub(crate) fn passed(&self, budget: &dyn Observable) {
         if self.is_on.load(Ordering::Relaxed) {
@@ -82,25 +82,25 @@ impl Shedding {
     #[cold]
     fn check(&self, budget: &dyn Observable) {
         let now = self.now();
-        if !is_calm(self.last(), now) {
+        if !is_quiet(self.last_refusal(), now) {
             return;
         }
         if let Ok(mut log) = self.log.try_lock() {
-            // Read again: somebody may have been refused since.
-            let last = self.last();
-            if is_calm(last, now) {
+            // Read again: there may have been a refusal meanwhile.
+            let last = self.last_refusal();
+            if is_quiet(last, now) {
                 self.stop(&mut log, budget, last);
             }
         }
     }
 
-    /// The first refusal for a while.
+    /// Notes the first refusal after a quiet period.
     #[cold]
-    fn turn(&self, budget: &dyn Observable, before: Duration, now: Duration) {
+    fn start(&self, budget: &dyn Observable, before: Duration, now: Duration) {
         let Ok(mut log) = self.log.try_lock() else {
             return;
         };
-        if is_calm(before, now) {
+        if is_quiet(before, now) {
             self.stop(&mut log, budget, before);
         }
         if log.since.is_none() {
@@ -117,8 +117,8 @@ impl Shedding {
         }
     }
 
-    fn last(&self) -> Duration {
-        Duration::from_nanos(self.last.0.load(Ordering::Relaxed))
+    fn last_refusal(&self) -> Duration {
+        Duration::from_nanos(self.last_refusal.0.load(Ordering::Relaxed))
     }
 
     fn now(&self) -> Duration {
@@ -126,8 +126,8 @@ impl Shedding {
     }
 }
 
-fn is_calm(last: Duration, now: Duration) -> bool {
-    now.saturating_sub(last) >= CALM
+fn is_quiet(last: Duration, now: Duration) -> bool {
+    now.saturating_sub(last) >= QUIET_PERIOD
 }
 
 impl Log {
@@ -139,8 +139,8 @@ impl Log {
             budget = name(budget),
             limit = now.limit,
             in_flight = now.in_flight,
-            refused = now.refused - self.told[0],
-            would_refuse = now.would_refuse - self.told[1],
+            refused = now.refused - self.reported[0],
+            would_refuse = now.would_refuse - self.reported[1],
             limit_change = change.reason,
             limit_changed_seconds_ago = change.seconds_ago,
             advice = change.advice,
@@ -150,14 +150,14 @@ impl Log {
 
     fn log_stop(&mut self, budget: &dyn Observable, lasted: Duration) {
         let now = budget.snapshot();
-        let told = mem::replace(&mut self.told, [now.refused, now.would_refuse]);
+        let reported = mem::replace(&mut self.reported, [now.refused, now.would_refuse]);
         let change = LastChange::of(budget);
         info!(
             target: "loadshed",
             budget = name(budget),
             seconds = lasted.as_secs_f64(),
-            refused = now.refused - told[0],
-            would_refuse = now.would_refuse - told[1],
+            refused = now.refused - reported[0],
+            would_refuse = now.would_refuse - reported[1],
             limit = now.limit,
             in_flight = now.in_flight,
             limit_change = change.reason,
@@ -167,7 +167,7 @@ impl Log {
     }
 }
 
-/// The latest change of the limit, and advice for the person on call.
+/// The latest change of the limit, and advice for the operator.
 struct LastChange {
     reason: &'static str,
     seconds_ago: Option<f64>,
@@ -189,7 +189,7 @@ impl LastChange {
     }
 }
 
-/// The limit was changed.
+/// Logs a change of the limit.
 pub(crate) fn changed(budget: &dyn Observable, change: &LimitChange) {
     emit(|| {
         debug!(
@@ -218,7 +218,7 @@ fn name(budget: &dyn Observable) -> &str {
     budget.name().or_else(label).unwrap_or("unnamed")
 }
 
-/// A subscriber that panics costs neither a request nor the controller.
+/// Emits an event. A subscriber that panics stops neither a request nor the controller.
 fn emit(event: impl FnOnce()) {
     drop(catch_unwind(AssertUnwindSafe(event)));
 }

@@ -1,4 +1,4 @@
-//! How long requests took, by how they ended: in buckets, so that it takes the same memory however many they are.
+//! The latencies of requests by outcome, in buckets: the memory does not depend on the number of requests.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -14,11 +14,11 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Latencies(Box<[AtomicUsize]>);
 
-/// Buckets an octave: each is a 16th of its octave wide, so its middle is within 3 % of all that is in it.
+/// Buckets an octave. Each is a 16th of its octave wide, so its middle is within 3 % of each latency in it.
 const STEPS: u32 = 1 << STEP_BITS;
 const STEP_BITS: u32 = 4;
 
-/// From 2¹⁰ ns, 1 µs, to 2⁴⁰ ns, 18 minutes. What is beyond counts as the nearest.
+/// The buckets range from 2¹⁰ ns, 1 µs, to 2⁴⁰ ns, 18 minutes. Other latencies count as the nearest of them.
 const LOWEST: u32 = 10;
 const HIGHEST: u32 = 40;
 
@@ -26,7 +26,7 @@ const BUCKETS: usize = ((HIGHEST - LOWEST) * STEPS) as usize;
 
 pub(crate) const OUTCOMES: [&str; 4] = ["success", "overload", "cancelled", "ignored"];
 
-fn row(outcome: Outcome) -> usize {
+fn index(outcome: Outcome) -> usize {
     match outcome {
         Outcome::Success => 0,
         Outcome::Overload => 1,
@@ -42,15 +42,15 @@ impl Latencies {
     }
 
     pub(crate) fn add(&self, sample: &Sample) {
-        let at = row(sample.outcome) * BUCKETS + bucket(sample.latency);
-        // Relaxed, here and below: a number of events that orders nothing.
+        let at = index(sample.outcome) * BUCKETS + bucket(sample.latency);
+        // Relaxed, here and below: the count orders no other memory access.
         self.0[at].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What came since the last call: an outcome, a latency in seconds, and how often.
+    /// Takes the latencies since the last call: an outcome, a latency in seconds, and its count.
     pub(crate) fn take(&self) -> impl Iterator<Item = (&'static str, f64, usize)> {
         self.0.iter().enumerate().filter_map(|(at, count)| {
-            // Reads before it writes: most are 0.
+            // A load first, as most buckets are empty.
             if count.load(Ordering::Relaxed) == 0 {
                 return None;
             }
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_middle_of_a_bucket_is_within_3_percent_of_what_is_in_it() {
+    fn the_middle_of_a_bucket_is_within_3_percent_of_each_latency_in_it() {
         let mut nanos = 1_024_u64;
         while nanos < 1 << HIGHEST {
             let middle = middle(bucket(Duration::from_nanos(nanos))).as_nanos() as f64;
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beyond_the_buckets_counts_as_the_nearest() {
+    fn a_latency_outside_of_the_range_counts_as_the_nearest_in_it() {
         assert_eq!(bucket(Duration::ZERO), 0);
         assert_eq!(bucket(Duration::MAX), BUCKETS - 1);
     }

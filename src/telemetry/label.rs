@@ -3,5 +3,5 @@ use std::sync::Arc;
 /// The text of a label.
 pub(crate) type Text = Arc<str>;
 
-/// The label that stands for everything past a bound on the number of labels.
+/// The label of all series past a bound on the number of labels.
 pub(crate) const OTHER: &str = "other";

@@ -1,10 +1,9 @@
-//! What whoever is on call sees: figures through the `metrics` facade, and events through `tracing`.
+//! Metrics through the `metrics` facade (feature `metrics`), and log events through `tracing` (feature `tracing`).
 //!
-//! # Figures
+//! # Publishing metrics
 //!
-//! A request does not publish anything: budgets count for themselves, as they do without the feature, and
-//! [`publish`] hands those counts over. So an admitted request pays nothing for it, and every figure is as fresh as the
-//! last call. Call it where the figures are read:
+//! Requests publish nothing. A budget keeps its counts in any case, and [`publish`] copies them to the recorder. So an admitted
+//! request pays nothing for metrics, and the metrics are as recent as the last call. Call [`publish`] where the metrics are read:
 //!
 //! ```
 //! # #[cfg(feature = "metrics")] {
@@ -17,70 +16,140 @@
 //! # }
 //! ```
 //!
-//! and where a recorder sends them by itself, or an exporter listens by itself, on a beat: `tokio::spawn(publish_every(…))`.
-//! A beat that the requests keep would cost each of them a clock, and an idle server would go on showing the figures of
-//! its last request.
+//! For a recorder that pushes, or an exporter that has its own listener, publish at an interval:
+//! `tokio::spawn(publish_every(Duration::from_secs(5)))`. Publishing from the request path would add a clock read to every
+//! request, and an idle server would go on showing the metrics of its last request.
 //!
-//! Nothing is kept of the recorder from one call to the next: it may be installed before the budgets are made or after.
+//! Each call asks the recorder for its instruments anew. So the recorder may be installed before the budgets are created or
+//! after, and may be replaced.
 //!
-//! | name | kind | labels | what |
-//! | --- | --- | --- | --- |
-//! | `loadshed_limit` | gauge | `budget` | how many requests it carries at once |
-//! | `loadshed_in_flight` | gauge | `budget` | how many are in flight |
-//! | `loadshed_peak_in_flight` | gauge | `budget` | the most that ever were |
-//! | `loadshed_utilization_ratio` | gauge | `budget` | in flight ÷ limit |
-//! | `loadshed_admitted_total` | counter | `budget` | requests admitted |
-//! | `loadshed_refused_total` | counter | `budget`, `reason` | requests refused |
-//! | `loadshed_would_refuse_total` | counter | `budget`, `reason` | those that a dry run would have refused |
-//! | `loadshed_exempt_total` | counter | `budget` | requests neither counted nor shed |
-//! | `loadshed_waiting` | gauge | `budget` | how many wait for room |
-//! | `loadshed_waited_total` | counter | `budget` | requests that have waited for room |
-//! | `loadshed_hint_seconds_total` | counter | `budget` | sum of the hints given |
-//! | `loadshed_limit_changes_total` | counter | `budget`, `reason` | changes of the limit |
-//! | `loadshed_latency_seconds` | histogram | `budget`, `outcome` | latency of measured requests |
-//! | `loadshed_route_admitted_total` | counter | `budget`, `route`, `class` | requests that a layer has admitted |
-//! | `loadshed_route_refused_total` | counter | `budget`, `route`, `class`, `reason` | those that it has refused |
-//! | `loadshed_route_would_refuse_total` | counter | `budget`, `route`, `class`, `reason` | those that a dry run would have |
-//! | `loadshed_route_exempt_total` | counter | `budget`, `route` | those neither counted nor shed |
-//! | `loadshed_refused_uploads` | gauge | | refused uploads that are being read, in the whole process |
+//! # Stable names
 //!
-//! - **Budgets** go by their name; those of one name are summed. One without a name is `budget-1`, or the next
-//!   number that no other living budget has, from its first publication after its first request
-//!   on. What a budget counted stays in its series
-//!   when it is dropped. Past 1,000 names, the others are summed under `other`; past 32 reasons for changes, likewise.
-//! - **Routes** are the patterns of a layer's own table, as it has them (`POST /mail/receive`, `/export/{*path}`), and
-//!   never a path that somebody has asked for. What none of them fits goes by the [name](crate::LoadShed::named) of the
-//!   layer, or as `other`. A layer that has no name and decides the same for all requests tells none from another: it has the
-//!   budget's figures alone, and pays nothing for these; the others pay 1 to 2 ns a request (`cargo bench --bench admit`). axum's own route
-//!   (`MatchedPath`) is no label by itself: name the layer at a route as the route, or have a table in the one
-//!   around all, or, with the feature `axum`, in those of nested routers. Past 200 routes a budget, the others are summed as `other`.
-//! - **Each layer for itself**: `route` figures are what a layer has decided. A request that passes two layers with
-//!   routes or names is in the figures of both, and one that the inner one refuses was admitted by the outer one. In
-//!   the budget's figures it is one request.
-//! - **Counters never go down**, while [`Snapshot::admitted`](crate::Snapshot::admitted) does by one where an inner layer
-//!   refuses what an outer one has counted: the counter then waits for the next admission.
-//! - **The hint** is a sum, so that any two readers may ask for the mean over any time:
-//!   `rate(loadshed_hint_seconds_total[1m]) / rate(loadshed_refused_total[1m])` (the latter summed by `budget`). One sample
-//!   per refusal would fill a recorder's memory in a flood. A dry run gives no hints, hence no sum.
-//! - **Latencies** are those that a learned budget measures anyway: all at low load, one in some at high load, so
-//!   their number is not that of the requests. A fixed budget reads no clock, and has none. They are kept in buckets,
-//!   exact to 3 %, from 1 µs to 18 minutes. `outcome` is `success`, `overload`, `cancelled` (then it is how long that
-//!   took, and the answer would have taken longer) or `ignored`. Each is handed over once: before there is a recorder,
-//!   into the void. An exporter needs to be told buckets for them, or it makes summaries.
-//! - **A dry run** writes the same figures, with `would_refuse` in the place of `refused`.
+//! The names, labels, messages, fields and reasons of this section are stable: a change of them is a breaking change of the crate.
+//! A test compares this section with the code.
 //!
-//! # Events
+//! ## Metrics
 //!
-//! With the feature `tracing`, target `loadshed`:
+//! `units` are units of [cost](crate::LoadShed::cost): they are requests where each request costs 1.
 //!
-//! - WARN when shedding starts, at the first refusal, and INFO when it has stopped, which is so once 10 seconds have
-//!   passed without one. There is no timer: the next request or [`publish`] finds out. So a flood of refusals, however
-//!   it comes and goes, writes at most two lines in 10 seconds and budget.
-//! - DEBUG for each change of a limit, with what the law saw. A law decides at most once a window (10 ms by default).
+//! | metric | kind | unit | labels | value |
+//! | --- | --- | --- | --- | --- |
+//! | `loadshed_limit` | gauge | units | `budget` | limit of the units in flight |
+//! | `loadshed_in_flight` | gauge | units | `budget` | units in flight |
+//! | `loadshed_peak_in_flight` | gauge | units | `budget` | the most units that ever were in flight at once |
+//! | `loadshed_utilization_ratio` | gauge | 1 | `budget` | units in flight ÷ limit |
+//! | `loadshed_waiting` | gauge | requests | `budget` | requests that are queued now |
+//! | `loadshed_refused_uploads` | gauge | uploads | | refused uploads that are being read, in the whole process |
+//! | `loadshed_admitted_total` | counter | requests | `budget` | requests admitted |
+//! | `loadshed_refused_total` | counter | requests | `budget`, `reason` | requests refused |
+//! | `loadshed_would_refuse_total` | counter | requests | `budget`, `reason` | requests that a dry run would have refused |
+//! | `loadshed_exempt_total` | counter | requests | `budget` | requests neither counted nor shed |
+//! | `loadshed_waited_total` | counter | requests | `budget` | requests that were queued |
+//! | `loadshed_hint_seconds_total` | counter | seconds | `budget` | sum of the retry hints given to refused callers |
+//! | `loadshed_limit_changes_total` | counter | changes | `budget`, `reason` | changes of the limit |
+//! | `loadshed_latency_seconds` | histogram | seconds | `budget`, `outcome` | latency of measured requests of a learned budget |
+//! | `loadshed_route_admitted_total` | counter | requests | `budget`, `route`, `class` | requests that a layer admitted |
+//! | `loadshed_route_refused_total` | counter | requests | `budget`, `route`, `class`, `reason` | requests that a layer refused |
+//! | `loadshed_route_would_refuse_total` | counter | requests | `budget`, `route`, `class`, `reason` | requests that a dry run would have refused |
+//! | `loadshed_route_exempt_total` | counter | requests | `budget`, `route` | requests neither counted nor shed |
 //!
-//! Each tells of its budget by name, or by the number that it is published under.
+//! ## Label values
 //!
-//! An admitted request pays for reading one flag; while shedding lasts, for a clock, some 80 ns, as each refused one does.
+//! `budget` and `route` have the names that the application gives; the other labels have these values. The values of `reason`
+//! are below.
+//!
+//! | label | values |
+//! | --- | --- |
+//! | `class` | `SHEDDABLE`, `SHEDDABLE_PLUS`, `CRITICAL`, `CRITICAL_PLUS` |
+//! | `outcome` | `success`, `overload`, `cancelled`, `ignored` |
+//!
+//! ## Reasons of refusals
+//!
+//! The label `reason` of the counters of refusals:
+//!
+//! | reason | meaning |
+//! | --- | --- |
+//! | `utilization` | the request would have exceeded its ratio of the limit |
+//! | `share` | there was free capacity, but the tenant has exceeded its [fair share](crate::LoadShed::fair_by) |
+//!
+//! ## Reasons of limit changes
+//!
+//! The label `reason` of `loadshed_limit_changes_total`, the field `reason` of a [`LimitChange`](crate::LimitChange), and the
+//! log fields `reason` and `limit_change`. Another [`Controller`](crate::control::Controller) has its own reasons.
+//!
+//! | reason | controller | meaning |
+//! | --- | --- | --- |
+//! | `set` | any | set by [`Budget::set_limit`](crate::Budget::set_limit) |
+//! | `unlimited` | `Adaptive` | nothing reports an overload |
+//! | `no responses` | `Adaptive` | callers cancel, and hardly any request succeeded since the start: a few requests are admitted |
+//! | `burst guard` | `Adaptive` | the queue is as long as callers tolerate: a burst, or the begin of an overload |
+//! | `probing` | `Adaptive` | the limit is lowered to measure the service time without a queue |
+//! | `probe complete` | `Adaptive` | the probe has found the service time: the limit is the knee and its margin |
+//! | `tracking` | `Adaptive` | the queue is longer or shorter than the margin |
+//! | `recovering` | `Adaptive` | far below the best throughput, at low latency: the limit rises by a quarter |
+//! | `recovered` | `Adaptive` | no refusal for some seconds: unlimited again |
+//! | `latency above target` | `LatencyTarget` | the percentile is above the target |
+//! | `latency about to exceed target` | `LatencyTarget` | the percentile will exceed 2.5 × the target |
+//! | `headroom` | `LatencyTarget` | the percentile is well below the target, and requests are refused |
+//! | `no responses` | `LatencyTarget` | more requests are cancelled after the target than succeed |
+//!
+//! ## Log events
+//!
+//! The target is `loadshed`. Fields without a value are left out.
+//!
+//! | message | level | fields |
+//! | --- | --- | --- |
+//! | `shedding has started` | WARN | `budget`, `limit`, `in_flight`, `refused`, `would_refuse`, `limit_change`, `limit_changed_seconds_ago`, `advice` |
+//! | `shedding has stopped` | INFO | `budget`, `seconds`, `refused`, `would_refuse`, `limit`, `in_flight`, `limit_change`, `limit_changed_seconds_ago` |
+//! | `the limit has changed` | DEBUG | `budget`, `from`, `to`, `reason`, `elapsed_seconds`, `in_flight`, `responded`, `completed`, `refused`, `successes`, `latency_seconds` |
+//!
+//! `refused` and `would_refuse` count since the last event of the same budget that shedding has stopped. `limit_change` is the
+//! reason of the latest change of a learned limit, or `no change`. The texts of `advice` may change.
+//!
+//! ## Serialised fields
+//!
+//! With the feature `serde`:
+//!
+//! | type | fields |
+//! | --- | --- |
+//! | `Snapshot` | `limit`, `in_flight`, `peak_in_flight`, `admitted`, `refused`, `would_refuse`, `exempt`, `waiting`, `waited` |
+//! | `LimitChange` | `seconds_ago`, `from`, `to`, `reason`, `elapsed_seconds`, `in_flight`, `responded`, `completed`, `refused`, `successes`, `latency_seconds` |
+//!
+//! # Details of the metrics
+//!
+//! - **Budgets.** The label `budget` is the name of the budget. Budgets of the same name are summed. A budget without a name is
+//!   `budget-1`, or the next number that no other living budget has, from its first publication after its first request on.
+//!   When a budget is dropped, its counts stay in the series. Past 1,000 names, further budgets are summed as `other`. Past 32
+//!   reasons of limit changes, further reasons are counted as `other`.
+//! - **Routes.** The label `route` is a pattern of the layer's own table as it is written there (`POST /mail/receive`,
+//!   `/export/{*path}`), never the path of a request. A request that matches no pattern has the [name](crate::LoadShed::named)
+//!   of the layer, or `other`. Past 200 routes of a budget, further routes are summed as `other`.
+//! - **Layers without routes.** A layer that has no name and decides alike for all requests has no `route` metrics, and costs
+//!   nothing for them. Each other layer pays 1 to 2 ns a request (`cargo bench --bench admit`). The route of axum
+//!   (`MatchedPath`) is no label by itself: give the layer at a route the name of the route, or use the table of a layer around
+//!   all routes, or, with the feature `axum`, of a layer in a nested router.
+//! - **Several layers.** The `route` metrics count the decisions of each layer. A request that passes two layers with routes or
+//!   names is in the metrics of both. A request that the inner layer refuses was admitted by the outer layer. The metrics of
+//!   the budget count it once.
+//! - **Counters never decrease.** [`Snapshot::admitted`](crate::Snapshot::admitted) decreases by 1 where an inner layer refuses a
+//!   request that an outer layer has counted. The counter stays, until the next admission.
+//! - **Retry hints** are a sum, so that the mean over any time can be computed:
+//!   `sum by (budget) (rate(loadshed_hint_seconds_total[1m])) / sum by (budget) (rate(loadshed_refused_total[1m]))`. One sample
+//!   per refusal would fill the recorder's memory in a flood. A dry run gives no hints.
+//! - **Latencies** are the samples of a learned budget: all requests at low load, a part of them at high load. So their number is
+//!   not the number of requests. A fixed budget reads no clock and has no latencies. They are kept in buckets, exact to 3 %,
+//!   from 1 µs to 18 minutes. `cancelled` latencies are the time until the cancellation. Each latency is handed over once: if no
+//!   recorder is installed at that time, it is lost. Configure buckets in the exporter, as many exporters make summaries without.
+//! - **A dry run** writes the same metrics, with `would_refuse` in place of `refused`.
+//!
+//! # Details of the log events
+//!
+//! - Shedding starts with the first refusal, and has stopped 10 s after the last refusal. There is no timer: the next request or
+//!   the next [`publish`] finds that it has stopped. So a flood of refusals, in any pattern, writes at most two lines in 10 s
+//!   and budget.
+//! - A limit changes at most once a window of the controller, 10 ms for `Adaptive`.
+//! - The field `budget` is the name of the budget, its number if it was published without a name, or `unnamed`.
+//! - An admitted request pays for the read of one flag. While shedding lasts, each request reads the clock, about 80 ns.
 
 #[cfg(feature = "metrics")]
 pub(crate) mod budget_metrics;
@@ -100,6 +169,8 @@ pub(crate) mod registry;
 pub(crate) mod routes;
 #[cfg(feature = "metrics")]
 pub(crate) mod series;
+#[cfg(all(test, feature = "metrics", feature = "serde", feature = "tracing"))]
+mod tests;
 #[cfg(feature = "metrics")]
 pub(crate) mod write;
 

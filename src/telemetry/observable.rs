@@ -3,12 +3,13 @@ use super::budget_metrics::BudgetMetrics;
 
 use crate::report::{LimitChange, Snapshot};
 
-/// What telemetry reads of a budget.
+/// The view of a budget that telemetry has.
 ///
-/// The registry holds budgets through this trait, weakly: telemetry stands below the budget and keeps none alive.
+/// The registry holds weak references to budgets through this trait: telemetry is a layer below the budget and keeps no budget
+/// alive.
 #[cfg_attr(
     not(all(feature = "metrics", feature = "tracing")),
-    allow(dead_code, reason = "each feature reads some")
+    allow(dead_code, reason = "each feature reads a part")
 )]
 pub(crate) trait Observable: Send + Sync {
     fn name(&self) -> Option<&str>;
@@ -23,7 +24,7 @@ pub(crate) trait Observable: Send + Sync {
     #[cfg(feature = "metrics")]
     fn metrics(&self) -> &BudgetMetrics;
 
-    /// Logs that shedding has stopped, once it has.
+    /// Logs that shedding has stopped, if it has.
     #[cfg(any(feature = "metrics", feature = "tracing"))]
     fn check_shedding(&self);
 }

@@ -10,7 +10,7 @@ use super::events;
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 use super::registry;
 #[cfg(feature = "metrics")]
-use super::routes::Route;
+use super::routes::RouteCounter;
 
 use super::observable::Observable;
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     threshold::criticality::Criticality,
 };
 
-/// What a budget keeps to be seen by. Empty without the features.
+/// The telemetry of a budget. It is empty without the features.
 #[derive(Debug, Default)]
 pub(crate) struct Observed {
     #[cfg(any(feature = "metrics", feature = "tracing"))]
@@ -37,17 +37,17 @@ pub(crate) struct Observed {
     allow(
         unused_variables,
         clippy::unused_self,
-        reason = "each feature sees some"
+        reason = "each feature reads a part"
     )
 )]
 impl Observed {
-    /// From now on `budget` is published, until [`retire`](Self::retire).
+    /// Registers `budget` for publication, until [`retire`](Self::retire).
     pub(crate) fn begin(&self, budget: Weak<dyn Observable>) {
         #[cfg(any(feature = "metrics", feature = "tracing"))]
         registry::add(self.id, budget);
     }
 
-    /// The last of the budget's handles is gone.
+    /// Ends the publication of a budget whose last handle was dropped. Its counts stay.
     pub(crate) fn retire(&self, name: Option<&str>, last: &Snapshot) {
         #[cfg(any(feature = "metrics", feature = "tracing"))]
         registry::retire(
@@ -64,20 +64,21 @@ impl Observed {
         &self.metrics
     }
 
-    /// Logs that shedding has stopped, once it has.
+    /// Logs that shedding has stopped, if it has.
     #[cfg(any(feature = "metrics", feature = "tracing"))]
     pub(crate) fn check_shedding(&self, budget: &dyn Observable) {
         #[cfg(feature = "tracing")]
         self.shedding.passed(budget);
     }
 
+    /// Notes an admission.
     #[inline]
     pub(crate) fn admitted(&self, budget: &dyn Observable) {
         #[cfg(feature = "tracing")]
         self.shedding.passed(budget);
     }
 
-    /// A request was refused, or would have been in a dry run.
+    /// Notes a refusal, or a refusal of a dry run.
     pub(crate) fn refused(&self, budget: &dyn Observable, verdict: Verdict, now: &Now) {
         #[cfg(feature = "metrics")]
         self.metrics.refused(verdict);
@@ -85,12 +86,13 @@ impl Observed {
         self.shedding.refused(budget, now);
     }
 
-    /// A refused caller is told to wait for `hint`.
+    /// Notes the retry hint of a refusal.
     pub(crate) fn hinted(&self, hint: Duration) {
         #[cfg(feature = "metrics")]
         self.metrics.hinted(hint);
     }
 
+    /// Notes a change of the limit.
     pub(crate) fn changed(&self, budget: &dyn Observable, change: &LimitChange) {
         #[cfg(feature = "metrics")]
         self.metrics.changed(change.reason);
@@ -98,35 +100,39 @@ impl Observed {
         events::changed(budget, change);
     }
 
-    /// A law was shown `samples`.
+    /// Notes the samples of a window.
     pub(crate) fn measured(&self, samples: &[Sample]) {
         #[cfg(feature = "metrics")]
         self.metrics.measured(samples);
     }
 }
 
-/// What a layer keeps to be seen by: its routes, in the order of its table. Empty without the feature `metrics`.
+/// The telemetry of a layer: the counters of its routes, in the order of its table. It is empty without the feature `metrics`.
 #[derive(Debug, Default)]
 pub(crate) struct Decisions {
     #[cfg(feature = "metrics")]
-    routes: OnceLock<Box<[Arc<Route>]>>,
+    routes: OnceLock<Box<[Arc<RouteCounter>]>>,
 }
 
 #[cfg_attr(
     not(feature = "metrics"),
-    allow(unused_variables, clippy::unused_self, reason = "then nobody looks")
+    allow(
+        unused_variables,
+        clippy::unused_self,
+        reason = "there is nothing to count"
+    )
 )]
 impl Decisions {
-    /// The layer is about to be used.
+    /// Finds the counters of the layer's routes, before its first request.
     pub(crate) fn begin<'a>(&self, budget: &Observed, labels: impl Iterator<Item = &'a str>) {
         #[cfg(feature = "metrics")]
         self.routes.get_or_init(|| {
             let routes = &budget.metrics.routes;
-            labels.map(|label| routes.get(label)).collect()
+            labels.map(|label| routes.counter(label)).collect()
         });
     }
 
-    /// One request was decided upon. A layer that tells none from another does not count them.
+    /// Counts a decision. `route` is `None` for a layer that decides alike for all requests.
     #[inline]
     pub(crate) fn add(&self, route: Option<u16>, class: Criticality, verdict: Verdict) {
         #[cfg(feature = "metrics")]

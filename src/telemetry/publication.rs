@@ -5,9 +5,9 @@ use super::write;
 
 use super::registry;
 
-/// Hands the metrics of all budgets to the recorder of the `metrics` facade, and logs where shedding has stopped.
+/// Publishes the metrics of all budgets to the recorder of the `metrics` facade, and logs which budgets no longer shed.
 ///
-/// A call costs some microseconds a budget, and no request waits for it. Concurrent calls publish the same values.
+/// A call takes some microseconds a budget, and no request waits for it. Calls may overlap.
 pub fn publish() {
     let live = registry::live();
     #[cfg(feature = "metrics")]
@@ -15,7 +15,7 @@ pub fn publish() {
     live.iter().for_each(|budget| budget.check_shedding());
 }
 
-/// Calls [`publish`] now and every `period`, without an end: a task for recorders that push.
+/// Calls [`publish`] now and every `period`, forever. Spawn it as a task for a recorder that pushes.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -28,7 +28,7 @@ pub fn publish() {
 ///
 /// # Panics
 ///
-/// If `period` is zero, or where the runtime has no timer.
+/// If `period` is 0, or if the runtime has no timer.
 pub async fn publish_every(period: Duration) {
     let mut interval = tokio::time::interval(period);
     loop {

@@ -1,7 +1,8 @@
-//! The budgets that live, so that one call publishes them all.
+//! The living budgets of the process, so that one call publishes all of them.
 //!
-//! One lock for those that live and for what those have counted that are gone: a budget is always one of both. It is
-//! taken when a budget is made, when it is gone, and to publish, never by a request. The recorder is called without it.
+//! One lock guards the living budgets and the counts of dropped budgets, so that each budget is in exactly one of the two. The
+//! lock is taken when a budget is created or dropped, and to publish, but never by a request. It is not held while the recorder is
+//! called.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +15,7 @@ use std::{
 #[cfg(feature = "metrics")]
 use super::{
     budget_metrics::BudgetMetrics,
-    series::{Row, Series},
+    series::{BudgetSeries, Series},
 };
 
 use super::observable::Observable;
@@ -32,10 +33,10 @@ struct Registry {
 pub(crate) struct Id(u64);
 
 impl Default for Id {
-    /// The next one.
+    /// Returns the next number.
     fn default() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        // Relaxed: a number that orders nothing.
+        // Relaxed: the number orders no other memory access.
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 }
@@ -51,7 +52,7 @@ impl Registry {
 }
 
 fn locked<T>(run: impl FnOnce(&mut Registry) -> T) -> T {
-    // Whole at any moment, so a poisoned one is as good.
+    // Every change of the registry is complete in one step, so a poisoned lock does no harm.
     run(&mut REGISTRY.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
@@ -74,13 +75,13 @@ pub(crate) fn retire(
     });
 }
 
-/// Returns the budgets alive. They are to be dropped outside the lock: the drop of a last handle takes it.
+/// Returns the living budgets. Drop them outside of the lock: the drop of the last handle of a budget takes it.
 pub(crate) fn live() -> Vec<Arc<dyn Observable>> {
     locked(|registry| registry.live.values().filter_map(Weak::upgrade).collect())
 }
 
-/// Returns what is to be written for the `live` budgets, and for labels whose budgets are gone.
+/// Returns the series of the `live` budgets, and of labels whose budgets were dropped.
 #[cfg(feature = "metrics")]
-pub(crate) fn series(live: &[Arc<dyn Observable>]) -> Vec<Row> {
+pub(crate) fn series(live: &[Arc<dyn Observable>]) -> Vec<BudgetSeries> {
     locked(|registry| registry.series.of(live))
 }

@@ -1,4 +1,4 @@
-//! What layers decide, by route and class.
+//! The decisions of layers, by route and class.
 
 use std::{
     collections::BTreeMap,
@@ -12,29 +12,30 @@ use metrics::{Label, SharedString, counter};
 
 use super::label::{OTHER, Text};
 use crate::{
-    admission::verdict::Verdict, shed::Reason, support::per_thread::Lanes,
+    admission::verdict::Verdict, shed::Reason, support::per_thread::PerThread,
     threshold::criticality::Criticality,
 };
 
-/// How often each was decided upon requests of one route.
+/// The number of each decision about requests of one route.
 #[derive(Debug)]
-pub(crate) struct Route(Lanes<Table<AtomicUsize>>);
+pub(crate) struct RouteCounter(PerThread<DecisionTable<AtomicUsize>>);
 
-/// By decision, and by class.
-pub(crate) type Table<T> = [[T; Criticality::ALL.len()]; Verdict::COUNT];
+/// A value by verdict and class.
+pub(crate) type DecisionTable<T> = [[T; Criticality::ALL.len()]; Verdict::COUNT];
 
-/// The routes of a budget, by label. Layers that are made anew, for each connection perhaps, find theirs again.
+/// The routes of a budget, by label. A layer that is created again, as for each connection, finds its routes again.
 #[derive(Debug, Default)]
-pub(crate) struct Routes(Mutex<BTreeMap<Text, Arc<Route>>>);
+pub(crate) struct RouteMetrics(Mutex<BTreeMap<Text, Arc<RouteCounter>>>);
 
-pub(crate) type Counts = BTreeMap<Text, Table<u64>>;
+/// The counts of all routes, by label.
+pub(crate) type RouteCounts = BTreeMap<Text, DecisionTable<u64>>;
 
-/// A table of routes that somebody generates is no reason to have that many series.
+/// The most routes of a budget that have series: a bound for generated tables of routes.
 pub(crate) const MOST_ROUTES: usize = 200;
 
-impl Route {
+impl RouteCounter {
     fn new() -> Self {
-        Self(Lanes::new())
+        Self(PerThread::new())
     }
 
     #[inline]
@@ -43,11 +44,11 @@ impl Route {
         writers.add(&table[verdict.index()][class as usize], 1);
     }
 
-    fn sum(&self) -> Table<u64> {
-        let mut sum = Table::default();
+    fn sum(&self) -> DecisionTable<u64> {
+        let mut sum = DecisionTable::default();
         for table in self.0.iter() {
             merge(&mut sum, table, |sum, count| {
-                // Relaxed: a number of events that orders nothing.
+                // Relaxed: the count orders no other memory access.
                 *sum += count.load(Ordering::Relaxed) as u64;
             });
         }
@@ -55,15 +56,15 @@ impl Route {
     }
 }
 
-impl Routes {
-    pub(crate) fn get(&self, label: &str) -> Arc<Route> {
+impl RouteMetrics {
+    pub(crate) fn counter(&self, label: &str) -> Arc<RouteCounter> {
         let mut routes = self.locked();
         let label = bounded(&routes, label);
         let route = routes.entry(label.into());
-        Arc::clone(route.or_insert_with(|| Arc::new(Route::new())))
+        Arc::clone(route.or_insert_with(|| Arc::new(RouteCounter::new())))
     }
 
-    pub(crate) fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> RouteCounts {
         let routes = self.locked();
         let sums = routes
             .iter()
@@ -71,12 +72,12 @@ impl Routes {
         sums.collect()
     }
 
-    fn locked(&self) -> MutexGuard<'_, BTreeMap<Text, Arc<Route>>> {
+    fn locked(&self) -> MutexGuard<'_, BTreeMap<Text, Arc<RouteCounter>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-pub(crate) fn add(counts: &mut Counts, more: &Counts) {
+pub(crate) fn add(counts: &mut RouteCounts, more: &RouteCounts) {
     for (label, table) in more {
         let label = bounded(counts, label).into();
         let sum = counts.entry(label).or_default();
@@ -84,15 +85,18 @@ pub(crate) fn add(counts: &mut Counts, more: &Counts) {
     }
 }
 
-pub(crate) fn rise_to(shown: &mut Counts, now: Counts) {
+pub(crate) fn rise_to(published: &mut RouteCounts, now: RouteCounts) {
     for (label, table) in now {
-        let shown = shown.entry(label).or_default();
-        merge(shown, &table, |shown, count| *shown = *count.max(shown));
+        let published = published.entry(label).or_default();
+        merge(published, &table, |published, count| {
+            *published = *count.max(published);
+        });
     }
 }
 
-/// A route and class of which anything is known is written as a whole: a rate needs to have seen its counter at 0.
-pub(crate) fn write(budget: &SharedString, routes: &Counts) {
+/// Writes the series of all routes. A route and class with any decision has all its counters: a rate needs to see its counter
+/// at 0 first.
+pub(crate) fn write(budget: &SharedString, routes: &RouteCounts) {
     for (route, table) in routes {
         let labels = |more: &[(&'static str, &'static str)]| {
             let mut labels = vec![
@@ -104,22 +108,23 @@ pub(crate) fn write(budget: &SharedString, routes: &Counts) {
         };
         for class in Criticality::ALL {
             let of = |verdict: Verdict| table[verdict.index()][class as usize];
-            let refusals = |why| [Verdict::Refused(why), Verdict::WouldRefuse(why)].map(of);
+            let refusals =
+                |reason| [Verdict::Refused(reason), Verdict::WouldRefuse(reason)].map(of);
             let admitted = of(Verdict::Admitted);
-            let all = Reason::ALL.map(|why| (why, refusals(why)));
+            let all = Reason::ALL.map(|reason| (reason, refusals(reason)));
             if admitted + all.iter().flat_map(|(_, refusals)| refusals).sum::<u64>() == 0 {
                 continue;
             }
             let class = ("class", class.name());
             counter!("loadshed_route_admitted_total", labels(&[class])).absolute(admitted);
-            for (why, [refused, would_refuse]) in all {
-                // Where there are no shares, nor is there a series for them.
-                if why == Reason::Share && refused + would_refuse == 0 {
+            for (reason, [refused, would_refuse]) in all {
+                // Without fair shares there is no series for them.
+                if reason == Reason::Share && refused + would_refuse == 0 {
                     continue;
                 }
-                let why = || labels(&[class, ("reason", why.label())]);
-                counter!("loadshed_route_refused_total", why()).absolute(refused);
-                counter!("loadshed_route_would_refuse_total", why()).absolute(would_refuse);
+                let labels = || labels(&[class, ("reason", reason.label())]);
+                counter!("loadshed_route_refused_total", labels()).absolute(refused);
+                counter!("loadshed_route_would_refuse_total", labels()).absolute(would_refuse);
             }
         }
         let exempt = table[Verdict::Exempt.index()].iter().sum::<u64>();
@@ -129,15 +134,15 @@ pub(crate) fn write(budget: &SharedString, routes: &Counts) {
     }
 }
 
-fn merge<A, B>(to: &mut Table<A>, from: &Table<B>, each: impl Fn(&mut A, &B)) {
+fn merge<A, B>(to: &mut DecisionTable<A>, from: &DecisionTable<B>, each: impl Fn(&mut A, &B)) {
     for (to, from) in to.iter_mut().flatten().zip(from.iter().flatten()) {
         each(to, from);
     }
 }
 
 fn bounded<'a, T>(routes: &BTreeMap<Text, T>, label: &'a str) -> &'a str {
-    let is_one_too_many = routes.len() >= MOST_ROUTES && !routes.contains_key(label);
-    if is_one_too_many { OTHER } else { label }
+    let is_past_bound = routes.len() >= MOST_ROUTES && !routes.contains_key(label);
+    if is_past_bound { OTHER } else { label }
 }
 
 #[cfg(test)]
@@ -145,13 +150,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn routes_are_bounded_and_nothing_that_is_over_is_lost() {
-        let routes = Routes::default();
-        let mut twice = Counts::new();
+    fn routes_are_bounded_and_no_count_past_the_bound_is_lost() {
+        let routes = RouteMetrics::default();
+        let mut twice = RouteCounts::new();
         for nth in 0..MOST_ROUTES + 7 {
-            let route = routes.get(&format!("/{nth}"));
+            let route = routes.counter(&format!("/{nth}"));
             route.add(Verdict::Refused(Reason::Share), Criticality::Critical);
-            let other = Counts::from([(format!("/another/{nth}").into(), route.sum())]);
+            let other = RouteCounts::from([(format!("/another/{nth}").into(), route.sum())]);
             add(&mut twice, &other);
         }
         let counts = routes.counts();
@@ -164,11 +169,11 @@ mod tests {
     }
 
     #[test]
-    fn a_route_of_a_layer_that_is_made_anew_is_the_same() {
-        let routes = Routes::default();
+    fn a_layer_that_is_created_again_counts_in_the_same_route() {
+        let routes = RouteMetrics::default();
         for _ in 0..3 {
             routes
-                .get("/mail")
+                .counter("/mail")
                 .add(Verdict::Admitted, Criticality::Sheddable);
         }
         assert_eq!(routes.counts()["/mail"][0], [3, 0, 0, 0]);

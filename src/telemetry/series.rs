@@ -6,28 +6,29 @@ use std::{
 use metrics::SharedString;
 
 use super::{
-    budget_metrics::{BudgetMetrics, Changes, Shown, add},
+    budget_metrics::{BudgetLabel, BudgetMetrics, ChangeCounts, add},
     label::{OTHER, Text},
     observable::Observable,
-    routes::{self, Counts},
+    routes::{self, RouteCounts},
 };
 use crate::report::Snapshot;
 
-/// All that has been published, by label.
+/// The published counts of all labels.
 pub(crate) struct Series {
-    by_label: BTreeMap<Text, Entry>,
-    /// Those that living budgets without a name have.
+    by_label: BTreeMap<Text, LabelTotals>,
+    /// The numbers of living budgets without a name.
     numbers: BTreeSet<usize>,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Entry {
-    /// What budgets have counted that are gone.
-    gone: Totals,
-    /// What was published last: a counter never goes down.
-    shown: Totals,
+struct LabelTotals {
+    /// The counts of dropped budgets.
+    dropped: Totals,
+    /// The counts of the last publication, as a counter must not decrease.
+    published: Totals,
 }
 
+/// The counters of a label.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Totals {
     pub(crate) admitted: u64,
@@ -37,13 +38,13 @@ pub(crate) struct Totals {
     pub(crate) exempt: u64,
     pub(crate) waited: u64,
     pub(crate) hints: u64,
-    pub(crate) changes: Changes,
-    pub(crate) routes: Counts,
+    pub(crate) changes: ChangeCounts,
+    pub(crate) routes: RouteCounts,
 }
 
-/// What is written of one label.
+/// The values of the series of a label.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Row {
+pub(crate) struct BudgetSeries {
     pub(crate) budget: SharedString,
     pub(crate) limit: usize,
     pub(crate) in_flight: usize,
@@ -52,13 +53,13 @@ pub(crate) struct Row {
     pub(crate) totals: Totals,
 }
 
-/// A budget for each tenant is a series for each tenant; a recorder keeps them all for good.
+/// The most labels: an application may create a budget for each tenant, and a recorder keeps each series forever.
 const MOST_LABELS: usize = 1_000;
 
 impl Totals {
     fn of(metrics: &BudgetMetrics, snapshot: &Snapshot) -> Self {
         let by_share = [0, 1].map(|mode| metrics.by_share[mode].load(Ordering::Relaxed));
-        // What is counted meanwhile may be among these already, and not yet among all.
+        // A refusal counted meanwhile may be in `by_share` already, and not yet in the snapshot.
         let others = |all: usize, by_share| (all as u64).saturating_sub(by_share);
         Self {
             admitted: snapshot.admitted as u64,
@@ -89,21 +90,21 @@ impl Totals {
         routes::add(&mut self.routes, &more.routes);
     }
 
-    /// An inner layer that refuses takes back what an outer one has counted; and a budget that is about to be dropped is
-    /// for a moment neither alive nor gone.
+    /// Raises each counter to `now`, and lowers none. A count may decrease: an inner layer that refuses takes back the count of an
+    /// outer layer, and a budget that is being dropped is neither alive nor retired for a moment.
     fn rise_to(&mut self, now: Self) {
         self.admitted = self.admitted.max(now.admitted);
         self.refused = self.refused.max(now.refused);
         self.would_refuse = self.would_refuse.max(now.would_refuse);
-        for (shown, now) in self.by_share.iter_mut().zip(now.by_share) {
-            *shown = now.max(*shown);
+        for (published, now) in self.by_share.iter_mut().zip(now.by_share) {
+            *published = now.max(*published);
         }
         self.exempt = self.exempt.max(now.exempt);
         self.waited = self.waited.max(now.waited);
         self.hints = self.hints.max(now.hints);
         for (reason, count) in now.changes {
-            let shown = self.changes.entry(reason).or_default();
-            *shown = count.max(*shown);
+            let published = self.changes.entry(reason).or_default();
+            *published = count.max(*published);
         }
         routes::rise_to(&mut self.routes, now.routes);
     }
@@ -117,19 +118,19 @@ impl Series {
         }
     }
 
-    /// What there is to be written, also of labels whose budgets are all gone.
-    pub(crate) fn of(&mut self, live: &[Arc<dyn Observable>]) -> Vec<Row> {
-        let mut rows: BTreeMap<Text, Row> = BTreeMap::new();
+    /// Returns the series of all labels, also of labels without a living budget.
+    pub(crate) fn of(&mut self, live: &[Arc<dyn Observable>]) -> Vec<BudgetSeries> {
+        let mut rows: BTreeMap<Text, BudgetSeries> = BTreeMap::new();
         for budget in live {
             let metrics = budget.metrics();
             let snapshot = budget.snapshot();
-            // It may be about to be named, or replaced by another one: a layer makes one before it is given one.
+            // A budget without requests may still get a name, or be replaced: a layer creates a budget before it is given one.
             let is_new = budget.name().is_none() && is_unused(&snapshot);
             if is_new && metrics.label.get().is_none() {
                 continue;
             }
-            let shown = metrics.label.get_or_init(|| self.label(budget.name()));
-            let label = &shown.label;
+            let label = metrics.label.get_or_init(|| self.label(budget.name()));
+            let label = &label.text;
             let row = rows.entry(Arc::clone(label)).or_default();
             row.limit += snapshot.limit;
             row.in_flight += snapshot.in_flight;
@@ -138,12 +139,12 @@ impl Series {
             row.totals.add(&Totals::of(metrics, &snapshot));
             self.by_label.entry(Arc::clone(label)).or_default();
         }
-        let rows = self.by_label.iter_mut().map(|(label, entry)| {
+        let rows = self.by_label.iter_mut().map(|(label, totals)| {
             let mut row = rows.remove(label).unwrap_or_default();
             row.budget = Arc::clone(label).into();
-            row.totals.add(&entry.gone);
-            entry.shown.rise_to(row.totals);
-            row.totals = entry.shown.clone();
+            row.totals.add(&totals.dropped);
+            totals.published.rise_to(row.totals);
+            row.totals = totals.published.clone();
             row
         });
         rows.collect()
@@ -152,33 +153,32 @@ impl Series {
     pub(crate) fn retire(&mut self, metrics: &BudgetMetrics, name: Option<&str>, last: &Snapshot) {
         let totals = Totals::of(metrics, last);
         let label = match (metrics.label.get(), name) {
-            (Some(shown), _) => {
-                shown.number.map(|number| self.numbers.remove(&number));
-                Arc::clone(&shown.label)
+            (Some(label), _) => {
+                label.number.map(|number| self.numbers.remove(&number));
+                Arc::clone(&label.text)
             }
-            // Never published: what it has counted counts all the same.
-            (None, Some(name)) => self.known(name),
+            // Its counts matter also if the budget was never published.
+            (None, Some(name)) => self.bounded(name),
             (None, None) => return,
         };
-        self.by_label.entry(label).or_default().gone.add(&totals);
+        self.by_label.entry(label).or_default().dropped.add(&totals);
     }
 
-    fn label(&mut self, name: Option<&str>) -> Shown {
+    fn label(&mut self, name: Option<&str>) -> BudgetLabel {
         let number = match name {
             Some(_) => None,
             None => (1..).find(|&number| self.numbers.insert(number)),
         };
-        let label = match (name, number) {
-            (Some(name), _) => self.known(name),
-            (None, number) => self.known(&format!("budget-{}", number.unwrap_or_default())),
+        let text = match (name, number) {
+            (Some(name), _) => self.bounded(name),
+            (None, number) => self.bounded(&format!("budget-{}", number.unwrap_or_default())),
         };
-        Shown { label, number }
+        BudgetLabel { text, number }
     }
 
-    fn known(&self, name: &str) -> Text {
-        let is_one_too_many =
-            self.by_label.len() >= MOST_LABELS && !self.by_label.contains_key(name);
-        if is_one_too_many { OTHER } else { name }.into()
+    fn bounded(&self, name: &str) -> Text {
+        let is_past_bound = self.by_label.len() >= MOST_LABELS && !self.by_label.contains_key(name);
+        if is_past_bound { OTHER } else { name }.into()
     }
 }
 
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
     use crate::telemetry::budget_metrics::MOST_REASONS;
 
-    fn labels(rows: &[Row]) -> Vec<&str> {
+    fn labels(rows: &[BudgetSeries]) -> Vec<&str> {
         rows.iter().map(|row| &*row.budget).collect()
     }
 
@@ -223,14 +223,14 @@ mod tests {
     }
 
     #[test]
-    fn budgets_without_a_name_have_a_number_each_while_they_live() {
+    fn each_living_budget_without_a_name_has_its_own_number() {
         let mut series = Series::new();
         let mut live = vec![unnamed(), unnamed()];
         assert_eq!(
             labels(&series.of(&observables(&live))),
             ["budget-1", "budget-2"]
         );
-        // A name that comes too late.
+        // The name comes after the first publication.
         live[1] = live[1].clone().named("late");
         retire(&mut series, &live.remove(0));
         live.push(unnamed());
@@ -241,12 +241,12 @@ mod tests {
         assert_eq!(
             Vec::from_iter(admitted),
             [2, 1, 1],
-            "the first goes on in its series"
+            "the new budget continues the series of the dropped one"
         );
     }
 
     #[test]
-    fn labels_and_reasons_are_bounded_and_nothing_that_is_over_is_lost() {
+    fn labels_and_reasons_are_bounded_and_no_count_past_the_bound_is_lost() {
         let mut series = Series::new();
         for name in 0..MOST_LABELS + 50 {
             let budget = unnamed().named(format!("tenant {name}"));

@@ -3,15 +3,15 @@ use std::{iter, sync::Arc};
 use metrics::{Label, Unit, counter, gauge, histogram};
 
 use super::{
-    budget_metrics::{BudgetMetrics, Shown},
+    budget_metrics::{BudgetLabel, BudgetMetrics},
     observable::Observable,
     routes,
-    series::{Row, Totals},
+    series::{BudgetSeries, Totals},
 };
 use crate::{refused_upload::reader::refused_uploads, shed::Reason};
 
-/// Hands everything over to the recorder, which is asked for each anew: it may be another one than last time.
-pub(crate) fn write(rows: Vec<Row>, live: &[Arc<dyn Observable>]) {
+/// Writes all series to the recorder. It asks the recorder for each instrument anew, as the recorder may have been replaced.
+pub(crate) fn write(rows: Vec<BudgetSeries>, live: &[Arc<dyn Observable>]) {
     describe();
     for row in rows {
         row.write();
@@ -22,7 +22,7 @@ pub(crate) fn write(rows: Vec<Row>, live: &[Arc<dyn Observable>]) {
     gauge!("loadshed_refused_uploads").set(refused_uploads() as f64);
 }
 
-impl Row {
+impl BudgetSeries {
     fn write(self) {
         let Self {
             budget,
@@ -59,13 +59,13 @@ impl Row {
         counter!("loadshed_exempt_total", labels()).absolute(exempt);
         counter!("loadshed_waited_total", labels()).absolute(waited);
         counter!("loadshed_hint_seconds_total", labels()).absolute(hints / 1_000);
-        let write = |why: Reason, [refused, would_refuse]: [u64; 2]| {
-            let why = || with("reason", why.label());
-            counter!("loadshed_refused_total", why()).absolute(refused);
-            counter!("loadshed_would_refuse_total", why()).absolute(would_refuse);
+        let write = |reason: Reason, [refused, would_refuse]: [u64; 2]| {
+            let labels = || with("reason", reason.label());
+            counter!("loadshed_refused_total", labels()).absolute(refused);
+            counter!("loadshed_would_refuse_total", labels()).absolute(would_refuse);
         };
         write(Reason::Utilization, [refused, would_refuse]);
-        // Where there are no shares, nor is there a series for them.
+        // Without fair shares there is no series for them.
         if by_share != [0; 2] {
             write(Reason::Share, by_share);
         }
@@ -78,43 +78,41 @@ impl Row {
 
 impl BudgetMetrics {
     fn write_latencies(&self) {
-        let (Some(latencies), Some(Shown { label, .. })) = (self.latencies.get(), self.label.get())
+        let (Some(latencies), Some(BudgetLabel { text, .. })) =
+            (self.latencies.get(), self.label.get())
         else {
             return;
         };
         for (outcome, seconds, count) in latencies.take() {
-            let budget = Label::new("budget", Arc::clone(label));
+            let budget = Label::new("budget", Arc::clone(text));
             let labels = vec![budget, Label::from_static_parts("outcome", outcome)];
             histogram!("loadshed_latency_seconds", labels).record_many(seconds, count);
         }
     }
 }
 
-/// Each time, as nobody tells when there is another recorder.
+/// Describes all metrics, at each publication, as the recorder may have been replaced.
 fn describe() {
     use metrics::{describe_counter, describe_gauge, describe_histogram};
 
     for (name, text) in [
+        ("loadshed_limit", "Limit of the units in flight."),
         (
-            "loadshed_limit",
-            "How many requests the budget carries at once.",
+            "loadshed_in_flight",
+            "Units in flight: requests, where each request costs 1.",
         ),
-        ("loadshed_in_flight", "How many requests are in flight."),
         (
             "loadshed_peak_in_flight",
-            "The most requests that ever were in flight at once.",
+            "The most units that ever were in flight at once.",
         ),
-        ("loadshed_waiting", "How many requests wait for room."),
+        ("loadshed_waiting", "Requests that are queued now."),
         (
             "loadshed_refused_uploads",
-            "How many refused uploads are being read, in the whole process.",
+            "Refused uploads that are being read, in the whole process.",
         ),
-        (
-            "loadshed_utilization_ratio",
-            "Requests in flight, of the limit.",
-        ),
+        ("loadshed_utilization_ratio", "Units in flight ÷ limit."),
     ] {
-        // Without a unit: a count is 1 to OpenTelemetry, and Prometheus makes of a gauge's 1 a name that ends in _ratio.
+        // Without a unit: OpenTelemetry writes a count as the unit 1, and Prometheus then adds _ratio to the name of a gauge.
         describe_gauge!(name, text);
     }
     for (name, text) in [
@@ -128,18 +126,15 @@ fn describe() {
             "loadshed_exempt_total",
             "Requests neither counted nor shed.",
         ),
-        (
-            "loadshed_waited_total",
-            "Requests that have waited for room.",
-        ),
+        ("loadshed_waited_total", "Requests that were queued."),
         ("loadshed_limit_changes_total", "Changes of the limit."),
         (
             "loadshed_route_admitted_total",
-            "Requests that a layer has admitted, by route and class.",
+            "Requests that a layer admitted, by route and class.",
         ),
         (
             "loadshed_route_refused_total",
-            "Requests that a layer has refused, by route and class.",
+            "Requests that a layer refused, by route and class.",
         ),
         (
             "loadshed_route_would_refuse_total",
@@ -155,11 +150,11 @@ fn describe() {
     describe_counter!(
         "loadshed_hint_seconds_total",
         Unit::Seconds,
-        "Sum of the hints given to refused callers, in seconds."
+        "Sum of the retry hints given to refused callers, in seconds."
     );
     describe_histogram!(
         "loadshed_latency_seconds",
         Unit::Seconds,
-        "Latency of the requests that a learned budget has measured, in seconds."
+        "Latency of measured requests of a learned budget, in seconds."
     );
 }

@@ -1,10 +1,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{
-    criticality::Criticality,
-    ratio::Ratio,
-    threshold::{Kind, Threshold},
-};
+use super::{criticality::Criticality, threshold::Threshold};
 use crate::support::invalid::InvalidSetting;
 
 /// Where each class stops, above a ratio.
@@ -61,14 +57,14 @@ impl Clone for LiveClassThresholds {
 }
 
 fn step(base: Threshold, class: Criticality, set: Option<Threshold>) -> Threshold {
-    let Kind::Ratio { ratio, .. } = base.kind() else {
+    let Some(ratio) = base.as_ratio() else {
         return base;
     };
     set.unwrap_or_else(|| match class {
         Criticality::Sheddable => base,
-        Criticality::SheddablePlus => Threshold::above(ratio, 1),
-        Criticality::Critical => Threshold::above(ratio, 2),
-        Criticality::CriticalPlus => Threshold::from(Ratio::ONE),
+        Criticality::SheddablePlus => Threshold::above(ratio, 1.0),
+        Criticality::Critical => Threshold::above(ratio, 2.0),
+        Criticality::CriticalPlus => Threshold::WHOLE,
     })
 }
 
@@ -117,29 +113,27 @@ impl ClassThresholds {
         let pair = steps
             .windows(2)
             .find(|pair| pair[0].1.is_above(pair[1].1))?;
+        // The ratio of a class between two others may have many digits.
+        let short = |threshold: Threshold| {
+            threshold
+                .as_ratio()
+                .map_or(1.0, |ratio| (ratio * 1e9).round() / 1e9)
+        };
         let [(low, low_at), (high, high_at)] = [pair[0], pair[1]];
         Some(format!(
-            "in class order, and {low} would be at {:?}, {high} at {:?}",
-            low_at.kind(),
-            high_at.kind()
+            "in class order, and {low} would be at {}, {high} at {}",
+            short(low_at),
+            short(high_at)
         ))
-    }
-}
-
-impl Threshold {
-    fn is_above(self, other: Self) -> bool {
-        let height = |threshold: Self| match threshold.kind() {
-            Kind::Ratio { ratio, thirds } => ratio.height(thirds),
-            Kind::Never | Kind::Exempt => u128::MAX,
-        };
-        height(self) > height(other)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
+    use crate::control::controller::MAX_LIMIT;
 
     fn caps(ratio: f64, limit: u32) -> [u32; 4] {
         let base = Threshold::ratio(ratio);
@@ -147,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_above_the_ratio_is_divided_evenly_and_exactly() {
+    fn p01_the_classes_divide_evenly_what_is_left_above_the_ratio() {
         assert_eq!(caps(0.29, 300), [87, 158, 229, 300]);
         assert_eq!(caps(0.85, 200), [170, 180, 190, 200]);
         assert_eq!(caps(1.0, 7), [7; 4]);
@@ -156,27 +150,37 @@ mod tests {
             caps(0.25, u32::MAX),
             [1_073_741_823, 2_147_483_647, 3_221_225_471, u32::MAX]
         );
-        assert_eq!(caps(1.0 / 3.0, 9_000), [2_999, 4_999, 6_999, 9_000]);
+        assert_eq!(caps(1.0 / 3.0, 9_000), [3_000, 5_000, 7_000, 9_000]);
+    }
+
+    /// A numerator and a denominator.
+    fn fraction() -> impl Strategy<Value = (u64, u64)> {
+        prop_oneof![
+            (1..=12_u32)
+                .prop_flat_map(|decimals| (1..=10_u64.pow(decimals), Just(10_u64.pow(decimals)))),
+            (1..=1_000_u64).prop_flat_map(|below| (1..=below, Just(below))),
+        ]
     }
 
     proptest! {
+        /// For each class, `limit × (numerator × (3 − thirds) + denominator × thirds) ÷ (3 × denominator)` in integers.
         #[test]
-        fn the_ladder_is_exact_in_decimal(
-            ratio in prop_oneof![
-                (1_u64..=1_000_000_000_000).prop_map(|p| p as f64 / 1e12),
-                (1_u32..=100).prop_map(|percent| f64::from(percent) / 100.0),
-                (1_u32..=1000, 1_u32..=1000).prop_map(|(a, b)| f64::from(a.min(b)) / f64::from(a.max(b))),
-                (1_u64..=0x3ff0_0000_0000_0000).prop_map(f64::from_bits),
-            ],
-            limit in prop_oneof![1_u32..=1000, any::<u32>().prop_map(|limit| limit.max(1))],
+        fn p01_every_class_of_every_limit_is_what_exact_arithmetic_gives(
+            (numerator, denominator) in fraction(),
+            limit in prop_oneof![1..=1_000_u32, 1..=MAX_LIMIT as u32],
         ) {
-            for (thirds, cap) in caps(ratio, limit).into_iter().enumerate() {
-                // Three times what is allowed is (3 − thirds) × ratio × limit + thirds × limit, in digits: a whole number,
-                // and a fraction that is below one.
-                let (thirds, limit, cap) = (thirds as u64, u64::from(limit), u64::from(cap));
-                let whole = whole_of(ratio, (3 - thirds) * limit) + thirds * limit;
-                prop_assert!(3 * cap <= whole || cap == 1, "{} thirds above {} of {}: {}", thirds, ratio, limit, cap);
-                prop_assert!(whole < 3 * (cap + 1), "{} thirds above {} of {}: {}", thirds, ratio, limit, cap);
+            let caps = caps(numerator as f64 / denominator as f64, limit);
+            let (n, d) = (u128::from(numerator), u128::from(denominator));
+            for (thirds, cap) in (0..).zip(caps.map(u128::from)) {
+                let (whole, part) = (u128::from(limit) * (n * (3 - thirds) + d * thirds), 3 * d);
+                let (exact, missing) = (whole / part, part - whole % part);
+                // Five decimals under the largest limit.
+                let is_exact = u128::from(limit) * d <= 100_000 << 31;
+                // Of the product, at most 6.5 in 2⁵².
+                let is_close = missing << 53 <= 13 * whole;
+                let allowed = [exact.max(1), exact + 1];
+                let allowed = if !is_exact && is_close { &allowed[..] } else { &allowed[..1] };
+                prop_assert!(allowed.contains(&cap), "{thirds} thirds above {n}/{d} of {limit}: {cap}, not {allowed:?}");
             }
         }
 
@@ -205,14 +209,5 @@ mod tests {
                 prop_assert_eq!(caps, steps.map(|step| (step * limit / 60).max(1)));
             }
         }
-    }
-
-    /// `floor(ratio × n)` by long division, on the decimal that `{}` prints.
-    fn whole_of(ratio: f64, n: u64) -> u64 {
-        let text = format!("{ratio}");
-        let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
-        let fraction = fraction.bytes().rev();
-        let carried = fraction.fold(0, |carry, digit| (carry + u64::from(digit - b'0') * n) / 10);
-        carried + if whole == "1" { n } else { 0 }
     }
 }

@@ -2,11 +2,12 @@ use std::{fmt, str::FromStr};
 
 use crate::support::invalid::InvalidSetting;
 
-/// How much a request matters, in the four classes of the SRE book.
+/// The class of a request: how much it matters, in the four classes of the SRE book.
 ///
-/// Lower classes are shed first. What nobody classified is [`Sheddable`](Self::Sheddable).
+/// Lower classes are refused first. A request without a class is [`Sheddable`](Self::Sheddable).
 ///
-/// It is written and read as in that book, which is what goes into headers and configuration:
+/// `Display` and `FromStr` use the names of that book, as headers and configuration do. With the feature `serde`, a class is
+/// read and written by that name, too.
 ///
 /// ```
 /// use loadshed::Criticality;
@@ -17,23 +18,28 @@ use crate::support::invalid::InvalidSetting;
 /// ```
 ///
 /// Source: *Site Reliability Engineering*, chapter 21, "Handling Overload", section "Criticality". There a request
-/// without a class is CRITICAL; here a route opts in to shedding, which says that its calls can bear it.
+/// without a class is CRITICAL; here a route opts in to shedding, which says that its callers tolerate refusals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Deserialize, serde::Serialize),
+    serde(rename_all = "SCREAMING_SNAKE_CASE")
+)]
 #[non_exhaustive]
 pub enum Criticality {
-    /// Partial, even full, unavailability is expected: batch jobs that retry by themselves.
+    /// Frequent partial and occasional full unavailability is expected: batch jobs that retry by themselves.
     #[default]
     Sheddable,
     /// Partial unavailability is expected: batch work whose callers wait minutes or hours for a retry.
     SheddablePlus,
-    /// Users see it when it fails, if less than the next class.
+    /// A failure is visible to users, but less serious than of the next class.
     Critical,
-    /// Serious trouble for users when it fails.
+    /// A failure has a serious impact that is visible to users.
     CriticalPlus,
 }
 
 impl Criticality {
-    /// Lowest first.
+    /// All classes, the lowest first.
     pub(crate) const ALL: [Self; 4] = [
         Self::Sheddable,
         Self::SheddablePlus,
@@ -43,7 +49,7 @@ impl Criticality {
 
     /// Returns the name on the wire, which `Display` and `FromStr` use, too.
     ///
-    /// It makes a header without an allocation:
+    /// A header is made of this name without an allocation:
     ///
     /// ```
     /// use http::HeaderValue;
@@ -62,12 +68,12 @@ impl Criticality {
         }
     }
 
-    /// Its place among the classes above the lowest.
+    /// Returns the index among the classes above the lowest.
     pub(crate) fn above_lowest(self) -> Option<usize> {
         (self as usize).checked_sub(1)
     }
 
-    /// Apart from `from_str`, whose error allocates: callers can send anything.
+    /// Returns the class of this name. `FromStr` does the same, but allocates for its error, and a caller can send any name.
     pub(crate) fn from_name(name: &[u8]) -> Option<Self> {
         let mut all = Self::ALL.into_iter();
         all.find(|class| class.name().as_bytes() == name)
@@ -82,7 +88,7 @@ impl fmt::Display for Criticality {
 
 /// # Errors
 ///
-/// If it is none of the four names, in capital letters.
+/// If the text is none of the four names, in capital letters.
 impl FromStr for Criticality {
     type Err = InvalidSetting;
 

@@ -12,7 +12,7 @@ use tower::Layer;
 use crate::{
     allocations::allocations,
     part,
-    support::{Random, Req, all, answer, get, holding, is_refused, panic_on_purpose, quiet},
+    support::{Req, all, answer, get, holding, is_refused, panic_on_purpose, quiet},
 };
 
 /// By the second part of the path.
@@ -30,7 +30,7 @@ fn keyed(shed: LoadShed) -> LoadShed {
 
 /// A service under a steady load: requests come at random and leave at random, and `load` times as many come as could be
 /// carried. Gives for each user which share of its requests was served.
-fn served(shed: &LoadShed, users: usize, load: f64, chance: &mut Random) -> Vec<f64> {
+fn served(shed: &LoadShed, users: usize, load: f64, chance: &mut fastrand::Rng) -> Vec<f64> {
     const EACH: usize = 100;
     let mut service = shed.layer(holding());
     let mut running = Vec::new();
@@ -39,13 +39,13 @@ fn served(shed: &LoadShed, users: usize, load: f64, chance: &mut Random) -> Vec<
     let arrivals = (load * 0.85 * limit as f64) as usize;
     let mut arrived = 0;
     while arrived < (EACH + 10) * users {
-        if chance.below(arrivals + running.len()) < running.len() {
-            let leaves = chance.below(running.len());
+        if chance.usize(..arrivals + running.len()) < running.len() {
+            let leaves = chance.usize(..running.len());
             drop(running.swap_remove(leaves));
             continue;
         }
         arrived += 1;
-        let user = chance.below(users);
+        let user = chance.usize(..users);
         let response = answer(&mut service, from(Sheddable, user as u64));
         let is_served = !is_refused(&response);
         // Until it is full, all are served.
@@ -72,7 +72,7 @@ fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
 
 #[test]
 fn in_overload_the_same_callers_are_served_by_every_service_and_the_others_by_none() {
-    let mut chance = Random(1);
+    let mut chance = fastrand::Rng::with_seed(1);
     let mut run =
         |shed: LoadShed| served(&shed.budget(Budget::fixed(1_000)), 1_000, 2.0, &mut chance);
     let [plain, one, other] = [
@@ -96,7 +96,7 @@ fn in_overload_the_same_callers_are_served_by_every_service_and_the_others_by_no
 
 #[test]
 fn nobody_is_refused_below_the_stretch() {
-    let mut chance = Random(2);
+    let mut chance = fastrand::Rng::with_seed(2);
     let shed = keyed(LoadShed::ratio(0.85)).budget(Budget::fixed(1_000));
     let users = served(&shed, 100, 0.75, &mut chance);
     assert_eq!(share(&users, |user| user == 1.0), 1.0);

@@ -58,7 +58,7 @@ fn a_ladder_out_of_order_is_refused_with_both_classes_named() {
     assert_eq!(
         told(&[(Critical, 0.88)]),
         "invalid class ratios CRITICAL at 0.88: must be in class order, and \
-         SHEDDABLE_PLUS would be at 0.85 + 1/3 of the rest, CRITICAL at 0.88"
+         SHEDDABLE_PLUS would be at 0.9, CRITICAL at 0.88"
     );
     assert_eq!(
         told(&[(Critical, 0.95), (SheddablePlus, 0.96)]),

@@ -34,23 +34,9 @@ struct Outcome {
     longest_refusal: Duration,
 }
 
-/// A repeatable sequence in (0, 1).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> f64 {
-        // Knuth's MMIX, of which the upper half is good.
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 33) as f64 + 0.5) / (1_u64 << 31) as f64
-    }
-}
-
 /// Calls that come at random, at `load` times the capacity, for as long as `lasts`.
 async fn run(shed: LoadShed, load: f64, lasts: Duration) -> Outcome {
-    let mut random = Random(7);
+    let mut random = fastrand::Rng::with_seed(7);
     let service = shed
         .budget(Budget::fixed(LIMIT))
         .layer(service_fn(|request: Req| async move {
@@ -63,12 +49,12 @@ async fn run(shed: LoadShed, load: f64, lasts: Duration) -> Outcome {
     let mut at = begin;
     let mut calls = Vec::new();
     loop {
-        let gap = -random.next().ln() / (load * LIMIT as f64);
+        let gap = -(1.0 - random.f64()).ln() / (load * LIMIT as f64);
         at += MEAN.mul_f64(gap);
         if at > begin + lasts {
             break;
         }
-        let micros = 5_000 + (random.next() * 10_000.0) as u64;
+        let micros = 5_000 + random.u64(..10_000);
         let (mut service, seen) = (service.clone(), Arc::clone(&seen));
         calls.push(tokio::spawn(async move {
             sleep_until(at).await;

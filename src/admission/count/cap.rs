@@ -1,4 +1,4 @@
-use super::lane::ceiling;
+use super::word::ceiling;
 use crate::threshold::threshold::Threshold;
 
 /// How much may be in flight at most, in units, what is asked for included.

@@ -1,187 +1,101 @@
-use std::sync::{OnceLock, PoisonError};
+//! One budget's count: its admissions and its releases.
 
+use std::sync::OnceLock;
+
+use crossbeam_utils::CachePadded;
 use tokio::time::Instant;
 
 use super::{
     cap::Cap,
-    kept::{Patience, Visitors},
-    lane::{Lane, Put, ceiling},
+    lane::{Lane, Put},
+    opening::{Patience, Visitors},
+    word::{ABANDONED, KEEPING, Level, TAKEN, ceiling},
 };
 use crate::{
     admission::{claim::Claim, queue::queue::Queue, shares::shares::Shares},
     support::{
-        per_thread::{Lanes, Writers},
-        sync::{AtomicU32, AtomicU64, Mutex, Ordering, fence},
+        per_thread::{PerThread, Writers},
+        sync::{AtomicU32, AtomicU64, Ordering, fence},
     },
 };
 
-/// One budget's limit and what is in flight under it, in units of cost, decided upon in one atomic step.
+/// One budget's limit and the units in flight under it, decided upon in one atomic step.
 ///
 /// # Why one word
 ///
-/// A request is admitted when the count including itself stays within a share of the limit. With the two in words
-/// of their own, a request could read the old limit, sleep, and be admitted by it long after the limit was lowered
-/// and never at a moment at which both figures allowed it. In one word, the compare-and-swap that counts the request
-/// is the decision.
-///
-/// ```text
-///  63        62 … 32 31      30 … 0
-///  abandoned limit   keeping taken
-/// ```
+/// A request is admitted when the count including itself stays within a share of the limit. Limit and count are in one
+/// word ([`word`](super::word)), and the compare-and-swap that counts the request is the decision. With two words, a request
+/// could read the old limit, sleep, and be admitted by that limit long after it was lowered. No moment would have allowed it.
 ///
 /// # Why lanes
 ///
-/// All threads fight for that one word, and wait for each other at every request. That is the price of a last place: who
-/// gets it must be decided somewhere. While there are plenty, it need not be paid. So each thread has a [`Lane`]. Where
-/// the word says `keeping`, a request that ends leaves its place in the lane of its thread and does not tell the word,
-/// and the next one on that thread takes it from there. Then what the word says is *taken*: what is in flight, and what
-/// is kept. It never becomes more than the [`ceiling`], nor than the peak.
+/// All threads contend for that word at every request. While a budget is nearly full, this cannot be avoided: one place must
+/// decide which request gets the last permit. While there is much free capacity, it can. So each thread has a [`Lane`]. While
+/// the word says `keeping`, a request that ends leaves its units in the lane of its thread, as a cached permit, and the next
+/// request on that thread takes them from there. The word is not touched. It then says how many units are *taken*: in flight
+/// or cached. Units taken never exceed the [`ceiling`], nor the peak.
 ///
-/// - *Admitted* from a lane, a request finds room: with it, no more is in flight than is taken, which is less than
-///   where it stops. Admitted by the word, it finds room even beside all that is kept.
-/// - *Refused* is a request by the word alone, when nothing is kept. If there is no room beside what is kept, all is
-///   called in first: the lanes are shut, one after the other, and what they keep stands from then on; then one
-///   compare-and-swap takes it off the word. Until that, the word says too much and refuses nobody.
-/// - The *peak* is exact: what is in flight can rise above it only where nothing is kept.
-/// - The *limit* changes only where nothing is kept.
+/// - A request *admitted* from a lane fits: the units taken, its own included, are at most the ceiling, and the ceiling is at
+///   most its cap. A request admitted by the word fits even beside all cached permits.
+/// - A request is *refused* by the word alone, when nothing is cached. If a request does not fit beside the cached permits, they
+///   are reclaimed first. The lanes are shut one after the other, and a shut lane does not change. Then one
+///   compare-and-swap subtracts the cached units from the word. Until then the word says too much and refuses no request.
+/// - The *peak* is exact: the units in flight rise above it only while nothing is cached.
+/// - The *limit* changes only while nothing is cached.
 ///
-/// A budget near its limit is counted in the word alone, as is one too small to have places for all threads.
+/// A budget near its limit is counted in the word alone, as is a budget too small to have a permit for each thread.
 ///
 /// # Why `&'static`
 ///
-/// A permit has to find its count for as long as it lives, and outlives the service that gave it. With an `Arc`, each
-/// request would pay two more atomic operations, on a second line that all threads fight for; they cost as much as
-/// the decision itself. But the count knows by itself who still needs it: the permits out hold all its units
-/// in flight. So counts are kept in a pool that is never freed, are handed out by reference, and go back to it once
-/// the budget's last handle is gone (`abandoned`) and the last permit is back (in flight is 0). The pool holds no more
-/// than the most budgets that ever existed at one time.
+/// A permit must find its count for as long as it lives, and it outlives the service that admitted its request. With an `Arc`,
+/// each request would pay two more atomic operations on a second contended cache line, as much as the decision itself. But
+/// the count knows whether it is still needed: the permits hold all its units in flight. So counts are handed out by
+/// reference, from a pool that is never freed. A count returns to the pool once the budget's last handle is dropped
+/// (`abandoned`) and the last permit is released (no unit in flight). The pool holds no more counts than there ever were at
+/// one time.
 ///
 /// # Memory ordering
 ///
-/// Like a semaphore's: a permit's return is a `Release`, admission an `Acquire`, so that what one request did to
-/// the thing that the budget protects is seen by the request that takes its place. That goes for a place in a lane, too,
-/// and for one that is called in from there. The limit orders nothing else: it travels in the same word. Whatever makes
-/// room in the word is an `Acquire` as well, and looks whether somebody waits for it: see [`Queue`].
+/// As a semaphore's: a release of a permit is a `Release`, an admission an `Acquire`. So what one request did to the resource
+/// that the budget protects is seen by the request that takes over its permit. That holds for cached permits and for reclaimed
+/// permits, too. The limit orders nothing else: it is in the same word. A change that frees capacity in the word is an
+/// `Acquire` as well, and looks for waiters: see [`Queue`].
 #[derive(Debug)]
 pub(crate) struct Count {
-    pub(crate) word: Padded<AtomicU64>,
-    pub(crate) lanes: Lanes<Lane>,
+    pub(crate) word: CachePadded<AtomicU64>,
+    pub(crate) lanes: PerThread<Lane>,
     pub(crate) visitors: Visitors,
     pub(crate) patience: Patience,
-    peak: AtomicU32,
-    /// Those who wait for room. Nobody does once the budget's last handle is gone, as each holds one.
+    pub(crate) peak: AtomicU32,
+    /// Empty once the budget's last handle is dropped, as each waiter holds a handle.
     pub(crate) queue: Queue,
-    /// Here, as it is found by the count, too, and needed for as long. Empty where nobody asks for fair shares.
+    /// Empty unless a layer asks for fair shares. Here, as it lives as long as the count and is found by it.
     shares: OnceLock<Shares>,
 }
 
-/// Two lines of 64 bytes: x86 fetches them in pairs, and some ARM cores have lines of 128.
-#[derive(Debug)]
-#[repr(align(128))]
-pub(crate) struct Padded<T>(T);
-
-impl<T> std::ops::Deref for Padded<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.0
-    }
-}
-
-const LIMIT_SHIFT: u32 = 32;
-pub(crate) const KEEPING: u64 = 1 << 31;
-const TAKEN: u64 = KEEPING - 1;
-const ABANDONED: u64 = 1 << 63;
-
-/// What the word said at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Level {
-    pub(crate) limit: u32,
-    pub(crate) in_flight: u32,
-}
-
-impl Level {
-    /// Whether a request that holds `held` units may hold `units`, under `cap`. One that is dearer than all the budget is
-    /// served when it is alone.
-    #[inline]
-    pub(crate) fn has_room(self, held: u32, units: u32, cap: u32) -> bool {
-        self.in_flight == held || self.fits(held, units, cap)
-    }
-
-    #[inline]
-    fn fits(self, held: u32, units: u32, cap: u32) -> bool {
-        // Where places are kept, what is in flight may be seen as less than it is, for a moment.
-        let others = self.in_flight.saturating_sub(held);
-        let all = u64::from(others) + u64::from(units);
-        all <= u64::from(cap).min(TAKEN)
-    }
-}
-
-impl From<u64> for Level {
-    fn from(word: u64) -> Self {
-        Self {
-            limit: ((word & !ABANDONED) >> LIMIT_SHIFT) as u32,
-            in_flight: (word & TAKEN) as u32,
-        }
-    }
-}
-
-#[cfg(not(all(test, loadshed_loom)))]
-static POOL: Mutex<Vec<&'static Count>> = Mutex::new(Vec::new());
-
-// One for each execution of a model.
-#[cfg(all(test, loadshed_loom))]
-loom::lazy_static! {
-    static ref POOL: Mutex<Vec<&'static Count>> = Mutex::new(Vec::new());
-}
-
 impl Count {
-    /// A count with nothing in flight, from the pool.
-    pub(crate) fn claim(limit: u32) -> &'static Self {
-        let pooled = POOL.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let count = pooled.unwrap_or_else(|| {
-            Box::leak(Box::new(Self {
-                word: Padded(AtomicU64::new(0)),
-                lanes: Lanes::new(),
-                visitors: Visitors::default(),
-                patience: Patience::default(),
-                peak: AtomicU32::new(0),
-                queue: Queue::default(),
-                shares: OnceLock::new(),
-            }))
-        });
-        if let Some(shares) = count.shares() {
-            shares.forget();
-        }
-        count.lanes.iter().for_each(Lane::reset);
-        count.patience.reset();
-        count.peak.store(0, Ordering::Relaxed);
-        let word = u64::from(limit) << LIMIT_SHIFT;
-        // Relaxed: nobody else has it, and the handle that is about to be made is published by other means.
-        count.word.store(word, Ordering::Relaxed);
-        count.queue.renew();
-        count
-    }
-
-    /// The budget's last handle is gone: nothing will be admitted any more.
-    pub(crate) fn abandon(&'static self) {
-        // For good: only admissions let places be kept.
-        self.call_in();
-        // AcqRel: of this and the release of the last permit, the later one must see all that was done before.
-        let before = self.word.fetch_or(ABANDONED, Ordering::AcqRel);
-        if before & TAKEN == 0 {
-            self.recycle();
+    /// A count that no budget has yet: see [`claim`](Self::claim).
+    pub(crate) fn new() -> Self {
+        Self {
+            word: AtomicU64::new(0).into(),
+            lanes: PerThread::new(),
+            visitors: Visitors::default(),
+            patience: Patience::default(),
+            peak: AtomicU32::new(0),
+            queue: Queue::default(),
+            shares: OnceLock::new(),
         }
     }
 
-    /// Counts `units` more, if no more than the cap are then in flight, or none were. A refusal only reads, once nothing
-    /// is kept.
+    /// Counts `units` more, if the units in flight are then within the cap, or if nothing was in flight. A refusal only
+    /// reads, once nothing is cached.
     ///
-    /// Returns the level then: never less than was in flight, and no more where the word says nothing is kept.
+    /// Returns the level with the request. Its `in_flight` is exact while nothing is cached, and otherwise no less than the
+    /// units in flight.
     ///
     /// # Errors
     ///
-    /// The level that left no room.
+    /// If the units do not fit: the level without the request.
     #[inline]
     pub(crate) fn acquire(&self, units: u32, cap: impl Cap) -> Result<Level, Level> {
         let (lane, writers) = self.lanes.own();
@@ -196,7 +110,7 @@ impl Count {
         Ok(level)
     }
 
-    // Apart, as is what comes of it: most never come here.
+    // A function of its own, as is what follows from it: most requests never get here.
     #[inline(never)]
     fn acquire_from_word(&self, units: u32, cap: impl Cap) -> Result<Level, Level> {
         let mut seen = self.word.load(Ordering::Relaxed);
@@ -211,7 +125,7 @@ impl Count {
             } else if !level.has_room(0, units, cap) {
                 return Err(level);
             }
-            // What is taken then fits into its bits: the sum never carries into the next.
+            // The sum never carries into the next bits: `fits` keeps the units taken within theirs.
             let next = seen + u64::from(units);
             match self
                 .word
@@ -228,7 +142,7 @@ impl Count {
         }
     }
 
-    /// Whether there is room even beside what is kept, below the ceiling and the peak.
+    /// Returns whether the units fit even beside all cached permits, below the ceiling and the peak.
     fn has_spare(&self, level: Level, held: u32, units: u32, cap: u32) -> bool {
         let peak = self.peak.load(Ordering::Relaxed);
         level.fits(held, units, cap.min(ceiling(level.limit)).min(peak))
@@ -242,21 +156,24 @@ impl Count {
         }
     }
 
-    /// Relaxed: it stands for itself. One that is read too early is too low, and only the more careful.
+    /// Raises the peak to the level.
+    ///
+    /// Relaxed: the peak orders nothing. An old reading is too low, with which `has_spare` refuses more than it must.
     #[inline]
     fn note_peak(&self, level: Level) {
-        // Reads before it writes: in a steady state the peak stands.
+        // Reads before it writes: in a steady state the peak does not change.
         if level.in_flight > self.peak.load(Ordering::Relaxed) {
             self.peak.fetch_max(level.in_flight, Ordering::Relaxed);
         }
     }
 
-    /// Decides upon a request that is counted already with `held` units, and needs `units`, which are no fewer: counts
-    /// it with as many if no more than the cap are then in flight, or only its own, and takes it out otherwise.
+    /// Decides upon a request that is counted already with `held` units, and needs `units`, which are no fewer.
+    ///
+    /// Counts the request with `units` if the units in flight are then within the cap, or all its own.
     ///
     /// # Errors
     ///
-    /// The level that left no room; the request is then no longer counted.
+    /// If the units do not fit: the level before. The request is then no longer counted.
     pub(crate) fn keep(&self, held: u32, units: u32, cap: impl Cap) -> Result<Level, Level> {
         let mut seen = self.word.load(Ordering::Relaxed);
         loop {
@@ -271,12 +188,12 @@ impl Count {
                 continue;
             };
             if has_room && units == held {
-                // As `acquire` does: room may have been made by a request that has just ended.
+                // As `acquire` does: a request that has just ended may have freed the capacity.
                 fence(Ordering::Acquire);
                 return Ok(level);
             }
-            // Refusal and withdrawal are one step. With two, a pair of requests at one too many could each see the
-            // other and both be refused, where one of them had room. Release: as any return of a permit.
+            // Refusal and withdrawal are one step. With two steps, two requests of which one fits could each see the other,
+            // and both be refused. Release: as any release of a permit.
             let without = seen - u64::from(held);
             let next = without + if has_room { u64::from(units) } else { 0 };
             match self
@@ -298,7 +215,7 @@ impl Count {
         }
     }
 
-    /// Gives `units` back.
+    /// Releases `units`.
     #[inline]
     pub(crate) fn release(&'static self, units: u32) {
         let (lane, _) = self.lanes.own();
@@ -318,10 +235,11 @@ impl Count {
         if before & (ABANDONED | TAKEN) == ABANDONED | units {
             self.recycle();
         }
-        // It may be another budget's by now: to look once more does no harm.
+        // The count may be another budget's by now. To look once more does no harm.
         self.made_room();
     }
 
+    /// Admits waiters, after a change that freed capacity.
     #[inline]
     pub(crate) fn made_room(&self) {
         if !self.queue.is_empty() {
@@ -329,7 +247,7 @@ impl Count {
         }
     }
 
-    /// Admits those who wait, for as long as there is room for the first of them.
+    /// Admits waiters for as long as the first of them fits.
     #[cold]
     fn serve(&self) {
         self.queue.serve(Instant::now(), |claim: Claim| {
@@ -338,114 +256,46 @@ impl Count {
         });
     }
 
-    /// Somebody has joined the line, or left it: there may be room for the first one.
+    /// Admits waiters, after a request has joined the queue or left it: the first waiter may fit.
     pub(crate) fn queue_has_changed(&self) {
-        // Changes nothing, and comes before or after each release: see `Queue`. Lanes do not tell of what they keep; but
-        // whoever finds no room calls that in, and lanes are not opened while somebody waits.
+        // Changes nothing, and comes before or after each release: see `Queue`. A permit that a lane caches changes no word;
+        // but a request that does not fit reclaims it, and lanes are not opened while there is a waiter.
         self.word.fetch_add(0, Ordering::AcqRel);
         self.made_room();
     }
 
+    /// Returns the shares of the tenants, if a layer asked for fair shares.
     #[inline]
     pub(crate) fn shares(&self) -> Option<&Shares> {
         self.shares.get()
     }
 
-    /// From now on there are some.
+    /// Makes the shares, if there are none.
     pub(crate) fn make_shares(&self) {
         self.shares.get_or_init(Shares::new);
     }
 
-    pub(crate) fn set_limit(&self, limit: u32) -> Level {
-        self.set_limit_if(|_| true, limit)
-    }
-
-    /// Sets the limit, unless it is no longer `from`.
-    pub(crate) fn move_limit(&self, from: u32, to: u32) -> Level {
-        self.set_limit_if(|limit| limit == from, to)
-    }
-
-    /// Returns the level before.
-    fn set_limit_if(&self, holds: impl Fn(u32) -> bool, limit: u32) -> Level {
-        let bits = u64::from(limit) << LIMIT_SHIFT;
-        let mut seen = self.word.load(Ordering::Relaxed);
-        loop {
-            if !holds(Level::from(seen).limit) {
-                return Level::from(seen);
-            }
-            if seen & KEEPING != 0 {
-                seen = self.call_in();
-                continue;
-            }
-            let word = seen & (ABANDONED | TAKEN) | bits;
-            match self
-                .word
-                .compare_exchange_weak(seen, word, Ordering::AcqRel, Ordering::Relaxed)
-            {
-                Ok(before) => {
-                    self.made_room();
-                    return Level::from(before);
-                }
-                Err(now) => seen = now,
-            }
-        }
-    }
-
-    /// A reading of one moment; with the moves of that moment where places are kept. Whoever decides by it decides again
-    /// in a compare-and-swap.
-    pub(crate) fn level(&self) -> Level {
-        // Acquire: what is read of the lanes is no older than the word.
-        let mut seen = self.word.load(Ordering::Acquire);
-        while seen & KEEPING != 0 {
-            let kept = self.kept();
-            let now = self.word.load(Ordering::Acquire);
-            if now == seen {
-                let Level { limit, in_flight } = Level::from(seen);
-                // What ends on one thread and begins on another meanwhile may be seen as kept twice.
-                let in_flight = in_flight.saturating_sub(kept);
-                return Level { limit, in_flight };
-            }
-            seen = now;
-        }
-        Level::from(seen)
-    }
-
-    /// Without a look at the lanes, which other threads write to.
-    pub(crate) fn limit(&self) -> u32 {
-        Level::from(self.word.load(Ordering::Relaxed)).limit
-    }
-
-    pub(crate) fn peak(&self) -> u32 {
-        self.peak.load(Ordering::Relaxed)
-    }
-
-    /// What this thread counts.
+    /// Returns this thread's lane.
     #[inline]
     pub(crate) fn own(&self) -> (&Lane, Writers) {
         self.lanes.own()
     }
 
-    /// How many this thread has admitted.
+    /// Returns the number of requests that this thread has admitted.
     #[inline]
     pub(crate) fn admitted_here(&self) -> usize {
         self.own().0.admitted.requests()
     }
 
-    /// How many all threads have admitted.
+    /// Returns the number of requests that all threads have admitted.
     pub(crate) fn admitted(&self) -> usize {
         self.sum(|lane| lane.admitted.requests())
     }
 
-    /// What all threads have counted.
+    /// Returns the sum of a counter over all lanes.
     pub(crate) fn sum(&self, counted: impl Fn(&Lane) -> usize) -> usize {
-        // One thread may have taken back what another counted.
+        // Wrapping: one thread may have subtracted what another counted.
         self.lanes.iter().map(counted).fold(0, usize::wrapping_add)
-    }
-
-    fn recycle(&'static self) {
-        POOL.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(self);
     }
 }
 

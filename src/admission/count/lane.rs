@@ -2,7 +2,7 @@ use std::sync::atomic::AtomicUsize;
 
 use super::cap::Cap;
 use crate::{
-    admission::counters::Counter,
+    admission::counter::Counter,
     support::sync::{AtomicU64, Ordering},
 };
 
@@ -31,14 +31,6 @@ pub(crate) struct Lane {
 const SHUT: u64 = 1 << 63;
 const LIMIT_SHIFT: u32 = 31;
 const KEPT: u64 = (1 << LIMIT_SHIFT) - 1;
-
-/// While places are kept, at most this much of the limit is taken: those in flight and those kept.
-///
-/// Half, as most ratios are above. What stops below never takes a place that is kept.
-#[inline]
-pub(crate) fn ceiling(limit: u32) -> u32 {
-    limit / 2
-}
 
 /// What became of units that were to be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

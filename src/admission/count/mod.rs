@@ -1,6 +1,10 @@
-//! The count: how much is in flight, against which limit.
+//! The count: the units in flight, and their limit.
 
 pub(crate) mod cap;
 pub(crate) mod count;
 pub(crate) mod kept;
 pub(crate) mod lane;
+pub(crate) mod limit;
+pub(crate) mod opening;
+pub(crate) mod pool;
+pub(crate) mod word;

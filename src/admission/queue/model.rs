@@ -52,8 +52,8 @@ fn loom_one_who_leaves_passes_on_what_it_was_given() {
         let count = holding(1, 1);
         let [first, second] = [join(count, 1), join(count, 1)];
         let release = thread::spawn(move || count.release(1));
-        match count.line.leave(&first, Instant::now()) {
-            None => count.line_has_changed(),
+        match count.queue.leave(&first, Instant::now()) {
+            None => count.queue_has_changed(),
             Some(outcome) => {
                 assert_eq!(outcome, WaitOutcome::Admitted);
                 count.release(1);
@@ -61,6 +61,6 @@ fn loom_one_who_leaves_passes_on_what_it_was_given() {
         }
         release.join().unwrap();
         assert!(is_admitted(count, &second));
-        assert_eq!((count.level().in_flight, count.line.waiting()), (1, 0));
+        assert_eq!((count.level().in_flight, count.queue.waiting()), (1, 0));
     });
 }

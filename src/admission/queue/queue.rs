@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use crossbeam_utils::CachePadded;
 use tokio::time::Instant;
 
 use super::codel::Delay;
@@ -25,7 +26,7 @@ use crate::{
 /// # No wake-up is lost
 ///
 /// Room is given to those who wait by whoever makes it. A release subtracts from the count, and looks here if anybody
-/// waits; one who joins notes that it waits, touches the count (`Count::line_has_changed`), and looks whether there is room. Both
+/// waits; one who joins notes that it waits, touches the count (`Count::queue_has_changed`), and looks whether there is room. Both
 /// touch the count by a read-modify-write, so one of them comes first in its modification order. If that is the release,
 /// the one who joins sees the room. Otherwise the release, an `Acquire`, reads what the other's `Release` has begun, as all
 /// changes of the count are read-modify-writes, and so sees that somebody waits.
@@ -41,13 +42,9 @@ pub(crate) struct Queue {
     /// That of the last one, plus 1.
     last: AtomicU32,
     waiting: AtomicU32,
-    state: Isolated,
+    /// Padded: changes of the queue must not slow down the requests that only read the words above, or the count.
+    state: CachePadded<Mutex<QueueState>>,
 }
-
-/// Not on the count's own line of the cache: those who wait are no burden to those who do not.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Isolated(Mutex<QueueState>);
 
 #[derive(Debug, Default)]
 struct QueueState {
@@ -200,7 +197,7 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, QueueState> {
-        self.state.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn publish(&self, state: MutexGuard<'_, QueueState>) {

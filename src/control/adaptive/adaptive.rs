@@ -9,29 +9,51 @@ use crate::control::{
     range::{Range, range_settings},
 };
 
-/// The default law of a learned budget. It needs no settings.
+/// The default controller of a learned budget. It needs no settings.
 ///
-/// A server has a knee: up to so many requests in flight, more of them bring more answers; past it, they stand in line
-/// and bring none. By Little's law (1961) the knee is at `K = X × S`, with `X` the answers a second and `S` the time that
-/// a request takes when nobody stands in line. The law keeps those in flight at `K` and a margin, which is as long as
-/// chance makes lines (some `√K`). `X` can be seen; `S` cannot, under load. So it is *asked* for:
-/// when a line has been standing for a second, the limit comes down to below the knee until the line is gone, and what is
-/// admitted then shows `S`. If it is no faster, there was no line: the server is slow, and the limit goes up.
+/// # Model
 ///
-/// - **unlimited**: nobody is refused while nothing says that the server is overloaded. It begins so; but where callers leave and hardly
-///   one was ever answered, it lets in a few, until some are.
-/// - **burst guard**: more are in flight than can be answered in 0.7 s (or 3 × S), or a line stands at the ceiling: that many may be. A
-///   burst goes by under it.
-/// - **probing**: the line has stood for a second, or answers have vanished because callers leave.
-/// - **tracking**: `W`, the latency, tells the line by `X × (W − S)`; the limit moves so that it is as long as the margin.
-///   It asks again now and then, at a cost of about 1 % of the throughput.
-/// - back to **unlimited**, some 3 s after the last refusal, whether the limit was learned or set by hand: [`max`](Self::max) pins it.
+/// A server has a knee `K`: up to `K` requests in flight, each further request adds throughput. Above the knee, each further
+/// request only waits in the server's queue. By Little's law (1961), and with a margin as long as chance makes a queue:
 ///
-/// Places whose answer is out, while its body is sent or its [`Permit`](crate::Permit::responded) kept, are no line: the limit is that many
-/// higher. Where sending the body is the work, have it measured: [`Measure::Body`](crate::Measure::Body).
+/// ```text
+/// K = X × S                      X: throughput, in successes per second; S: service time, the latency without a queue
+/// Q = X × (W − S)                Q: requests in the queue; W: latency
+/// m = 2 × √(K × (1 + c²) / 2)    m: margin, in requests; c: coefficient of variation of the service time
+/// ```
 ///
-/// The project's `docs/adaptive.md` explains it with formulas, figures and pictures, and says where it falls short. It counts a caller who
-/// gave up, and an answer that says overload, as one who left; which those are, [`Outcome`](crate::control::controller::Outcome) says.
+/// The controller keeps `K + m` requests in flight. It measures `X` and `W`. `S` cannot be measured while there is a queue,
+/// so the controller probes: it lowers the limit below the knee until the queue is gone. The latency of the requests that
+/// are admitted then is `S`. If the latency does not fall, there was no queue: the server is slow, and the limit rises.
+///
+/// # States
+///
+/// Each change of the limit has one of these reasons ([`LimitChange::reason`](crate::LimitChange::reason)). `T` is the time
+/// after which callers are seen to cancel: 1 s at first, and at most.
+///
+/// | reason | limit, in requests that have not responded | begins when |
+/// | --- | --- | --- |
+/// | `unlimited` | [`max`](Self::max) | at the start, while nothing reports an overload |
+/// | `no responses` | 16 or less, halved each time it does not help | at least 16 callers have cancelled, and as many as requests are in flight; fewer than 4 requests have succeeded since the start |
+/// | `burst guard` | `X × max(0.7 × T, 3 × S)` | more requests than that are in flight for `S`, or a queue lasts for `S` at `max` |
+/// | `probing` | `0.8 × K`, halved until `S` is found | a queue has lasted for 1 s or `3 × S`, whichever is longer; most callers cancel before the response; or the last probe is 5 s, or 15 times its duration, old |
+/// | `probe complete` | `K + m` | a probe has found `S` |
+/// | `tracking` | moves by `(m − Q) / 2` a step, while requests are refused | after a probe, and after a manual change |
+/// | `recovering` | × 1.25 a step | the limit is below 0.7 of the best `K`, and `W < 1.2 × S` |
+/// | `recovered` | `max` | about 3 s without a refusal, with responses as usual |
+///
+/// - The first probe after the start may keep up to a quarter of the requests in flight, as `S` is provisional then.
+/// - Probes cost about 1.3 % of the throughput.
+/// - With a ratio below 1, the limit is as much higher: requests of the lowest ratio are refused at the numbers above.
+/// - A limit set by [`Budget::set_limit`](crate::Budget::set_limit) is tracked from there, until the state is `recovered` or
+///   `unlimited` again. [`max`](Self::max) bounds the limit for good.
+/// - Requests that have responded and still hold their permit, for a body that is being sent or a
+///   [`Permit`](crate::Permit::responded), are not in the queue. The limit is higher by their number. Where the work is done
+///   while the body is sent, use [`Measure::Body`](crate::Measure::Body).
+/// - A cancelled request and an overload response both count as a caller that did not get its response.
+///   [`Outcome`](crate::control::Outcome) defines them.
+///
+/// The project's `docs/adaptive.md` explains the algorithm with measurements, and its limitations.
 ///
 /// ```
 /// use loadshed::{Adaptive, Budget};
@@ -39,7 +61,22 @@ use crate::control::{
 /// let budget = Budget::new(Adaptive::default().initial(64).min(4).max(2_000));
 /// assert_eq!(budget.limit(), 64);
 /// ```
+///
+/// With the feature `serde` the settings can be read from a file. Each of them may be absent, and an unknown field is an error.
+///
+/// ```
+/// # #[cfg(feature = "serde")] {
+/// # use loadshed::{Adaptive, Budget};
+/// let controller: Adaptive = toml::from_str("min = 4\nmax = 2000\ninitial = 64").unwrap();
+/// assert_eq!(Budget::new(controller).limit(), 64);
+/// # }
+/// ```
 #[derive(Clone, Debug)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Deserialize),
+    serde(try_from = "Fields")
+)]
 #[must_use]
 pub struct Adaptive {
     range: Range,
@@ -79,7 +116,34 @@ impl Adaptive {
         }
     }
 
-    range_settings!(initial: "the ceiling. It holds until the first answers have come, or enough callers have left without", min: "1", max: "65,536");
+    range_settings!(
+        initial: "[`max`](Self::max). It holds until the first responses have arrived, or enough callers have cancelled",
+        min: "1",
+        max: "65,536"
+    );
+}
+
+/// The settings in a file.
+#[cfg(feature = "serde")]
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    initial: Option<usize>,
+    min: Option<usize>,
+    max: Option<usize>,
+}
+
+#[cfg(feature = "serde")]
+impl TryFrom<Fields> for Adaptive {
+    type Error = crate::support::invalid::InvalidSetting;
+
+    fn try_from(fields: Fields) -> Result<Self, Self::Error> {
+        let mut adaptive = Self::default();
+        adaptive.range = adaptive
+            .range
+            .configured(fields.initial, fields.min, fields.max)?;
+        Ok(adaptive)
+    }
 }
 
 impl Controller for Adaptive {
@@ -110,7 +174,7 @@ impl Controller for Adaptive {
             Room::For(waiting) => {
                 self.follow_responded(window.responded as f64, waiting);
                 let wanted = self.law.limit(waiting + self.responded) as usize;
-                let limit = self.range.keep(wanted);
+                let limit = self.range.clamp(wanted);
                 self.law.keep_within((limit < wanted).then_some(limit));
                 limit
             }

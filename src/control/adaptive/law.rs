@@ -1,18 +1,16 @@
 //! What the law does with what it believes.
 
-pub(crate) mod question;
-
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use self::question::{BELOW, Question, Why};
 use super::{
     estimates::{Batch, Crowded, Estimates, Seen, Since},
+    probe::{BELOW, Question, Why},
     ratio::Ratio,
     start::{Learned, Start},
 };
-use crate::control::controller::Window;
+use crate::control::{controller::Window, reason::adaptive as reason};
 
 /// How many may be in flight, and why.
 pub(crate) type Verdict = (Room, &'static str);
@@ -35,29 +33,29 @@ pub(crate) enum Law {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Running {
-    phase: Phase,
-    known: Estimates,
-    ratio: Ratio,
+    pub(crate) phase: Phase,
+    pub(crate) known: Estimates,
+    pub(crate) ratio: Ratio,
     /// How many may wait for their answer, where that is limited.
-    target: f64,
+    pub(crate) target: f64,
     /// Whether the ceiling lets in fewer.
-    clipped: bool,
-    batch: Batch,
+    pub(crate) clipped: bool,
+    pub(crate) batch: Batch,
     /// Which part of the margin is used: less, where less in flight has brought more answers.
-    slack: f64,
+    pub(crate) slack: f64,
     /// The target that the last answer gave.
-    verified: f64,
-    asked: Option<Instant>,
+    pub(crate) verified: f64,
+    pub(crate) asked: Option<Instant>,
     /// How long the last question took, in seconds.
-    took: f64,
-    crowded: Crowded,
-    calm: Since,
-    standing: Since,
-    refused: Option<Instant>,
+    pub(crate) took: f64,
+    pub(crate) crowded: Crowded,
+    pub(crate) calm: Since,
+    pub(crate) standing: Since,
+    pub(crate) refused: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Phase {
+pub(crate) enum Phase {
     /// Nobody is refused.
     Open,
     /// The line is kept to what callers bear: this may be a burst. So many are let in if that is more, for those who are
@@ -88,15 +86,15 @@ impl Law {
                 ratio.learn(window.samples, window.now);
                 let Some(learned) = start.learn(window) else {
                     return match start.room(window) {
-                        Some(room) => (Room::For(room), "no responses"),
-                        None => (Room::Unchanged, "learning"),
+                        Some(room) => (Room::For(room), reason::NO_RESPONSES),
+                        None => (Room::Unchanged, reason::LEARNING),
                     };
                 };
                 let overloaded = learned.overloaded;
                 let mut running = Running::new(learned, *ratio, window.now);
                 let verdict = match overloaded {
                     true => running.begin_guard(&Seen::of(window)),
-                    false => (Room::Unlimited, "unlimited"),
+                    false => (Room::Unlimited, reason::UNLIMITED),
                 };
                 *self = Self::Running(Box::new(running));
                 verdict
@@ -184,7 +182,7 @@ impl Running {
         if self.is_calm(&seen) && !matches!(self.phase, Phase::Open) {
             self.known.expect_the_usual();
             self.enter(Phase::Open, seen.now);
-            return (Room::Unlimited, "recovered");
+            return (Room::Unlimited, reason::RECOVERED);
         }
         match self.phase {
             Phase::Ask(question) => self.listen(question, &seen),
@@ -236,7 +234,7 @@ impl Running {
         // So long that a flow which the server can carry shows in what it answers: as long as one request takes. Below what
         // is borne, a line may stand at the ceiling.
         if stood < known.service && !known.is_flooded(seen, &self.crowded) {
-            return (Room::Unlimited, "unlimited");
+            return (Room::Unlimited, reason::UNLIMITED);
         }
         self.begin_guard(seen)
     }
@@ -299,15 +297,15 @@ impl Running {
             self.target *= 1.25;
             self.verified = self.verified.max(self.target);
             self.enter_after(Phase::Hold, seen.now, service);
-            return self.verdict("recovering");
+            return self.verdict(reason::RECOVERING);
         }
         if batch.elapsed < 2.0 * service || batch.successes < known.enough() {
-            return self.verdict("tracking");
+            return self.verdict(reason::TRACKING);
         }
         if !batch.refused {
             // The limit did not bind: nothing can be said of it.
             self.batch = Batch::from(seen.now);
-            return self.verdict("tracking");
+            return self.verdict(reason::TRACKING);
         }
         self.step(&batch, seen)
     }
@@ -342,28 +340,28 @@ impl Running {
         let settle = if to > self.target { service } else { 0.0 };
         self.target = to;
         self.enter_after(Phase::Hold, seen.now, settle);
-        self.verdict("tracking")
+        self.verdict(reason::TRACKING)
     }
 
     /// Whether the server does less than it could.
-    fn falls(&self) -> bool {
+    pub(crate) fn falls(&self) -> bool {
         self.batch.rate() < 0.7 * self.known.best
     }
 
-    fn margin(&self, working: f64) -> f64 {
+    pub(crate) fn margin(&self, working: f64) -> f64 {
         (self.slack * self.known.margin(working)).max(1.0)
     }
 
-    fn verdict(&self, reason: &'static str) -> Verdict {
+    pub(crate) fn verdict(&self, reason: &'static str) -> Verdict {
         (Room::For(self.target), reason)
     }
 
-    fn enter(&mut self, phase: Phase, now: Instant) {
+    pub(crate) fn enter(&mut self, phase: Phase, now: Instant) {
         self.enter_after(phase, now, 0.0);
     }
 
     /// Judges only what is seen from `settle` seconds on.
-    fn enter_after(&mut self, phase: Phase, now: Instant, settle: f64) {
+    pub(crate) fn enter_after(&mut self, phase: Phase, now: Instant, settle: f64) {
         self.phase = phase;
         self.batch = Batch::from(now + Duration::from_secs_f64(settle));
         self.crowded = Crowded::default();

@@ -4,52 +4,53 @@ use tokio::time::Instant;
 
 use crate::control::controller::{Outcome, Sample, Window};
 
-/// What has been seen since the last decision.
+/// The measured requests since the last decision.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Evidence {
-    /// The last change of the limit. Only what was admitted from then on is judged.
+    /// The last change of the limit. Only requests admitted since then count.
     changed: Option<Instant>,
-    /// When the first and the latest of it ended.
+    /// When the first and the latest of these requests ended.
     ended: Option<(Instant, Instant)>,
-    /// How long successes took: each, or one in `every` where they are many.
+    /// The latencies of successes: of each, or of one in `every` where they are many.
     latencies: Vec<Duration>,
     every: usize,
     successes: usize,
-    /// Callers who went away after the target.
-    gave_up: usize,
-    /// The most in flight when one of those was admitted.
-    busiest: usize,
-    /// All that were judged, whatever became of them.
+    /// Requests cancelled after the target.
+    cancelled: usize,
+    /// The most requests in flight at the admission of a success or of a request cancelled after the target.
+    peak_in_flight: usize,
+    /// All measured requests, with any outcome.
     measured: usize,
-    /// All that finished meanwhile, measured or not.
+    /// All requests that completed meanwhile, measured or not.
     completed: usize,
     refused: usize,
 }
 
-/// What the evidence says. Latencies are in seconds.
+/// The figures of the evidence. Latencies are in seconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Finding {
-    /// For how long it was gathered.
+    /// The time from the first end of a request to now.
     pub(crate) span: Duration,
     /// The latency at the percentile.
     pub(crate) quantile: f64,
-    /// The least that it may be: two standard deviations of its rank below.
+    /// The lower bound of that latency: two standard deviations of its rank lower.
     pub(crate) at_least: f64,
     /// Successes per second.
     pub(crate) throughput: f64,
 }
 
-/// Fewer samples decide nothing, and above the 90th percentile that one slow answer alone is not yet too many.
+/// The least number of samples. With fewer, a single slow response would exceed the 90th percentile.
 const ENOUGH: usize = 10;
 
-/// More latencies are thinned out. The rank of a percentile among so many is within 1 % two times in three.
+/// The most latencies kept: beyond, every second one is dropped. The rank of a percentile among as many is within 1 % two
+/// times in three.
 const MANY: usize = 1_024;
 
-/// What ended longer ago is of another episode, unless answers are due even less often.
+/// Requests that ended longer ago belong to another episode, unless responses take even longer.
 const STALE: Duration = Duration::from_secs(10);
 
 impl Evidence {
-    /// None yet, after a decision upon the limit.
+    /// Creates empty evidence, after a decision.
     pub(crate) fn after(changed: Option<Instant>) -> Self {
         Self {
             changed,
@@ -65,11 +66,11 @@ impl Evidence {
         self.refused > 0
     }
 
-    pub(crate) fn busiest(&self) -> usize {
-        self.busiest.max(1)
+    pub(crate) fn peak_in_flight(&self) -> usize {
+        self.peak_in_flight.max(1)
     }
 
-    pub(crate) fn take_in(&mut self, window: &Window<'_>, target: Duration) {
+    pub(crate) fn add(&mut self, window: &Window<'_>, target: Duration) {
         let stale = STALE.max(target.saturating_mul(2));
         let is_stale = |ended| window.now.saturating_duration_since(ended) > stale;
         if self.ended.is_some_and(|(_, latest)| is_stale(latest)) {
@@ -78,7 +79,7 @@ impl Evidence {
         for sample in window.samples {
             let older = self.changed.is_some_and(|at| sample.admitted_at < at);
             if !older && !is_stale(sample.admitted_at + sample.latency) {
-                self.judge(sample, target);
+                self.add_sample(sample, target);
             }
         }
         if self.ended.is_some() {
@@ -87,17 +88,17 @@ impl Evidence {
         self.refused += window.refused;
     }
 
-    fn judge(&mut self, sample: &Sample, target: Duration) {
+    fn add_sample(&mut self, sample: &Sample, target: Duration) {
         let now = sample.admitted_at + sample.latency;
         let (first, latest) = self.ended.unwrap_or((now, now));
         self.ended = Some((first.min(now), latest.max(now)));
         self.measured += 1;
         match sample.outcome {
             Outcome::Success => self.keep(sample.latency),
-            Outcome::Cancelled if sample.latency >= target => self.gave_up += 1,
+            Outcome::Cancelled if sample.latency >= target => self.cancelled += 1,
             _ => return,
         }
-        self.busiest = self.busiest.max(sample.in_flight);
+        self.peak_in_flight = self.peak_in_flight.max(sample.in_flight);
     }
 
     fn keep(&mut self, latency: Duration) {
@@ -117,13 +118,13 @@ impl Evidence {
         self.successes += 1;
     }
 
-    /// Whether more callers give up than are answered, and not by chance. Then successes are the lucky few, and their
-    /// latency says nothing.
-    pub(crate) fn is_hopeless(&self) -> bool {
-        self.gave_up >= self.successes + ENOUGH
+    /// Returns whether more requests are cancelled than succeed, and not by chance. Then the latency of the few successes says
+    /// nothing about the others.
+    pub(crate) fn most_cancelled(&self) -> bool {
+        self.cancelled >= self.successes + ENOUGH
     }
 
-    /// `None` where there are too few successes, or the clock stands still.
+    /// Returns `None` if there are too few successes, or the clock stands still.
     pub(crate) fn find(&mut self, now: Instant, percentile: f64) -> Option<Finding> {
         let (first, _) = self.ended?;
         let span = now.saturating_duration_since(first);
@@ -134,9 +135,9 @@ impl Evidence {
         }
         self.latencies.sort_unstable();
         let count = latencies as f64;
-        let at = |priority: f64| {
-            let priority = (priority.ceil() as usize).clamp(1, latencies);
-            self.latencies[priority - 1].as_secs_f64()
+        let at = |rank: f64| {
+            let rank = (rank.ceil() as usize).clamp(1, latencies);
+            self.latencies[rank - 1].as_secs_f64()
         };
         let deviation = (count * percentile * (1.0 - percentile)).sqrt();
         let succeeded = self.successes as f64 / self.measured as f64;

@@ -3,37 +3,43 @@ pub(crate) mod tests;
 
 use std::{ops::RangeInclusive, time::Duration};
 
+#[cfg(feature = "serde")]
+use crate::support::seconds;
+
 use super::evidence::{Evidence, Finding};
 use crate::{
     control::{
         controller::{Controller, Decision, Window},
         range::{Range, range_settings},
+        reason::latency_target as reason,
     },
     support::invalid::{InvalidSetting, expect_valid},
 };
 
-/// A law that keeps a percentile of latency, the 90th by default, under what the user says is too slow.
+/// A controller that keeps a percentile of latency, by default the 90th, below a target that the user sets.
 ///
-/// It begins at its ceiling, so that nothing is refused before there is a reason to. Every 25 ms it looks at the
-/// successes that were admitted under the present limit, W being their latency at the percentile:
+/// The initial limit is [`max`](Self::max), so that no request is refused without a reason. Every 25 ms the controller
+/// evaluates the successes that were admitted under the present limit. `W` is their latency at the percentile:
 ///
-/// - W is above the target: the limit comes down to where W would be 0.85 × the target. It does so at once if there is
-///   no doubt, else after samples of as long as the target.
-/// - W would be above 2.5 × the target with as many in flight as there are now: the same, before it happens.
-/// - W is below 0.85 × the target, and somebody was refused: the limit goes half of the way up to it, at most to
-///   twice what was really in flight.
+/// | condition | limit | reason |
+/// | --- | --- | --- |
+/// | `W` is above the target | down to where `W` would be 0.85 × the target | `latency above target` |
+/// | with the present number of requests in flight, `W` will exceed 2.5 × the target | the same, in advance | `latency about to exceed target` |
+/// | `W` is below 0.85 × the target, and requests were refused | half of the way up to it, at most to twice the most that were in flight | `headroom` |
+/// | more callers cancel after the target than requests succeed | halved | `no responses` |
 ///
-/// How far is Newton's step by Little's law (1961), L = X × W: where requests stand in line, W changes by d when the
-/// requests in flight change by d × X, with X the successes per second. One step comes down to half at most.
+/// The first rule applies at once if chance does not explain `W`, else after samples of as long as the target.
 ///
-/// Callers who gave up are no successes, and failures say nothing, so calls that hang do not make it collapse. Only where
-/// more callers give up after the target than are answered, the limit is halved: then the answers are the lucky few.
+/// The size of a step is Newton's step by Little's law (1961), L = X × W: where requests are queued, `W` changes by d when the
+/// requests in flight change by d × X, with X the successes per second. A decrease takes 5 % to 50 % of the limit.
+///
+/// A cancelled request is no success, and a failure says nothing, so hanging requests do not make the limit collapse.
 ///
 /// # Which target
 ///
-/// One that healthy answers keep at the percentile with room to spare, about five times the usual latency, and that
-/// is well below the time after which callers go away: those it does not see. A target that the server misses even with
-/// nobody in line takes the limit down to its floor, as then every answer is too slow; [`min`](Self::min) sets how far.
+/// Choose a target that healthy responses meet at the percentile with headroom: about five times the usual latency. It has to be
+/// well below the client timeout, as the controller does not see the latency of cancelled requests. A target that the server
+/// misses even without a queue takes the limit down to [`min`](Self::min), as every response is too slow then.
 ///
 /// ```
 /// use std::time::Duration;
@@ -41,10 +47,31 @@ use crate::{
 ///
 /// let budget = Budget::new(LatencyTarget::new(Duration::from_millis(250)));
 ///
-/// let law = LatencyTarget::new(Duration::from_millis(250)).percentile(0.95).min(8);
-/// let budget = Budget::new(law);
+/// let controller = LatencyTarget::new(Duration::from_millis(250)).percentile(0.95).min(8);
+/// let budget = Budget::new(controller);
+/// ```
+///
+/// With the feature `serde` the settings can be read from a file. `target` is in seconds. Each other setting may be absent, and
+/// an unknown field is an error.
+///
+/// ```
+/// # #[cfg(feature = "serde")] {
+/// # use loadshed::LatencyTarget;
+/// let controller: LatencyTarget = toml::from_str("
+///     target = 0.25
+///     percentile = 0.95
+///     min = 8
+///     max = 2000
+///     initial = 100
+/// ").unwrap();
+/// # }
 /// ```
 #[derive(Clone, Debug)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Deserialize),
+    serde(try_from = "Fields")
+)]
 #[must_use]
 pub struct LatencyTarget {
     target: Duration,
@@ -53,27 +80,27 @@ pub struct LatencyTarget {
     evidence: Evidence,
 }
 
-/// Short beside any target, as a line grows fast; some samples long on a busy server.
+/// Short beside any target, as a queue grows fast. Long enough for some samples on a busy server.
 const WINDOW: Duration = Duration::from_millis(25);
 
-/// What is aimed at, of the target. The rest is room for the noise of a percentile of few samples.
+/// The aim, as a part of the target. The rest is a margin for the noise of a percentile of few samples.
 const AIM: f64 = 0.85;
 
-/// Of what is to come, how much too slow is too much. When a dependency turns slow without being full, requests pile
-/// up until the first slow ones are done, and what is to come seems to be twice what then comes.
+/// The predicted latency that lowers the limit, in targets. When a dependency becomes slow without being saturated, a backlog
+/// grows until the first slow requests complete. The prediction is then about twice the latency that follows.
 const FAR_TOO_SLOW: f64 = 2.5;
 
-/// And it has to be seen that latency rises, by this part of the target.
+/// The prediction counts only where the latency has risen to this part of the target.
 const RISING: f64 = 0.25;
 
-/// The most that one decrease takes.
+/// The largest decrease, as a part of the limit.
 const HALF: f64 = 0.5;
 
-/// The least that it takes: less would be lost in the noise.
+/// The smallest decrease: a smaller one would be lost in the noise.
 const LEAST: f64 = 0.05;
 
 impl LatencyTarget {
-    /// Slower than `target` is too slow.
+    /// Creates a controller for the latency `target`.
     ///
     /// # Panics
     ///
@@ -95,16 +122,16 @@ impl LatencyTarget {
         Ok(Self {
             target,
             percentile: 0.9,
-            // One must always run, or nothing would ever be learned again; and more requests than a process has sockets
-            // for, by default on Linux.
+            // Min: one request must always run, or there would be no more samples. Max: more requests than a process has
+            // sockets for, by default on Linux.
             range: Range::new(1 << 16, 1, 1 << 16),
             evidence: Evidence::default(),
         })
     }
 
-    /// Which part of the answers has to be faster than the target. By default 0.9.
+    /// Sets the part of the successes that has to be faster than the target. The default is 0.9.
     ///
-    /// The law decides upon 1 / (1 - `percentile`) samples or more, and never upon fewer than ten.
+    /// The controller decides from at least 1 / (1 - `percentile`) samples, and never from fewer than 10.
     ///
     /// # Panics
     ///
@@ -128,71 +155,99 @@ impl LatencyTarget {
         Ok(self)
     }
 
-    range_settings!(initial: "the ceiling", min: "1", max: "65,536");
+    range_settings!(initial: "[`max`](Self::max)", min: "1", max: "65,536");
 
-    /// `None` while there is too little to decide upon.
+    /// Returns `None` while there are too few samples.
     fn decide(&mut self, window: &Window<'_>) -> Option<Decision> {
-        if self.evidence.is_hopeless() {
+        if self.evidence.most_cancelled() {
             let half = self.used(window.limit) * (1.0 - HALF);
-            return Some(Decision::new(half as usize, "no responses"));
+            return Some(Decision::new(half as usize, reason::NO_RESPONSES));
         }
         let found = self.evidence.find(window.now, self.percentile)?;
         let target = self.target.as_secs_f64();
-        // What was admitted first has had the time to be too slow. Before, the quick ones are in the majority.
+        // The requests admitted first have had the time to be too slow. Before, quick requests are in the majority.
         let settled = found.span >= self.target;
         let (limit, reason) = if found.at_least > target || settled && found.quantile > target {
-            (self.lower(window.limit, &found), "latency above target")
+            (self.lower(window.limit, &found), reason::ABOVE_TARGET)
         } else if self.will_be_too_slow(window, &found) {
-            (
-                self.lower(window.limit, &found),
-                "latency about to exceed target",
-            )
+            (self.lower(window.limit, &found), reason::ABOUT_TO_EXCEED)
         } else if !settled {
             return None;
         } else if self.evidence.refused() && found.quantile < AIM * target {
-            (self.higher(window.limit, &found), "headroom")
+            (self.higher(window.limit, &found), reason::HEADROOM)
         } else {
-            (window.limit, "within target")
+            (window.limit, reason::WITHIN_TARGET)
         };
         Some(Decision::new(limit, reason))
     }
 
-    /// How many more or fewer in flight would bring the percentile to where it should be.
+    /// Returns how many more requests in flight, or fewer if negative, bring the percentile to the aim.
     fn missing(&self, found: &Finding) -> f64 {
         (AIM * self.target.as_secs_f64() - found.quantile) * found.throughput
     }
 
-    /// The line may grow faster than its end comes to the front: each one more in flight than when the judged ones
-    /// were admitted will be done the later.
+    /// Returns whether a queue grows faster than its last request gets to the front. Each request more in flight than when the
+    /// measured ones were admitted adds to the latency to come.
     fn will_be_too_slow(&self, window: &Window<'_>, found: &Finding) -> bool {
-        let more = window.in_flight.saturating_sub(self.evidence.busiest());
+        let more = window
+            .in_flight
+            .saturating_sub(self.evidence.peak_in_flight());
         let to_come = found.quantile + more as f64 / found.throughput;
         let target = self.target.as_secs_f64();
         found.quantile > RISING * target && to_come > FAR_TOO_SLOW * target
     }
 
-    /// What the limit is when it is in force, or else what is in flight.
+    /// Returns the limit if it binds, else the most requests that were in flight.
     fn used(&self, limit: usize) -> f64 {
-        // A layer that sheds at a ratio keeps requests in flight at a part of the limit.
-        let in_force = self.evidence.refused() && self.evidence.busiest() >= limit / 4;
-        let used = if in_force {
+        // A layer that sheds at a ratio keeps the requests in flight at a part of the limit.
+        let binds = self.evidence.refused() && self.evidence.peak_in_flight() >= limit / 4;
+        let used = if binds {
             limit
         } else {
-            self.evidence.busiest().min(limit)
+            self.evidence.peak_in_flight().min(limit)
         };
         used as f64
     }
 
     fn lower(&self, limit: usize, found: &Finding) -> usize {
-        let change = self.missing(found) / self.evidence.busiest() as f64;
+        let change = self.missing(found) / self.evidence.peak_in_flight() as f64;
         let lower = self.used(limit) * (1.0 + change.max(-HALF));
         lower.min(limit as f64 * (1.0 - LEAST)) as usize
     }
 
     fn higher(&self, limit: usize, found: &Finding) -> usize {
         let step = (self.missing(found) / 2.0).max(1.0) as usize;
-        let most = 2 * self.evidence.busiest() + 2;
+        let most = 2 * self.evidence.peak_in_flight() + 2;
         (limit + step).min(most.max(limit))
+    }
+}
+
+/// The settings in a file.
+#[cfg(feature = "serde")]
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    target: f64,
+    percentile: Option<f64>,
+    initial: Option<usize>,
+    min: Option<usize>,
+    max: Option<usize>,
+}
+
+#[cfg(feature = "serde")]
+impl TryFrom<Fields> for LatencyTarget {
+    type Error = InvalidSetting;
+
+    fn try_from(fields: Fields) -> Result<Self, InvalidSetting> {
+        let target = seconds::duration("target", fields.target, "greater than 0 s")?;
+        let mut controller = Self::try_new(target)?;
+        if let Some(percentile) = fields.percentile {
+            controller = controller.try_percentile(percentile)?;
+        }
+        controller.range = controller
+            .range
+            .configured(fields.initial, fields.min, fields.max)?;
+        Ok(controller)
     }
 }
 
@@ -210,11 +265,11 @@ impl Controller for LatencyTarget {
     }
 
     fn update(&mut self, window: &Window<'_>) -> Decision {
-        self.evidence.take_in(window, self.target);
+        self.evidence.add(window, self.target);
         let Some(mut decision) = self.decide(window) else {
-            return Decision::new(window.limit, "too few samples");
+            return Decision::new(window.limit, reason::TOO_FEW_SAMPLES);
         };
-        decision.limit = self.range.keep(decision.limit);
+        decision.limit = self.range.clamp(decision.limit);
         let changed = if decision.limit == window.limit {
             self.evidence.changed()
         } else {

@@ -1,4 +1,4 @@
-//! A latency that is too slow, given by the user.
+//! A controller that keeps the latency below a target of the user.
 
 pub(crate) mod evidence;
 pub(crate) mod latency_target;

@@ -1,4 +1,4 @@
-//! Whose turn it is to be refused first, this hour.
+//! The order of callers within a class, which changes every hour.
 
 use std::{
     hash::{Hash, Hasher},
@@ -7,16 +7,16 @@ use std::{
 
 use tokio::time::Instant;
 
-/// The hour of the wall clock, the same for all services. Time is tokio's from there on, so that tests can move it.
+/// The hours of the wall clock, which are the same for all services. Time passes by tokio's clock, so that tests can move it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hours {
     began: Instant,
-    /// Since 1970.
+    /// The time from 1970 until `began`.
     since: Duration,
 }
 
 impl Hours {
-    /// As the wall clock has it now. When that is set later, this does not follow.
+    /// Starts from the present time of the wall clock, and does not follow when that clock is set.
     #[expect(clippy::disallowed_methods, reason = "tokio has no wall clock")]
     pub(crate) fn now() -> Self {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -31,20 +31,21 @@ impl Hours {
     }
 }
 
-/// A caller's place in the order of this hour, greater than 0 and at most 1. Those with the lowest are refused first.
+/// Returns a caller's position in the order of this hour, greater than 0 and at most 1. Callers with low positions are refused
+/// first.
 ///
-/// The hash is a fixed one, as all services have to come to the same order: FNV-1a of 64 bits over the key and the hour,
-/// and over that murmur's finalizer, as the upper bits of FNV's hash of a short key hardly differ. Numbers are hashed as
-/// 64-bit little-endian ones or in their own size, so machines of other kinds agree.
+/// The hash function is fixed, as all services have to compute the same order: FNV-1a of 64 bits over the key and the hour, then
+/// murmur's finalizer, as the upper bits of FNV's hash of a short key hardly differ. Integers are hashed in little-endian order,
+/// `usize` as 64 bits, so that machines of different kinds agree.
 pub(crate) fn position(key: &impl Hash, hour: u64) -> f32 {
     let mut hasher = Fnv::default();
     key.hash(&mut hasher);
     hasher.write_u64(hour);
-    // As many bits as a float can hold.
+    // 24 bits, which an `f32` holds exactly.
     ((finalize(hasher.0) >> 40) + 1) as f32 / (1_u32 << 24) as f32
 }
 
-/// FNV-1a, by Fowler, Noll and Vo.
+/// The hash function FNV-1a, by Fowler, Noll and Vo.
 struct Fnv(u64);
 
 impl Default for Fnv {
@@ -61,7 +62,7 @@ macro_rules! little_endian {
     };
 }
 
-/// Signed numbers come as unsigned ones.
+/// The default methods for signed integers call these.
 impl Hasher for Fnv {
     little_endian!(write_u16: u16 as u16, write_u32: u32 as u32, write_u64: u64 as u64);
     little_endian!(write_u128: u128 as u128, write_usize: usize as u64);
@@ -77,7 +78,7 @@ impl Hasher for Fnv {
     }
 }
 
-/// Murmur3's, by Austin Appleby.
+/// The finalizer of Murmur3, by Austin Appleby.
 fn finalize(mut bits: u64) -> u64 {
     bits = (bits ^ bits >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
     bits = (bits ^ bits >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
@@ -89,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hash_is_the_one_that_is_documented() {
+    fn the_hash_is_fnv_1a() {
         let fnv = |text: &str| {
             let mut hasher = Fnv::default();
             hasher.write(text.as_bytes());
@@ -104,10 +105,10 @@ mod tests {
         assert_eq!(hasher.finish(), fnv("a\0\0\0\0\0\0\0"));
     }
 
-    /// A service that came to another order than the one before it in a chain would refuse others. So these may not change.
+    /// Two services of a chain refuse the same callers only if they compute the same positions, so these values may not change.
     /// They were computed by another program.
     #[test]
-    fn places_are_the_same_in_every_process_and_version() {
+    fn positions_are_the_same_in_every_process_and_version() {
         let positions = [
             position(&"ada", 0),
             position(&"ada", 1),
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_spread_evenly_over_callers_and_over_hours() {
+    fn positions_are_spread_evenly_over_callers_and_over_hours() {
         const BINS: usize = 16;
         let uneven = |positions: &mut dyn Iterator<Item = f32>| {
             let mut bins = [0_usize; BINS];
@@ -133,7 +134,7 @@ mod tests {
                 .iter()
                 .sum::<f64>()
         };
-        // Chi-squared, 15 degrees of freedom: above 38 once in a thousand.
+        // Chi-squared with 15 degrees of freedom exceeds 38 once in a thousand times.
         assert!(uneven(&mut (0..10_000_u32).map(|user| position(&user, 7))) < 38.0);
         let named = |user| position(&format!("user-{user}"), 490_000);
         assert!(uneven(&mut (0..10_000).map(named)) < 38.0);

@@ -17,20 +17,21 @@ use crate::{
     },
 };
 
-/// How it is found: the routes first, then the closure for thresholds, then the class on its ladder.
+/// The settings by which requests are told apart. The threshold comes from the first of these that has one: the routes, the
+/// closure for thresholds, the class thresholds.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Decide {
     pub(crate) routes: Option<Routes>,
     pub(crate) threshold: Option<ByHead<Threshold>>,
     pub(crate) classify: Option<ByHead<Criticality>>,
     pub(crate) cost: Option<ByHead<usize>>,
-    /// A caller's place in the order of its class.
+    /// Returns a caller's position in the order of its class.
     pub(crate) key: Option<ByHead<f32>>,
     pub(crate) fair_by: Option<FairBy>,
     pub(crate) expose_class: bool,
 }
 
-/// A closure that is shown the head of a request.
+/// A closure over the head of a request.
 #[derive(Clone)]
 pub(crate) struct ByHead<T>(Arc<Ask<T>>);
 
@@ -42,21 +43,21 @@ impl<T> ByHead<T> {
     }
 }
 
-/// Whose request it is, by a hash of this seed.
+/// A closure that returns the tenant of a request, hashed with the seed.
 #[derive(Clone)]
 pub(crate) struct FairBy(pub(crate) Arc<AskTenant>);
 
 type AskTenant = dyn Fn(&Request<()>, Option<u64>) -> Tenant + Send + Sync;
 
-/// What was found.
+/// What applies to one request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Decided {
     pub(crate) claim: Claim,
     pub(crate) class: Criticality,
-    /// Which of the layer's labels it goes by: 0 is its own, then come its routes'. `None` where it has none.
+    /// The index of the label in metrics: 0 is the layer's own, then come its routes. `None` if the layer has no labels.
     #[cfg_attr(
         not(feature = "metrics"),
-        allow(dead_code, reason = "then nobody looks")
+        allow(dead_code, reason = "only metrics read it")
     )]
     pub(crate) route: Option<u16>,
 }
@@ -73,8 +74,8 @@ impl From<Threshold> for Decided {
 }
 
 impl Decide {
-    /// `base` is what applies to the lowest class, where nothing else does, and `class_thresholds` leads up from it. The seed is that of
-    /// the hash of tenants; without one, nobody knows it.
+    /// Returns what applies to a request. `base` is the threshold of the lowest class, above which `class_thresholds` has those of
+    /// the other classes. `seed` is that of the hash of tenants; without a seed, the hash is random.
     pub(crate) fn decide<B>(
         &self,
         request: &mut Request<B>,
@@ -95,7 +96,7 @@ impl Decide {
         };
         if self.expose_class && !decided.claim.threshold.is_exempt() {
             let extensions = request.extensions_mut();
-            // A layer that tells no classes apart knows less of it than one further out.
+            // A layer that does not classify leaves the class that an outer layer has found.
             if self.classify.is_some() || extensions.get::<Criticality>().is_none() {
                 extensions.insert(decided.class);
             }
@@ -138,11 +139,11 @@ impl Decide {
                 route: None,
             }
         });
-        // A bug in a closure is no reason to refuse.
+        // A panic in a closure is no reason to refuse the request.
         asked.unwrap_or(Threshold::NEVER_SHED.into())
     }
 
-    /// Who asks, in a class that stops at `stop`, as the others do.
+    /// Returns the caller of a request of this class. `stop` returns the threshold of each class.
     fn caller(
         &self,
         head: &Request<()>,
@@ -155,7 +156,7 @@ impl Decide {
         }
         let part = self.key.as_ref().map_or(1.0, |ask| ask.0(head));
         let tenant = self.fair_by.as_ref().map(|ask| ask.0(head, seed));
-        // Where nobody tells classes apart, there is one.
+        // Without a classifier, there is one class.
         let band = match self.classify {
             Some(_) => Band::of(&Criticality::ALL.map(stop), class as usize, part),
             None => Band::of(&[stop(class)], 0, part),
@@ -165,7 +166,7 @@ impl Decide {
 }
 
 fn find<B>(routes: &Routes, request: &Request<B>) -> Found {
-    // As the router does: by the path as it was sent, not decoded.
+    // By the path as it was sent, not decoded, as axum's router does.
     let (method, path) = (request.method().as_str(), request.uri().path());
     #[cfg(feature = "axum")]
     if let Some(template) = request.extensions().get::<axum::extract::MatchedPath>() {
@@ -192,7 +193,7 @@ mod tests {
     use crate::middleware::load_shed::load_shed::LoadShed;
 
     #[test]
-    fn p16_a_seed_reaches_the_tenants_whenever_it_is_set() {
+    fn p16_a_seed_is_used_for_tenants_whether_it_is_set_before_or_after() {
         let tenant = |shed: LoadShed| {
             let decided = shed.settings.decide(&mut Request::new(()));
             decided.claim.tenant().expect("there is one")

@@ -1,4 +1,4 @@
-//! What applies to one request, where that depends on the request.
+//! The threshold, class, cost and caller of one request, where they depend on the request.
 
 pub(crate) mod cohort;
 pub(crate) mod decide;

@@ -1,7 +1,7 @@
-//! What a refused caller gets.
+//! The response of a refusal.
 
-pub(crate) mod digits;
-pub(crate) mod grpc;
-pub(crate) mod http;
+mod digits;
+mod grpc;
+mod http;
 pub(crate) mod refusal;
-pub(crate) mod retry_info;
+mod retry_info;

@@ -11,26 +11,26 @@ use crate::{
     support::invalid::InvalidSetting,
 };
 
-/// How refusals are answered.
+/// The settings of refusal responses.
 #[derive(Clone)]
 pub(crate) struct RefusalSettings {
     status: StatusCode,
     on_shed: Option<OnShed>,
 }
 
-/// The answer to one request.
+/// The response to one refused request.
 pub(crate) enum RefusalResponse {
-    /// This layer's own over HTTP, which is written when it is asked for: until then, this is all of it.
+    /// The layer's own response over HTTP, which is built only when it is returned. Until then, these fields stand for it.
     Own {
         shed: Shed,
         status: StatusCode,
         asked: Asked,
     },
-    /// Another one. In a box, as a response is large, and the future of each request would be larger by it.
+    /// Any other response. It is boxed: a response is large, and would enlarge the future of each request.
     Written(Box<Response<Bytes>>),
 }
 
-/// What was asked for.
+/// The parts of a response that the method of a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
     Head,
@@ -67,7 +67,7 @@ impl RefusalSettings {
             return RefusalResponse::written(grpc::response(content_type, &shed), asked, shed);
         }
         let shed = shed(Unit::Seconds);
-        // A panic in it is a bug in the answer, which must not cost the caller the hint.
+        // If the closure panics, the layer's own response goes out, with the hint.
         let written = self
             .on_shed
             .as_ref()
@@ -103,11 +103,11 @@ impl RefusalResponse {
         Self::Written(Box::new(Response::from_parts(head, body)))
     }
 
-    /// With a body made of its text. In parts: by [`Response::map`], the head would be copied once more.
+    /// Builds the response, with a body made of its text. In parts: [`Response::map`] would copy the head once more.
     pub(crate) fn into_response<B>(self, body: impl FnOnce(Bytes) -> B) -> Response<B> {
         match self {
             Self::Own {
-                // Where it is, and not copied: it has just been written, field by field.
+                // By reference, to avoid a copy of what has just been written.
                 ref shed,
                 status,
                 asked,
@@ -136,8 +136,8 @@ impl Asked {
     }
 }
 
-/// Takes the body off, as it was not asked for, and leaves its length. hyper does so itself over HTTP/1; over HTTP/2 it
-/// would send the body, and the client reset the stream.
+/// Removes the body from the response to a HEAD request, and leaves its length. hyper does so itself over HTTP/1. Over HTTP/2
+/// hyper would send the body, and the client would reset the stream.
 #[cold]
 fn strip(headers: &mut HeaderMap, body: &Bytes) -> Bytes {
     if !body.is_empty() && !headers.contains_key(CONTENT_LENGTH) {

@@ -1,7 +1,7 @@
-//! `grpc-status-details-bin`: the status once more as a `google.rpc.Status`, with a `google.rpc.RetryInfo` in it.
+//! `grpc-status-details-bin`: the status as a `google.rpc.Status` that contains a `google.rpc.RetryInfo`.
 //!
-//! OpenTelemetry's exporters send again what was RESOURCE_EXHAUSTED only if it comes with one (OTLP, "Failures"). It is
-//! written by hand, as it is a hundred bytes and the crate needs no other protobuf:
+//! OpenTelemetry's exporters retry a call that ended with RESOURCE_EXHAUSTED only if the status contains a `RetryInfo` (OTLP,
+//! "Failures"). The message is encoded by hand: it has a hundred bytes, and the crate needs no other protobuf.
 //!
 //! ```text
 //! Status { 1: code, 2: message, 3: details: Any }
@@ -14,9 +14,8 @@ use http::HeaderValue;
 const CODE: u64 = 8;
 const TYPE: &[u8] = b"type.googleapis.com/google.rpc.RetryInfo";
 
-/// A status with this `message`, which has to be the one of `grpc-message`: Python's `rpc_status.from_call` raises
-/// where they differ.
-pub(crate) fn details(message: &HeaderValue, milliseconds: u64) -> HeaderValue {
+/// Returns a status with this `message`, which must equal `grpc-message`: Python's `rpc_status.from_call` raises if they differ.
+pub(super) fn details(message: &HeaderValue, milliseconds: u64) -> HeaderValue {
     let delay = Message::<20>::new()
         .number(1, milliseconds / 1_000)
         .number(2, milliseconds % 1_000 * 1_000_000);
@@ -31,10 +30,10 @@ pub(crate) fn details(message: &HeaderValue, milliseconds: u64) -> HeaderValue {
     base64(&status)
 }
 
-/// More than the longest status, which has 33 bytes of message and 66 of the rest. A multiple of 3, for base64.
+/// More bytes than the longest status, which has 33 of the message and 66 of the rest. A multiple of 3, for base64.
 const MOST: usize = 126;
 
-/// A message of protobuf's wire format, of at most `N` bytes, and so few that any length in it is one byte.
+/// A message in protobuf's wire format, of at most `N` bytes: so few that each length in it takes one byte.
 struct Message<const N: usize> {
     bytes: [u8; N],
     len: usize,
@@ -52,7 +51,7 @@ impl<const N: usize> Message<N> {
         &self.bytes[..self.len]
     }
 
-    /// A number in groups of seven bits, the lowest first. A zero is left out.
+    /// Appends a number in groups of seven bits, the lowest first. A zero is left out.
     fn number(mut self, field: u8, mut value: u64) -> Self {
         if value > 0 {
             self.push(&[field << 3]);
@@ -65,7 +64,7 @@ impl<const N: usize> Message<N> {
         self
     }
 
-    /// A text or a message.
+    /// Appends a text or a message.
     fn field(mut self, field: u8, value: &[u8]) -> Self {
         self.push(&[field << 3 | 2, value.len() as u8]);
         self.push(value);
@@ -79,7 +78,7 @@ impl<const N: usize> Message<N> {
     }
 }
 
-/// Without padding, as gRPC asks for in a header whose name ends in `-bin`.
+/// Encodes the message without padding, as gRPC requires in a header whose name ends in `-bin`.
 fn base64(message: &Message<MOST>) -> HeaderValue {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = [[0; 4]; MOST / 3];
@@ -88,7 +87,7 @@ fn base64(message: &Message<MOST>) -> HeaderValue {
         let bits = u32::from_be_bytes([0, three[0], three[1], three[2]]);
         *four = [18, 12, 6, 0].map(|shift| DIGITS[(bits >> shift) as usize & 63]);
     }
-    // A byte is a digit and a third.
+    // Three bytes are four digits.
     let digits = (message.len * 4).div_ceil(3);
     HeaderValue::from_bytes(&text.as_flattened()[..digits]).expect("base64 is of visible ASCII")
 }
@@ -108,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_byte_for_byte_what_tonic_and_prost_make_of_it() {
+    fn the_details_are_byte_for_byte_those_of_tonic_and_prost() {
         let longest = u64::from(u32::MAX) * 1_000;
         for milliseconds in [1, 127, 128, 999, 1_000, 1_001, 61_500, longest - 1, longest] {
             let retry_info =
@@ -122,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_delay_has_room() {
+    fn the_longest_delay_fits() {
         assert!(!ours(u64::MAX).is_empty());
     }
 }

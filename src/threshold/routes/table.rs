@@ -264,7 +264,7 @@ impl fmt::Display for Meaning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exempt => f.write_str("exempt"),
-            Self::At(threshold) => write!(f, "at {:?}", threshold.kind()),
+            Self::At(threshold) => write!(f, "at {threshold}"),
             Self::Only => f.write_str("opted in"),
             Self::Except => f.write_str("opted out"),
         }

@@ -8,9 +8,15 @@ use loom::{
     thread::{self, JoinHandle},
 };
 
-use super::{Count, KEEPING, Level, POOL};
+use super::Count;
 use crate::{
-    admission::model::{all, half, holding, is_admitted, join, model_the_likely},
+    admission::{
+        count::{
+            pool::POOL,
+            word::{KEEPING, Level},
+        },
+        model::{all, half, holding, is_admitted, join, model_the_likely},
+    },
     support::per_thread::NUMBER,
 };
 

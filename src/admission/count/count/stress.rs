@@ -6,7 +6,8 @@ use std::{
     thread,
 };
 
-use super::{Count, KEEPING};
+use super::Count;
+use crate::admission::count::word::KEEPING;
 
 const THREADS: u64 = 4;
 const STEPS: usize = 500_000;
@@ -59,15 +60,10 @@ impl Oracle {
     }
 }
 
-/// A number below n, again and again: xorshift64 (Marsaglia, 2003).
+/// Returns random numbers below n.
 fn random(seed: u64) -> impl FnMut(u64) -> u64 {
-    let mut state = seed + 1;
-    move |n| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 32) % n
-    }
+    let mut random = fastrand::Rng::with_seed(seed);
+    move |n| random.u64(..n)
 }
 
 /// Now a thread holds a lot, and now next to nothing.

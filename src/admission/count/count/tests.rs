@@ -1,7 +1,7 @@
-use std::{collections::HashSet, ptr};
+use std::{collections::HashSet, ptr, sync::PoisonError};
 
 use super::*;
-use crate::budget::budget::Budget;
+use crate::{admission::count::pool::POOL, budget::budget::Budget};
 
 #[test]
 fn limit_and_count_fill_their_bits_without_touching_each_other() {

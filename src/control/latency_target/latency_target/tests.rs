@@ -5,16 +5,16 @@ use crate::control::controller::{Outcome, Sample};
 
 const TARGET: Duration = Duration::from_millis(200);
 
-/// A law and the world that it looks at: windows of 25 ms, in which as many finish as the throughput says.
+/// A controller and its windows of 25 ms.
 struct Run {
-    law: LatencyTarget,
+    controller: LatencyTarget,
     now: Instant,
     limit: usize,
 }
 
-/// What finishes, in milliseconds and requests.
+/// Requests that finish in a window, all with one latency and one outcome.
 #[derive(Clone, Copy)]
-struct Seen {
+struct Requests {
     latency_ms: u64,
     outcome: Outcome,
     finished: usize,
@@ -22,7 +22,7 @@ struct Seen {
     refused: usize,
 }
 
-const QUICK: Seen = Seen {
+const QUICK: Requests = Requests {
     latency_ms: 50,
     outcome: Outcome::Success,
     finished: 20,
@@ -30,12 +30,12 @@ const QUICK: Seen = Seen {
     refused: 0,
 };
 
-const SLOW: Seen = Seen {
+const SLOW: Requests = Requests {
     latency_ms: 250,
     ..QUICK
 };
 
-impl Seen {
+impl Requests {
     fn refusing(self) -> Self {
         Self { refused: 1, ..self }
     }
@@ -44,76 +44,76 @@ impl Seen {
 impl Run {
     fn at(limit: usize) -> Self {
         Self {
-            law: LatencyTarget::new(TARGET),
+            controller: LatencyTarget::new(TARGET),
             now: Instant::now(),
             limit,
         }
     }
 
-    /// One window in which all of `seen` finishes, each admitted as long ago as it took.
-    fn window(&mut self, seen: &[Seen]) -> &'static str {
+    /// Runs one window in which all of `groups` finish.
+    fn window(&mut self, groups: &[Requests]) -> &'static str {
         self.now += WINDOW;
         let mut samples = Vec::new();
-        for &seen in seen {
-            let latency = Duration::from_millis(seen.latency_ms);
-            for finished in 0..seen.finished {
-                let before = WINDOW * (seen.finished - finished) as u32 / seen.finished as u32;
+        for &group in groups {
+            let latency = Duration::from_millis(group.latency_ms);
+            for finished in 0..group.finished {
+                let before = WINDOW * (group.finished - finished) as u32 / group.finished as u32;
                 let mut sample = Sample::new(self.now - before - latency);
                 sample.latency = latency;
-                sample.in_flight = seen.in_flight;
-                sample.outcome = seen.outcome;
+                sample.in_flight = group.in_flight;
+                sample.outcome = group.outcome;
                 samples.push(sample);
             }
         }
         let mut window = Window::new(self.now, self.limit);
         window.elapsed = WINDOW;
-        window.in_flight = seen[0].in_flight;
+        window.in_flight = groups[0].in_flight;
         window.completed = samples.len();
-        window.refused = seen.iter().map(|seen| seen.refused).sum();
+        window.refused = groups.iter().map(|group| group.refused).sum();
         window.samples = &samples;
-        let decision = self.law.update(&window);
+        let decision = self.controller.update(&window);
         self.limit = decision.limit;
         decision.reason
     }
 
-    /// As many such windows as fill `time`, and one to close it.
-    fn windows(&mut self, time: Duration, seen: &[Seen]) -> Vec<&'static str> {
+    /// Runs as many such windows as fill `time`, and another that closes it. Returns the reasons of the decisions.
+    fn windows(&mut self, time: Duration, groups: &[Requests]) -> Vec<&'static str> {
         let count = time.as_millis() / WINDOW.as_millis() + 1;
-        let mut reasons: Vec<_> = (0..count).map(|_| self.window(seen)).collect();
+        let mut reasons: Vec<_> = (0..count).map(|_| self.window(groups)).collect();
         reasons.retain(|reason| *reason != "too few samples");
         reasons
     }
 }
 
 #[test]
-fn too_slow_takes_the_limit_down_by_littles_law() {
+fn latency_above_the_target_lowers_the_limit_by_littles_law() {
     let mut run = Run::at(1_000);
-    // 80 ms too slow at 800 a second: 64 of the 100 in flight. Half is the most.
+    // 80 ms above the aim at 800 requests a second: 64 of the 100 in flight. The largest decrease is half.
     assert_eq!(run.window(&[SLOW.refusing()]), "latency above target");
     assert_eq!(run.limit, 50);
 
     let mut run = Run::at(100);
-    let in_force = SLOW.refusing();
-    let slightly = Seen {
+    let binding = SLOW.refusing();
+    let slightly = Requests {
         latency_ms: 210,
         finished: 10,
-        ..in_force
+        ..binding
     };
     assert_eq!(run.window(&[slightly]), "latency above target");
-    // 40 ms too much at 400 a second: 16.
+    // 40 ms above the aim at 400 requests a second: 16.
     assert_eq!(run.limit, 84);
 
     // Where a layer sheds at 0.85, 16 of 85 are 19 % of the limit.
     let mut run = Run::at(100);
-    run.window(&[Seen {
+    run.window(&[Requests {
         in_flight: 85,
         ..slightly
     }]);
     assert_eq!(run.limit, 81);
 
-    // 16 of 1,000 would be lost in the noise.
+    // 16 of 1,000 would be lost in the noise: 5 % is the smallest decrease.
     let mut run = Run::at(1_000);
-    run.window(&[Seen {
+    run.window(&[Requests {
         in_flight: 1_000,
         ..slightly
     }]);
@@ -121,12 +121,12 @@ fn too_slow_takes_the_limit_down_by_littles_law() {
 }
 
 #[test]
-fn what_is_in_doubt_waits_until_the_target_has_passed() {
+fn a_latency_that_chance_may_explain_lowers_the_limit_after_a_target_only() {
     let mut run = Run::at(100);
-    // Three of 23 are more than one in ten, which is by chance in a single window.
+    // Three of 23 are more than one in ten: in a single window chance may explain it.
     let some_slow = [
         QUICK,
-        Seen {
+        Requests {
             finished: 3,
             ..SLOW
         },
@@ -140,7 +140,7 @@ fn one_episode_is_one_decrease() {
     let mut run = Run::at(100);
     assert_eq!(run.window(&[SLOW]), "latency above target");
     let limit = run.limit;
-    // These were admitted before the cut: a quarter of a second is ten windows.
+    // These requests were admitted before the decrease: 250 ms are ten windows.
     for _ in 0..9 {
         assert_eq!(run.window(&[SLOW]), "too few samples");
     }
@@ -150,26 +150,26 @@ fn one_episode_is_one_decrease() {
 }
 
 #[test]
-fn p12_it_grows_only_while_somebody_is_refused() {
+fn p12_the_limit_grows_only_while_requests_are_refused() {
     let mut run = Run::at(100);
     assert_eq!(run.windows(TARGET, &[QUICK]), ["within target"]);
     assert_eq!(run.limit, 100);
     assert_eq!(run.windows(TARGET, &[QUICK.refusing()]), ["headroom"]);
-    // 120 ms of room at 800 a second: half of 96, and a little more as the first sample opens the span.
+    // 120 ms below the aim at 800 requests a second: half of 96, and a little more as the first sample begins the span.
     assert!((145..=155).contains(&run.limit), "{}", run.limit);
 }
 
 #[test]
-fn it_grows_to_twice_of_what_was_really_in_flight_and_also_from_one() {
+fn the_limit_grows_to_twice_the_requests_in_flight_at_most_and_also_from_1() {
     let mut run = Run::at(1_000);
-    let few = Seen {
+    let few = Requests {
         in_flight: 10,
         ..QUICK
     };
     run.windows(TARGET, &[few.refusing()]);
     assert_eq!(run.limit, 1_000);
     let mut run = Run::at(1);
-    let one = Seen {
+    let one = Requests {
         in_flight: 1,
         finished: 1,
         ..QUICK
@@ -179,15 +179,15 @@ fn it_grows_to_twice_of_what_was_really_in_flight_and_also_from_one() {
 }
 
 #[test]
-fn a_line_that_grows_faster_than_it_is_worked_off_is_cut_before_it_is_too_slow() {
+fn a_growing_queue_lowers_the_limit_before_its_latency_exceeds_the_target() {
     let mut run = Run::at(65_536);
-    let rising = Seen {
+    let rising = Requests {
         latency_ms: 100,
         ..QUICK
     };
     assert_eq!(run.window(&[rising]), "too few samples");
-    // At 800 a second, 1,000 more in flight will take 1.25 s more.
-    let flooded = Seen {
+    // At 800 requests a second, 1,000 more in flight add 1.25 s of latency.
+    let flooded = Requests {
         in_flight: 1_100,
         finished: 0,
         ..QUICK
@@ -200,27 +200,27 @@ fn a_line_that_grows_faster_than_it_is_worked_off_is_cut_before_it_is_too_slow()
 }
 
 #[test]
-fn p14_hanging_calls_do_not_lower_it() {
+fn p14_hanging_requests_do_not_lower_the_limit() {
     let mut run = Run::at(100);
-    let hang = Seen {
+    let hanging = Requests {
         latency_ms: 1_000,
         outcome: Outcome::Cancelled,
         ..QUICK
     };
     for _ in 0..100 {
-        // One in five hangs, and in the next windows half does.
+        // One request in five hangs, and half of them in the next window.
         run.window(&[
             QUICK,
-            Seen {
+            Requests {
                 finished: 5,
-                ..hang
+                ..hanging
             },
         ]);
         run.window(&[
             QUICK,
-            Seen {
+            Requests {
                 finished: 20,
-                ..hang
+                ..hanging
             },
         ]);
     }
@@ -228,49 +228,49 @@ fn p14_hanging_calls_do_not_lower_it() {
 }
 
 #[test]
-fn where_more_give_up_than_are_answered_it_halves() {
+fn the_limit_is_halved_where_more_requests_are_cancelled_than_succeed() {
     let mut run = Run::at(100);
-    let gave_up = Seen {
+    let cancelled = Requests {
         latency_ms: 1_000,
         outcome: Outcome::Cancelled,
         ..QUICK
     };
-    assert_eq!(run.window(&[gave_up]), "no responses");
+    assert_eq!(run.window(&[cancelled]), "no responses");
     assert_eq!(run.limit, 50);
-    // Ten more, or it may be chance.
+    // Fewer than ten more may be chance.
     let mut run = Run::at(100);
     let nine_more = [
-        Seen {
+        Requests {
             finished: 4,
             ..QUICK
         },
-        Seen {
+        Requests {
             finished: 13,
-            ..gave_up
+            ..cancelled
         },
     ];
     assert_eq!(run.window(&nine_more), "too few samples");
-    // Callers who leave before the target say nothing.
-    let left = Seen {
+    // Requests cancelled before the target say nothing.
+    let sooner = Requests {
         latency_ms: 199,
-        ..gave_up
+        ..cancelled
     };
-    assert_eq!(run.windows(TARGET * 10, &[left]).len(), 0);
+    assert_eq!(run.windows(TARGET * 10, &[sooner]).len(), 0);
 }
 
 #[test]
-fn p14_errors_are_neither_quick_nor_slow_answers() {
+fn p14_errors_are_neither_quick_nor_slow_responses() {
     for outcome in [Outcome::Ignored, Outcome::Overload] {
         let mut run = Run::at(100);
-        let failed = Seen { outcome, ..SLOW };
+        let failed = Requests { outcome, ..SLOW };
         assert_eq!(run.windows(TARGET * 10, &[failed.refusing()]).len(), 0);
     }
 }
 
 #[test]
-fn what_is_long_over_is_no_evidence() {
+fn requests_that_ended_long_ago_do_not_count() {
     let mut run = Run::at(100);
-    let nine = Seen {
+    let nine = Requests {
         finished: 9,
         ..SLOW
     };
@@ -284,19 +284,19 @@ fn what_is_long_over_is_no_evidence() {
 fn the_percentile_is_a_setting() {
     let one_in_eight = [
         QUICK,
-        Seen {
+        Requests {
             finished: 3,
             ..SLOW
         },
     ];
     let mut run = Run::at(100);
-    run.law = LatencyTarget::new(TARGET).percentile(0.5);
+    run.controller = LatencyTarget::new(TARGET).percentile(0.5);
     assert_eq!(run.windows(TARGET, &one_in_eight), ["within target"]);
     // The 99th needs 100 samples.
     let mut run = Run::at(100);
-    run.law = LatencyTarget::new(TARGET).percentile(0.99);
-    run.law.target = WINDOW;
-    let ninety_nine = Seen {
+    run.controller = LatencyTarget::new(TARGET).percentile(0.99);
+    run.controller.target = WINDOW;
+    let ninety_nine = Requests {
         finished: 33,
         ..QUICK
     };
@@ -310,18 +310,18 @@ fn p15_settings_are_checked() {
     for wrong in [0.0, 0.49, 0.991, 1.0, f64::NAN, f64::INFINITY, -0.9] {
         assert!(LatencyTarget::new(TARGET).try_percentile(wrong).is_err());
     }
-    let refused = LatencyTarget::new(TARGET).try_percentile(f64::NAN);
+    let invalid = LatencyTarget::new(TARGET).try_percentile(f64::NAN);
     assert_eq!(
-        refused.unwrap_err().to_string(),
+        invalid.unwrap_err().to_string(),
         "invalid percentile NaN: must be from 0.5 to 0.99"
     );
 }
 
 #[test]
-fn p15_it_stays_between_floor_and_ceiling() {
+fn p15_the_limit_stays_between_min_and_max() {
     let mut run = Run::at(70);
-    run.law = LatencyTarget::new(TARGET).min(60).max(120);
-    assert_eq!(run.law.initial_limit(), 120);
+    run.controller = LatencyTarget::new(TARGET).min(60).max(120);
+    assert_eq!(run.controller.initial_limit(), 120);
     run.window(&[SLOW.refusing()]);
     assert_eq!(run.limit, 60);
     for _ in 0..20 {
@@ -332,7 +332,7 @@ fn p15_it_stays_between_floor_and_ceiling() {
 
 #[test]
 fn p15_a_clock_that_stands_still_changes_nothing() {
-    let mut law = LatencyTarget::new(TARGET);
+    let mut controller = LatencyTarget::new(TARGET);
     let now = Instant::now();
     for outcome in [Outcome::Success, Outcome::Cancelled, Outcome::Overload] {
         let mut sample = Sample::new(now);
@@ -342,32 +342,35 @@ fn p15_a_clock_that_stands_still_changes_nothing() {
             let mut window = Window::new(now, 100);
             (window.completed, window.refused, window.in_flight) = (50, 50, 100);
             window.samples = &samples;
-            assert_eq!(law.update(&window), Decision::new(100, "too few samples"));
+            assert_eq!(
+                controller.update(&window),
+                Decision::new(100, "too few samples")
+            );
         }
     }
-    // Nor does a world in which all ends at once.
-    let mut law = LatencyTarget::new(TARGET);
+    // Nor do requests that all end at one moment.
+    let mut controller = LatencyTarget::new(TARGET);
     let mut slow = Sample::new(now);
     slow.latency = TARGET * 2;
     let samples = [slow; 50];
     let mut window = Window::new(now + slow.latency, 100);
     (window.completed, window.in_flight) = (50, 100);
     window.samples = &samples;
-    assert_eq!(law.update(&window).limit, 100);
+    assert_eq!(controller.update(&window).limit, 100);
 }
 
 #[test]
 fn p16_the_same_windows_lead_to_the_same_limits() {
     let limits = || -> Vec<usize> {
         let mut run = Run::at(65_536);
-        let world = |nth: u64| Seen {
+        let requests = |nth: u64| Requests {
             latency_ms: 20 + nth * 97 % 300,
             ..QUICK.refusing()
         };
-        let windows = (0..2_000).map(world);
+        let windows = (0..2_000).map(requests);
         windows
-            .map(|seen| {
-                run.window(&[seen]);
+            .map(|requests| {
+                run.window(&[requests]);
                 run.limit
             })
             .collect()
@@ -376,13 +379,13 @@ fn p16_the_same_windows_lead_to_the_same_limits() {
 }
 
 #[test]
-fn many_samples_are_kept_as_few_that_say_the_same() {
-    let mut law = LatencyTarget::new(Duration::from_secs(60));
+fn many_samples_are_thinned_out_without_a_change_of_the_percentile() {
+    let mut controller = LatencyTarget::new(Duration::from_secs(60));
     let start = Instant::now();
     let samples: Vec<_> = (0..100_000_u64)
         .map(|nth| {
             let mut sample = Sample::new(start + Duration::from_micros(nth));
-            // The first fifth is slow.
+            // The first fifth of the requests is slow.
             sample.latency = Duration::from_micros(if nth < 20_000 { 90_000 + nth / 2 } else { 1 });
             sample.in_flight = 10;
             sample
@@ -391,8 +394,8 @@ fn many_samples_are_kept_as_few_that_say_the_same() {
     let mut window = Window::new(start + Duration::from_secs(1), 100);
     window.completed = samples.len();
     window.samples = &samples;
-    law.update(&window);
-    let found = law.evidence.find(window.now, 0.9).unwrap();
+    controller.update(&window);
+    let found = controller.evidence.find(window.now, 0.9).unwrap();
     assert!((found.quantile - 0.095).abs() < 0.001, "{}", found.quantile);
     let throughput = found.throughput;
     assert!((100_000.0..112_000.0).contains(&throughput), "{throughput}");

@@ -1,43 +1,11 @@
 //! How the law asks for the service time: less and less is let in, until there is no line.
 
-use super::{Phase, Room, Running, Verdict};
-use crate::control::adaptive::estimates::{Batch, Seen};
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Question {
-    why: Why,
-    /// Successes a second before it.
-    rate: f64,
-    /// How long it has taken yet, in seconds.
-    took: f64,
-    /// How many are let in until it is drained, if that is more than the target.
-    room: f64,
-    /// Whether as many as the target were inside since, and no more was left behind.
-    filled: bool,
-    /// Whether the line is gone.
-    drained: bool,
-    /// The fewest that were in flight since the target came down, to a tenth,
-    inside: f64,
-    /// and how many have finished since they became so few.
-    finished: f64,
-    /// Whether fewer cannot be had: so many are never refused, or the floor says so.
-    least: bool,
-    /// From this latency on, so few in flight are as slow as many more were.
-    as_slow: f64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Why {
-    /// A line has been standing.
-    Standing,
-    /// The last answer was some time ago, or may no longer hold.
-    Again,
-    /// Answers have vanished: callers leave, and the work that they leave behind goes on.
-    Vanished,
-}
-
-/// So many of a target's requests that the server has something to wait for: they are below the knee for sure.
-pub(crate) const BELOW: f64 = 0.8;
+use super::{
+    estimates::{Batch, Seen},
+    law::{Phase, Room, Running, Verdict},
+    probe::{BELOW, Question, Why},
+};
+use crate::control::reason::adaptive as reason;
 
 /// Where some are let in above the target: half of what is missing to the knee may still be inside.
 const DRAINED: f64 = 1.125;
@@ -122,9 +90,9 @@ impl Running {
     /// As many as the target, or more on the way down to it.
     pub(crate) fn down(&self) -> Verdict {
         let (room, reason) = match self.phase {
-            Phase::Guard(room) => (room, "burst guard"),
-            Phase::Ask(question) => (question.room, "probing"),
-            Phase::Open | Phase::Hold => (0.0, "probing"),
+            Phase::Guard(room) => (room, reason::BURST_GUARD),
+            Phase::Ask(question) => (question.room, reason::PROBING),
+            Phase::Open | Phase::Hold => (0.0, reason::PROBING),
         };
         (Room::For(room.max(self.target)), reason)
     }
@@ -149,7 +117,7 @@ impl Running {
         };
         let enough = self.known.enough() / if again { 1.0 } else { 2.0 };
         if batch.elapsed < long || batch.successes + batch.left < enough {
-            return self.verdict("probing");
+            return self.verdict(reason::PROBING);
         }
         let noise = (2.0 / batch.successes.max(1.0).sqrt()).max(0.15);
         // Of those who hang, more may leave than others are answered: they are no sign of a line, if a few answers say so.
@@ -228,7 +196,7 @@ impl Running {
         }
         if behind > self.target {
             // Some, as their answers would show that nothing was left behind.
-            return (Room::For((self.target / 4.0).max(1.0)), "probing");
+            return (Room::For((self.target / 4.0).max(1.0)), reason::PROBING);
         }
         self.down()
     }
@@ -284,16 +252,6 @@ impl Running {
         self.asked = Some(seen.now);
         self.took = took;
         self.enter_after(Phase::Hold, seen.now, self.known.service);
-        self.verdict("probe complete")
-    }
-}
-
-impl Why {
-    /// Once asked, the service time is known well enough to be asked for again.
-    fn or_again(self) -> Self {
-        match self {
-            Self::Vanished => Self::Standing,
-            other => other,
-        }
+        self.verdict(reason::PROBE_COMPLETE)
     }
 }

@@ -1,0 +1,65 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crossbeam_utils::CachePadded;
+
+use crate::support::per_thread::Writers;
+
+/// A number of requests, and what they cost.
+///
+/// # Memory ordering
+///
+/// `Relaxed`: each number stands for itself and orders nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Counter {
+    requests: AtomicUsize,
+    /// By how many units they cost more than one each.
+    surcharge: AtomicUsize,
+}
+
+impl Counter {
+    #[inline]
+    pub(crate) fn add(&self, units: u32, writers: Writers) {
+        writers.add(&self.requests, 1);
+        if units > 1 {
+            writers.add(&self.surcharge, units as usize - 1);
+        }
+    }
+
+    /// By numbers that may wrap.
+    pub(crate) fn correct(&self, requests: usize, surcharge: usize, writers: Writers) {
+        writers.add(&self.requests, requests);
+        writers.add(&self.surcharge, surcharge);
+    }
+
+    pub(crate) fn reset(&self) {
+        self.requests.store(0, Ordering::Relaxed);
+        self.surcharge.store(0, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn surcharge(&self) -> usize {
+        self.surcharge.load(Ordering::Relaxed)
+    }
+}
+
+/// A [`Counter`] that all threads write to.
+#[derive(Debug, Default)]
+pub(crate) struct SharedCounter(CachePadded<Counter>);
+
+impl SharedCounter {
+    pub(crate) fn add(&self, units: u32) {
+        self.0.add(units, Writers::Many);
+    }
+
+    pub(crate) fn get(&self) -> usize {
+        self.0.requests()
+    }
+
+    pub(crate) fn units(&self) -> usize {
+        self.get().wrapping_add(self.0.surcharge())
+    }
+}
