@@ -22,9 +22,12 @@ async fn the_demo_runs_its_three_phases_to_the_end() {
             let (before, _) = summary.lines().find(of_side)?.split_once("/s")?;
             before.split_whitespace().last()?.parse::<f64>().ok()
         };
-        let [calm, overload, again] = ["calm  ", "overload  ", "calm again  "].map(offered);
-        assert!(again.is_some() && calm < overload, "{side}:\n{summary}");
-        assert!(calm > Some(20.0), "{side}:\n{summary}");
+        let [normal, overload, recovery] = ["normal  ", "overload  ", "recovery  "].map(offered);
+        assert!(
+            recovery.is_some() && normal < overload,
+            "{side}:\n{summary}"
+        );
+        assert!(normal > Some(20.0), "{side}:\n{summary}");
     }
 }
 

@@ -8,7 +8,7 @@ pub(crate) struct Csv<'a> {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Line<'a> {
+pub(crate) struct Record<'a> {
     columns: &'a [&'a str],
     fields: &'a [&'a str],
 }
@@ -22,15 +22,15 @@ impl<'a> Csv<'a> {
         }
     }
 
-    pub(crate) fn lines(&self) -> impl Iterator<Item = Line<'_>> {
+    pub(crate) fn lines(&self) -> impl Iterator<Item = Record<'_>> {
         let columns = &self.columns[..];
         self.lines
             .iter()
-            .map(move |fields| Line { columns, fields })
+            .map(move |fields| Record { columns, fields })
     }
 }
 
-impl<'a> Line<'a> {
+impl<'a> Record<'a> {
     /// # Errors
     ///
     /// If the column is missing.

@@ -6,7 +6,7 @@
 
 use std::error::Error;
 
-use crate::csv::{Csv, Line};
+use crate::csv::{Csv, Record};
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Ratio {
@@ -109,7 +109,7 @@ fn scale(csv: &Csv<'_>) -> Ratios {
 }
 
 fn overload(csv: &Csv<'_>) -> Ratios {
-    let ratio = |line: Line<'_>| {
+    let ratio = |line: Record<'_>| {
         let table = format!("overload, {}: goodput ÷ capacity", line.text("scenario")?);
         let row = format!("{}, {}", line.text("variant")?, column(line)?);
         let share = line.number("goodput_per_s")? / line.number("capacity_per_s")?;
@@ -122,7 +122,7 @@ fn overload(csv: &Csv<'_>) -> Ratios {
 }
 
 /// Returns the name of a column: a load, or a phase.
-fn column(line: Line<'_>) -> Result<String, String> {
+fn column(line: Record<'_>) -> Result<String, String> {
     let column = line.text("column")?;
     Ok(match column.parse::<f64>() {
         Ok(load) => format!("{load} ×"),

@@ -4,7 +4,7 @@ use std::{error::Error, time::Duration};
 
 use crate::{
     callers::Protocol,
-    chart::{Axis, Chart, Line},
+    chart::{Axis, Chart, Curve},
     load::Load,
     output::Output,
     plan::Plan,
@@ -132,7 +132,7 @@ impl Disturbed {
             };
             let points: Vec<_> = bins.iter().enumerate().map(point).collect();
             output.add_timeline(variant, &points);
-            Line {
+            Curve {
                 name: variant.name.to_owned(),
                 color: None,
                 points: points.into_iter().filter(|(at, _)| *at >= 0.0).collect(),

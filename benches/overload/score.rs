@@ -124,7 +124,7 @@ impl Score {
 
 impl Percentiles {
     fn of(sorted: Vec<Duration>) -> Self {
-        // The rank of the percentile: of 1,000 values, the 999th.
+        // The position of the percentile: of 1,000 values, the 999th.
         let at = |per_mille: usize| {
             let at = (sorted.len() * per_mille).div_ceil(1_000).saturating_sub(1);
             sorted.get(at).copied().unwrap_or_default()

@@ -4,7 +4,7 @@ use std::error::Error;
 
 use crate::{
     callers::Protocol,
-    chart::{Axis, Chart, Line},
+    chart::{Axis, Chart, Curve},
     load::Load,
     output::Output,
     plan::Plan,
@@ -146,7 +146,7 @@ fn draw(loads: &[f64], rows: &Rows, capacity: f64, output: &Output) -> Result<()
         let line = |(variant, scores): &(Variant, Vec<Score>)| {
             let points = loads.iter().zip(scores);
             let points = points.filter_map(|(&load, score)| Some((load, figure(score)?)));
-            Line {
+            Curve {
                 name: variant.name.to_owned(),
                 color: None,
                 points: points.collect(),

@@ -24,7 +24,7 @@ mod series;
 use std::{error::Error, process::ExitCode};
 
 use self::{
-    chart::{Axis, Chart, Line},
+    chart::{Axis, Chart, Curve},
     report::{Options, Report},
     series::{Plan, Section},
 };
@@ -82,7 +82,7 @@ fn one(
                 section.name, series.name
             ));
         }
-        lines.push(Line {
+        lines.push(Curve {
             name: series.name.to_owned(),
             color: None,
             points: points

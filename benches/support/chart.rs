@@ -27,7 +27,7 @@ pub(crate) struct Panel<'a> {
     pub(crate) x: Axis<'a>,
     /// A linear axis begins at 0, a logarithmic one at 1.
     pub(crate) y: Axis<'a>,
-    pub(crate) lines: Vec<Line>,
+    pub(crate) lines: Vec<Curve>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +44,7 @@ pub(crate) enum Scale {
 }
 
 #[derive(Debug)]
-pub(crate) struct Line {
+pub(crate) struct Curve {
     pub(crate) name: String,
     /// `None`: the next of the default colors.
     pub(crate) color: Option<RGBColor>,
@@ -81,7 +81,7 @@ const COLORS: [RGBColor; 12] = [
 impl<'a> Chart<'a> {
     /// A chart of one panel.
     #[allow(dead_code, reason = "the lab's charts have two panels")]
-    pub(crate) fn of(title: &'a str, x: Axis<'a>, y: &'a str, lines: Vec<Line>) -> Self {
+    pub(crate) fn of(title: &'a str, x: Axis<'a>, y: &'a str, lines: Vec<Curve>) -> Self {
         let y = Axis::linear(y);
         let panels = vec![Panel { x, y, lines }];
         Self { title, panels }
@@ -205,13 +205,13 @@ impl Panel<'_> {
         Ok(())
     }
 
-    fn colored(&self) -> impl Iterator<Item = (&Line, RGBColor)> {
+    fn colored(&self) -> impl Iterator<Item = (&Curve, RGBColor)> {
         let lines = self.lines.iter().zip(COLORS.iter().cycle());
         lines.map(|(line, color)| (line, line.color.unwrap_or(*color)))
     }
 }
 
-impl Line {
+impl Curve {
     /// Lines of this crate are thicker than those of other crates.
     fn width(&self) -> u32 {
         if self.name.starts_with("loadshed") {

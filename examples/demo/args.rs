@@ -9,7 +9,7 @@ usage: demo [--port <port>]
        demo --headless [--seconds <seconds>]
 
   --port <port>        port of the page (default: 3000; 0: any free port)
-  --headless           no page: calm, ten times the capacity, calm; then a summary
+  --headless           no page: normal load, ten times the capacity, normal load; then a summary
   --seconds <seconds>  duration of the three phases, 6 to 3600 (default: 30)
   --help               this text";
 

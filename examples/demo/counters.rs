@@ -118,7 +118,7 @@ impl Histogram {
     /// `None` if nothing was recorded.
     pub(crate) fn percentile(&self, percent: u64) -> Option<Duration> {
         let total: u64 = self.buckets.iter().map(|count| u64::from(*count)).sum();
-        // The rank of the percentile: of 100 values, the 99th.
+        // The position of the percentile: of 100 values, the 99th.
         let wanted = (total * percent).div_ceil(100).max(1);
         let mut seen = 0;
         let bucket = self.buckets.iter().position(|count| {

@@ -4,7 +4,7 @@
 //! cargo run --release --example demo
 //! ```
 //!
-//! Open <http://127.0.0.1:3000> and raise the load. Or run thirty seconds of calm, overload and calm without a browser:
+//! Open <http://127.0.0.1:3000> and raise the load. Or run normal load, overload and recovery in 30 s without a browser:
 //!
 //! ```text
 //! cargo run --release --example demo -- --headless --seconds 30

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Well below the capacity, but above it if each request is sent three times or half of the workers stop.
-pub(crate) const CALM: f64 = 0.6;
+pub(crate) const NORMAL_LOAD: f64 = 0.6;
 
 /// Allowed loads, in multiples of the capacity.
 pub(crate) const LOADS: std::ops::RangeInclusive<f64> = 0.2..=20.0;
@@ -23,7 +23,7 @@ pub(crate) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            load: CALM,
+            load: NORMAL_LOAD,
             slow: false,
             drop: false,
             retry: true,

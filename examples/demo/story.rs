@@ -1,4 +1,4 @@
-//! The demo without a browser: calm, ten times the capacity, calm again.
+//! The demo without a browser: normal load, ten times the capacity, normal load again.
 
 use std::{fmt, time::Duration};
 
@@ -7,12 +7,16 @@ use tokio::time::{Instant, sleep_until};
 use super::{
     counters::Counters,
     service::{Side, WORKERS, capacity},
-    settings::{CALM, Change},
+    settings::{Change, NORMAL_LOAD},
     stage::Stage,
     terminal::{hints, millis, percent},
 };
 
-const PHASES: [(&str, f64); 3] = [("calm", CALM), ("overload", 10.0), ("calm again", CALM)];
+const PHASES: [(&str, f64); 3] = [
+    ("normal", NORMAL_LOAD),
+    ("overload", 10.0),
+    ("recovery", NORMAL_LOAD),
+];
 
 /// Above this lateness, the generator distorts the measurement.
 const TOO_LATE: Duration = Duration::from_millis(10);

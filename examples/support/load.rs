@@ -1,15 +1,14 @@
-//! A load that asks for ten times what the pool carries, over real sockets, and does not relent.
+//! A constant load of ten times the capacity of the pool, over real sockets.
 //!
-//! 2,000 clients send a mail every 100 ms, whatever the answers before it said: they ignore
-//! `Retry-After`, as a bad retry loop does. A client that still waits for an answer skips its turn,
-//! so it is an open load up to 2,000 requests in the air. They share 20 HTTP/2 connections, as a
-//! process may often open no more than 1,024 files.
+//! 2,000 clients send a mail every 100 ms, independent of earlier responses: they ignore
+//! `Retry-After`, as a bad retry loop does. A client that still waits for a response skips its next
+//! mail, so the load is an open loop of up to 2,000 concurrent requests. The clients share 20 HTTP/2
+//! connections, as a process can often open no more than 1,024 files.
 //!
-//! Beside them someone lists mails. Its latency is taken from the moment at which the request was
-//! due: if the machine is too busy to send it, then that counts, too.
+//! One more client lists mails. Its latency is measured from the due time of the request, so that it
+//! includes the delay of a machine that is too busy to send the request in time.
 //!
-//! The peak is a little above what `/mail/receive` may take: the layer around the whole app counts
-//! the lists, and each mail until the layer at its route has refused it.
+//! The peak is a little above 85 % of the pool: lists are counted as well.
 
 use std::{
     env,
@@ -38,9 +37,9 @@ use tokio::{
 
 const CONNECTIONS: u32 = 20;
 const CLIENTS_PER_CONNECTION: u32 = 100;
-/// The back end takes as long for a mail, so the pool carries 2,000 a second: a tenth of the load.
-const TURN: Duration = Duration::from_millis(100);
-const LIST_TURN: Duration = Duration::from_millis(5);
+/// Interval of the mails of a client. The back end takes as long for a mail, so the pool carries 2,000 mails a second.
+const INTERVAL: Duration = Duration::from_millis(100);
+const LIST_INTERVAL: Duration = Duration::from_millis(5);
 const SECOND: Duration = Duration::from_secs(1);
 
 const HEAD: &str =
@@ -48,14 +47,14 @@ const HEAD: &str =
 
 static MAIL: [u8; 1024] = [b'm'; 1024];
 
-/// How long to load the service.
+/// Duration of the load.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
     pub(crate) seconds: u32,
 }
 
 impl Load {
-    /// `--load <seconds>`, if it was given.
+    /// Parses `--load <seconds>`; returns `None` without arguments.
     pub(crate) fn from_args() -> Result<Option<Self>, String> {
         const USAGE: &str = "usage: axum [--load <seconds>]";
         let mut args = env::args().skip(1);
@@ -69,64 +68,64 @@ impl Load {
         }
     }
 
-    /// Prints a line a second, and returns what came of it once every request was answered.
+    /// Prints a line a second; returns the totals once every request has a response.
     pub(crate) async fn drive(self, server: SocketAddr, pool: &Budget) -> Totals {
         let clients = CONNECTIONS * CLIENTS_PER_CONNECTION;
-        let rate = clients * SECOND.as_millis() as u32 / TURN.as_millis() as u32;
+        let rate = clients * SECOND.as_millis() as u32 / INTERVAL.as_millis() as u32;
         println!("{clients} clients send {rate} mails a second\n\n{HEAD}");
 
-        let tally = SharedTally::default();
+        let counters = SharedCounters::default();
         let start = Instant::now();
         let end = start + SECOND * self.seconds;
         let mut tasks = JoinSet::new();
         for connection in 0..CONNECTIONS {
             let http = Http::new(server, Version::Http2);
             for client in 0..CLIENTS_PER_CONNECTION {
-                // Spread over the turn, or they would come as one wave every 100 ms.
+                // Spread over the interval; otherwise the mails would arrive as one wave every 100 ms.
                 let nth = client * CONNECTIONS + connection;
-                let first = start + TURN * nth / clients;
-                tasks.spawn(send_mails(http.clone(), first, end, tally.clone()));
+                let first = start + INTERVAL * nth / clients;
+                tasks.spawn(send_mails(http.clone(), first, end, counters.clone()));
             }
         }
         let http = Http::new(server, Version::Http1);
-        tasks.spawn(list_mails(http, start, end, tally.clone()));
+        tasks.spawn(list_mails(http, start, end, counters.clone()));
 
         let mut totals = Totals::default();
         let mut seconds = interval_at(start + SECOND, SECOND);
         for second in 1..=self.seconds {
             seconds.tick().await;
-            let tally = tally.take();
-            println!("{second:>6} {}", tally.line(pool));
-            totals += tally;
+            let counters = counters.take();
+            println!("{second:>6} {}", counters.line(pool));
+            totals += counters;
         }
         tasks.join_all().await;
-        totals += tally.take();
+        totals += counters.take();
         totals
     }
 }
 
-async fn send_mails(http: Http, first: Instant, end: Instant, tally: SharedTally) {
-    let mut turns = interval_at(first, TURN);
-    turns.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    while turns.tick().await < end {
+async fn send_mails(http: Http, first: Instant, end: Instant, counters: SharedCounters) {
+    let mut ticks = interval_at(first, INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    while ticks.tick().await < end {
         let mail = Body::from(Bytes::from_static(&MAIL));
-        let answer = http.answer("POST", "/mail/receive", mail).await;
-        tally.with(|tally| tally.mail(answer));
+        let response = http.send("POST", "/mail/receive", mail).await;
+        counters.with(|counters| counters.mail(response));
     }
 }
 
-async fn list_mails(http: Http, start: Instant, end: Instant, tally: SharedTally) {
-    let mut turns = interval_at(start, LIST_TURN);
+async fn list_mails(http: Http, start: Instant, end: Instant, counters: SharedCounters) {
+    let mut ticks = interval_at(start, LIST_INTERVAL);
     let mut tasks = JoinSet::new();
     loop {
-        let due = turns.tick().await;
+        let due = ticks.tick().await;
         if due >= end {
             break;
         }
-        let (http, tally) = (http.clone(), tally.clone());
+        let (http, counters) = (http.clone(), counters.clone());
         tasks.spawn(async move {
-            let answer = http.answer("GET", "/mail/list", Body::empty()).await;
-            tally.with(|tally| tally.list(answer, due.elapsed()));
+            let response = http.send("GET", "/mail/list", Body::empty()).await;
+            counters.with(|counters| counters.list(response, due.elapsed()));
         });
     }
     tasks.join_all().await;
@@ -143,8 +142,8 @@ enum Version {
     Http2,
 }
 
-/// The head of an answer that came whole, or why none did.
-type Answer = Result<(StatusCode, HeaderMap), String>;
+/// The head of a complete response, or the error.
+type ResponseHead = Result<(StatusCode, HeaderMap), String>;
 
 impl Http {
     fn new(server: SocketAddr, version: Version) -> Self {
@@ -154,7 +153,7 @@ impl Http {
         Self { client, server }
     }
 
-    async fn answer(&self, method: &str, path: &str, body: Body) -> Answer {
+    async fn send(&self, method: &str, path: &str, body: Body) -> ResponseHead {
         let text = |error: &dyn Error| format!("{method} {path}{}", causes(error));
         let request = Request::builder()
             .method(method)
@@ -168,21 +167,21 @@ impl Http {
     }
 }
 
-/// What the clients have seen.
+/// Counts of the responses.
 #[derive(Debug, Default)]
-struct Tally {
+struct Counters {
     received: usize,
     refused: usize,
     hints: Option<(u64, u64)>,
     listed: Vec<Duration>,
-    /// Those with no answer, or one that is neither what was asked for nor a refusal with a hint.
+    /// Requests without a response, or with neither a 200 nor a refusal with a retry hint.
     failed: usize,
     first_failure: Option<String>,
 }
 
-impl Tally {
-    fn mail(&mut self, answer: Answer) {
-        match answer {
+impl Counters {
+    fn mail(&mut self, response: ResponseHead) {
+        match response {
             Ok((StatusCode::OK, _)) => self.received += 1,
             Ok((StatusCode::TOO_MANY_REQUESTS, headers)) => match hint(&headers) {
                 Some(hint) => {
@@ -195,16 +194,16 @@ impl Tally {
         }
     }
 
-    fn list(&mut self, answer: Answer, latency: Duration) {
-        match answer {
+    fn list(&mut self, response: ResponseHead, latency: Duration) {
+        match response {
             Ok((StatusCode::OK, _)) => self.listed.push(latency),
             other => self.fail_with(other),
         }
     }
 
-    fn fail_with(&mut self, answer: Answer) {
-        self.fail(match answer {
-            Ok((status, _)) => format!("answered {status}"),
+    fn fail_with(&mut self, response: ResponseHead) {
+        self.fail(match response {
+            Ok((status, _)) => format!("unexpected status {status}"),
             Err(text) => text,
         });
     }
@@ -231,24 +230,24 @@ impl Tally {
 }
 
 #[derive(Clone, Debug, Default)]
-struct SharedTally(Arc<Mutex<Tally>>);
+struct SharedCounters(Arc<Mutex<Counters>>);
 
-impl SharedTally {
-    fn with<T>(&self, change: impl FnOnce(&mut Tally) -> T) -> T {
+impl SharedCounters {
+    fn with<T>(&self, change: impl FnOnce(&mut Counters) -> T) -> T {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn take(&self) -> Tally {
+    fn take(&self) -> Counters {
         self.with(mem::take)
     }
 }
 
-/// What came of the whole load.
+/// The counters of the whole load.
 #[derive(Debug, Default)]
-pub(crate) struct Totals(Tally);
+pub(crate) struct Totals(Counters);
 
 impl Totals {
-    /// Whether all answers were what they should be.
+    /// Returns an error if a request failed.
     pub(crate) fn check(&self) -> Result<(), String> {
         match &self.0.first_failure {
             None => Ok(()),
@@ -257,15 +256,15 @@ impl Totals {
     }
 }
 
-impl AddAssign<Tally> for Totals {
-    fn add_assign(&mut self, tally: Tally) {
+impl AddAssign<Counters> for Totals {
+    fn add_assign(&mut self, counters: Counters) {
         let Self(sum) = self;
-        sum.received += tally.received;
-        sum.refused += tally.refused;
-        sum.hints = wider(sum.hints, tally.hints);
-        sum.listed.extend(tally.listed);
-        sum.failed += tally.failed;
-        sum.first_failure = sum.first_failure.take().or(tally.first_failure);
+        sum.received += counters.received;
+        sum.refused += counters.refused;
+        sum.hints = wider(sum.hints, counters.hints);
+        sum.listed.extend(counters.listed);
+        sum.failed += counters.failed;
+        sum.first_failure = sum.first_failure.take().or(counters.first_failure);
     }
 }
 
@@ -274,7 +273,7 @@ impl fmt::Display for Totals {
         let Self(sum) = self;
         write!(
             f,
-            "in all: {} mails received, {} refused (Retry-After {}), {} lists (p99 {}), {} failed",
+            "total: {} mails received, {} refused (Retry-After {}), {} lists (p99 {}), {} failed",
             sum.received,
             sum.refused,
             span(sum.hints),
@@ -308,7 +307,7 @@ fn span(hints: Option<(u64, u64)>) -> String {
 fn p99(latencies: &[Duration]) -> String {
     let mut sorted = latencies.to_vec();
     sorted.sort_unstable();
-    // Of 100, the 99th.
+    // The position of the percentile: of 100 values, the 99th.
     let at = (sorted.len() * 99).div_ceil(100).saturating_sub(1);
     sorted.get(at).map_or("none".into(), |latency| {
         format!("{:.1} ms", latency.as_secs_f64() * 1_000.0)

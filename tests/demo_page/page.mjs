@@ -1,6 +1,6 @@
 // Uses the page as a visitor does, and checks that one side goes down and the other holds: page.mjs ADDRESS CHROMIUM FOLDER.
 //
-// All checks read the numbers on the page. Pictures of calm, overload and recovery are written to FOLDER.
+// All checks read the numbers on the page. Pictures of normal load, overload and recovery are written to FOLDER.
 
 import { strict as assert } from 'node:assert';
 import { writeFile } from 'node:fs/promises';
@@ -92,10 +92,10 @@ async function readmePicture() {
 
 // The start, and the window over which the page averages.
 await sleep(3_000);
-const calm = await watch(6);
-print('calm', calm);
-assert(calm.bare[0] > 45 && calm.shed[0] > 45, `calm: both sides serve the offered 60 %: ${calm.all}`);
-await pictures('calm');
+const normal = await watch(6);
+print('normal', normal);
+assert(normal.bare[0] > 45 && normal.shed[0] > 45, `normal: both sides serve the offered 60 %: ${normal.all}`);
+await pictures('normal');
 
 await page.getByRole('button', { name: '10 ×' }).click();
 // The layer learns the capacity in the first seconds: these are printed, not checked.
@@ -107,7 +107,7 @@ assert(overload.bare[1] < 20, `overload: the unprotected side is down: ${overloa
 assert(overload.shed[0] > 90, `overload: the protected side holds: ${overload.all}`);
 assert.equal(await page.locator('#load-value').textContent(), '10 ×');
 
-await page.getByRole('button', { name: 'Calm' }).click();
+await page.getByRole('button', { name: 'Normal' }).click();
 await sleep(4_000);
 const after = await watch(12);
 print('recovery', after);

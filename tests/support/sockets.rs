@@ -11,7 +11,9 @@ use tokio::{
 const LONG: Duration = Duration::from_secs(20);
 
 pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
-    timeout(LONG, future).await.expect("the future takes longer than 20 s")
+    timeout(LONG, future)
+        .await
+        .expect("the future takes longer than 20 s")
 }
 
 pub(crate) async fn until(is_so: impl Fn() -> bool) {

@@ -6,7 +6,7 @@ use loadshed::Budget;
 use loadshed_lab::{Candidate, Lab, OracleScore, Report, Scenario, Tick};
 use plotters::prelude::RGBColor;
 
-use crate::chart::{Axis, Chart, Line, Panel};
+use crate::chart::{Axis, Chart, Curve, Panel};
 
 /// One run of one candidate, with the runs of the oracle's limits.
 pub(crate) struct Timeline<'a> {
@@ -104,8 +104,8 @@ fn each(ticks: &[Tick], step: usize, value: impl Fn(&[Tick]) -> f64) -> Vec<(f64
     ticks.chunks(step).enumerate().map(point).collect()
 }
 
-fn line(name: &str, color: RGBColor, points: Vec<(f64, f64)>) -> Line {
-    Line {
+fn line(name: &str, color: RGBColor, points: Vec<(f64, f64)>) -> Curve {
+    Curve {
         name: name.to_owned(),
         color: Some(color),
         points,
