@@ -1,4 +1,4 @@
-//! What a request asks of a budget, and how it may be told no.
+//! A request's claim on a budget, and its refusal.
 
 use std::cell::Cell;
 
@@ -10,26 +10,26 @@ use crate::{
     threshold::{band::Band, threshold::Threshold},
 };
 
-/// What one request asks of a budget.
+/// A request's claim on a budget.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Claim {
     pub(crate) threshold: Threshold,
-    /// What it costs, at least 1.
+    /// The cost of the request, at least 1.
     pub(crate) units: u32,
-    /// `None` where it does not matter who asks.
+    /// `None` unless the layer tells callers or tenants apart.
     pub(crate) caller: Option<Caller>,
 }
 
-/// Whom a claim is for.
+/// The caller of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Caller {
     pub(crate) band: Band,
-    /// In whose share it is.
+    /// The tenant whose fair share the request counts against.
     pub(crate) tenant: Option<Tenant>,
 }
 
 impl Claim {
-    /// One without a cost counts as one that costs 1, and none costs more than the largest limit: see [`within`](Self::within).
+    /// Creates a claim for `units`, at least 1 and at most the largest limit.
     pub(crate) fn of(threshold: Threshold, units: usize) -> Self {
         let units = units.clamp(1, MAX_LIMIT) as u32;
         Self {
@@ -38,15 +38,18 @@ impl Claim {
         }
     }
 
-    /// The same, for no more than it may use: then it runs alone among its like, whatever it is said to cost, and leaves
-    /// what is above its threshold to others. What a caller claims goes into hints and control laws, too.
+    /// Returns the claim for at most the units that its threshold allows under `limit`.
+    ///
+    /// A request of any cost then fits while no other request of its threshold is in flight, and the capacity above its threshold
+    /// stays free. It also bounds what the cost that a caller states adds to retry hints and to a controller's windows.
     pub(crate) fn within(self, limit: u32) -> Self {
         let most = self.threshold.cap(limit).min(limit).max(1);
         let units = self.units.min(most);
         Self { units, ..self }
     }
 
-    /// How many may be in flight at most under `limit`, where its tenant's share lets it go so far along its stretch.
+    /// Returns the most units that may be in flight under `limit`, the request's own included. `share`, from 0 to 1, says how far
+    /// the tenant's fair share lets the request go along its admission band.
     #[inline]
     pub(crate) fn cap(self, limit: u32, share: f32) -> u32 {
         let stop = self.threshold.cap(limit);
@@ -56,7 +59,7 @@ impl Claim {
         }
     }
 
-    /// The same as it was refused, to be asked again: for all that it costs, in the share that it is in.
+    /// Returns the claim of a refused request for a second decision, with the units and the tenant of the refusal.
     pub(crate) fn again(self, refused: &Refused) -> Self {
         let Refused { units, tenant, .. } = *refused;
         let whole = Band::of(&[self.threshold], 0, 1.0);
@@ -69,7 +72,7 @@ impl Claim {
         }
     }
 
-    /// Claims in the order of what they may use of a budget, to nine digits.
+    /// Returns the priority: how much of a budget the request may use, to nine digits.
     #[inline]
     pub(crate) fn priority(&self) -> u32 {
         match self.caller {
@@ -78,13 +81,13 @@ impl Claim {
         }
     }
 
-    // Apart, so that this is inlined for all others.
+    // A function of its own, so that `priority` is inlined without it.
     #[cold]
     fn priority_of_caller(&self) -> u32 {
         self.cap(Threshold::HIGHEST_PRIORITY, 1.0)
     }
 
-    /// A threshold of the same rank.
+    /// Returns a threshold of the same priority.
     #[inline]
     pub(crate) fn as_threshold(&self) -> Threshold {
         match self.caller {
@@ -110,21 +113,22 @@ impl From<Threshold> for Claim {
     }
 }
 
-/// Whether a refusal is one.
+/// How a layer treats a request that its budget refuses.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Mode<'a> {
     Enforce,
-    /// It is not, and what has become of the request is told here. `None`: it would never have come.
+    /// Admits it, and writes the verdict to the cell. `None`: an outer layer in dry run has refused the request, so it would not
+    /// have reached this layer.
     DryRun(&'a Cell<Option<Verdict>>),
 }
 
-/// There was no room.
+/// A refusal of a request by its budget.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Refused {
     pub(crate) reason: Reason,
-    /// What it has asked for in all: an outer layer may have said that it costs more than the one that refuses it knows of,
+    /// The units asked for in all. An outer layer may state a higher cost than the layer that refuses.
     pub(crate) units: u32,
-    /// and in whose share it is.
+    /// The tenant whose fair share the request counts against.
     pub(crate) tenant: Option<Tenant>,
 }
 

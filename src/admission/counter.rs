@@ -4,7 +4,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::support::per_thread::Writers;
 
-/// A number of requests, and what they cost.
+/// A number of requests and their cost.
 ///
 /// # Memory ordering
 ///
@@ -12,7 +12,7 @@ use crate::support::per_thread::Writers;
 #[derive(Debug, Default)]
 pub(crate) struct Counter {
     requests: AtomicUsize,
-    /// By how many units they cost more than one each.
+    /// The units of cost beyond one per request.
     surcharge: AtomicUsize,
 }
 
@@ -25,7 +25,7 @@ impl Counter {
         }
     }
 
-    /// By numbers that may wrap.
+    /// Adds both numbers, wrapping: they may stand for negative numbers.
     pub(crate) fn correct(&self, requests: usize, surcharge: usize, writers: Writers) {
         writers.add(&self.requests, requests);
         writers.add(&self.surcharge, surcharge);
@@ -41,6 +41,7 @@ impl Counter {
         self.requests.load(Ordering::Relaxed)
     }
 
+    /// Returns the units of cost beyond one per request.
     pub(crate) fn surcharge(&self) -> usize {
         self.surcharge.load(Ordering::Relaxed)
     }
@@ -59,6 +60,7 @@ impl SharedCounter {
         self.0.requests()
     }
 
+    /// Returns the cost of the requests.
     pub(crate) fn units(&self) -> usize {
         self.get().wrapping_add(self.0.surcharge())
     }

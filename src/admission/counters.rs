@@ -3,12 +3,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::{count::count::Count, counter::SharedCounter};
 use crate::support::spread::spread;
 
-/// What has happened under a budget since it was made.
+/// The events under a budget since it was made.
 #[derive(Debug)]
 pub(crate) struct Counters {
-    /// It counts what it admits and what it refuses, each thread on its own line.
+    /// Counts the requests that it admits and refuses, each thread in a cache line of its own.
     count: &'static Count,
-    /// How many threads have refused anything.
+    /// The number of threads that have refused a request.
     refusing: AtomicUsize,
     pub(crate) would_refuse: SharedCounter,
     pub(crate) exempt: SharedCounter,
@@ -26,64 +26,67 @@ impl Counters {
         }
     }
 
-    /// One that is admitted costs more than was counted.
+    /// Adds to the cost of a request that is admitted already.
     pub(crate) fn charge(&self, surcharge: u32) {
         self.correct(0, surcharge as usize);
     }
 
-    /// How many this thread has admitted.
+    /// Returns the number of requests that this thread has admitted.
     #[inline]
     pub(crate) fn admitted_here(&self) -> usize {
         self.count.admitted_here()
     }
 
-    /// One that an outer layer had admitted was refused by an inner one.
+    /// Takes back the admission of a request of `units`, which an inner layer refuses.
     pub(crate) fn withdraw(&self, units: u32) {
         let surcharge = units as usize - 1;
         self.correct(1_usize.wrapping_neg(), surcharge.wrapping_neg());
     }
 
     fn correct(&self, admitted: usize, surcharge: usize) {
-        let (lane, writers) = self.count.own();
-        lane.admitted.correct(admitted, surcharge, writers);
+        let (slot, writers) = self.count.own();
+        slot.admitted.correct(admitted, surcharge, writers);
     }
 
-    /// One that was taken back while the lanes are read may be seen before it was counted: less than 0 is 0.
+    /// Returns the number of requests admitted. Another thread's withdrawal may be read before the admission that it takes back:
+    /// a negative number is returned as 0.
     pub(crate) fn admitted(&self) -> usize {
         let admitted = self.count.admitted() as isize;
         admitted.max(0) as usize
     }
 
-    /// What those cost.
+    /// Returns the cost of the requests admitted.
     pub(crate) fn admitted_units(&self) -> usize {
-        let surcharge = self.count.sum(|lane| lane.admitted.surcharge()) as isize;
+        let surcharge = self.count.sum(|slot| slot.admitted.surcharge()) as isize;
         self.admitted().wrapping_add(surcharge.max(0) as usize)
     }
 
+    /// Counts a refusal of a request of `units`.
     pub(crate) fn refuse(&self, units: u32) {
-        let (lane, writers) = self.count.own();
-        if lane.refused.requests() == 0 {
+        let (slot, writers) = self.count.own();
+        if slot.refused.requests() == 0 {
             let threads = self.refusing.fetch_add(1, Ordering::Relaxed);
             let begin = spread(threads as u64) as usize;
-            lane.sequence.store(begin, Ordering::Relaxed);
+            slot.sequence.store(begin, Ordering::Relaxed);
         }
-        lane.refused.add(units, writers);
+        slot.refused.add(units, writers);
     }
 
-    /// Which refusal the latest on this thread is, in a sequence that no two threads are at the same place of for long.
+    /// Returns the position of this thread's latest refusal in the sequence of retry hints. Each thread starts at a position of
+    /// its own, so that two threads do not run through the same positions.
     pub(crate) fn nth_refused(&self) -> u64 {
-        let (lane, _) = self.count.own();
-        let begin = lane.sequence.load(Ordering::Relaxed);
-        begin.wrapping_add(lane.refused.requests()) as u64
+        let (slot, _) = self.count.own();
+        let begin = slot.sequence.load(Ordering::Relaxed);
+        begin.wrapping_add(slot.refused.requests()) as u64
     }
 
     pub(crate) fn refused(&self) -> usize {
-        self.count.sum(|lane| lane.refused.requests())
+        self.count.sum(|slot| slot.refused.requests())
     }
 
-    /// What those would have cost.
+    /// Returns the cost of the requests refused.
     pub(crate) fn refused_units(&self) -> usize {
-        let surcharge = self.count.sum(|lane| lane.refused.surcharge());
+        let surcharge = self.count.sum(|slot| slot.refused.surcharge());
         self.refused().wrapping_add(surcharge)
     }
 
@@ -99,10 +102,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refusals_of_all_threads_are_counted_each_once_and_for_what_it_would_have_cost() {
+    fn refusals_of_all_threads_are_counted_once_each_with_their_cost() {
         let counters = Counters::new(Count::claim(1));
         thread::scope(|scope| {
-            // More than there are lanes on a small machine: some share the last one.
+            // More threads than values on a small machine: some threads share one.
             for _ in 0..8 {
                 scope.spawn(|| (0..1_000).for_each(|_| counters.refuse(3)));
             }
@@ -115,19 +118,19 @@ mod tests {
     }
 
     #[test]
-    fn threads_that_refuse_at_once_are_at_places_of_their_own_in_the_sequence() {
+    fn threads_that_refuse_at_once_are_at_positions_of_their_own_in_the_sequence() {
         let counters = Counters::new(Count::claim(1));
         let refuse = || {
             counters.refuse(1);
             counters.nth_refused()
         };
-        assert_eq!([refuse(), refuse()], [1, 2], "as it is on one thread");
+        assert_eq!([refuse(), refuse()], [1, 2], "one thread goes on by one");
         let elsewhere = thread::scope(|scope| scope.spawn(refuse).join().unwrap());
         assert!(![1, 2, 3].contains(&elsewhere), "{elsewhere}");
     }
 
     #[test]
-    fn what_is_taken_back_before_it_is_seen_counted_is_0_and_not_the_largest_number() {
+    fn a_withdrawal_that_is_seen_before_its_admission_counts_as_0_admitted() {
         let count = Count::claim(2);
         let counters = Counters::new(count);
         counters.withdraw(1);

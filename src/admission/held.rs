@@ -1,32 +1,32 @@
-//! What the request that runs on this thread holds already.
+//! The permits that the request running on this thread holds already.
 //!
-//! A request often passes several layers of one budget: one around the whole app that counts, one at a route that
-//! sheds. It is one request and takes one place. A mark in the request's extensions would tell the inner layer, and
-//! would cost an allocation. But the inner layer runs *inside* the outer one: within its `call`, or within a poll of
-//! its future. So the outer one shows what it holds on this thread's stack of places for as long as either runs. The
-//! inner one looks there, and may take the place away when it refuses.
+//! A request often passes several layers of one budget: a layer around the whole app that counts, and a layer at a route that
+//! sheds. It is one request and takes one permit. A mark in the request's extensions would tell the inner layer, at the cost of
+//! an allocation. But the inner layer runs *inside* the outer layer: within its `call`, or within a poll of its future. So the
+//! outer layer shows its permit on a stack of this thread for as long as either runs. The inner layer looks there, and may take
+//! the permit away when it refuses.
 //!
-//! Across a spawn or a `Buffer` the inner layer runs elsewhere, and counts anew.
+//! Across a spawn or a `Buffer` the inner layer runs elsewhere, and counts the request again.
 
 use std::cell::Cell;
 
 use super::{claim::Claim, count::count::Count, shares::shares::Tenant};
 use crate::threshold::threshold::Threshold;
 
-/// One request's place in a count, given back on drop; or nothing, if it is exempt or an outer layer holds its place.
+/// The units of a request in a count, released on drop. Empty if the request is exempt, or if an outer layer holds the permit.
 ///
 /// Small, as it moves with the request from the service to the future to the body.
 #[derive(Debug, Default)]
 pub(crate) struct CountPermit(Option<CountedUnits>);
 
-/// What [`Count::acquire`] has counted.
+/// The units that [`Count::acquire`] has counted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CountedUnits {
     pub(crate) count: &'static Count,
-    /// The lowest by which it was decided upon. Its rank is not worked out before somebody asks for it.
+    /// The lowest threshold by which the request was decided upon. Its priority is computed only where it is needed.
     pub(crate) threshold: Threshold,
     pub(crate) units: u32,
-    /// In whose share they are.
+    /// The tenant whose fair share they count against.
     pub(crate) tenant: Option<Tenant>,
 }
 
@@ -40,14 +40,14 @@ impl CountPermit {
         self.0.is_some_and(|taken| taken.is_of(count))
     }
 
-    /// What it holds of the budget, in units of cost.
+    /// Returns the units that the permit holds.
     pub(crate) fn units(&self) -> u32 {
         self.0.map_or(0, |taken| taken.units)
     }
 }
 
 impl CountedUnits {
-    /// What `claim` takes.
+    /// Returns the units of a claim.
     #[inline]
     pub(crate) fn of(count: &'static Count, claim: &Claim) -> Self {
         Self {
@@ -65,7 +65,7 @@ impl CountedUnits {
 
     #[inline]
     fn give_back(self) {
-        // First: once the count is empty, it may be another budget's.
+        // The shares first: once the count is empty, it may be another budget's.
         self.leave_shares();
         self.count.release(self.units);
     }
@@ -94,10 +94,10 @@ impl Drop for CountPermit {
     }
 }
 
-/// Nobody nests this many budgets. If somebody does, the layers further in count for themselves.
+/// The most nested budgets. Layers further in count a request again.
 const DEPTH: usize = 16;
 
-// Plain cells in place, without a destructor: a growable stack would cost each request some nanoseconds more.
+// Plain cells, without a destructor: a growable stack would cost each request some nanoseconds more.
 thread_local! {
     static SHOWN: Stack = const {
         Stack {
@@ -112,12 +112,13 @@ struct Stack {
     shown: [Shown; DEPTH],
 }
 
-/// What one layer shows to the layers inside of it, and what those have made of it.
+/// The permit that a layer shows to the layers inside of it, and what they have changed.
 pub(crate) struct Shown {
     permit: Cell<Option<CountedUnits>>,
-    /// Whether it is another than the one that was shown.
+    /// Whether an inner layer has replaced the permit.
     changed: Cell<bool>,
-    /// The rank of the lowest threshold that they have let the request pass: `u32::MAX` is that of `NEVER_SHED`.
+    /// The priority of the lowest threshold under which inner layers have admitted the request: `u32::MAX` is that of
+    /// `NEVER_SHED`.
     pub(crate) priority: Cell<u32>,
 }
 
@@ -130,19 +131,19 @@ impl Shown {
         }
     }
 
-    /// Puts another place there, or takes it away.
+    /// Replaces the permit, or takes it away.
     pub(crate) fn set(&self, permit: Option<CountedUnits>) {
         self.permit.set(permit);
         self.changed.set(true);
     }
 
-    /// What it has of `count`.
+    /// Returns the units, if they are of `count`.
     pub(crate) fn of(&self, count: &'static Count) -> Option<CountedUnits> {
         self.permit.get().filter(|taken| taken.is_of(count))
     }
 }
 
-/// While it lives, [`find`] sees the place on this thread. Its drop tells the place what is left of it.
+/// While it lives, [`find`] sees the permit on this thread. Its drop writes back what inner layers have changed.
 #[must_use]
 pub(crate) struct Scope<'a>(Option<&'a mut CountPermit>);
 
@@ -166,8 +167,8 @@ pub(crate) fn show(permit: &mut CountPermit) -> Scope<'_> {
 }
 
 impl Scope<'_> {
-    /// What the layers inside have left of the request: the lowest threshold that they have let it pass, or `None` if one
-    /// of them has refused it and taken its place away.
+    /// Returns the lowest threshold under which inner layers have admitted the request, or `None` if an inner layer has refused
+    /// it and taken its permit away.
     #[inline]
     pub(crate) fn left(&self) -> Option<Threshold> {
         let Some(permit) = &self.0 else {
@@ -189,12 +190,12 @@ impl Drop for Scope<'_> {
     fn drop(&mut self) {
         let Some(permit) = self.0.take() else { return };
         SHOWN.with(|stack| {
-            // Scopes end in the order in which they nest, in an unwinding too: the last one is ours. It is written
-            // over the place without a drop: what an inner layer took away, it has given back itself.
+            // Scopes end in the reverse of the order in which they begin, in an unwinding too: the last is this one. The permit is
+            // overwritten without a drop: an inner layer that takes a permit away releases it itself.
             let depth = stack.depth.get() - 1;
             stack.depth.set(depth);
             let shown = &stack.shown[depth];
-            // Mostly it has not: then what was written just now need not be read.
+            // Mostly it has not: then the permit that was written just before need not be read.
             if shown.changed.get() {
                 permit.0 = shown.permit.get();
             }
@@ -202,7 +203,7 @@ impl Drop for Scope<'_> {
     }
 }
 
-/// The innermost place shown for which `decide` has an answer. It may take the place away, or put another there.
+/// Returns the first result of `decide` for the permits shown, innermost first. `decide` may replace a permit or take it away.
 #[inline]
 pub(crate) fn find<T>(decide: impl FnMut(&Shown) -> Option<T>) -> Option<T> {
     SHOWN.with(|stack| {

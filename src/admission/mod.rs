@@ -1,4 +1,5 @@
-//! The concurrency core: what a request claims, the count that decides, fair shares, the queue. No HTTP, no `Budget`.
+//! The concurrency core: claims, the count that decides upon them, fair shares, the queue, samples. It knows neither HTTP nor
+//! `Budget`.
 
 pub(crate) mod changes;
 pub(crate) mod claim;

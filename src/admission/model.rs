@@ -1,4 +1,4 @@
-//! What the models of the count share, under loom: how they are run, and who holds, asks and waits in them.
+//! Helpers of the loom models of the count and the queue: how they are run, permits held, waiters.
 
 use std::{
     task::{Poll, Waker},
@@ -15,15 +15,15 @@ use super::{
 };
 use crate::threshold::threshold::Threshold;
 
-/// Some have too many interleavings to go through all. Nearly all mistakes show with two switches that no thread asked
-/// for (Musuvathi and Qadeer, 2007).
+/// Runs a model that has too many interleavings, with at most two preemptions. Nearly all mistakes show with two (Musuvathi and
+/// Qadeer, 2007).
 pub(crate) fn model_the_likely(run: impl Fn() + Sync + Send + 'static) {
     let mut builder = Builder::new();
     builder.preemption_bound = Some(2);
     builder.check(run);
 }
 
-/// With so many in flight, whatever the limit.
+/// Returns a count with `held` units in flight, whatever the limit.
 pub(crate) fn holding(limit: u32, held: u32) -> &'static Count {
     let count = Count::claim(limit);
     for _ in 0..held {
@@ -32,11 +32,12 @@ pub(crate) fn holding(limit: u32, held: u32) -> &'static Count {
     count
 }
 
-/// As many as the limit.
+/// A cap: the limit.
 pub(crate) fn all(limit: u32) -> u32 {
     limit
 }
 
+/// A cap: half of the limit.
 pub(crate) fn half(limit: u32) -> u32 {
     limit / 2
 }
@@ -48,9 +49,10 @@ pub(crate) fn join(count: &'static Count, units: usize) -> Ticket {
         longest: Duration::from_secs(3_600),
         deadline: None,
     };
-    let ticket = count.queue.join(entrant, Instant::now());
-    count.queue_has_changed();
-    ticket.expect("there is a place in the line")
+    let now = Instant::now();
+    let ticket = count.queue.join(entrant, now);
+    count.queue_has_changed(now);
+    ticket.expect("the queue is not full")
 }
 
 pub(crate) fn is_admitted(count: &'static Count, ticket: &Ticket) -> bool {

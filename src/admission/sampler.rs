@@ -1,4 +1,4 @@
-//! From requests to windows, and from windows to limits.
+//! Turns measured requests into windows, and asks the controller for a limit once a window.
 
 use std::{
     ops::RangeInclusive,
@@ -50,21 +50,21 @@ pub(crate) struct Reading {
     pub(crate) refused_units: usize,
 }
 
-/// Measures requests, and shows them to the law a window at a time.
+/// Measures requests, and shows them to the controller one window at a time.
 ///
-/// No lock is shared by all requests: a finished request puts its sample into its thread's lane, and goes without
-/// where another thread is at that lane. Whoever finds the window due closes it, alone: a measured request when it is
-/// admitted and when it finishes, and a refused one, so that a law is asked where nothing finishes any more. Nobody waits
-/// for a lock: who finds one taken goes on.
+/// No lock is shared by all requests. A finished request puts its sample into its thread's list. If another thread has that
+/// list locked, the sample is lost. The first request that finds the window due closes it: a measured request when it is
+/// admitted and when it finishes, and a refused request, so that the controller is asked even if no request finishes. No
+/// request waits for a lock: where a lock is taken, it goes on without.
 #[derive(Debug)]
 pub(crate) struct Sampler {
     finished: PerThread<Mutex<Vec<Finished>>>,
-    /// The measured ones in flight, each as many times as the units in flight that it stands for.
+    /// The measured requests in flight, each weighted by the units in flight that it stands for.
     pub(crate) watched: PerThreadCounter,
-    /// Those of them that have been answered.
+    /// The part of `watched` that has responded and still holds its permit.
     pub(crate) responded: PerThreadCounter,
     state: Mutex<ControllerState>,
-    /// Apart from the state, so that it can be read, and the limit set, while the law thinks. Held for a copy's time.
+    /// Not in the state, so that changes can be read, and the limit set, while the controller runs. Locked for a copy's time.
     changes: Mutex<Changes>,
     epoch: Instant,
     /// When the open window is due, in nanoseconds since `epoch`.
@@ -76,33 +76,41 @@ pub(crate) struct Sampler {
     max: usize,
 }
 
+/// The controller, and what the open window is compared with.
 #[derive(Debug)]
 struct ControllerState {
     /// `None` once it has panicked: then the limit stays where it is.
     controller: Option<Box<dyn Controller>>,
+    /// When the window was opened. The figures below are of that moment.
     opened: Instant,
+    /// Requests admitted.
     admitted: usize,
+    /// Units completed.
     completed: usize,
+    /// Units refused.
     refused: usize,
+    /// Buffers of the window that is being closed. They are held here to keep their memory, as `samples` is.
     finished: Vec<Finished>,
     samples: Vec<Sample>,
 }
 
+/// A measured request that has finished.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Finished {
     pub(crate) sample: Sample,
-    /// One in two to the power of this was measured when it was admitted.
+    /// One request in 2 to the power of this was measured when it was admitted.
     pub(crate) rarity: u8,
-    /// Up to which rarity it is among them.
+    /// The highest rarity at which this request would be measured.
     pub(crate) drawn: u8,
 }
 
-/// Where this many of a window's requests would be measured, one in twice as many is; below a quarter, one in half as many.
-/// A percentile from 256 samples is within 2 percentage points two times in three, which is finer than any law reads.
+/// The samples of a window above which only one request in twice as many is measured. Below a quarter of it, one in half as
+/// many is. The standard deviation of a percentile from 256 samples is at most 3 percentage points, that of the median. This is
+/// finer than any limit algorithm reads.
 const MANY_SAMPLES: usize = 256;
 
-/// What a lane holds at most, where many finish at once.
-const LANE_SAMPLES: usize = 2 * MANY_SAMPLES;
+/// The most samples that a thread's list holds.
+const THREAD_SAMPLES: usize = 2 * MANY_SAMPLES;
 
 impl Sampler {
     pub(crate) fn new(controller: Box<dyn Controller>, limits: RangeInclusive<usize>) -> Self {
@@ -131,49 +139,54 @@ impl Sampler {
         }
     }
 
+    /// Returns the limits of the controller.
     pub(crate) fn limits(&self) -> RangeInclusive<usize> {
         self.min..=self.max
     }
 
-    /// Whether the request is measured that is the `nth` one admitted on its thread.
+    /// Returns whether the `nth` request admitted on its thread is measured.
     #[inline]
     pub(crate) fn measures(&self, nth: usize) -> bool {
         chance(nth) as usize & self.mask.load(Ordering::Relaxed) == 0
     }
 
-    /// A request was refused.
+    /// Closes the window if it is due, when a request is refused.
     pub(crate) fn refused(&self, meter: &impl Meter, now: &Now) {
         self.close_if_due(meter, self.since_epoch(now.get()));
     }
 
+    /// Adds to the changes.
     pub(crate) fn note(&self, change: LimitChange) {
         let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         changes.push(change);
     }
 
+    /// Returns the latest changes, oldest first.
     pub(crate) fn changes(&self) -> Vec<LimitChange> {
         let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         changes.to_vec()
     }
 
+    /// Adds a finished request, and closes the window if it is due.
     pub(crate) fn record(&self, meter: &impl Meter, finished: Finished, now: u64) {
-        if let Ok(mut lane) = self.finished.own().0.try_lock() {
-            if lane.len() < LANE_SAMPLES {
-                lane.push(finished);
+        if let Ok(mut list) = self.finished.own().0.try_lock() {
+            if list.len() < THREAD_SAMPLES {
+                list.push(finished);
             }
         }
         self.close_if_due(meter, now);
     }
 
+    /// Closes the window if it is due. `now` is in nanoseconds since the epoch.
     pub(crate) fn close_if_due(&self, meter: &impl Meter, now: u64) {
-        // Relaxed: the lock on the law decides who closes the window, this only saves most from trying.
+        // Relaxed: the lock on the state decides which thread closes the window. This only saves most threads from trying.
         let is_due = || now >= self.due.load(Ordering::Relaxed);
         if !is_due() {
             return;
         }
         if let Ok(mut state) = self.state.try_lock() {
             if is_due() {
-                // First, so that nobody else tries while the law thinks.
+                // First, so that no other thread tries while the controller runs.
                 let next = now.saturating_add(nanos(self.window));
                 self.due.store(next, Ordering::Relaxed);
                 self.close_window(meter, &mut state, self.at(now));
@@ -181,7 +194,7 @@ impl Sampler {
         }
     }
 
-    /// In nanoseconds since its epoch, as all times here that a request pays for.
+    /// Reads the clock. Returns nanoseconds since the epoch.
     pub(crate) fn now(&self) -> u64 {
         self.since_epoch(Instant::now())
     }
@@ -190,15 +203,16 @@ impl Sampler {
         nanos(now.saturating_duration_since(self.epoch))
     }
 
+    /// Returns the moment that is so many nanoseconds after the epoch.
     pub(crate) fn at(&self, since_epoch: u64) -> Instant {
         self.epoch + Duration::from_nanos(since_epoch)
     }
 
     fn close_window(&self, meter: &impl Meter, state: &mut ControllerState, now: Instant) {
-        for lane in self.finished.iter() {
-            // One that is being written to is for the next window.
-            if let Ok(mut lane) = lane.try_lock() {
-                state.finished.append(&mut lane);
+        for list in self.finished.iter() {
+            // A list that a thread writes to at the moment is left to the next window.
+            if let Ok(mut list) = list.try_lock() {
+                state.finished.append(&mut list);
             }
         }
         state.take_alike();
@@ -208,9 +222,9 @@ impl Sampler {
         let responded = self.responded(reading.in_flight);
         let waiting = reading.in_flight - responded;
         let elapsed = now.saturating_duration_since(state.opened);
-        let came = reading.admitted.saturating_sub(state.admitted);
-        self.measure_fewer_or_more(came, elapsed);
-        // It never goes back, as the sum of an estimate over time could.
+        let newly_admitted = reading.admitted.saturating_sub(state.admitted);
+        self.measure_fewer_or_more(newly_admitted, elapsed);
+        // The maximum: with an estimated `waiting`, the difference could decrease.
         let admitted = reading.admitted_units;
         let completed = state.completed.max(admitted.saturating_sub(waiting));
         let refused = reading.refused_units;
@@ -223,7 +237,7 @@ impl Sampler {
         window.samples = &state.samples;
 
         if let Some(controller) = &mut state.controller {
-            // A law that panics is somebody's bug, but not of the request that happened to close the window.
+            // A panic of the controller must not reach the request that happens to close the window.
             match catch_unwind(AssertUnwindSafe(|| controller.update(&window))) {
                 Ok(decision) => {
                     let limit = decision.limit.clamp(self.min, self.max);
@@ -231,7 +245,7 @@ impl Sampler {
                         meter.changed(LimitChange::of(&window, limit, decision.reason));
                     }
                 }
-                // Nor is one that panics again when it is dropped.
+                // Nor must a panic of the controller's drop.
                 Err(_) => drop(catch_unwind(AssertUnwindSafe(|| state.controller = None))),
             }
         }
@@ -241,9 +255,9 @@ impl Sampler {
         state.refused = refused;
     }
 
-    /// How many of those `in_flight` have been answered: as many as of those that are measured.
+    /// Returns how many of the units in flight have responded: the same share as among the measured requests.
     fn responded(&self, in_flight: usize) -> usize {
-        // Lanes that are written to meanwhile may show an end before its beginning: less than 0.
+        // Other threads count meanwhile. A request's end may be read before its beginning: the sum is then negative.
         let [responded, watched] = [&self.responded, &self.watched].map(|sum| sum.sum() as isize);
         if responded <= 0 {
             return 0;
@@ -257,19 +271,20 @@ impl Sampler {
         self.mask.load(Ordering::Relaxed) + 1
     }
 
-    /// One in two to the power of this is measured.
+    /// Returns the rarity: one request in 2 to the power of this is measured.
     pub(crate) fn rarity(&self) -> u8 {
         self.mask.load(Ordering::Relaxed).count_ones() as u8
     }
 
-    /// By how many came in, and not by how many samples there are: what is decided now shows in those a request's time later.
+    /// Adapts how many requests are measured to the number admitted, and not to the number of samples: a change shows in the
+    /// samples only after the latency of a request.
     fn measure_fewer_or_more(&self, admitted: usize, elapsed: Duration) {
         if elapsed.is_zero() {
             return;
         }
         let a_window = admitted as f64 * self.window.div_duration_f64(elapsed);
         let mut mask = self.mask.load(Ordering::Relaxed);
-        // A step at a time: at the beginning of a flood there are few answers, and each tells much.
+        // One step a window: at the beginning of an overload there are few samples, and each tells much.
         if a_window > (MANY_SAMPLES * (mask + 1)) as f64 {
             mask = mask << 1 | 1;
         }
@@ -281,26 +296,28 @@ impl Sampler {
 }
 
 impl ControllerState {
-    /// Makes samples of those that would have been measured at the rarest of their shares, too. Otherwise, when more are
-    /// measured than before, too many would be quick: the slow ones of those are still inside, and those who
-    /// came in before them are few.
+    /// Makes samples of the finished requests that would be measured at the highest rarity among them.
+    ///
+    /// Otherwise too many samples would be fast after a decrease of the rarity. Of the requests admitted since, the slow ones are
+    /// still in flight; of the requests admitted before, few are measured.
     fn take_alike(&mut self) {
-        let rarest = self.finished.iter().map(|one| one.rarity).max();
+        let rarest = self.finished.iter().map(|finished| finished.rarity).max();
         self.samples.clear();
-        for one in self.finished.drain(..) {
-            if Some(one.drawn) >= rarest {
-                self.samples.push(one.sample);
+        for finished in self.finished.drain(..) {
+            if Some(finished.drawn) >= rarest {
+                self.samples.push(finished.sample);
             }
         }
     }
 }
 
-/// Not simply every eighth one is measured: where eight callers take turns, that would be the same caller's.
+/// Returns the bits by which the `nth` request is chosen. To measure every eighth request would not do: where eight callers take
+/// turns, these would be the requests of one caller.
 fn chance(nth: usize) -> u32 {
     (spread(nth as u64) >> 32) as u32
 }
 
-/// Where one in two to the power of this is measured, or more, the `nth` one is.
+/// Returns the highest rarity at which the `nth` request is measured.
 pub(crate) fn drawn(nth: usize) -> u8 {
     chance(nth).trailing_zeros() as u8
 }

@@ -14,7 +14,7 @@ impl Verdict {
     /// The number of verdicts.
     pub(crate) const COUNT: usize = 2 + 2 * Reason::ALL.len();
 
-    /// Returns the position in a table of counters, an entry a verdict.
+    /// Returns the position in a table that has one counter for each verdict.
     #[inline]
     pub(crate) fn index(self) -> usize {
         match self {

@@ -1,6 +1,8 @@
-//! The way of a request through a budget: in, or not.
+//! How a budget admits or refuses a request.
 
 use std::cell::Cell;
+
+use tokio::time::Instant;
 
 use super::budget::Budget;
 use crate::{
@@ -15,7 +17,7 @@ use crate::{
     threshold::{criticality::Criticality, threshold::Threshold},
 };
 
-/// A refusal that is counted, of which nobody has been told yet.
+/// A refusal that is counted, and not yet sent to the caller.
 #[must_use]
 pub(crate) struct Counted<'a> {
     budget: &'a Budget,
@@ -24,8 +26,7 @@ pub(crate) struct Counted<'a> {
 }
 
 impl Budget {
-    /// Decides upon one request that passes a layer. A refusal is counted once it is final: see
-    /// [`refused`](Self::refused).
+    /// Decides upon a request that passes a layer. A refusal is counted once it is final: see [`refused`](Self::refused).
     #[inline]
     pub(crate) fn admit(&self, claim: &Claim, mode: Mode<'_>) -> Result<CountPermit, Refused> {
         if claim.threshold.is_exempt() {
@@ -45,13 +46,13 @@ impl Budget {
         }))
     }
 
-    /// The same claim, for no more than it may use.
+    /// Returns the claim for no more units than it may use: see [`Claim::within`].
     #[inline]
     pub(crate) fn bound(&self, claim: Claim) -> Claim {
         claim.within(self.count.limit())
     }
 
-    /// Counts one that is exempt; but not in a dry run that has refused it further out, and would not have seen it here.
+    /// Counts an exempt request, unless an outer layer in dry run has refused it: enforced, the request would not be here.
     fn pass(&self, claim: &Claim, mode: Mode<'_>) {
         let find_shadow = || held::find(|shown| shown.of(self.inner.shadow));
         match mode {
@@ -60,7 +61,7 @@ impl Budget {
         }
     }
 
-    /// Whether the request is measured that has just been admitted to `permit`.
+    /// Returns whether the request that was just admitted with `permit` is measured.
     #[inline]
     pub(crate) fn measures(&self, permit: &CountPermit) -> bool {
         self.sampler().is_some_and(|sampler| {
@@ -68,18 +69,19 @@ impl Budget {
         })
     }
 
-    // By reference: a claim that has just been put together field by field is read the same way. To copy it whole is to
-    // wait until all of its fields are in the cache, which costs as much as an atomic operation.
+    /// Counts a request, if its units fit and no waiter has priority over it.
+    // By reference, so that the claim is read field by field, as it was just written. A copy of the whole would wait until all
+    // its fields are in the cache, which costs as much as an atomic operation.
     #[inline]
     pub(crate) fn acquire(&self, claim: &Claim) -> Result<CountPermit, Refused> {
         if self.count.queue.has_priority_over(claim) {
             return Err(Refused::new(Reason::Utilization, claim, claim.tenant()));
         }
-        // Both ways end for themselves: where they meet, what one of them made is copied once more.
+        // Each arm returns by itself: a common end would copy the result once more.
         let taken = match claim.caller {
             None => match self.count.acquire(claim.units, claim.threshold) {
                 Ok(_) => CountedUnits::of(self.count, claim),
-                // 2³¹ are in flight, and this one is never to be refused: it runs uncounted.
+                // 2³¹ units are in flight, and this request is never refused: it runs uncounted.
                 Err(_) if claim.threshold.is_never_shed() => return Ok(CountPermit::default()),
                 Err(_) => return Err(Refused::new(Reason::Utilization, claim, None)),
             },
@@ -93,10 +95,10 @@ impl Budget {
         Ok(taken.into())
     }
 
-    // Apart, as it would be in the way of all others.
+    // A function of its own, as its code would slow down all other requests.
     #[inline(never)]
     fn acquire_within_band(&self, claim: &Claim) -> Result<CountedUnits, Refused> {
-        let entry = self.enter(*claim);
+        let entry = self.enter(*claim, Instant::now);
         let cap = |limit| claim.cap(limit, entry.share);
         match self.count.acquire(claim.units, cap) {
             Ok(_) => Ok(entry.taken),
@@ -117,7 +119,7 @@ impl Budget {
         }
     }
 
-    /// Counts a refusal of a dry run, and takes a place among the ghosts.
+    /// Counts a refusal by a dry run. The request runs, and its permit is of the shadow count.
     #[cold]
     pub(crate) fn would_refuse(
         &self,
@@ -134,8 +136,9 @@ impl Budget {
         is_counted.then(|| CountedUnits::of(shadow, &never.into()))
     }
 
-    /// Where everything hangs, refusals are all that a law hears of. A fixed budget has none, and reads no clock (but
-    /// with the feature `tracing`).
+    /// Tells metrics, events and the sampler of a refusal. While no request finishes, refusals are all that closes a window.
+    ///
+    /// A fixed budget has no sampler, and reads the clock only with the feature `tracing`.
     fn tell_refused(&self, verdict: Verdict, now: &Now) {
         self.inner.observed.refused(&*self.inner, verdict, now);
         if let Some(sampler) = self.sampler() {
@@ -145,7 +148,7 @@ impl Budget {
 }
 
 impl Counted<'_> {
-    /// What the caller is told.
+    /// Returns the refusal with its retry hint.
     pub(crate) fn shed(&self, retry_after: &RetryAfter, unit: Unit, class: Criticality) -> Shed {
         let (budget, refused) = (self.budget, self.refused);
         let in_flight = budget.level().in_flight;

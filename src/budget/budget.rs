@@ -26,10 +26,12 @@ use crate::{
     telemetry::{observable::Observable, observed::Observed},
 };
 
-/// What one process can carry at once: a limit, and the requests in flight under it.
+/// A concurrency limit, and the requests in flight under it.
 ///
-/// A clone is the same budget. Give it to as many layers and routes as use the same thing: a pool of workers, of
+/// A clone is the same budget. All layers and routes that use the same resource take the same budget: a pool of workers, of
 /// connections, of memory.
+///
+/// A request takes 1 unit of the budget, or as many as its [cost](crate::LoadShed::cost). Limits and figures are in these units.
 ///
 /// ```
 /// use loadshed::{Budget, Threshold};
@@ -43,15 +45,15 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct Budget {
-    /// Here, and not behind the `Arc`, as every request goes to it.
+    /// Here, and not behind the `Arc`, as every request uses it.
     pub(crate) count: &'static Count,
     pub(crate) inner: Arc<Inner>,
 }
 
 pub(crate) struct Inner {
     count: &'static Count,
-    /// Requests that run although a dry run has found that they would have been refused. They are not in `count`; the
-    /// layers further in know them by this one.
+    /// The requests that run although a layer in dry run would have refused them. They are not in `count`. Inner layers know
+    /// them by this count.
     pub(crate) shadow: &'static Count,
     pub(crate) counters: Counters,
     pub(crate) schedule: CachePadded<Schedule>,
@@ -62,7 +64,7 @@ pub(crate) struct Inner {
 }
 
 impl Budget {
-    /// A budget of `limit` requests at once; of units, where they [cost](crate::LoadShed::cost) more than one each.
+    /// Creates a budget with a fixed limit, in units.
     ///
     /// # Panics
     ///
@@ -73,7 +75,7 @@ impl Budget {
         expect_valid(Self::try_fixed(limit))
     }
 
-    /// [`fixed`](Self::fixed) for a value that comes from configuration.
+    /// Creates a budget with a fixed limit, in units: [`fixed`](Self::fixed) for a value that comes from configuration.
     ///
     /// # Errors
     ///
@@ -82,13 +84,13 @@ impl Budget {
         Ok(Self::make(checked_limit(limit, 1, MAX_LIMIT)?, None))
     }
 
-    /// A budget that learns its limit. It needs no settings; [`Adaptive`] says how it learns and has some.
+    /// Creates a budget that learns its limit, by [`Adaptive`] with its defaults.
     #[must_use]
     pub fn adaptive() -> Self {
         Self::new(Adaptive::default())
     }
 
-    /// A budget whose limit is moved by `controller`.
+    /// Creates a budget with a limit that `controller` moves.
     ///
     /// # Panics
     ///
@@ -100,7 +102,7 @@ impl Budget {
         expect_valid(Self::try_new(controller))
     }
 
-    /// [`new`](Self::new) for a controller whose limits come from configuration.
+    /// Creates a budget with a limit that `controller` moves: [`new`](Self::new) for limits that come from configuration.
     ///
     /// # Errors
     ///
@@ -135,7 +137,7 @@ impl Budget {
         budget
     }
 
-    /// Names the budget, for people and for metrics.
+    /// Names the budget, for logs and metrics.
     ///
     /// # Panics
     ///
@@ -150,46 +152,47 @@ impl Budget {
         self
     }
 
-    /// The name, if it was given one.
+    /// Returns the name, if there is one.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.inner.name.get().map(|name| &**name)
     }
 
-    /// How many requests, or units, it carries at once.
+    /// Returns the limit, in units.
     #[must_use]
     pub fn limit(&self) -> usize {
         self.count.limit() as usize
     }
 
-    /// How many of them are in flight.
+    /// Returns the units in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.level().in_flight as usize
     }
 
-    /// In flight ÷ limit: 0 when idle, 1 when full, more when the limit was lowered or for traffic that is never shed.
+    /// Returns units in flight ÷ limit: 0 when idle, 1 when full. It is more than 1 after the limit was lowered, and while requests
+    /// that are never shed exceed the limit.
     #[must_use]
     pub fn utilization(&self) -> f64 {
         let level = self.level();
         f64::from(level.in_flight) / f64::from(level.limit)
     }
 
-    /// All figures at once. Limit and in flight are of one moment; the counters are read right after.
+    /// Returns all figures. Limit and units in flight are of one moment. The counters are read right after.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         self.inner.snapshot()
     }
 
-    /// Sets the limit while running.
+    /// Sets the limit, in units, while the budget is in use.
     ///
-    /// Lowering it cancels nothing: what is in flight runs to its end, and nothing new is admitted until enough has
-    /// ended. Raising it takes effect at once. A learned budget goes on learning from there.
+    /// A lower limit cancels no request: requests in flight run to their end, and no request is admitted until enough of them
+    /// have ended. A higher limit takes effect at once. A learned budget goes on learning from the new limit.
     ///
     /// # Errors
     ///
-    /// If `limit` is 0 or more than 2,147,483,647, or outside the limits of a learned budget's controller. The old
-    /// limit then stays.
+    /// If `limit` is 0 or more than 2,147,483,647, or outside the limits of a learned budget's controller. The limit is then
+    /// unchanged.
     pub fn set_limit(&self, limit: usize) -> Result<(), InvalidSetting> {
         let (min, max) = match &self.inner.sampler {
             Some(sampler) => sampler.limits().into_inner(),
@@ -204,8 +207,8 @@ impl Budget {
         Ok(())
     }
 
-    /// The latest changes of a learned limit, at most 32, oldest first: why, and upon which figures. Empty where the limit
-    /// is fixed.
+    /// Returns the latest changes of a learned limit, at most 32, oldest first, each with its reason and figures. Empty for a
+    /// fixed budget.
     ///
     /// ```
     /// use loadshed::Budget;
@@ -297,7 +300,7 @@ impl Meter for Budget {
         }
     }
 
-    /// A limit that a person has set since the controller was shown `from` stays.
+    /// Leaves a limit unchanged that was set by hand since the controller was shown `from`.
     fn move_limit(&self, from: usize, to: usize) -> bool {
         // Within MAX_LIMIT, as the controller's limits are.
         let before = self.count.move_limit(from as u32, to as u32);

@@ -1,3 +1,5 @@
+use tokio::time::Instant;
+
 use super::budget::Budget;
 use crate::{
     admission::{
@@ -10,34 +12,40 @@ use crate::{
     threshold::threshold::Threshold,
 };
 
-/// A request that is about to be decided upon.
+/// A request that has entered the shares, and is about to be decided upon.
 pub(crate) struct Entry {
-    /// What it takes if it is admitted.
+    /// What is counted if the request is admitted.
     pub(crate) taken: CountedUnits,
-    /// How far along its stretch its tenant's share lets it go.
+    /// How far along its admission band its tenant's fair share lets it go, from 0 to 1.
     pub(crate) share: f32,
 }
 
 impl Budget {
-    /// From now on it has shares.
+    /// Makes the shares, if there are none.
     pub(crate) fn make_shares(&self) {
         self.count.make_shares();
     }
 
+    /// Enters the shares. The clock is read only if the claim has a tenant and the budget has shares.
     #[inline]
-    pub(crate) fn enter(&self, claim: Claim) -> Entry {
+    pub(crate) fn enter(&self, claim: Claim, now: impl FnOnce() -> Instant) -> Entry {
         let taken = CountedUnits::of(self.count, &claim);
         let units = claim.units;
         let share = match (taken.tenant, self.count.shares()) {
-            (Some(tenant), Some(shares)) => self.looked(shares).enter(tenant, units, units),
+            (Some(tenant), Some(shares)) => self.looked(shares, now()).enter(tenant, units, units),
             _ => 1.0,
         };
         Entry { taken, share }
     }
 
-    /// [`enter`](Self::enter) for one that has a place already, by an outer layer. It is in one share only, that of the
-    /// tenant that the outermost layer names.
-    pub(crate) fn enter_again(&self, held: CountedUnits, claim: Claim) -> Entry {
+    /// [`enter`](Self::enter) for a request that an outer layer has counted already. It counts against one share only: that of
+    /// the tenant that the outermost layer names.
+    pub(crate) fn enter_again(
+        &self,
+        held: CountedUnits,
+        claim: Claim,
+        now: impl FnOnce() -> Instant,
+    ) -> Entry {
         let units = claim.units;
         let tenant = held.tenant.or(claim.tenant());
         let taken = CountedUnits {
@@ -49,7 +57,7 @@ impl Budget {
         let mut share = 1.0;
         if let (Some(tenant), Some(shares)) = (tenant, self.count.shares()) {
             let more = units - held.tenant.map_or(0, |_| held.units);
-            let allowed = self.looked(shares).enter(tenant, more, units);
+            let allowed = self.looked(shares, now()).enter(tenant, more, units);
             if claim.tenant().is_some() {
                 share = allowed;
             }
@@ -57,7 +65,7 @@ impl Budget {
         Entry { taken, share }
     }
 
-    /// It has not been admitted at this level, that has `held` units of its own in it.
+    /// Leaves the shares, as the request was refused at this level, which includes `held` units of the request itself.
     #[cold]
     pub(crate) fn leave_shares(
         &self,
@@ -67,8 +75,7 @@ impl Budget {
         held: u32,
     ) -> Refused {
         taken.leave_shares();
-        let by_share =
-            share < 1.0 && level.has_room(held, claim.units, claim.cap(level.limit, 1.0));
+        let by_share = share < 1.0 && level.admits(held, claim.units, claim.cap(level.limit, 1.0));
         let reason = match by_share {
             true => Reason::Share,
             false => Reason::Utilization,
@@ -76,15 +83,15 @@ impl Budget {
         Refused::new(reason, &claim, taken.tenant)
     }
 
-    /// One was refused for good, or would have been: its tenant would have had that, too.
+    /// Notes in the shares that a request was refused, or would have been: its tenant would have used these units, too.
     pub(crate) fn missed(&self, refused: &Refused) {
         if let (Some(tenant), Some(shares)) = (refused.tenant, self.count.shares()) {
             shares.refused(tenant, refused.units);
         }
     }
 
-    fn looked<'a>(&self, shares: &'a Shares) -> &'a Shares {
-        shares.look_if_due(|| Seen {
+    fn looked<'a>(&self, shares: &'a Shares, now: Instant) -> &'a Shares {
+        shares.look_if_due(now, || Seen {
             in_flight: self.level().in_flight,
             admitted: self.inner.counters.admitted_units(),
         });

@@ -1,4 +1,4 @@
-//! What one process can carry at once, and who is in it now.
+//! Budgets and permits: the limit of a process, and the requests in flight under it.
 
 pub(crate) mod admission;
 pub(crate) mod budget;

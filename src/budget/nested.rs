@@ -1,4 +1,6 @@
-//! Layers of one budget, one inside of the other: the inner one decides once more upon what the outer one has counted.
+//! Nested layers of one budget: the inner layer decides again upon a request that the outer layer has counted.
+
+use tokio::time::Instant;
 
 use super::budget::Budget;
 use crate::admission::{
@@ -8,8 +10,8 @@ use crate::admission::{
 };
 
 impl Budget {
-    /// Decides upon a request for which an outer layer of this budget has decided before. `None` if what is shown is not
-    /// of this budget.
+    /// Decides upon a request that an outer layer of this budget has counted. Returns `None` if the permit shown is of another
+    /// budget.
     #[inline(never)]
     pub(crate) fn decide_again(
         &self,
@@ -21,7 +23,7 @@ impl Budget {
             return Some(self.decide_upon_held(held, shown, claim, mode));
         }
         shown.of(self.inner.shadow)?;
-        // In the real run it would never have come here. A layer that enforces protects all the same.
+        // Enforced, the request would not be here. A layer that enforces decides upon it all the same.
         let Mode::DryRun(told) = mode else {
             return None;
         };
@@ -36,15 +38,15 @@ impl Budget {
         claim: &Claim,
         mode: Mode<'_>,
     ) -> Result<(), Refused> {
-        // Of what the layers say that it costs, the most.
+        // The highest cost that a layer states.
         let units = claim.units.max(held.units);
         let claim = Claim { units, ..*claim };
-        let entry = self.enter_again(held, claim);
+        let entry = self.enter_again(held, claim, Instant::now);
         match self.keep(held, claim, entry.share) {
             Ok(_) => {
                 self.inner.counters.charge(units - held.units);
                 shown.set(Some(entry.taken));
-                // Only a law asks for it.
+                // Only a sampler reads it.
                 if self.sampler().is_some() {
                     let priority = claim.threshold.priority();
                     shown.priority.set(shown.priority.get().min(priority));
@@ -52,12 +54,12 @@ impl Budget {
                 Ok(())
             }
             Err(level) => {
-                // It has left the count: the outer layer must find nothing to give back.
+                // The request has left the count: the outer layer must find no permit to release.
                 self.inner.counters.withdraw(held.units);
                 shown.set(None);
                 let refused = self.leave_shares(entry, claim, level, held.units);
                 if claim.threshold.is_never_shed() {
-                    // It needs more than can be counted, and is never to be refused: it runs uncounted.
+                    // The request needs more units than can be counted, and is never refused: it runs uncounted.
                     return Ok(());
                 }
                 match mode {
@@ -71,8 +73,8 @@ impl Budget {
         }
     }
 
-    /// As [`Count::keep`](crate::admission::count::count::Count::keep); but not where somebody waits for room: it has not stood in line for
-    /// what it asks for here, where an outer layer has let it in for the asking of more.
+    /// As [`Count::keep`](crate::admission::count::count::Count::keep), unless a waiter has priority. The request was not queued
+    /// under the lower threshold that it has here, as an outer layer has admitted it under a higher threshold.
     fn keep(&self, held: CountedUnits, claim: Claim, share: f32) -> Result<Level, Level> {
         if held.threshold.priority() > claim.priority()
             && self.count.queue.has_priority_over(&claim)

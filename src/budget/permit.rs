@@ -12,28 +12,28 @@ use crate::{
     threshold::{criticality::Criticality, threshold::Threshold},
 };
 
-/// One request's place in a [`Budget`], given back when it is dropped.
+/// The units of one request in a [`Budget`], released when the permit is dropped.
 ///
-/// Under a learned budget the time from admission to the drop is taken as the latency of a success, unless the
-/// thread is panicking. [`responded`](Self::responded) ends that time and keeps the place;
-/// [`discard`](Self::discard) gives the place back without teaching the budget anything.
-#[must_use = "a permit that is dropped at once holds no place"]
+/// In a learned budget, the time from admission to the drop is the latency of a success, unless the thread is panicking.
+/// [`responded`](Self::responded) ends that time and keeps the permit. [`discard`](Self::discard) releases the permit and
+/// takes no sample.
+#[must_use = "a permit that is dropped at once holds no units"]
 pub struct Permit {
     permit: CountPermit,
-    /// Only in a learned budget, and only for the requests that it measures.
+    /// `None` in a fixed budget, and for requests that are not measured.
     measured: Option<Measured>,
 }
 
 struct Measured {
-    /// `None` once it was answered.
+    /// `None` once the request has responded.
     timer: Option<SampleTimer>,
     watch: Watch<Budget>,
 }
 
 impl Budget {
-    /// Takes a place for work that no layer sees: a message from a queue, an upgraded connection.
+    /// Acquires a permit of 1 unit for work that passes no layer: a message from a queue, an upgraded connection.
     ///
-    /// The place is held until the permit is dropped. It is one of its own, also within a request that holds one.
+    /// The unit is in flight until the permit is dropped. It is counted separately from a request that holds a permit already.
     ///
     /// ```
     /// # use loadshed::{Budget, Threshold};
@@ -51,17 +51,18 @@ impl Budget {
     ///
     /// # Errors
     ///
-    /// If there is no room under `threshold`, or what there is is for requests that [wait](crate::LoadShed::wait).
+    /// If 1 more unit does not fit under `threshold`, or a [queued request](crate::LoadShed::wait) has priority.
     pub fn try_acquire(&self, threshold: Threshold) -> Result<Permit, Shed> {
         self.try_acquire_many(1, threshold)
     }
 
-    /// [`try_acquire`](Self::try_acquire) for work that costs `units` of the budget. 0 counts as 1. Work that is dearer than
-    /// all that it may use is admitted when nothing else is in flight, and then counts as that.
+    /// Acquires a permit of `units`, for work that costs more than 1 unit of the budget. 0 counts as 1.
+    ///
+    /// Work that costs more units than `threshold` allows counts as that many. It is admitted when nothing else is in flight.
     ///
     /// # Errors
     ///
-    /// If there is no room for so many under `threshold`.
+    /// If the units do not fit under `threshold`, or a [queued request](crate::LoadShed::wait) has priority.
     pub fn try_acquire_many(&self, units: usize, threshold: Threshold) -> Result<Permit, Shed> {
         let mut claim = Claim::of(threshold, units);
         if threshold.is_exempt() {
@@ -101,10 +102,10 @@ impl Permit {
         Self { permit, measured }
     }
 
-    /// The work is done, and the place is kept: by a socket that stays open, a result that is still being sent.
+    /// Ends the measured time and keeps the permit: for a socket that stays open, or a result that is still being sent.
     ///
-    /// A learned budget takes the time from admission to here as the latency, and the place as one that nobody waits
-    /// for. A fixed one counts it as before.
+    /// A learned budget takes the time from admission to this call as the latency, and counts the work as complete. In any
+    /// budget the units stay in flight until the permit is dropped.
     pub fn responded(&mut self) {
         if let Some(Measured { timer, watch }) = &mut self.measured {
             watch.respond();
@@ -114,7 +115,7 @@ impl Permit {
         }
     }
 
-    /// Gives the place back and takes no sample: for work that was cut short, whose latency says nothing.
+    /// Releases the permit and takes no sample: for work that was cut short, whose latency says nothing.
     pub fn discard(mut self) {
         self.measured = None;
     }
@@ -122,7 +123,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        // The place first: a sample may close a window, which takes longer.
+        // The permit first: a sample may close a window, which takes longer.
         drop(std::mem::take(&mut self.permit));
         if let Some(Measured {
             timer: Some(timer),

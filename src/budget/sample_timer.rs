@@ -1,4 +1,4 @@
-//! From one measured request to one sample.
+//! Measures one request, for one sample.
 
 use std::time::Duration;
 
@@ -9,24 +9,25 @@ use crate::{
     threshold::threshold::Threshold,
 };
 
-/// What is noted of a measured request when it is admitted. Kept small: it moves with every request's future.
+/// The figures of a measured request at its admission. Small, as it moves with every request's future.
 pub(crate) struct SampleTimer {
     /// Nanoseconds since the sampler's epoch.
     admitted_at: u64,
+    /// Units in flight.
     in_flight: u32,
     limit: u32,
     cap: u32,
     rarity: u8,
     drawn: u8,
-    /// Whether what is inside runs. If it panics, this stays.
+    /// Whether the inner service runs. Stays set if it panics.
     pub(crate) inside: bool,
 }
 
 impl SampleTimer {
-    /// Of a request that `budget` has just admitted under `threshold`.
+    /// Starts at the admission of a request under `threshold`.
     #[cold]
     pub(crate) fn new(budget: &Budget, threshold: Threshold) -> Self {
-        // Before a window is closed: that may move the limit.
+        // Read before a window is closed, which may move the limit.
         let level = budget.level();
         let (admitted_at, rarity) = budget.sampler().map_or((0, 0), |sampler| {
             let (now, rarity) = (sampler.now(), sampler.rarity());
@@ -36,7 +37,7 @@ impl SampleTimer {
         let drawn = drawn(budget.inner.counters.admitted_here());
         Self {
             admitted_at,
-            // Another thread may have changed it since the request was chosen.
+            // Another thread may have changed the rarity since the request was chosen.
             rarity: rarity.min(drawn),
             drawn,
             in_flight: level.in_flight,
@@ -46,12 +47,12 @@ impl SampleTimer {
         }
     }
 
-    /// Layers further in have let the request pass `threshold`, maybe under another limit than the one it came in under.
+    /// Notes that an inner layer has admitted the request under `threshold`. The limit is still that of the first admission.
     pub(crate) fn lower(&mut self, threshold: Threshold) {
         self.cap = self.cap.min(threshold.cap(self.limit));
     }
 
-    /// The request has ended. `budget` is the one that has admitted it.
+    /// Ends the measurement, and gives the sample to the budget that has admitted the request.
     #[cold]
     pub(crate) fn finish(self, budget: &Budget, outcome: Outcome) {
         let Some(sampler) = budget.sampler() else {
@@ -73,15 +74,15 @@ impl SampleTimer {
     }
 }
 
-/// One measured request in flight, for as long as it holds its place: that may be longer than it is measured.
+/// A measured request in flight, for as long as it holds its permit, which may be longer than it is measured.
 pub(crate) struct Watch<T: AsBudget> {
     owner: T,
-    /// How many units in flight it stands for.
+    /// The units in flight that it stands for.
     weight: u32,
     responded: bool,
 }
 
-/// What has a budget in it.
+/// A type that has a budget.
 pub(crate) trait AsBudget {
     fn budget(&self) -> &Budget;
 }
@@ -93,7 +94,7 @@ impl AsBudget for Budget {
 }
 
 impl<T: AsBudget> Watch<T> {
-    /// Of a request that holds `units`.
+    /// Begins for a request that holds `units`.
     pub(crate) fn begin(owner: T, units: u32) -> Self {
         let weight = owner.budget().sampler().map_or(0, |sampler| {
             let weight = sampler.one_in().saturating_mul(units as usize);
@@ -116,7 +117,7 @@ impl<T: AsBudget> Watch<T> {
         self.owner.budget()
     }
 
-    /// It has been answered, and keeps its place.
+    /// Notes that the request has responded and keeps its permit.
     pub(crate) fn respond(&mut self) {
         if let (Some(sampler), false) = (self.budget().sampler(), self.responded) {
             sampler.responded.add(self.weight as usize);

@@ -13,29 +13,30 @@ use crate::{
 };
 
 impl Budget {
-    /// Whether one that was refused finds no place in the line of those who wait. Takes no lock.
+    /// Returns whether a refused request cannot join the queue. Takes no lock.
     pub(crate) fn queue_is_full(&self, entrant: &Entrant) -> bool {
         self.count.queue.is_full(entrant.claim, entrant.most)
     }
 
-    /// One that was refused waits for room, if there is a place in the line. It does so in its tenant's share, so that none
-    /// fills the line; one that has its part does not wait.
-    pub(crate) fn join(&self, entrant: Entrant) -> Option<Ticket> {
-        let entry = self.enter(entrant.claim);
-        // Half of its stretch is left to one that has just its part.
+    /// Queues a refused request, unless the queue is full or the request's tenant uses its fair share or more.
+    ///
+    /// A queued request counts against its tenant's share, so that no tenant fills the queue.
+    pub(crate) fn join(&self, entrant: Entrant, now: Instant) -> Option<Ticket> {
+        let entry = self.enter(entrant.claim, || now);
+        // Half of the admission band is left to a tenant that uses exactly its share.
         let ticket = (entry.share > 0.5)
-            .then(|| self.count.queue.join(entrant, Instant::now()))
+            .then(|| self.count.queue.join(entrant, now))
             .flatten();
         let Some(ticket) = ticket else {
             entry.taken.leave_shares();
             return None;
         };
         self.inner.counters.waited.add(1);
-        self.count.queue_has_changed();
+        self.count.queue_has_changed(now);
         Some(ticket)
     }
 
-    /// Whether its turn has come.
+    /// Polls for the decision upon a queued request.
     pub(crate) fn poll_waiter(
         &self,
         ticket: &Ticket,
@@ -46,11 +47,16 @@ impl Budget {
         polled.map(|verdict| self.told(verdict, claim))
     }
 
-    /// It does not wait any more. If its turn has just come, it has a place all the same.
-    pub(crate) fn leave(&self, ticket: &Ticket, claim: Claim) -> Result<CountPermit, Refused> {
-        let verdict = self.count.queue.leave(ticket, Instant::now());
+    /// Takes a request out of the queue. If it was admitted just before, it has a permit all the same.
+    pub(crate) fn leave(
+        &self,
+        ticket: &Ticket,
+        claim: Claim,
+        now: Instant,
+    ) -> Result<CountPermit, Refused> {
+        let verdict = self.count.queue.leave(ticket, now);
         if verdict.is_none() {
-            self.count.queue_has_changed();
+            self.count.queue_has_changed(now);
         }
         self.told(verdict.unwrap_or(WaitOutcome::Refused), claim)
     }
@@ -61,7 +67,7 @@ impl Budget {
             taken.leave_shares();
             return Err(Refused::new(Reason::Utilization, &claim, claim.tenant()));
         };
-        // Not before: whoever has made room knows the count alone.
+        // Not earlier: the thread that freed the capacity knows the count alone.
         self.inner.observed.admitted(&*self.inner);
         Ok(taken.into())
     }
@@ -81,7 +87,7 @@ mod tests {
     use crate::{middleware::load_shed::load_shed::LoadShed, threshold::threshold::Threshold};
 
     #[tokio::test]
-    async fn p17_neither_a_refusal_for_a_full_line_nor_an_admission_past_it_takes_its_lock() {
+    async fn p17_neither_a_refusal_by_a_full_queue_nor_an_admission_past_it_takes_its_lock() {
         let budget = Budget::fixed(1);
         let shed = LoadShed::ratio(1.0).budget(&budget);
         let shed = shed.wait(1, Duration::from_secs(60)).except(["/login"]);
@@ -96,13 +102,18 @@ mod tests {
         let (done, is_done) = mpsc::channel();
         let responded = budget.count.queue.while_locked(|| {
             thread::spawn(move || {
-                let answer = |path| service.call(request(path)).now_or_never();
-                done.send(["/", "/login"].map(answer)).unwrap();
+                let call = |path| service.call(request(path)).now_or_never();
+                done.send(["/", "/login"].map(call)).unwrap();
             });
-            // Far more than it takes: a lock would hang the test.
+            // Far longer than it takes. A lock would block the thread for all of it.
             is_done.recv_timeout(Duration::from_secs(10)).unwrap()
         });
-        let status = responded.map(|answer| answer.expect("it is there at once").unwrap().status());
+        let status = responded.map(|response| {
+            response
+                .expect("the response is ready at once")
+                .unwrap()
+                .status()
+        });
         assert_eq!(status, [StatusCode::TOO_MANY_REQUESTS, StatusCode::OK]);
     }
 }

@@ -47,7 +47,7 @@ impl Waiter {
         }
         entrant.deadline = wait.deadline(request);
         let mut timer = timer()?;
-        let ticket = budget.join(entrant)?;
+        let ticket = budget.join(entrant, Instant::now())?;
         timer.as_mut().reset(ticket.until);
         Some(Self {
             settings: Arc::clone(settings),
@@ -69,7 +69,7 @@ impl Waiter {
         let (budget, claim) = (self.settings.budget(), self.decided.claim);
         let mut polled = budget.poll_waiter(ticket, claim, cx.waker());
         if polled.is_pending() && self.timer.as_mut().poll(cx).is_ready() {
-            polled = Poll::Ready(budget.leave(ticket, claim));
+            polled = Poll::Ready(budget.leave(ticket, claim, Instant::now()));
         }
         if polled.is_ready() {
             self.ticket = None;
@@ -81,7 +81,8 @@ impl Waiter {
 impl Drop for Waiter {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
-            let left = self.settings.budget().leave(&ticket, self.decided.claim);
+            let budget = self.settings.budget();
+            let left = budget.leave(&ticket, self.decided.claim, Instant::now());
             // Admitted meanwhile: the permit is given back here.
             if left.is_ok() {
                 self.settings.has_waited(&self.decided);

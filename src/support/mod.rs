@@ -1,4 +1,4 @@
-//! What every layer may use: errors of settings, the clock, atomics, spread sequences, values per thread.
+//! Helpers for all layers: errors of settings, the clock, atomics, spread sequences, values per thread.
 
 pub(crate) mod clock;
 pub(crate) mod invalid;

@@ -1,13 +1,16 @@
-/// The `nth` of a sequence that fills 64 bits evenly, however long it goes on and wherever it is cut: multiples of the
-/// golden ratio (Weyl's sequence). No two regular callers keep step with it, and no random source is needed.
+/// Returns the `nth` number of a sequence that fills 64 bits evenly, wherever it is cut: multiples of the golden ratio (Weyl's
+/// sequence).
+///
+/// Callers that take turns in a regular pattern do not stay in step with it, and it needs no source of randomness.
 #[inline]
 pub(crate) fn spread(nth: u64) -> u64 {
-    // The golden ratio's fraction, in units of 2⁻⁶⁴.
+    // The fraction of the golden ratio, in units of 2⁻⁶⁴.
     const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
     nth.wrapping_mul(GOLDEN)
 }
 
-/// Another such sequence, for a second choice beside the first: multiples of the plastic number's inverse.
+/// Returns the `nth` number of a second sequence of this kind, for a choice beside the first: multiples of the inverse of the
+/// plastic number.
 pub(crate) fn spread_apart(nth: u64) -> u64 {
     const PLASTIC: u64 = 0xc13f_a9a9_02a6_328f;
     nth.wrapping_mul(PLASTIC)

@@ -1,6 +1,6 @@
-//! The primitives of the count, so that loom can put its own in their place.
+//! Synchronisation primitives of the count, the queue and the shares, which loom replaces by its own.
 //!
-//! loom is a dev-dependency, hence only the crate's own unit tests run under it (`--cfg loadshed_loom`).
+//! loom is a dev-dependency, so only the crate's own unit tests run under it (`--cfg loadshed_loom`).
 
 #[cfg(all(test, loadshed_loom))]
 pub(crate) use loom::sync::{

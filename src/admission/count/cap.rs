@@ -1,12 +1,12 @@
 use super::word::ceiling;
 use crate::threshold::threshold::Threshold;
 
-/// How much may be in flight at most, in units, what is asked for included.
+/// The most units that may be in flight under a limit, the request's own included.
 pub(crate) trait Cap {
     fn of(&self, limit: u32) -> u32;
 
-    /// Whether that is as much as there is while places are kept, or more. To say yes where it is not is to admit too many;
-    /// to say no costs time.
+    /// Returns whether the cap is at least the [`ceiling`] of the limit. A wrong `true` would admit too many requests; a wrong
+    /// `false` only costs time.
     #[inline]
     fn reaches_ceiling(&self, limit: u32) -> bool {
         self.of(limit) >= ceiling(limit)
@@ -26,8 +26,8 @@ impl Cap for Threshold {
         self.cap(limit)
     }
 
-    // A comparison in the place of two multiplications, which are as dear as the compare-and-swap. The ceiling is half, and
-    // what is at least half of one number is at least half of each, both rounded down.
+    // A comparison in place of two multiplications, which cost as much as the compare-and-swap. The ceiling is half of the limit
+    // and a ratio of at least one half gives at least that: both are rounded down.
     #[inline]
     fn reaches_ceiling(&self, _: u32) -> bool {
         self.priority() >= Self::HIGHEST_PRIORITY / 2
@@ -42,7 +42,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn p02_what_is_said_to_reach_the_ceiling_does(
+        fn p02_a_threshold_that_claims_to_reach_the_ceiling_reaches_it(
             ratio in prop_oneof![0.001..=1.0, 0.49..=0.51, (1..100_u32).prop_map(|n| 0.5 + f64::from(n) / 1e12)],
             limit in prop_oneof![1..100_u32, 1..=u32::MAX >> 1],
         ) {

@@ -29,7 +29,7 @@ use crate::{
 ///
 /// # Why lanes
 ///
-/// All threads contend for that word at every request. While a budget is nearly full, this cannot be avoided: one place must
+/// All threads contend for that word at every request. While a budget is nearly full, this cannot be avoided: one word must
 /// decide which request gets the last permit. While there is much free capacity, it can. So each thread has a [`Lane`]. While
 /// the word says `keeping`, a request that ends leaves its units in the lane of its thread, as a cached permit, and the next
 /// request on that thread takes them from there. The word is not touched. It then says how many units are *taken*: in flight
@@ -118,11 +118,11 @@ impl Count {
             let level = Level::from(seen);
             let cap = cap.of(level.limit);
             if seen & KEEPING != 0 {
-                if !self.has_spare(level, 0, units, cap) {
+                if !self.fits_beside_cached(level, 0, units, cap) {
                     seen = self.call_in();
                     continue;
                 }
-            } else if !level.has_room(0, units, cap) {
+            } else if !level.admits(0, units, cap) {
                 return Err(level);
             }
             // The sum never carries into the next bits: `fits` keeps the units taken within theirs.
@@ -143,7 +143,7 @@ impl Count {
     }
 
     /// Returns whether the units fit even beside all cached permits, below the ceiling and the peak.
-    fn has_spare(&self, level: Level, held: u32, units: u32, cap: u32) -> bool {
+    fn fits_beside_cached(&self, level: Level, held: u32, units: u32, cap: u32) -> bool {
         let peak = self.peak.load(Ordering::Relaxed);
         level.fits(held, units, cap.min(ceiling(level.limit)).min(peak))
     }
@@ -158,7 +158,7 @@ impl Count {
 
     /// Raises the peak to the level.
     ///
-    /// Relaxed: the peak orders nothing. An old reading is too low, with which `has_spare` refuses more than it must.
+    /// Relaxed: the peak orders nothing. An old reading is too low, with which `fits_beside_cached` refuses more than it must.
     #[inline]
     fn note_peak(&self, level: Level) {
         // Reads before it writes: in a steady state the peak does not change.
@@ -179,15 +179,15 @@ impl Count {
         loop {
             let level = Level::from(seen);
             let cap = cap.of(level.limit);
-            let has_room = if seen & KEEPING == 0 {
-                level.has_room(held, units, cap)
-            } else if self.has_spare(level, held, units, cap) {
+            let fits = if seen & KEEPING == 0 {
+                level.admits(held, units, cap)
+            } else if self.fits_beside_cached(level, held, units, cap) {
                 true
             } else {
                 seen = self.call_in();
                 continue;
             };
-            if has_room && units == held {
+            if fits && units == held {
                 // As `acquire` does: a request that has just ended may have freed the capacity.
                 fence(Ordering::Acquire);
                 return Ok(level);
@@ -195,19 +195,19 @@ impl Count {
             // Refusal and withdrawal are one step. With two steps, two requests of which one fits could each see the other,
             // and both be refused. Release: as any release of a permit.
             let without = seen - u64::from(held);
-            let next = without + if has_room { u64::from(units) } else { 0 };
+            let next = without + if fits { u64::from(units) } else { 0 };
             match self
                 .word
                 .compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Relaxed)
             {
-                Ok(_) if has_room => {
+                Ok(_) if fits => {
                     if seen & KEEPING == 0 {
                         self.note_peak(Level::from(next));
                     }
                     return Ok(Level::from(next));
                 }
                 Ok(_) => {
-                    self.made_room();
+                    self.serve_waiters();
                     return Err(level);
                 }
                 Err(now) => seen = now,
@@ -236,32 +236,37 @@ impl Count {
             self.recycle();
         }
         // The count may be another budget's by now. To look once more does no harm.
-        self.made_room();
+        self.serve_waiters();
     }
 
     /// Admits waiters, after a change that freed capacity.
     #[inline]
-    pub(crate) fn made_room(&self) {
+    pub(crate) fn serve_waiters(&self) {
         if !self.queue.is_empty() {
-            self.serve();
+            self.serve_now();
         }
     }
 
-    /// Admits waiters for as long as the first of them fits.
+    // The clock is read only here: a release while the queue is empty does without.
     #[cold]
-    fn serve(&self) {
-        self.queue.serve(Instant::now(), |claim: Claim| {
+    fn serve_now(&self) {
+        self.serve(Instant::now());
+    }
+
+    /// Admits waiters for as long as the first of them fits.
+    fn serve(&self, now: Instant) {
+        self.queue.serve(now, |claim: Claim| {
             self.acquire(claim.units, |limit| claim.cap(limit, 1.0))
                 .is_ok()
         });
     }
 
     /// Admits waiters, after a request has joined the queue or left it: the first waiter may fit.
-    pub(crate) fn queue_has_changed(&self) {
+    pub(crate) fn queue_has_changed(&self, now: Instant) {
         // Changes nothing, and comes before or after each release: see `Queue`. A permit that a lane caches changes no word;
         // but a request that does not fit reclaims it, and lanes are not opened while there is a waiter.
         self.word.fetch_add(0, Ordering::AcqRel);
-        self.made_room();
+        self.serve(now);
     }
 
     /// Returns the shares of the tenants, if a layer asked for fair shares.

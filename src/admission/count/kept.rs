@@ -1,7 +1,7 @@
-//! When lanes may keep places, and when they may not.
+//! Opens the lanes, which may then cache permits, and reclaims the cached permits.
 //!
-//! Both ways are rare. Lanes are opened by one thread at a time, after so many admissions; the places are called in by
-//! whoever finds no room without them, and everyone who comes by meanwhile helps: nobody waits for anybody.
+//! Both are rare. One thread at a time opens the lanes, after a number of admissions. A request that does not fit beside the
+//! cached permits reclaims them, and each thread that gets there meanwhile helps: no thread waits for another.
 
 use super::{
     count::Count,
@@ -11,21 +11,21 @@ use super::{
 use crate::support::sync::Ordering;
 
 impl Count {
-    /// Opens the lanes, if it is worth it and nobody is in the way.
+    /// Opens the lanes, if the budget is far enough from full and no other thread opens or reclaims.
     #[cold]
     pub(crate) fn let_keep(&self) {
         let Some(_alone) = self.visitors.enter_to_open() else {
             return;
         };
         let mut seen = self.word.load(Ordering::Acquire);
-        if seen & KEEPING != 0 || !self.is_calm(Level::from(seen)) {
+        if seen & KEEPING != 0 || !self.may_open(Level::from(seen)) {
             return;
         }
-        // Nobody else writes to lanes that are shut: those who call in are visitors, and come to find nothing to call in.
+        // No other thread writes to lanes that are shut: a thread that reclaims is a visitor, and finds nothing to reclaim.
         self.lanes.iter().for_each(Lane::reopen);
         self.patience.opened(self.admitted());
-        while self.is_calm(Level::from(seen)) {
-            // Release: whoever finds the lanes open finds them empty.
+        while self.may_open(Level::from(seen)) {
+            // Release: a thread that sees the lanes open sees them empty.
             match self.word.compare_exchange_weak(
                 seen,
                 seen | KEEPING,
@@ -41,22 +41,22 @@ impl Count {
         });
     }
 
-    /// Who has joined the line before the lanes were opened does not know that they are; who joins after it does. See
+    /// Admits waiters that joined the queue before the lanes were opened, and do not know of it. See
     /// [`Queue`](crate::admission::queue::queue::Queue): the opening has changed the word, as a release does.
     fn serve_queue(&self) {
         if !self.queue.is_empty() {
             self.call_in();
-            self.made_room();
+            self.serve_waiters();
         }
     }
 
-    /// Half as much is taken as may be while places are kept, and there is something to keep for each thread.
-    fn is_calm(&self, Level { limit, in_flight }: Level) -> bool {
+    /// Returns whether at most half of the ceiling is taken, the ceiling has a unit for each lane, and the queue is empty.
+    fn may_open(&self, Level { limit, in_flight }: Level) -> bool {
         let ceiling = ceiling(limit);
         in_flight <= ceiling / 2 && ceiling as usize >= self.lanes.len() && self.queue.is_empty()
     }
 
-    /// Keeps `units` in a `lane` that has kept none since the lanes were opened. Whether it may.
+    /// Caches `units` in a `lane` that has cached none since the lanes were opened. Returns whether it may.
     #[cold]
     pub(crate) fn keep_first(&self, lane: &Lane, units: u32) -> bool {
         let _visit = self.visitors.enter();
@@ -65,7 +65,7 @@ impl Count {
         seen & KEEPING != 0 && lane.put_first(units, Level::from(seen).limit)
     }
 
-    /// Calls all places in that are kept. Returns the word, which then says what is in flight, and no more.
+    /// Reclaims all cached permits. Returns the word: the units taken are then the units in flight.
     #[cold]
     pub(crate) fn call_in(&self) -> u64 {
         let _visit = self.visitors.enter();
@@ -73,7 +73,7 @@ impl Count {
         while seen & KEEPING != 0 {
             let kept: u32 = self.lanes.iter().map(Lane::shut).sum();
             let next = (seen & !KEEPING) - u64::from(kept);
-            // Acquire and Release: the places go on from the lanes to whoever takes them from the word.
+            // Acquire and Release: the permits pass from the lanes to the threads that take them from the word.
             match self
                 .word
                 .compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Acquire)
@@ -88,7 +88,7 @@ impl Count {
         seen
     }
 
-    /// How much of what is taken is kept.
+    /// Returns the units that are cached.
     pub(crate) fn kept(&self) -> u32 {
         self.lanes.iter().map(Lane::kept).sum()
     }

@@ -6,25 +6,25 @@ use crate::{
     support::sync::{AtomicU64, Ordering},
 };
 
-/// What one thread has of a [`Count`](super::count::Count) for itself, on a line of its own.
+/// One thread's part of a [`Count`](super::count::Count), in cache lines of its own: cached permits, and counters.
 ///
-/// Its word says which places it keeps, and all that is needed to give one away: who takes it decides by this word
-/// alone, in one compare-and-swap. So nothing that happens to the count between a look and the decision can make it
-/// wrong: if the word is as it was, whatever it went through, the decision holds.
+/// Its word holds the cached units and all that a decision needs. A request takes units by this word alone, in one
+/// compare-and-swap. So no change of the count between the load and the compare-and-swap can make the decision wrong: if the
+/// word is as it was, even after changes, the decision holds.
 ///
 /// ```text
 ///  63   62 … 31 30 … 0
 ///  shut limit   kept, in units
 /// ```
 ///
-/// All zeros is a lane that may keep places and has never kept one.
+/// All zeros is a lane that may cache permits and has cached none since it was opened.
 #[derive(Debug)]
 pub(crate) struct Lane {
     word: AtomicU64,
-    /// What this thread has admitted, and what it has refused.
+    /// The requests that this thread has admitted, and those that it has refused.
     pub(crate) admitted: Counter,
     pub(crate) refused: Counter,
-    /// Where its refusals begin in the sequence that the hints follow: threads that refuse at once tell different ones.
+    /// The position of its first refusal in the sequence of retry hints, by which threads give different hints.
     pub(crate) sequence: AtomicUsize,
 }
 
@@ -32,11 +32,11 @@ const SHUT: u64 = 1 << 63;
 const LIMIT_SHIFT: u32 = 31;
 const KEPT: u64 = (1 << LIMIT_SHIFT) - 1;
 
-/// What became of units that were to be kept.
+/// The result of caching units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Put {
     Kept,
-    /// The first that this lane would keep.
+    /// Not cached: these would be the first units that this lane caches.
     First,
     Shut,
 }
@@ -53,10 +53,10 @@ impl Default for Lane {
 }
 
 impl Lane {
-    /// Takes `units` of what is kept here, for one that stops at `cap`. Returns the limit, or `None` if that cannot be.
+    /// Takes `units` that are cached here, for a request with `cap`. Returns the limit, or `None` if it may not.
     ///
-    /// Where it can, there is room: what is in flight and what is kept come to no more than the ceiling, and before this
-    /// what it takes was not in flight.
+    /// Where it may, the units fit: units in flight and cached units together are at most the ceiling, which the cap reaches, and
+    /// these units were cached.
     #[inline]
     pub(crate) fn take(&self, units: u32, cap: &impl Cap) -> Option<u32> {
         let mut seen = self.word.load(Ordering::Relaxed);
@@ -77,7 +77,7 @@ impl Lane {
         }
     }
 
-    /// Keeps `units` that are no longer in flight.
+    /// Caches `units` that are no longer in flight.
     #[inline]
     pub(crate) fn put(&self, units: u32) -> Put {
         let mut seen = self.word.load(Ordering::Relaxed);
@@ -88,7 +88,7 @@ impl Lane {
             if seen == 0 {
                 return Put::First;
             }
-            // It fits: all that is kept, in all lanes, is less than the limit.
+            // The sum fits into its bits: the cached units of all lanes are less than the limit.
             let next = seen + u64::from(units);
             match self
                 .word
@@ -100,7 +100,7 @@ impl Lane {
         }
     }
 
-    /// Keeps `units`, the first, under `limit`. Whether it may.
+    /// Caches the first `units`, under `limit`. Returns whether the lane was open and empty.
     pub(crate) fn put_first(&self, units: u32, limit: u32) -> bool {
         let word = u64::from(limit) << LIMIT_SHIFT | u64::from(units);
         let first = self
@@ -109,18 +109,18 @@ impl Lane {
         first.is_ok()
     }
 
-    /// Nothing is put or taken here any more. Returns what is kept, which stands from now on.
+    /// Shuts the lane. Returns its cached units, which do not change from now on.
     pub(crate) fn shut(&self) -> u32 {
-        // Acquire: who calls the places in gives them away, with all that was done in them.
+        // Acquire: the thread that reclaims the permits passes them on, with all that was done under them.
         (self.word.fetch_or(SHUT, Ordering::Acquire) & KEPT) as u32
     }
 
-    /// May keep places from now on. Only of a lane that is shut, and that nobody else shuts now.
+    /// Opens the lane. Only for a lane that is shut and that no other thread shuts now.
     pub(crate) fn reopen(&self) {
         self.word.store(0, Ordering::Relaxed);
     }
 
-    /// Only before anybody knows the count.
+    /// Empties and shuts the lane. Only before the count is handed out.
     pub(crate) fn reset(&self) {
         self.word.store(SHUT, Ordering::Relaxed);
         self.admitted.reset();

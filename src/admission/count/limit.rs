@@ -34,7 +34,7 @@ impl Count {
                 .compare_exchange_weak(seen, word, Ordering::AcqRel, Ordering::Relaxed)
             {
                 Ok(before) => {
-                    self.made_room();
+                    self.serve_waiters();
                     return Level::from(before);
                 }
                 Err(now) => seen = now,

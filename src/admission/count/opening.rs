@@ -1,4 +1,4 @@
-//! Who opens the lanes of a [`Count`](super::count::Count), and how often.
+//! When a thread may open the lanes of a [`Count`](super::count::Count).
 
 use std::sync::atomic::AtomicUsize;
 

@@ -25,7 +25,7 @@ impl Level {
     /// Returns whether a request that holds `held` units may hold `units`, under `cap`. A request that costs more than the
     /// whole budget is admitted when nothing else is in flight.
     #[inline]
-    pub(crate) fn has_room(self, held: u32, units: u32, cap: u32) -> bool {
+    pub(crate) fn admits(self, held: u32, units: u32, cap: u32) -> bool {
         self.in_flight == held || self.fits(held, units, cap)
     }
 

@@ -2,26 +2,26 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Whether those who wait are a burst that will be over, or a line that stands.
+/// Tells a burst, which passes, from a standing queue.
 ///
 /// Facebook's variant of CoDel, with its adaptive LIFO (Ben Maurer, "Fail at Scale", ACM Queue 13(8), 2015):
 ///
 /// ```text
-/// the line was empty within the last N:  wait up to N, oldest first
-/// it was not:                            wait up to M, newest first         N = 100 ms, M = 5 ms
+/// the queue was empty within the last N:  wait up to N, oldest first
+/// it was not:                             wait up to M, newest first        N = 100 ms, M = 5 ms
 /// ```
 ///
-/// N is the longest wait that the user has set, and M a twentieth of that, as there. CoDel (RFC 8289) has the same
-/// proportion between its interval and its target, and the reason: a good queue empties itself within an interval, and one
-/// that does not only adds delay to all that pass it.
+/// N is the longest wait that the user has set, and M is N ÷ 20, as in the article. CoDel (RFC 8289) has the same proportion
+/// between its interval and its target, for this reason: a good queue empties within an interval, and a standing queue only
+/// adds delay.
 ///
-/// There the line is emptied by workers alone. Here those leave it, too, who have waited too long. A line that has become
-/// empty by that is no sign of room: only after N without anybody in it does it count as one.
+/// In the article, only workers empty the queue. Here, requests also leave it when they have waited too long. A queue that
+/// empties in this way is no sign of free capacity. It counts as empty only after N without a waiter.
 #[derive(Debug, Default)]
 pub(crate) struct Delay {
-    /// Since when the line has not been empty.
+    /// Since when the queue has not been empty.
     since: Option<Instant>,
-    /// When the last one left it without having been admitted.
+    /// When the last waiter left without having been admitted.
     given_up: Option<Instant>,
 }
 
@@ -29,7 +29,7 @@ pub(crate) struct Delay {
 const SHORTER: u32 = 20;
 
 impl Delay {
-    /// Somebody joins the empty line, who may wait for `longest`.
+    /// Notes that a request that may wait for `longest` joins the empty queue.
     pub(crate) fn begins(&mut self, now: Instant, longest: Duration) {
         let goes_on = |left| now.saturating_duration_since(left) <= longest;
         if !self.given_up.take().is_some_and(goes_on) {
@@ -37,23 +37,23 @@ impl Delay {
         }
     }
 
-    /// The last one was admitted.
+    /// Notes that the last waiter was admitted.
     pub(crate) fn served(&mut self) {
         *self = Self::default();
     }
 
-    /// The last one has left.
+    /// Notes that the last waiter has left without having been admitted.
     pub(crate) fn given_up(&mut self, now: Instant) {
         self.given_up = Some(now);
     }
 
-    /// For one who may wait for `longest`.
+    /// Returns whether the queue is standing, for a waiter that may wait for `longest`.
     pub(crate) fn is_standing(&self, now: Instant, longest: Duration) -> bool {
         let stands = |since| now.saturating_duration_since(since) > longest;
         self.since.is_some_and(stands)
     }
 
-    /// How long one may wait who joins now.
+    /// Returns how long a request that joins now may wait.
     pub(crate) fn bound(&self, now: Instant, longest: Duration) -> Duration {
         if self.is_standing(now, longest) {
             longest / SHORTER
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_was_not_empty_for_an_interval_is_left_after_a_twentieth_of_it() {
+    fn a_queue_that_was_not_empty_for_an_interval_bounds_waits_to_a_twentieth_of_it() {
         let mut delay = Delay::default();
         delay.begins(at(0), N);
         assert_eq!(delay.bound(at(100), N), N);
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_all_have_given_up_was_not_served() {
+    fn a_queue_that_all_waiters_have_left_is_still_standing_for_an_interval() {
         let mut delay = Delay::default();
         delay.begins(at(0), N);
         delay.given_up(at(150));
@@ -95,6 +95,10 @@ mod tests {
         assert_eq!(delay.bound(at(250), N), M);
         delay.given_up(at(260));
         delay.begins(at(361), N);
-        assert_eq!(delay.bound(at(361), N), N, "nobody has waited for longer");
+        assert_eq!(
+            delay.bound(at(361), N),
+            N,
+            "no request was queued for longer than that"
+        );
     }
 }

@@ -1,16 +1,16 @@
-//! A short wait for room, in place of a refusal at once.
+//! A short queue in front of a full budget, in place of an immediate refusal.
 //!
-//! A burst is over in less time than a caller needs to come back. Where a request takes 10 ms, a place comes free soon:
-//! to wait for it is better for both sides than to refuse, and to answer again in a second. But a line that does not get
-//! shorter serves nobody: it makes each answer late and lets no more through. So the line is bounded in number and in
-//! time, and in time the more tightly, the longer it has stood; see [`Delay`](codel::Delay) for the formula and its source.
+//! A burst is over sooner than a refused caller returns. Where a request takes 10 ms, capacity is free soon: to wait for it is
+//! better for both sides than a refusal, and a second request a second later. But a queue that does not get shorter delays
+//! every response and raises no throughput. So the queue is bounded in number and in time, and the bound in time is tighter
+//! while the queue is standing: see [`Delay`](codel::Delay) for the formula and its source.
 //!
-//! - **Who waits** is not in flight. It is decided upon as before, when there may be room for it: by those who make room, in
-//!   the order of the line, with the one atomic step that admits all others.
-//! - **Who comes** while others wait does not pass them, unless it may use more of the budget than they; nor does it where
-//!   it cannot wait itself.
-//! - **A law** sees those who wait when they are admitted, from then on, or as refused. To it, a line is nothing.
-//! - **Nothing of this costs** those who do not wait more than to see that nobody does.
+//! - **A queued request** is not in flight. The thread that frees capacity decides upon it, in the order of the queue, by the
+//!   atomic step that admits all requests.
+//! - **A request that arrives** while others are queued does not overtake them, unless it has priority over them. That holds
+//!   for a request that cannot be queued, too.
+//! - **A controller** sees a queued request from its admission on, or as refused. It does not see the queue.
+//! - **A request that is not queued** pays only for reading that the queue is empty.
 
 pub(crate) mod codel;
 #[cfg(all(test, loadshed_loom))]

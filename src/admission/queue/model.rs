@@ -1,4 +1,4 @@
-//! No interleaving leaves anybody waiting while there is room:
+//! No interleaving leaves a request in the queue while it fits:
 //! `RUSTFLAGS="--cfg loadshed_loom" cargo test --lib loom`.
 
 use loom::thread;
@@ -8,7 +8,7 @@ use super::queue::WaitOutcome;
 use crate::admission::model::{all, holding, is_admitted, join};
 
 #[test]
-fn loom_a_release_and_one_who_joins_do_not_miss_each_other() {
+fn loom_a_release_and_a_join_do_not_miss_each_other() {
     loom::model(|| {
         let count = holding(1, 1);
         let release = thread::spawn(move || count.release(1));
@@ -20,7 +20,7 @@ fn loom_a_release_and_one_who_joins_do_not_miss_each_other() {
 }
 
 #[test]
-fn loom_a_limit_that_is_raised_and_one_who_joins_do_not_miss_each_other() {
+fn loom_a_raise_of_the_limit_and_a_join_do_not_miss_each_other() {
     loom::model(|| {
         let count = holding(1, 1);
         let raise = thread::spawn(move || {
@@ -33,7 +33,7 @@ fn loom_a_limit_that_is_raised_and_one_who_joins_do_not_miss_each_other() {
 }
 
 #[test]
-fn loom_one_that_an_inner_layer_refuses_and_one_who_joins_do_not_miss_each_other() {
+fn loom_a_refusal_by_an_inner_layer_and_a_join_do_not_miss_each_other() {
     loom::model(|| {
         let count = holding(1, 2);
         let refuse = thread::spawn(move || {
@@ -47,13 +47,14 @@ fn loom_one_that_an_inner_layer_refuses_and_one_who_joins_do_not_miss_each_other
 }
 
 #[test]
-fn loom_one_who_leaves_passes_on_what_it_was_given() {
+fn loom_a_waiter_that_leaves_passes_its_permit_on() {
     loom::model(|| {
         let count = holding(1, 1);
         let [first, second] = [join(count, 1), join(count, 1)];
         let release = thread::spawn(move || count.release(1));
-        match count.queue.leave(&first, Instant::now()) {
-            None => count.queue_has_changed(),
+        let now = Instant::now();
+        match count.queue.leave(&first, now) {
+            None => count.queue_has_changed(now),
             Some(outcome) => {
                 assert_eq!(outcome, WaitOutcome::Admitted);
                 count.release(1);

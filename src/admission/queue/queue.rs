@@ -15,31 +15,31 @@ use crate::{
     support::sync::{AtomicU32, Mutex, MutexGuard, Ordering},
 };
 
-/// Those who wait for room under one count.
+/// The requests that wait for free capacity under one count.
 ///
 /// # Order
 ///
-/// Who may use more of the budget goes first (its [rank](Claim::priority)), then the one who came first, or last where the
-/// line stands. Nobody passes the first one: what is dearer than the room that there is would otherwise wait for as long
-/// as cheaper ones come.
+/// Waiters that may use more of the budget are first (their [priority](Claim::priority)). Among equals it is the oldest, or
+/// the newest while the queue is standing. No waiter overtakes the first: an expensive request would otherwise wait for as
+/// long as cheaper requests arrive.
 ///
 /// # No wake-up is lost
 ///
-/// Room is given to those who wait by whoever makes it. A release subtracts from the count, and looks here if anybody
-/// waits; one who joins notes that it waits, touches the count (`Count::queue_has_changed`), and looks whether there is room. Both
-/// touch the count by a read-modify-write, so one of them comes first in its modification order. If that is the release,
-/// the one who joins sees the room. Otherwise the release, an `Acquire`, reads what the other's `Release` has begun, as all
-/// changes of the count are read-modify-writes, and so sees that somebody waits.
+/// The thread that frees capacity gives it to waiters. A release subtracts from the count, and then looks here for waiters. A
+/// request that joins first notes that it waits, then touches the count (`Count::queue_has_changed`), and then looks for free
+/// capacity. Both touch the count by a read-modify-write, so one is first in the count's modification order. If that is the
+/// release, the joining request sees the free capacity. Otherwise the release, an `Acquire`, reads from the release sequence
+/// that the joining request's `Release` heads, as all changes of the count are read-modify-writes. So it sees the waiter.
 ///
 /// # Memory ordering
 ///
-/// The words are written with the lock held and read without it, `Relaxed`: what orders them is the count, as above. What
-/// is read too late by a newcomer is as if it had come a moment before.
+/// The words are written with the lock held and read without it, `Relaxed`: the count orders them, as above. A request that
+/// arrives and reads an old value is treated as if it had arrived a moment before.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    /// The rank of the first one, plus 1. 0 if nobody waits.
+    /// The priority of the first waiter, plus 1. 0 if the queue is empty.
     first: AtomicU32,
-    /// That of the last one, plus 1.
+    /// The priority of the last waiter, plus 1. 0 if the queue is empty.
     last: AtomicU32,
     waiting: AtomicU32,
     /// Padded: changes of the queue must not slow down the requests that only read the words above, or the count.
@@ -49,13 +49,13 @@ pub(crate) struct Queue {
 #[derive(Debug, Default)]
 struct QueueState {
     waiting: BTreeMap<Key, QueueEntry>,
-    /// Whose turn has come, and who do not know it yet.
+    /// Waiters that are decided upon and have not been polled since.
     called: BTreeMap<Key, WaitOutcome>,
     delay: Delay,
     joined: u64,
 }
 
-/// In the order of the line, where that does not stand.
+/// In the order of the queue while it is not standing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     priority: Reverse<u32>,
@@ -70,35 +70,35 @@ struct QueueEntry {
     waker: Option<Waker>,
 }
 
-/// What has become of one who waited.
+/// The decision upon a waiter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WaitOutcome {
-    /// Counted.
+    /// Its units are counted.
     Admitted,
     Refused,
 }
 
-/// One who wants to wait.
+/// A request that asks to be queued.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entrant {
     pub(crate) claim: Claim,
-    /// How many may wait at most, this one included.
+    /// The most requests that may be queued, this one included.
     pub(crate) most: u32,
     pub(crate) longest: Duration,
-    /// When the answer is of no use any more.
+    /// When the response is of no use to the caller any more.
     pub(crate) deadline: Option<Instant>,
 }
 
-/// Somebody's place in the line.
+/// A request's position in the queue.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     key: Key,
-    /// When it has waited for too long.
+    /// When the request has waited for too long.
     pub(crate) until: Instant,
 }
 
 impl Queue {
-    /// For another budget: what was seen under the last one is not to be remembered.
+    /// Empties the queue for another budget, and forgets whether it was standing.
     pub(crate) fn renew(&self) {
         *self.lock() = QueueState::default();
     }
@@ -108,7 +108,7 @@ impl Queue {
         self.first.load(Ordering::Relaxed) == 0
     }
 
-    /// Whether somebody waits who goes before a newcomer.
+    /// Returns whether a waiter has at least the priority of a request that arrives.
     #[inline]
     pub(crate) fn has_priority_over(&self, claim: &Claim) -> bool {
         !self.is_empty() && self.is_not_below(claim)
@@ -123,14 +123,15 @@ impl Queue {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Whether a newcomer finds no place in it, as far as that can be told without the lock.
+    /// Returns whether a request that arrives cannot join, as far as that can be told without the lock.
     pub(crate) fn is_full(&self, claim: Claim, most: u32) -> bool {
         self.waiting() >= most && self.last.load(Ordering::Relaxed) > claim.priority()
     }
 
-    /// Joins, unless the line is full or the caller has given up. If it is full, one of a lower rank has to go.
+    /// Joins the queue. Returns `None` if the deadline has passed, or if the queue is full of waiters with at least the request's
+    /// priority. Otherwise a full queue refuses a waiter of lower priority.
     ///
-    /// After that it has to touch the count, and to [`serve`](Self::serve).
+    /// The request then has to touch the count, and to [`serve`](Self::serve).
     pub(crate) fn join(&self, entrant: Entrant, now: Instant) -> Option<Ticket> {
         if entrant.deadline.is_some_and(|at| at <= now) {
             return None;
@@ -144,12 +145,12 @@ impl Queue {
         };
         let ticket = state.join(entrant, priority, now);
         self.publish(state);
-        // Without the lock, as all wakers: they may do anything.
+        // Wakers are called without the lock, as they may run any code.
         evicted.flatten().into_iter().for_each(Waker::wake);
         Some(ticket)
     }
 
-    /// Gives the room that there is to those who wait. `take` counts one in.
+    /// Gives free capacity to the waiters. `take` counts a waiter's units, and returns whether they fit.
     pub(crate) fn serve(&self, now: Instant, take: impl Fn(Claim) -> bool) {
         while !self.is_empty() {
             let mut state = self.lock();
@@ -161,7 +162,7 @@ impl Queue {
         }
     }
 
-    /// Whether its turn has come. If not, the waker is called once it has.
+    /// Returns the decision upon a waiter. If there is none yet, the waker is called once there is.
     pub(crate) fn poll(&self, ticket: &Ticket, waker: &Waker) -> Poll<WaitOutcome> {
         let waker = waker.clone();
         let mut state = self.lock();
@@ -177,8 +178,8 @@ impl Queue {
         Poll::Pending
     }
 
-    /// Leaves the line. `None` if its turn has not come. Who was behind may then be the first: see
-    /// [`serve`](Self::serve).
+    /// Leaves the queue. Returns `None` if there was no decision yet: another waiter may then be the first, and has to be
+    /// [served](Self::serve).
     pub(crate) fn leave(&self, ticket: &Ticket, now: Instant) -> Option<WaitOutcome> {
         let mut state = self.lock();
         if let Some(outcome) = state.called.remove(&ticket.key) {
@@ -237,7 +238,7 @@ impl QueueState {
         Ticket { key, until }
     }
 
-    /// Who is next: the oldest of the highest rank, or the newest.
+    /// Returns the first waiter: the oldest of the highest priority, or the newest while the queue is standing.
     fn first(&self, now: Instant) -> Option<Key> {
         let (&oldest, waiter) = self.waiting.first_key_value()?;
         if !self.delay.is_standing(now, waiter.longest) {
@@ -247,11 +248,11 @@ impl QueueState {
         same.next_back().map(|(&newest, _)| newest)
     }
 
-    /// Calls the first one, if there is room for it or it has waited for too long.
+    /// Decides upon the first waiter, if it fits or has waited for too long. Returns its waker.
     fn call_first(&mut self, now: Instant, take: impl Fn(Claim) -> bool) -> Option<Option<Waker>> {
         let key = self.first(now)?;
         let waiter = self.waiting.get(&key)?;
-        // Its timer tells it as well, but only where it is polled.
+        // The waiter's own timer tells it as well, but only when the waiter is polled.
         if waiter.until <= now {
             return Some(self.refuse(key, now));
         }
@@ -266,7 +267,7 @@ impl QueueState {
         waiter.map(|waiter| waiter.waker)
     }
 
-    /// Refuses one of the lowest rank, if that is below `priority`.
+    /// Refuses a waiter of the lowest priority, and returns its waker. Returns `None` if no waiter is below `priority`.
     fn evict_below(&mut self, priority: u32, now: Instant) -> Option<Option<Waker>> {
         let (&newest, waiter) = self.waiting.last_key_value()?;
         if newest.priority.0 >= priority {
@@ -294,12 +295,13 @@ impl QueueState {
 }
 
 impl Key {
-    /// The bounds of its rank.
+    /// Returns an upper bound of the keys of this priority.
     fn newest(self) -> Self {
         let nth = u64::MAX;
         Self { nth, ..self }
     }
 
+    /// Returns a lower bound of the keys of this priority.
     fn oldest(self) -> Self {
         Self { nth: 0, ..self }
     }

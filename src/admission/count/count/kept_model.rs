@@ -1,4 +1,4 @@
-//! The interleavings in which lanes keep places, or may: see [`model`](crate::admission::count::count::model) for the word alone.
+//! The interleavings in which lanes cache permits, or may: see [`model`](crate::admission::count::count::model) for the word alone.
 
 use loom::{
     sync::{
@@ -20,8 +20,8 @@ use crate::{
     support::per_thread::NUMBER,
 };
 
-/// A count of 4 whose lanes may keep places, with `held` of 2 in flight and the others kept by the first lane. Both were
-/// in flight at once.
+/// A count of 4 with open lanes. Of 2 units taken, `held` are in flight and the others cached by the first lane. Both were in
+/// flight at once.
 fn keeping(held: u32) -> &'static Count {
     let count = holding(4, 2);
     count.release(2);
@@ -38,7 +38,7 @@ fn open(count: &Count) {
     assert_ne!(count.word.load(Ordering::Relaxed) & KEEPING, 0);
 }
 
-/// Runs on a thread with a lane of its own. The model's first thread has the first lane.
+/// Runs on a thread with the second lane. The model's first thread has the first lane.
 fn on_the_second_lane<T: 'static>(run: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
     on_lane(1, run)
 }
@@ -50,25 +50,25 @@ fn on_lane<T: 'static>(lane: usize, run: impl FnOnce() -> T + 'static) -> JoinHa
     })
 }
 
-/// What is in flight, once nothing moves and nothing is kept.
+/// Returns the units in flight once no thread runs and nothing is cached.
 fn rest(count: &Count) -> u32 {
     let level = count.level();
-    assert_eq!(level, Level::from(count.call_in()), "right at rest");
+    assert_eq!(level, Level::from(count.call_in()), "exact at rest");
     level.in_flight
 }
 
 #[test]
-fn loom_p02_a_kept_place_is_found_by_who_needs_it_and_given_away_once() {
+fn loom_p02_a_cached_permit_is_reclaimed_by_a_request_that_needs_it_and_given_away_once() {
     loom::model(|| {
         let count = keeping(1);
-        // There is room for one of these, and not for both at once.
+        // One of these fits, and not both at once.
         let request = move || match count.acquire(1, half) {
             Ok(_) => {
                 count.release(1);
                 true
             }
             Err(level) => {
-                assert_eq!(level.in_flight, 2, "refused where there was room");
+                assert_eq!(level.in_flight, 2, "refused although it fits");
                 false
             }
         };
@@ -80,7 +80,7 @@ fn loom_p02_a_kept_place_is_found_by_who_needs_it_and_given_away_once() {
 }
 
 #[test]
-fn loom_p02_no_more_are_in_flight_at_once_than_fit() {
+fn loom_p02_no_more_requests_are_in_flight_at_once_than_fit() {
     model_the_likely(|| {
         let count = keeping(1);
         let inside = Arc::new(AtomicUsize::new(1));
@@ -88,7 +88,10 @@ fn loom_p02_no_more_are_in_flight_at_once_than_fit() {
             let inside = Arc::clone(&inside);
             move || {
                 if count.acquire(1, half).is_ok() {
-                    assert!(inside.fetch_add(1, Ordering::Relaxed) < 2, "one too many");
+                    assert!(
+                        inside.fetch_add(1, Ordering::Relaxed) < 2,
+                        "two in flight already"
+                    );
                     inside.fetch_sub(1, Ordering::Relaxed);
                     count.release(1);
                 }
@@ -104,7 +107,7 @@ fn loom_p02_no_more_are_in_flight_at_once_than_fit() {
 }
 
 #[test]
-fn loom_p02_one_that_stops_below_what_is_kept_takes_no_kept_place() {
+fn loom_p02_a_request_with_a_cap_below_the_cached_units_takes_no_cached_permit() {
     loom::model(|| {
         let count = keeping(1);
         let low = |_| 1;
@@ -131,7 +134,7 @@ fn loom_p02_of_two_nested_requests_at_one_too_many_exactly_one_is_refused() {
 }
 
 #[test]
-fn loom_p02_nothing_is_lost_or_doubled_when_lanes_open_while_requests_come_and_go() {
+fn loom_p02_no_unit_is_lost_or_doubled_when_lanes_open_while_requests_begin_and_end() {
     loom::model(|| {
         let count = holding(4, 1);
         let other = on_the_second_lane(move || {
@@ -147,13 +150,13 @@ fn loom_p02_nothing_is_lost_or_doubled_when_lanes_open_while_requests_come_and_g
 }
 
 #[test]
-fn loom_p02_one_who_calls_in_late_does_not_take_another_opening_for_the_one_it_has_seen() {
+fn loom_p02_a_late_reclaim_does_not_mistake_another_opening_for_the_opening_it_has_seen() {
     loom::model(|| {
         let count = keeping(1);
         let late = on_the_second_lane(move || count.call_in());
         count.call_in();
         count.let_keep();
-        // The word is as it was. What is kept is not.
+        // The word is as it was. The cached units are not.
         assert!(count.acquire(1, all).is_ok());
         late.join().unwrap();
         assert_eq!(rest(count), 2);
@@ -161,14 +164,14 @@ fn loom_p02_one_who_calls_in_late_does_not_take_another_opening_for_the_one_it_h
 }
 
 #[test]
-fn loom_p02_a_place_that_comes_late_to_a_lane_is_not_kept_behind_the_back_of_the_word() {
+fn loom_p02_a_late_release_to_a_lane_is_not_cached_without_the_word() {
     loom::model(|| {
         let count = keeping(2);
         let late = on_the_second_lane(move || count.release(1));
         count.call_in();
         count.let_keep();
         count.call_in();
-        // The lanes are shut, and some of them are open again but for the word.
+        // The lanes are shut, or open again while the word does not say so.
         let told = count.level().in_flight;
         late.join().unwrap();
         assert!(told >= 1);
@@ -177,7 +180,7 @@ fn loom_p02_a_place_that_comes_late_to_a_lane_is_not_kept_behind_the_back_of_the
 }
 
 #[test]
-fn loom_p02_three_at_the_same_lanes_one_of_which_opens_them() {
+fn loom_p02_of_three_threads_at_the_same_lanes_one_opens_them() {
     model_the_likely(|| {
         let count = keeping(2);
         let second = on_the_second_lane(move || count.release(1));
@@ -191,7 +194,7 @@ fn loom_p02_three_at_the_same_lanes_one_of_which_opens_them() {
 }
 
 #[test]
-fn loom_p02_of_two_who_open_the_lanes_at_once_one_does() {
+fn loom_p02_of_two_threads_that_open_the_lanes_at_once_one_does() {
     model_the_likely(|| {
         let count = holding(4, 1);
         let second = on_the_second_lane(move || count.let_keep());
@@ -204,7 +207,7 @@ fn loom_p02_of_two_who_open_the_lanes_at_once_one_does() {
 }
 
 #[test]
-fn loom_p05_a_lowered_limit_holds_for_kept_places_at_once() {
+fn loom_p05_a_lowered_limit_holds_for_cached_permits_at_once() {
     loom::model(|| {
         let count = keeping(1);
         let is_lowered = Arc::new(AtomicBool::new(false));
@@ -217,7 +220,7 @@ fn loom_p05_a_lowered_limit_holds_for_kept_places_at_once() {
             })
         };
         let is_late = is_lowered.load(Ordering::Acquire);
-        // It has a kept place before it, and takes it only before the change.
+        // There is a cached permit for it, which it takes only before the change.
         let admitted = count.acquire(1, all).is_ok();
         assert!(!(admitted && is_late));
         assert_eq!(admitted, lowers.join().unwrap().in_flight == 2);
@@ -226,14 +229,14 @@ fn loom_p05_a_lowered_limit_holds_for_kept_places_at_once() {
 }
 
 #[test]
-fn loom_p05_a_place_that_comes_late_to_a_lane_is_kept_under_the_limit_of_now() {
+fn loom_p05_a_late_release_to_a_lane_is_cached_under_the_limit_of_that_moment() {
     loom::model(|| {
         let count = keeping(2);
         let late = on_the_second_lane(move || count.release(1));
         count.set_limit(8);
         count.let_keep();
         late.join().unwrap();
-        // Whether it is in that lane or not.
+        // On that lane's thread, whether the unit is cached there or not.
         NUMBER.with(|number| number.set(1));
         assert_eq!(count.acquire(1, all).unwrap().limit, 8);
         assert_eq!(rest(count), 2);
@@ -241,7 +244,7 @@ fn loom_p05_a_place_that_comes_late_to_a_lane_is_kept_under_the_limit_of_now() {
 }
 
 #[test]
-fn loom_the_peak_is_the_most_that_were_in_flight_at_once() {
+fn loom_the_peak_is_the_most_units_in_flight_at_once() {
     model_the_likely(|| {
         let count = holding(4, 1);
         open(count);
@@ -266,8 +269,8 @@ fn loom_the_peak_is_the_most_that_were_in_flight_at_once() {
 }
 
 #[test]
-fn loom_a_place_is_taken_over_with_all_that_was_done_in_it() {
-    // From the word; from a lane, of which it is the first place, or is not.
+fn loom_a_permit_passes_on_with_all_that_was_done_under_it() {
+    // Released to the word; to a lane as its first cached permit; to a lane that has cached a permit before.
     let two_held = [
         || holding(4, 2),
         || keeping(2),
@@ -277,7 +280,7 @@ fn loom_a_place_is_taken_over_with_all_that_was_done_in_it() {
             count
         },
     ];
-    // By one who finds it in the same lane, and by one who calls it in from there.
+    // Taken by the same lane, and by a thread that reclaims it from there.
     for (count, lane) in two_held
         .into_iter()
         .flat_map(|count| [(count, 0), (count, 1)])
@@ -301,7 +304,7 @@ fn loom_a_place_is_taken_over_with_all_that_was_done_in_it() {
 }
 
 #[test]
-fn loom_a_place_that_another_thread_has_called_in_goes_on_with_all_that_was_done_in_it() {
+fn loom_a_permit_that_another_thread_reclaims_passes_on_with_all_that_was_done_under_it() {
     model_the_likely(|| {
         let count = keeping(1);
         assert!(count.acquire(1, all).is_ok());
@@ -339,7 +342,7 @@ fn loom_p03_a_count_goes_back_to_the_pool_exactly_once() {
 }
 
 #[test]
-fn loom_one_who_joins_misses_no_place_that_a_lane_keeps() {
+fn loom_a_join_misses_no_permit_that_a_lane_caches() {
     model_the_likely(|| {
         let count = keeping(1);
         let release = on_the_second_lane(move || count.release(1));
@@ -350,7 +353,7 @@ fn loom_one_who_joins_misses_no_place_that_a_lane_keeps() {
 }
 
 #[test]
-fn loom_one_who_joins_and_one_who_opens_the_lanes_do_not_miss_each_other() {
+fn loom_a_join_and_an_opening_of_the_lanes_do_not_miss_each_other() {
     model_the_likely(|| {
         let count = keeping(1);
         count.call_in();

@@ -9,17 +9,17 @@ use crate::admission::model::{all, holding};
 #[test]
 fn loom_p02_no_interleaving_admits_one_too_many_or_refuses_one_too_few() {
     loom::model(|| {
-        // Held from the start: with it, one of the others finds room, and no two at once.
+        // One is held from the start. Beside it, one of the others fits, and not both at once.
         let count = holding(1, 1);
         let two = |_| 2;
         let request = move || match count.acquire(1, two) {
             Ok(level) => {
-                assert_eq!(level.in_flight, 2, "two at once, this one included");
+                assert_eq!(level.in_flight, 2, "two in flight, this one included");
                 count.release(1);
                 true
             }
             Err(level) => {
-                assert_eq!(level.in_flight, 2, "refused where there was room");
+                assert_eq!(level.in_flight, 2, "refused although it fits");
                 false
             }
         };
@@ -31,7 +31,7 @@ fn loom_p02_no_interleaving_admits_one_too_many_or_refuses_one_too_few() {
 }
 
 #[test]
-fn loom_p02_a_dear_request_is_alone_or_fits_whatever_the_interleaving() {
+fn loom_p02_an_expensive_request_is_alone_or_fits_whatever_the_interleaving() {
     loom::model(|| {
         let count = Count::claim(4);
         let request = move |units| match count.acquire(units, all) {
@@ -53,13 +53,13 @@ fn loom_p02_a_dear_request_is_alone_or_fits_whatever_the_interleaving() {
 }
 
 #[test]
-fn loom_p02_of_two_nested_requests_that_come_to_cost_more_one_fits() {
+fn loom_p02_of_two_nested_requests_whose_cost_rises_one_fits() {
     loom::model(|| {
         // Both are counted already, by an outer layer that never sheds.
         let count = holding(4, 2);
         let other = thread::spawn(move || count.keep(1, 3, all).is_ok());
         let own = count.keep(1, 3, all).is_ok();
-        // Whoever comes first finds the other one's unit beside its 3; the second is then refused.
+        // The first to decide fits with its 3 units beside the other's unit. The second is then refused.
         assert_ne!(own, other.join().unwrap());
         assert_eq!(count.level().in_flight, 3);
     });

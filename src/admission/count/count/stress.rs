@@ -1,5 +1,5 @@
-//! Real threads, while lanes open and places are called in all the time, against an oracle that is exact: what it says of
-//! a moment is bounded by what had happened before the call and what had begun after it.
+//! Real threads, while lanes are opened and permits reclaimed all the time, against an exact oracle. Its bounds for a moment are
+//! the events that had ended before the call, and the events that had begun after it.
 
 use std::{
     sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
@@ -15,10 +15,10 @@ const STEPS: usize = 500_000;
 /// In units, since the beginning: none of these ever goes down.
 #[derive(Default)]
 struct Oracle {
-    /// Who has asked, and who is gone or was refused.
+    /// Units asked for, and units released or refused.
     asked: AtomicU64,
     gone: AtomicU64,
-    /// Who is certainly in, and who may be on its way out.
+    /// Units certainly in flight at some time, and units whose release has begun.
     admitted: AtomicU64,
     leaving: AtomicU64,
     most: AtomicU64,
@@ -39,13 +39,16 @@ impl Oracle {
             Ok(_) => {
                 assert!(
                     least + units_64 <= highest,
-                    "{least} were in, stop at {highest}"
+                    "{least} in flight, cap {highest}"
                 );
                 self.admitted.fetch_add(units_64, SeqCst);
                 self.most.fetch_max(least + units_64, SeqCst);
             }
             Err(level) => {
-                assert!(most > lowest, "{most} at most, and refused below {lowest}");
+                assert!(
+                    most > lowest,
+                    "refused with at most {most} in flight, cap {lowest}"
+                );
                 assert!(u64::from(level.in_flight) + units_64 > lowest);
                 self.gone.fetch_add(units_64, SeqCst);
             }
@@ -66,12 +69,12 @@ fn random(seed: u64) -> impl FnMut(u64) -> u64 {
     move |n| random.u64(..n)
 }
 
-/// Now a thread holds a lot, and now next to nothing.
+/// Returns how many permits a thread may hold: now many, now few.
 fn most_held(step: usize) -> u64 {
     if step / 1_000 % 2 == 0 { 2 } else { 20 }
 }
 
-/// One limit, or two between which it is moved.
+/// Runs with one limit, or with two between which it is moved.
 fn stress(limits: [u32; 2]) {
     let count = Count::claim(limits[0]);
     let oracle = Oracle::default();
@@ -118,30 +121,30 @@ fn stress(limits: [u32; 2]) {
     assert_eq!(
         count.level().in_flight,
         0,
-        "nothing was lost, in the word or in a lane"
+        "no unit was lost, in the word or in a lane"
     );
     let peak = u64::from(count.peak());
     assert!((oracle.most.load(SeqCst)..=limits[1].into()).contains(&peak));
-    // It was about something.
+    // Both modes occurred.
     let modes = [keeping, exact].map(AtomicUsize::into_inner);
     assert!(modes.iter().all(|&seen| seen > STEPS / 100), "{modes:?}");
     count.abandon();
 }
 
 #[test]
-fn p02_whoever_is_admitted_had_room_and_whoever_is_refused_had_none_as_lanes_open_and_shut() {
+fn p02_admitted_requests_fit_and_refused_requests_did_not_while_lanes_open_and_shut() {
     let lanes = Count::claim(1).lanes.len() as u32;
     stress([4 * lanes.max(8); 2]);
 }
 
 #[test]
-fn p05_the_same_while_the_limit_is_moved() {
+fn p05_admitted_requests_fit_and_refused_requests_did_not_while_the_limit_moves() {
     let lanes = Count::claim(1).lanes.len() as u32;
     stress([3, 4].map(|times| times * lanes.max(8)));
 }
 
 #[test]
-fn one_thread_sees_no_difference_between_a_count_that_keeps_places_and_a_plain_one() {
+fn one_thread_sees_no_difference_between_a_count_that_caches_permits_and_a_plain_count() {
     let lanes = Count::claim(1).lanes.len() as u32;
     let limits = [2, 3, 4].map(|times| times * lanes.max(8));
     let (mut limit, mut in_flight, mut peak) = (limits[0], 0, 0);
@@ -166,14 +169,14 @@ fn one_thread_sees_no_difference_between_a_count_that_keeps_places_and_a_plain_o
                 in_flight -= units;
             }
             _ => {
-                // Now and then one that is dearer than all.
-                let dearest = if below(32) == 0 { 100 } else { 3 };
-                let units = 1 + below(dearest) as u32;
+                // Now and then a request costs more than the limit.
+                let most = if below(32) == 0 { 100 } else { 3 };
+                let units = 1 + below(most) as u32;
                 let share = 1 + below(3) as u32;
-                let has_room = in_flight == 0 || in_flight + units <= limit / share;
+                let fits = in_flight == 0 || in_flight + units <= limit / share;
                 let admitted = count.acquire(units, |limit| limit / share).is_ok();
                 assert_eq!(
-                    admitted, has_room,
+                    admitted, fits,
                     "{units} beside {in_flight}, 1/{share} of {limit}"
                 );
                 if admitted {

@@ -4,7 +4,7 @@ use super::*;
 use crate::{admission::count::pool::POOL, budget::budget::Budget};
 
 #[test]
-fn limit_and_count_fill_their_bits_without_touching_each_other() {
+fn limit_and_units_fill_their_bits_without_touching_each_other() {
     let count = Count::claim(u32::MAX >> 1);
     assert_eq!(count.level().limit, u32::MAX >> 1);
     count.word.fetch_add(TAKEN - 1, Ordering::Relaxed);
@@ -18,7 +18,7 @@ fn limit_and_count_fill_their_bits_without_touching_each_other() {
 
 #[test]
 fn the_pool_holds_no_more_counts_than_there_were_at_one_time() {
-    // Other tests use the pool at the same time, a handful of counts each.
+    // Other tests use the pool at the same time, a few counts each.
     for _ in 0..10_000 {
         let count = Count::claim(1);
         assert!(count.acquire(1, |_| 1).is_ok());
@@ -30,7 +30,7 @@ fn the_pool_holds_no_more_counts_than_there_were_at_one_time() {
 }
 
 #[test]
-fn a_budget_gives_both_of_its_counts_back() {
+fn a_budget_returns_both_of_its_counts_to_the_pool() {
     let mut counts = HashSet::new();
     for _ in 0..10_000 {
         let budget = Budget::fixed(1);

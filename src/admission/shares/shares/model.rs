@@ -5,10 +5,11 @@ use loom::{sync::Arc, thread};
 
 use super::{Shares, Tenant, store};
 
-/// With two units held, where half of one is the tenant's part: a third may go half of the way, and a fourth must not.
+/// Two units held by one tenant, whose fair share is half a unit: a third unit may go half of the way along the band, and a
+/// fourth none of it.
 fn shares() -> (Arc<Shares>, Tenant) {
     let (shares, tenant) = (Shares::new(), Tenant::of(&7));
-    store(&shares.part, 0.5);
+    store(&shares.fair_share, 0.5);
     assert_eq!([1.0, 1.0], [0, 1].map(|_| shares.enter(tenant, 1, 1)));
     (Arc::new(shares), tenant)
 }
@@ -23,13 +24,13 @@ fn loom_p02_of_two_requests_of_a_tenant_one_is_judged_with_the_other_in_view() {
         };
         let own = shares.enter(tenant, 1, 1);
         let other = other.join().unwrap();
-        assert_eq!(own.min(other), 0.0, "both came through");
+        assert_eq!(own.min(other), 0.0, "both were judged alone");
         assert!(own.max(other) <= 0.5);
     });
 }
 
 #[test]
-fn loom_p03_what_enters_leaves_and_nothing_is_left() {
+fn loom_p03_the_units_of_requests_that_have_left_are_in_no_cell() {
     loom::model(|| {
         let (shares, tenant) = shares();
         let other = {

@@ -10,16 +10,16 @@ use crate::{
     threshold::threshold::Threshold,
 };
 
-/// So many units for this tenant, and how far the last one may go.
+/// Enters units of this tenant one by one. Returns how far the last may go.
 fn enter(shares: &Shares, tenant: Tenant, units: u32) -> f32 {
     let entered = (0..units).map(|_| shares.enter(tenant, 1, 1));
     entered.last().unwrap_or_default()
 }
 
-/// The next look, after `millis`, at so much in flight, of which so much was admitted since.
+/// Looks again after `millis`, with these figures of the whole budget.
 async fn look(shares: &Shares, millis: u64, in_flight: u32, admitted: usize) {
     tokio::time::advance(Duration::from_millis(millis)).await;
-    shares.look_if_due(|| Seen {
+    shares.look_if_due(Instant::now(), || Seen {
         in_flight,
         admitted,
     });
@@ -33,14 +33,14 @@ fn p16_with_a_seed_a_tenant_is_known_by_the_hash_of_the_seed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_more_than_its_part_stops_early_and_who_has_less_does_not() {
+async fn a_tenant_above_its_share_stops_early_and_a_tenant_below_does_not() {
     let shares = Shares::new();
     let [large, small, new] = [1, 2, 3].map(|tenant| Tenant::of(&tenant));
     enter(&shares, large, 90);
     enter(&shares, small, 10);
     look(&shares, 50, 100, 100).await;
     for seconds in 1..=5 {
-        // Nobody is refused: there is no part.
+        // No request is refused: the share is infinite.
         assert_eq!(
             [large, small].map(|tenant| shares.enter(tenant, 0, 1)),
             [1.0; 2]
@@ -49,7 +49,7 @@ async fn who_has_more_than_its_part_stops_early_and_who_has_less_does_not() {
     }
     shares.refused(large, 50);
     look(&shares, 50, 100, 500).await;
-    // What it wants more does not make what the others have less than they want.
+    // The large tenant wants more than its share. The small tenant still gets all it wants.
     assert_eq!(shares.enter(small, 0, 1), 1.0);
     let mut admitted = 500;
     for _ in 0..20 {
@@ -59,18 +59,18 @@ async fn who_has_more_than_its_part_stops_early_and_who_has_less_does_not() {
         look(&shares, 50, 100, admitted).await;
     }
     // Both want more: half of the budget each.
-    assert_eq!(load(&shares.part).round(), 50.0);
+    assert_eq!(load(&shares.fair_share).round(), 50.0);
     assert_eq!(
         [large, small, new].map(|tenant| shares.enter(tenant, 0, 1)),
         [0.0, 1.0, 1.0]
     );
-    // One that has had nothing for long may have some at once, and not all.
+    // A tenant that has used nothing may take some units at once, and not all.
     assert_eq!(enter(&shares, new, 50), 1.0);
     assert_eq!(enter(&shares, new, 150), 0.0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_had_is_forgotten_within_seconds() {
+async fn what_a_tenant_has_used_is_forgotten_within_seconds() {
     let shares = Shares::new();
     let [large, small] = [1, 2].map(|tenant| Tenant::of(&tenant));
     enter(&shares, large, 90);
@@ -98,14 +98,14 @@ async fn what_was_had_is_forgotten_within_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn made_up_tenants_take_no_memory_and_do_not_hide_a_large_one() {
+async fn invented_tenants_take_no_memory_and_do_not_hide_a_large_tenant() {
     let shares = Shares::new();
     let [large, small] = ["large", "small"].map(|tenant| Tenant::of(&tenant));
     enter(&shares, large, 300);
     enter(&shares, small, 1);
     look(&shares, 50, 301, 0).await;
     for round in 1..=40 {
-        // 100,000 of them are turned away, each with a name of its own.
+        // 100,000 requests are refused, each with an invented tenant.
         let names = (0..100_000_u64).map(|n| Tenant::of(&(round, n)));
         for name in names {
             shares.enter(name, 1, 1);
@@ -122,7 +122,7 @@ async fn made_up_tenants_take_no_memory_and_do_not_hide_a_large_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hardly_anybody_is_taken_for_one_of_a_hundred_large_ones() {
+async fn hardly_any_tenant_is_taken_for_one_of_a_hundred_large_tenants() {
     let shares = Shares::new();
     let large: Vec<_> = (0..100).map(|n| Tenant::of(&("large", n))).collect();
     for tenant in &large {
@@ -130,7 +130,7 @@ async fn hardly_anybody_is_taken_for_one_of_a_hundred_large_ones() {
     }
     look(&shares, 50, 1_000, 0).await;
     look(&shares, 1_000, 1_000, 0).await;
-    store(&shares.part, 4.0);
+    store(&shares.fair_share, 4.0);
     assert!(
         large
             .iter()
@@ -140,14 +140,14 @@ async fn hardly_anybody_is_taken_for_one_of_a_hundred_large_ones() {
     let wronged = names
         .filter(|tenant| shares.enter(*tenant, 0, 1) < 1.0)
         .count();
-    // 0.093⁴ of them, 7 or 8, if chance will have it so; 30 once in many millions.
+    // 0.093⁴ of them, 7 or 8, are expected; 30 occur once in many millions.
     assert!(wronged < 30, "{wronged} of 100,000");
 }
 
 #[test]
 fn a_clock_that_stands_still_or_goes_back_changes_nothing() {
     let shares = Shares::new();
-    let mut watch = Watch::default();
+    let mut history = History::default();
     let tenant = Tenant::of(&1);
     enter(&shares, tenant, 3);
     shares.refused(tenant, 3);
@@ -157,7 +157,7 @@ fn a_clock_that_stands_still_or_goes_back_changes_nothing() {
             in_flight: 3,
             admitted: 0,
         };
-        shares.look(&mut watch, at, &seen);
+        shares.look(&mut history, at, &seen);
         let allowed = shares.enter(tenant, 0, 1);
         assert!((0.0..=1.0).contains(&allowed), "{allowed}");
     }
@@ -165,7 +165,7 @@ fn a_clock_that_stands_still_or_goes_back_changes_nothing() {
 
 proptest! {
     #[test]
-    fn p03_what_tenants_hold_is_never_shown_too_small_and_sums_up_to_nothing(
+    fn p03_what_tenants_hold_is_never_shown_too_small_and_ends_at_0(
         steps in proptest::collection::vec((0_u8..20, 1_u32..1_000), 1..200),
     ) {
         let shares = Shares::new();
@@ -188,17 +188,17 @@ proptest! {
     #[test]
     fn a_share_is_between_0_and_1_whatever_the_figures(
         used in -1e9_f32..1e19,
-        part in proptest::num::f32::POSITIVE | proptest::num::f32::ZERO | proptest::num::f32::INFINITE,
+        fair_share in proptest::num::f32::POSITIVE | proptest::num::f32::ZERO | proptest::num::f32::INFINITE,
     ) {
-        prop_assume!(part >= 0.0);
-        let share = share(used, part);
-        prop_assert!((0.0..=1.0).contains(&share), "{} of {}: {}", used, part, share);
+        prop_assume!(fair_share >= 0.0);
+        let share = share(used, fair_share);
+        prop_assert!((0.0..=1.0).contains(&share), "{} of {}: {}", used, fair_share, share);
     }
 }
 
-/// Two layers of one budget, by which a request passes under several tenants and costs.
+/// Two layers of one budget, each of which gives a request a tenant and a cost of its own.
 #[test]
-fn p03_whatever_becomes_of_a_request_its_tenants_share_gets_it_back() {
+fn p03_however_a_request_ends_its_units_leave_its_tenants_share() {
     use http::{Request, Response};
     use http_body_util::Empty;
     use tower_service::Service;
@@ -246,7 +246,7 @@ fn p03_whatever_becomes_of_a_request_its_tenants_share_gets_it_back() {
                 }
                 request.body(Empties::new()).unwrap()
             };
-            // With room and without.
+            // With free capacity and without.
             for held in [0, 10, 40] {
                 let held = budget.try_acquire_many(held.max(1), Threshold::NEVER_SHED);
                 let mut service = stack.clone();
@@ -265,7 +265,7 @@ fn p03_whatever_becomes_of_a_request_its_tenants_share_gets_it_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_waits_is_in_its_share_until_it_is_served_or_refused_or_leaves() {
+async fn a_queued_request_counts_against_its_share_until_it_is_served_refused_or_dropped() {
     use bytes::Bytes;
     use http::{Request, Response};
     use http_body_util::Empty;
@@ -280,7 +280,7 @@ async fn one_that_waits_is_in_its_share_until_it_is_served_or_refused_or_leaves(
     let shed = shed.wait(1, Duration::from_millis(100));
     let mut service = shed.layer(inner);
     let held = || budget.try_acquire(Threshold::ratio(1.0)).unwrap();
-    for end in ["served", "refused", "dropped", "no place in the line"] {
+    for end in ["served", "refused", "dropped", "queue full"] {
         let permit = held();
         let mut waiting = tokio_test::task::spawn(service.call(Request::default()));
         assert!(waiting.poll().is_pending(), "{end}");
@@ -297,7 +297,7 @@ async fn one_that_waits_is_in_its_share_until_it_is_served_or_refused_or_leaves(
             "dropped" => drop(waiting),
             _ => {
                 let second = service.call(Request::default()).now_or_never();
-                assert!(second.is_some(), "it does not wait");
+                assert!(second.is_some(), "the second request is not queued");
                 drop(waiting);
             }
         }
