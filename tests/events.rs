@@ -1,4 +1,4 @@
-//! What is told of through `tracing`, and how often.
+//! Log events through `tracing`, and their number.
 
 mod support;
 
@@ -20,11 +20,11 @@ use self::support::{
     Alone, Law, all, alone, answer, caught, get, holding, is_refused, panic_on_purpose,
 };
 
-/// What was written on this thread since it was made.
+/// The log of this thread since its creation.
 struct Log {
     text: Arc<Mutex<Vec<u8>>>,
     _guard: DefaultGuard,
-    // Each test has a clock of its own, and whoever publishes looks at all budgets by his.
+    // Each test has its own clock, and a publication checks all budgets by the clock of its test.
     _alone: Alone,
 }
 
@@ -59,16 +59,16 @@ impl Log {
         }
     }
 
-    /// The lines that tell of the budget of this name.
+    /// Returns the lines about the budget of this name.
     fn of(&self, name: &str) -> Vec<String> {
         let text = String::from_utf8(self.text.lock().unwrap().clone()).unwrap();
-        let of_it = format!("budget=\"{name}\"");
-        let lines = text.lines().filter(|line| line.contains(&of_it));
+        let field = format!("budget=\"{name}\"");
+        let lines = text.lines().filter(|line| line.contains(&field));
         lines.map(|line| line.trim().to_owned()).collect()
     }
 }
 
-/// A budget with nothing left in it.
+/// Returns a budget without free capacity, and the permit that fills it.
 fn full(name: &str) -> (Budget, Permit) {
     let budget = Budget::fixed(1).named(name);
     let held = budget.try_acquire(all()).unwrap();
@@ -84,16 +84,16 @@ fn refuse(budget: &Budget, times: usize) {
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(start_paused = true)]
-async fn one_event_tells_that_shedding_has_started_and_one_that_it_has_stopped() {
+async fn an_event_reports_the_start_of_shedding_and_another_its_end() {
     let log = Log::up_to(Level::INFO);
-    let (budget, held) = full("story");
+    let (budget, held) = full("episode");
     refuse(&budget, 3);
     advance(4 * SECOND).await;
     refuse(&budget, 2);
     assert_eq!(
-        log.of("story"),
+        log.of("episode"),
         [
-            "WARN loadshed: shedding has started budget=\"story\" limit=1 in_flight=1 refused=1 would_refuse=0 \
+            "WARN loadshed: shedding has started budget=\"episode\" limit=1 in_flight=1 refused=1 would_refuse=0 \
              limit_change=\"no change\" advice=\"find the dependency that has become slow; if there is none, add \
              capacity and raise the limit with it\""
         ]
@@ -102,16 +102,16 @@ async fn one_event_tells_that_shedding_has_started_and_one_that_it_has_stopped()
     advance(10 * SECOND).await;
     drop(budget.try_acquire(all()).unwrap());
     assert_eq!(
-        log.of("story")[1..],
+        log.of("episode")[1..],
         [
-            "INFO loadshed: shedding has stopped budget=\"story\" seconds=4.0 refused=5 would_refuse=0 limit=1 \
+            "INFO loadshed: shedding has stopped budget=\"episode\" seconds=4.0 refused=5 would_refuse=0 limit=1 \
              in_flight=1 limit_change=\"no change\""
         ]
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn that_it_has_stopped_is_found_by_a_request_a_refusal_or_whoever_publishes() {
+async fn a_request_a_refusal_or_a_publication_finds_that_shedding_has_stopped() {
     let log = Log::up_to(Level::INFO);
     let stops = |name: &str| log.of(name).len() / 2;
     let (budget, held) = full("found");
@@ -132,23 +132,23 @@ async fn that_it_has_stopped_is_found_by_a_request_a_refusal_or_whoever_publishe
     refuse(&budget, 1);
     advance(9 * SECOND).await;
     publish();
-    assert_eq!(stops("found"), 2, "it is not over yet");
+    assert_eq!(stops("found"), 2, "the quiet period is not over");
     advance(SECOND).await;
     publish();
     assert_eq!(stops("found"), 3);
 
     refuse(&budget, 1);
-    let beat = tokio::spawn(publish_every(SECOND));
+    let publishing = tokio::spawn(publish_every(SECOND));
     sleep(12 * SECOND).await;
-    beat.abort();
+    publishing.abort();
     assert_eq!(stops("found"), 4);
     drop(held);
     assert_eq!(log.of("found").len(), 8);
 }
 
-/// 3,334 refusals in each of 300 tenths of a second, each followed by one in which all are admitted.
+/// 300 times: 3,334 refusals in a tenth of a second, then a tenth of a second with admissions only.
 #[tokio::test(start_paused = true)]
-async fn a_million_refusals_that_come_and_go_within_a_minute_write_2_lines() {
+async fn a_million_refusals_in_a_minute_write_2_lines() {
     let log = Log::up_to(Level::TRACE);
     let budget = Budget::fixed(1).named("flood");
     for _ in 0..300 {
@@ -173,7 +173,7 @@ async fn a_million_refusals_that_come_and_go_within_a_minute_write_2_lines() {
     );
 }
 
-/// However refusals come and go: the worst that they can do.
+/// Pauses around the quiet period of 10 s, as these write the most lines.
 #[tokio::test(start_paused = true)]
 async fn no_pattern_of_refusals_writes_more_than_2_lines_in_10_seconds() {
     for pause in [1, 99, 1_000, 9_999, 10_000, 10_001, 12_000] {
@@ -197,18 +197,18 @@ async fn no_pattern_of_refusals_writes_more_than_2_lines_in_10_seconds() {
             lines.len()
         );
 
-        // Each refusal is told of once.
-        let told = lines.iter().filter(|line| line.contains("stopped"));
-        let told = told.map(|line| {
+        // Each refusal is reported once.
+        let reported = lines.iter().filter(|line| line.contains("stopped"));
+        let reported = reported.map(|line| {
             let count = line.split_once(" refused=").unwrap().1;
             count.split_once(' ').unwrap().0.parse::<usize>().unwrap()
         });
-        assert_eq!(told.sum::<usize>(), refused, "{pause} ms");
+        assert_eq!(reported.sum::<usize>(), refused, "{pause} ms");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn p22_a_dry_run_tells_what_it_would_have_refused() {
+async fn p22_a_dry_run_logs_the_requests_that_it_would_have_refused() {
     let log = Log::up_to(Level::INFO);
     let (budget, _held) = full("dry");
     let shed = LoadShed::ratio(1.0).budget(&budget).dry_run(true);
@@ -231,10 +231,10 @@ async fn p22_a_dry_run_tells_what_it_would_have_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn p23_each_change_of_a_limit_is_told_at_debug_with_its_figures() {
+async fn p23_each_change_of_a_limit_is_logged_at_debug_with_its_figures() {
     let log = Log::up_to(Level::DEBUG);
-    let law = Law::new(1..=9, 4, |window| window.limit + 1);
-    let budget = Budget::new(law).named("law");
+    let controller = Law::new(1..=9, 4, |window| window.limit + 1);
+    let budget = Budget::new(controller).named("learned");
     let permit = budget.try_acquire(all()).unwrap();
     advance(SECOND / 4).await;
     drop(permit);
@@ -244,15 +244,15 @@ async fn p23_each_change_of_a_limit_is_told_at_debug_with_its_figures() {
     budget.set_limit(2).unwrap();
     budget.set_limit(100).unwrap_err();
     assert_eq!(
-        log.of("law"),
+        log.of("learned"),
         [
-            "DEBUG loadshed: the limit has changed budget=\"law\" from=4 to=5 reason=\"test\" elapsed_seconds=0.25 \
+            "DEBUG loadshed: the limit has changed budget=\"learned\" from=4 to=5 reason=\"test\" elapsed_seconds=0.25 \
              in_flight=0 responded=0 completed=1 refused=0 successes=1 latency_seconds=0.25",
-            "DEBUG loadshed: the limit has changed budget=\"law\" from=5 to=6 reason=\"test\" elapsed_seconds=0.0 \
+            "DEBUG loadshed: the limit has changed budget=\"learned\" from=5 to=6 reason=\"test\" elapsed_seconds=0.0 \
              in_flight=1 responded=1 completed=1 refused=0 successes=1 latency_seconds=0.0",
-            "DEBUG loadshed: the limit has changed budget=\"law\" from=6 to=7 reason=\"test\" elapsed_seconds=0.0 \
+            "DEBUG loadshed: the limit has changed budget=\"learned\" from=6 to=7 reason=\"test\" elapsed_seconds=0.0 \
              in_flight=1 responded=1 completed=0 refused=0 successes=1 latency_seconds=0.0",
-            "DEBUG loadshed: the limit has changed budget=\"law\" from=7 to=2 reason=\"set\" elapsed_seconds=0.0 \
+            "DEBUG loadshed: the limit has changed budget=\"learned\" from=7 to=2 reason=\"set\" elapsed_seconds=0.0 \
              in_flight=0 responded=0 completed=0 refused=0 successes=0 latency_seconds=0.0",
         ]
     );
@@ -264,7 +264,7 @@ async fn p23_each_change_of_a_limit_is_told_at_debug_with_its_figures() {
 
 #[cfg(feature = "metrics")]
 #[tokio::test(start_paused = true)]
-async fn a_budget_without_a_name_goes_by_the_number_that_it_is_published_under() {
+async fn a_budget_without_a_name_is_logged_by_its_published_number() {
     let log = Log::up_to(Level::DEBUG);
     let budget = Budget::fixed(1);
     budget.set_limit(2).unwrap();
@@ -276,7 +276,7 @@ async fn a_budget_without_a_name_goes_by_the_number_that_it_is_published_under()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_law_saw_is_told_when_shedding_starts() {
+async fn the_start_of_shedding_is_logged_with_the_latest_limit_change() {
     let log = Log::up_to(Level::WARN);
     let budget = Budget::adaptive().named("learned");
     budget.set_limit(4).unwrap();
@@ -318,12 +318,12 @@ impl tracing::Subscriber for Broken {
 }
 
 #[tokio::test(start_paused = true)]
-async fn p25_a_subscriber_that_panics_costs_no_request_and_no_law() {
+async fn p25_a_subscriber_that_panics_stops_no_request_and_no_controller() {
     let _alone = alone();
     let _guard = tracing::subscriber::set_default(Broken);
-    caught(|| tracing::info!("it is broken"));
-    let law = Law::new(1..=9, 1, |window| window.limit + 1);
-    let budget = Budget::new(law).named("broken");
+    caught(|| tracing::info!("the subscriber panics"));
+    let controller = Law::new(1..=9, 1, |window| window.limit + 1);
+    let budget = Budget::new(controller).named("broken");
     for limit in 2..5 {
         drop(budget.try_acquire(all()).unwrap());
         assert_eq!(budget.limit(), limit);

@@ -1,4 +1,4 @@
-//! What comes out as OpenTelemetry, by way of a bridge from the `metrics` facade: docs/opentelemetry.md.
+//! The metrics that a bridge from the `metrics` facade exports to OpenTelemetry: docs/opentelemetry.md.
 
 mod support;
 
@@ -15,7 +15,7 @@ use tower::Layer;
 
 use self::support::{Law, all, answer, get, holding};
 
-/// What was exported last, by name and attributes: a number, or how many a histogram has.
+/// The latest exported values by name and attributes: a number, or the count of a histogram.
 type Exported = BTreeMap<String, f64>;
 
 fn key<'a>(
@@ -37,7 +37,7 @@ fn read(metric: &Metric, into: &mut Exported) {
             }
         }
         AggregatedMetrics::F64(MetricData::Gauge(gauge)) => {
-            // With 1, Prometheus would have its name end in _ratio.
+            // With the unit 1, Prometheus would add _ratio to the name.
             assert_eq!(metric.unit(), "", "{}", metric.name());
             for point in gauge.data_points() {
                 into.insert(key(metric, point.attributes()), point.value());
@@ -53,7 +53,7 @@ fn read(metric: &Metric, into: &mut Exported) {
 }
 
 #[test]
-fn what_a_bridge_exports_is_what_the_snapshot_says_however_often_it_is_published() {
+fn the_exported_values_equal_the_snapshot_after_several_publications() {
     let exporter = InMemoryMetricExporter::default();
     let reader = PeriodicReader::builder(exporter.clone()).build();
     let provider = SdkMeterProvider::builder().with_reader(reader).build();

@@ -1,5 +1,5 @@
-//! The unread body of a refused request is read after the answer, within bounds. How many are read at once is bounded in
-//! the process, so these tests do not run at once.
+//! The unread body of a refused request is read after the response, within bounds. The number of concurrent reads is bounded in
+//! the process, so these tests run one at a time.
 
 mod support;
 
@@ -32,9 +32,9 @@ use support::alone;
 const MIB: usize = 1 << 20;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// An upload: a piece after each pause, until there are no more.
+/// An upload: a frame after each pause.
 struct Upload {
-    pieces: usize,
+    frames: usize,
     size: usize,
     pause: Duration,
     end: End,
@@ -49,39 +49,39 @@ enum End {
     Panicked,
 }
 
-/// What became of it.
+/// The log of an upload.
 #[derive(Default)]
 struct Seen {
-    pieces: AtomicUsize,
+    frames: AtomicUsize,
     bytes: AtomicUsize,
-    /// Pieces that somebody has in memory now, and the most of them at once.
-    kept: AtomicUsize,
-    most_kept: AtomicUsize,
+    /// The frames in memory now, and the most frames in memory at once.
+    in_memory: AtomicUsize,
+    most_in_memory: AtomicUsize,
     dropped: AtomicUsize,
 }
 
-/// A piece that tells when it is thrown away.
-struct Piece {
+/// The data of a frame, which notes its drop.
+struct Data {
     data: &'static [u8],
     seen: Arc<Seen>,
 }
 
-impl AsRef<[u8]> for Piece {
+impl AsRef<[u8]> for Data {
     fn as_ref(&self) -> &[u8] {
         self.data
     }
 }
 
-impl Drop for Piece {
+impl Drop for Data {
     fn drop(&mut self) {
-        self.seen.kept.fetch_sub(1, Ordering::Relaxed);
+        self.seen.in_memory.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Upload {
-    fn new(pieces: usize, size: usize, pause: Duration) -> Self {
+    fn new(frames: usize, size: usize, pause: Duration) -> Self {
         Self {
-            pieces,
+            frames,
             size,
             pause,
             end: End::Whole,
@@ -90,9 +90,9 @@ impl Upload {
         }
     }
 
-    /// In pieces of a MiB.
-    fn large(pieces: usize, pause: Duration) -> Self {
-        Self::new(pieces, MIB, pause)
+    /// Creates an upload in frames of 1 MiB.
+    fn large(frames: usize, pause: Duration) -> Self {
+        Self::new(frames, MIB, pause)
     }
 
     fn that_ends(mut self, end: End) -> Self {
@@ -105,14 +105,14 @@ impl Upload {
         self
     }
 
-    fn piece(&mut self) -> Bytes {
-        self.pieces -= 1;
+    fn frame(&mut self) -> Bytes {
+        self.frames -= 1;
         let seen = &self.seen;
-        seen.pieces.fetch_add(1, Ordering::Relaxed);
+        seen.frames.fetch_add(1, Ordering::Relaxed);
         seen.bytes.fetch_add(self.size, Ordering::Relaxed);
-        let kept = seen.kept.fetch_add(1, Ordering::Relaxed) + 1;
-        seen.most_kept.fetch_max(kept, Ordering::Relaxed);
-        Bytes::from_owner(Piece {
+        let in_memory = seen.in_memory.fetch_add(1, Ordering::Relaxed) + 1;
+        seen.most_in_memory.fetch_max(in_memory, Ordering::Relaxed);
+        Bytes::from_owner(Data {
             data: &[0; MIB][..self.size],
             seen: Arc::clone(seen),
         })
@@ -133,8 +133,8 @@ impl Body for Upload {
             std::task::ready!(next.as_mut().poll(cx));
             self.next = None;
         }
-        Poll::Ready(match (self.pieces, self.end) {
-            (1.., _) => Some(Ok(Frame::data(self.piece()))),
+        Poll::Ready(match (self.frames, self.end) {
+            (1.., _) => Some(Ok(Frame::data(self.frame()))),
             (0, End::Whole) => None,
             (0, End::Failed) => Some(Err("the client has gone")),
             (0, End::Panicked) => panic::resume_unwind(Box::new("on purpose, without a message")),
@@ -148,7 +148,7 @@ impl Drop for Upload {
     }
 }
 
-/// Sends `upload` to a server that is full, and returns once the refusal is there: at once.
+/// Sends `upload` to a server without free capacity, and returns at the refusal, which comes at once.
 async fn refused(bounds: RefusedUpload, upload: Upload) {
     refuse(bounds, Request::new(upload)).await;
 }
@@ -168,74 +168,74 @@ async fn refuse(bounds: RefusedUpload, request: Request<Upload>) {
         .await;
     assert_eq!(response.unwrap().status(), StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(
-        seen.pieces.load(Ordering::Relaxed),
+        seen.frames.load(Ordering::Relaxed),
         0,
-        "read before the answer"
+        "read before the response"
     );
 }
 
-/// The bytes that were read, and how long it took until the body was dropped, in milliseconds.
-async fn fate(bounds: RefusedUpload, upload: Upload) -> (usize, u128) {
+/// Returns the bytes that were read, and the time until the body was dropped, in milliseconds.
+async fn read(bounds: RefusedUpload, upload: Upload) -> (usize, u128) {
     let (seen, start) = (Arc::clone(&upload.seen), Instant::now());
     refused(bounds, upload).await;
     while seen.dropped.load(Ordering::Relaxed) == 0 {
         sleep(Duration::from_millis(1)).await;
     }
-    assert_eq!(seen.kept.load(Ordering::Relaxed), 0);
-    // It is thrown away piece by piece.
-    assert!(seen.most_kept.load(Ordering::Relaxed) <= 1);
+    assert_eq!(seen.in_memory.load(Ordering::Relaxed), 0);
+    // Each frame is dropped before the next is read.
+    assert!(seen.most_in_memory.load(Ordering::Relaxed) <= 1);
     (
         seen.bytes.load(Ordering::Relaxed),
         start.elapsed().as_millis(),
     )
 }
 
-/// To the millisecond that a timer may be late.
+/// A timer may be late by some milliseconds.
 fn about(milliseconds: u128) -> impl Fn(u128) -> bool {
     move |took| (milliseconds..=milliseconds + 2).contains(&took)
 }
 
 #[track_caller]
-fn assert_fate((bytes, took): (usize, u128), expected: usize, milliseconds: u128) {
+fn assert_read((bytes, took): (usize, u128), expected: usize, milliseconds: u128) {
     assert_eq!(bytes, expected);
     assert!(about(milliseconds)(took), "it took {took} ms");
 }
 
 #[tokio::test(start_paused = true)]
-async fn p17_a_refused_upload_is_read_to_its_end_after_the_answer() {
+async fn p17_a_refused_upload_is_read_to_its_end_after_the_response() {
     let _alone = alone();
     let forty = Upload::large(40, SECOND);
-    assert_fate(
-        fate(RefusedUpload::default(), forty).await,
+    assert_read(
+        read(RefusedUpload::default(), forty).await,
         40 * MIB,
         41_000,
     );
     let as_large_as_allowed = Upload::large(64, Duration::from_millis(1));
     assert_eq!(
-        fate(RefusedUpload::default(), as_large_as_allowed).await.0,
+        read(RefusedUpload::default(), as_large_as_allowed).await.0,
         64 * MIB
     );
     let nothing = Upload::large(0, Duration::ZERO);
-    assert_fate(fate(RefusedUpload::default(), nothing).await, 0, 0);
+    assert_read(read(RefusedUpload::default(), nothing).await, 0, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn p17_an_upload_is_read_within_the_default_bounds() {
     let _alone = alone();
     let bounds = RefusedUpload::default();
-    // Endless, with pauses and without: until it is more than 64 MiB.
+    // Endless, with pauses and without: up to the frame that exceeds 64 MiB.
     for pause in [Duration::from_millis(1), Duration::ZERO] {
-        let (bytes, _) = fate(bounds, Upload::large(usize::MAX, pause)).await;
+        let (bytes, _) = read(bounds, Upload::large(usize::MAX, pause)).await;
         assert_eq!(bytes, 65 * MIB);
     }
-    // A byte a second: for a minute.
+    // A byte a second: for 60 s.
     let slow = Upload::new(usize::MAX, 1, SECOND);
-    assert_fate(fate(bounds, slow).await, 60, 60_000);
+    assert_read(read(bounds, slow).await, 60, 60_000);
     let slower = Upload::new(usize::MAX, 1, Duration::from_millis(4_500));
-    assert_fate(fate(bounds, slower).await, 13, 60_000);
-    // Silent: for five seconds.
+    assert_read(read(bounds, slower).await, 13, 60_000);
+    // Silent: for 5 s.
     let silent = Upload::large(1, 3600 * SECOND);
-    assert_fate(fate(bounds, silent).await, 0, 5_000);
+    assert_read(read(bounds, silent).await, 0, 5_000);
 }
 
 #[tokio::test(start_paused = true)]
@@ -243,18 +243,18 @@ async fn p17_the_bounds_are_settings() {
     let _alone = alone();
     let endless = || Upload::new(usize::MAX, 100, SECOND);
     let bytes = RefusedUpload::default().max_bytes(1_000);
-    assert_fate(fate(bytes, endless()).await, 1_100, 11_000);
+    assert_read(read(bytes, endless()).await, 1_100, 11_000);
     let time = RefusedUpload::default().timeout(Duration::from_millis(3_500));
-    assert_fate(fate(time, endless()).await, 300, 3_500);
-    let silence = RefusedUpload::default().idle_timeout(Duration::from_millis(900));
-    assert_fate(fate(silence, endless()).await, 0, 900);
+    assert_read(read(time, endless()).await, 300, 3_500);
+    let idle = RefusedUpload::default().idle_timeout(Duration::from_millis(900));
+    assert_read(read(idle, endless()).await, 0, 900);
     let longer = RefusedUpload::default().timeout(120 * SECOND);
-    assert_fate(fate(longer, endless()).await, 12_000, 120_000);
-    assert_fate(fate(RefusedUpload::none(), endless()).await, 0, 0);
+    assert_read(read(longer, endless()).await, 12_000, 120_000);
+    assert_read(read(RefusedUpload::none(), endless()).await, 0, 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn p17_of_many_uploads_256_are_read_at_once_and_the_rest_is_dropped() {
+async fn p17_at_most_256_uploads_are_read_at_once_and_further_uploads_are_dropped() {
     let _alone = alone();
     let seen = Arc::default();
     for _ in 0..300 {
@@ -268,11 +268,11 @@ async fn p17_of_many_uploads_256_are_read_at_once_and_the_rest_is_dropped() {
     sleep(5 * SECOND).await;
     assert_eq!(seen.dropped.load(Ordering::Relaxed), 300);
     assert_eq!(seen.bytes.load(Ordering::Relaxed), 256 * 3 * MIB);
-    // In flight at any time: a piece of each at most.
-    assert!(seen.most_kept.load(Ordering::Relaxed) <= 256);
-    // And there is room again.
+    // In memory at any time: at most a frame of each.
+    assert!(seen.most_in_memory.load(Ordering::Relaxed) <= 256);
+    // Then there is free capacity again.
     assert_eq!(
-        fate(RefusedUpload::default(), Upload::large(2, SECOND))
+        read(RefusedUpload::default(), Upload::large(2, SECOND))
             .await
             .0,
         2 * MIB
@@ -280,7 +280,7 @@ async fn p17_of_many_uploads_256_are_read_at_once_and_the_rest_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn p17_how_many_are_read_at_once_is_counted_over_all_layers() {
+async fn p17_concurrent_uploads_are_counted_over_all_layers() {
     let _alone = alone();
     let seen = Arc::default();
     let upload = || Upload::large(3, SECOND).watched_by(&seen);
@@ -302,17 +302,17 @@ async fn p17_how_many_are_read_at_once_is_counted_over_all_layers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn p17_an_upload_that_fails_or_panics_leaves_its_place_to_the_next() {
+async fn p17_an_upload_that_fails_or_panics_counts_no_longer() {
     let _alone = alone();
     let one = RefusedUpload::default().max_concurrent(1);
     for end in [End::Failed, End::Panicked, End::Failed, End::Whole] {
         let upload = Upload::large(2, SECOND).that_ends(end);
-        assert_fate(fate(one, upload).await, 2 * MIB, 3_000);
+        assert_read(read(one, upload).await, 2 * MIB, 3_000);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn p17_an_upload_that_has_always_more_leaves_the_thread_to_others() {
+async fn p17_an_upload_that_is_always_ready_yields_the_thread() {
     let _alone = alone();
     let seen = Arc::<Seen>::default();
     refused(
@@ -322,26 +322,26 @@ async fn p17_an_upload_that_has_always_more_leaves_the_thread_to_others() {
     .await;
     let mut most = 0;
     while seen.dropped.load(Ordering::Relaxed) == 0 {
-        let before = seen.pieces.load(Ordering::Relaxed);
+        let before = seen.frames.load(Ordering::Relaxed);
         yield_now().await;
-        most = most.max(seen.pieces.load(Ordering::Relaxed) - before);
+        most = most.max(seen.frames.load(Ordering::Relaxed) - before);
     }
-    assert!(most <= 1_000, "{most} in one go");
+    assert!(most <= 1_000, "{most} frames without a yield");
     assert_eq!(seen.bytes.load(Ordering::Relaxed), 100_000);
 }
 
-// In real time, as a clock that is paused stands still for those who never wait.
+// In real time, as a paused clock stands still while a task never waits.
 #[tokio::test]
-async fn p17_an_upload_of_nothing_but_empty_pieces_is_read_for_no_longer_either() {
+async fn p17_an_upload_of_empty_frames_is_read_up_to_the_timeout() {
     let _alone = alone();
     let bounds = RefusedUpload::default().timeout(Duration::from_millis(50));
-    let (bytes, took) = fate(bounds, Upload::new(usize::MAX, 0, Duration::ZERO)).await;
+    let (bytes, took) = read(bounds, Upload::new(usize::MAX, 0, Duration::ZERO)).await;
     assert_eq!(bytes, 0);
     assert!(took >= 50, "{took}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn p17_a_body_that_waits_for_a_100_is_never_asked_for() {
+async fn p17_a_body_behind_expect_100_continue_is_not_read() {
     let _alone = alone();
     let seen = Arc::default();
     let mut request = Request::new(Upload::large(1, Duration::ZERO).watched_by(&seen));
@@ -353,12 +353,12 @@ async fn p17_a_body_that_waits_for_a_100_is_never_asked_for() {
 }
 
 #[test]
-fn p17_a_server_without_a_timer_refuses_as_ever_and_keeps_no_place() {
+fn p17_a_runtime_without_a_timer_refuses_as_usual_and_counts_no_upload_for_good() {
     let _alone = alone();
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let runtime = runtime.unwrap();
     let upload = || Upload::large(1, Duration::ZERO);
-    // The task that would read it panics, and has its one place back.
+    // The task that would read the upload panics, and the upload counts no longer.
     for bounds in [
         RefusedUpload::none(),
         RefusedUpload::default().max_concurrent(1),
@@ -373,6 +373,6 @@ fn p17_a_server_without_a_timer_refuses_as_ever_and_keeps_no_place() {
         }
     }
     let (bytes, _) =
-        tokio_test::block_on(fate(RefusedUpload::default().max_concurrent(1), upload()));
+        tokio_test::block_on(read(RefusedUpload::default().max_concurrent(1), upload()));
     assert_eq!(bytes, MIB);
 }

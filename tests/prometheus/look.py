@@ -1,5 +1,6 @@
-"""Asks Prometheus all that the dashboard and the runbooks ask, and holds that each gets an answer:
-`look.py http://127.0.0.1:3095`. Run by `tests/prometheus/run`, from the root of the repository, while there is load: what has no answer yet is asked for again, for a minute."""
+"""Runs all queries of the dashboard and the runbooks, and checks that each has a result: `look.py http://127.0.0.1:3095`.
+`tests/prometheus/run` runs it from the root of the repository, while there is load. A query without a result is repeated for a
+minute."""
 
 import json
 import math
@@ -12,11 +13,11 @@ import urllib.request
 
 DASHBOARD = "ops/grafana/loadshed.json"
 RUNBOOKS = "docs/runbooks.md"
-# What Grafana puts in.
+# The variables that Grafana replaces.
 VARIABLES = {"$__rate_interval": "2m", "$job": ".*", "$budget": ".*"}
-# 0 where no upload was refused, and that is well.
+# 0 is valid, as no upload is refused here.
 MAY_BE_ZERO = "loadshed_refused_uploads"
-PATIENCE = time.monotonic() + 60
+DEADLINE = time.monotonic() + 60
 
 prometheus = sys.argv[1]
 wrong = []
@@ -26,55 +27,55 @@ def get(path, **query):
     url = f"{prometheus}/api/v1/{path}?{urllib.parse.urlencode(query)}"
     while True:
         try:
-            with urllib.request.urlopen(url) as answer:
-                return json.load(answer)["data"]
+            with urllib.request.urlopen(url) as response:
+                return json.load(response)["data"]
         except urllib.error.HTTPError as error:
             if error.code != 503:
                 sys.exit(f"{query}: {error.read().decode()}")
         except urllib.error.URLError as error:
-            if time.monotonic() > PATIENCE:
+            if time.monotonic() > DEADLINE:
                 sys.exit(f"{url}: {error}")
-        # It has only just been started.
+        # Prometheus is still starting.
         time.sleep(0.5)
 
 
-def ask(where, query):
+def check(where, query):
     for variable, value in VARIABLES.items():
         query = query.replace(variable, value)
     if "$" in query:
-        return wrong.append(f"{where}: what is filled in for the variable? {query}")
-    values = answers(query)
-    while not says(values, query) and time.monotonic() < PATIENCE:
+        return wrong.append(f"{where}: unknown variable: {query}")
+    values = results(query)
+    while not is_valid(values, query) and time.monotonic() < DEADLINE:
         time.sleep(0.5)
-        values = answers(query)
-    if not says(values, query):
+        values = results(query)
+    if not is_valid(values, query):
         wrong.append(f"{where}: {values} for {query}")
     print(f"{len(values):2} series  {where}")
 
 
-def answers(query):
+def results(query):
     return [float(series["value"][1]) for series in get("query", query=query)["result"]]
 
 
-def says(values, query):
+def is_valid(values, query):
     return any(math.isfinite(value) and (value != 0 or MAY_BE_ZERO in query) for value in values)
 
 
 def panels_of(dashboard):
-    ids, places = set(), []
+    ids, boxes = set(), []
     for panel in dashboard["panels"]:
         grid = panel["gridPos"]
         box = (grid["x"], grid["y"], grid["x"] + grid["w"], grid["y"] + grid["h"])
         if panel["id"] in ids or box[2] > 24:
-            wrong.append(f"{panel['title']}: its id is another's, or it is too wide")
-        for other in places:
+            wrong.append(f"{panel['title']}: duplicate id, or too wide")
+        for other in boxes:
             if box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]:
-                wrong.append(f"{panel['title']}: it lies on another panel")
+                wrong.append(f"{panel['title']}: overlaps another panel")
         ids.add(panel["id"])
-        places.append(box)
+        boxes.append(box)
         if panel["type"] != "row":
             if not panel["description"] or panel["datasource"]["uid"] != "${datasource}":
-                wrong.append(f"{panel['title']}: without a description, or of another data source")
+                wrong.append(f"{panel['title']}: no description, or another data source")
             yield panel
 
 
@@ -86,13 +87,13 @@ def look_at_dashboard():
         wrong.append(f"the variables are {known}")
     for variable in dashboard["templating"]["list"][1:]:
         metric = re.match(r"label_values\((.*), (\w+)\)$", variable["query"]["query"])
-        ask(f"${variable['name']}", f"count by ({metric[2]}) ({metric[1]})")
+        check(f"${variable['name']}", f"count by ({metric[2]}) ({metric[1]})")
     for panel in panels_of(dashboard):
         for target in panel["targets"]:
-            ask(f"{panel['title']}, {target['refId']}", target["expr"])
+            check(f"{panel['title']}, {target['refId']}", target["expr"])
     for annotation in dashboard["annotations"]["list"]:
         if "expr" in annotation:
-            ask(annotation["name"], annotation["expr"])
+            check(annotation["name"], annotation["expr"])
 
 
 def look_at_runbooks():
@@ -109,9 +110,9 @@ def look_at_runbooks():
             wrong.append(f"{name}: its runbook is {url}")
         for part in ("What it means", "Is it bad?", "What to look at", "What to do now", "What to do later"):
             if f"**{part}" not in section:
-                wrong.append(f"{name}: it does not say: {part}")
+                wrong.append(f"{name}: missing part: {part}")
         for nth, query in enumerate(re.findall(r"```promql\n(.*?)```", section, re.S), 1):
-            ask(f"runbook {name}, {nth}", query)
+            check(f"runbook {name}, {nth}", query)
 
 
 look_at_dashboard()

@@ -1,6 +1,6 @@
-//! What is published through the `metrics` facade.
+//! Metrics published through the `metrics` facade.
 //!
-//! Whoever publishes takes the latencies of all budgets, and uploads are counted for the process: one test at a time.
+//! Each publication takes the latencies of all budgets, and uploads are counted in the whole process: one test at a time.
 
 mod route_metrics;
 #[path = "../support/mod.rs"]
@@ -29,11 +29,11 @@ use tower::{Layer, Service};
 
 use self::support::{Law, all, alone, answer, get, holding, is_refused, run};
 
-/// Figures by name and labels other than the budget's: of one budget, as one call of `publish` has written them.
-type Figures = BTreeMap<String, f64>;
+/// The values of one budget after a publication, by metric and labels other than `budget`.
+type Values = BTreeMap<String, f64>;
 
 struct Published {
-    figures: Figures,
+    values: Values,
     units: BTreeMap<String, Option<Unit>>,
     latencies: BTreeMap<String, Vec<f64>>,
 }
@@ -41,7 +41,7 @@ struct Published {
 fn published(recorder: &DebuggingRecorder, budget: &str) -> Published {
     metrics::with_local_recorder(recorder, publish);
     let mut published = Published {
-        figures: Figures::new(),
+        values: Values::new(),
         units: BTreeMap::new(),
         latencies: BTreeMap::new(),
     };
@@ -61,8 +61,8 @@ fn published(recorder: &DebuggingRecorder, budget: &str) -> Published {
         let full = [name.clone()].into_iter().chain(rest).collect::<Vec<_>>();
         published.units.insert(name, unit);
         match value {
-            DebugValue::Counter(n) => published.figures.insert(full.join(" "), n as f64),
-            DebugValue::Gauge(n) => published.figures.insert(full.join(" "), n.0),
+            DebugValue::Counter(n) => published.values.insert(full.join(" "), n as f64),
+            DebugValue::Gauge(n) => published.values.insert(full.join(" "), n.0),
             DebugValue::Histogram(values) => {
                 let values = values.iter().map(|value| value.0).collect();
                 published.latencies.insert(full.join(" "), values);
@@ -73,18 +73,18 @@ fn published(recorder: &DebuggingRecorder, budget: &str) -> Published {
     published
 }
 
-fn figures(recorder: &DebuggingRecorder, budget: &str) -> Figures {
-    let mut figures = published(recorder, budget).figures;
-    // The process's, and other tests refuse uploads, too.
-    figures.remove("loadshed_refused_uploads");
-    figures
+fn values(recorder: &DebuggingRecorder, budget: &str) -> Values {
+    let mut values = published(recorder, budget).values;
+    // Of the whole process, where other tests refuse uploads, too.
+    values.remove("loadshed_refused_uploads");
+    values
 }
 
 const WHY: &str = "reason=utilization";
 
-/// Two tenants that want all, and both more than half.
+/// Two tenants, each of which would use more than half of the limit.
 #[tokio::test(start_paused = true)]
-async fn refusals_because_of_a_share_are_told_apart() {
+async fn refusals_because_of_a_share_have_their_own_reason() {
     let _alone = alone();
     for (name, dry_run) in [("shares", false), ("shares, dry", true)] {
         let budget = Budget::fixed(40).named(name);
@@ -109,11 +109,11 @@ async fn refusals_because_of_a_share_are_told_apart() {
                 running.pop_front();
             }
         }
-        let figures = figures(&DebuggingRecorder::new(), name);
+        let values = values(&DebuggingRecorder::new(), name);
         let s = budget.snapshot();
         let all = (s.refused + s.would_refuse) as f64;
         let series = if dry_run { "would_refuse" } else { "refused" };
-        let of = |reason: &str| figures[&format!("loadshed_{series}_total reason={reason}")];
+        let of = |reason: &str| values[&format!("loadshed_{series}_total reason={reason}")];
         assert!(by_share > 0);
         assert_eq!(of("share"), f64::from(by_share));
         assert_eq!(of("utilization"), all - f64::from(by_share));
@@ -121,9 +121,9 @@ async fn refusals_because_of_a_share_are_told_apart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_published_is_what_the_snapshot_says() {
+async fn the_published_values_equal_the_snapshot() {
     let _alone = alone();
-    let budget = Budget::fixed(4).named("all figures");
+    let budget = Budget::fixed(4).named("all values");
     let _held = [(); 3].map(|()| budget.try_acquire(all()).unwrap());
     let hint = budget.try_acquire(Threshold::ratio(0.5)).unwrap_err();
     let dry = LoadShed::ratio(0.5).budget(&budget).dry_run(true);
@@ -140,8 +140,8 @@ async fn what_is_published_is_what_the_snapshot_says() {
     let _waiting = last.call(get("/"));
     drop(last.call(get("/")));
 
-    // Only now is there a recorder.
-    let published = published(&DebuggingRecorder::new(), "all figures");
+    // The recorder is created only now.
+    let published = published(&DebuggingRecorder::new(), "all values");
     let s = budget.snapshot();
     let expected = [
         ("loadshed_limit".into(), s.limit as f64),
@@ -163,9 +163,9 @@ async fn what_is_published_is_what_the_snapshot_says() {
         ),
         ("loadshed_limit_changes_total reason=set".into(), 2.0),
     ];
-    let mut figures = published.figures;
-    assert!(figures.remove("loadshed_refused_uploads").is_some());
-    assert_eq!(figures, Figures::from(expected));
+    let mut values = published.values;
+    assert!(values.remove("loadshed_refused_uploads").is_some());
+    assert_eq!(values, Values::from(expected));
     assert_eq!(
         (s.admitted, s.refused, s.would_refuse, s.exempt),
         (3, 1, 5, 6)
@@ -183,7 +183,7 @@ async fn what_is_published_is_what_the_snapshot_says() {
 }
 
 #[test]
-fn a_recorder_installed_later_or_in_the_place_of_another_sees_all() {
+fn a_recorder_that_is_installed_late_or_replaced_gets_all_values() {
     let _alone = alone();
     let before = DebuggingRecorder::new();
     let budget = metrics::with_local_recorder(&before, || {
@@ -191,21 +191,21 @@ fn a_recorder_installed_later_or_in_the_place_of_another_sees_all() {
         Budget::fixed(2).named("recorders")
     });
     drop(budget.try_acquire(all()).unwrap());
-    let first = figures(&before, "recorders");
-    let second = figures(&DebuggingRecorder::new(), "recorders");
+    let first = values(&before, "recorders");
+    let second = values(&DebuggingRecorder::new(), "recorders");
     assert_eq!(first["loadshed_admitted_total"], 1.0);
     assert_eq!(first, second);
 }
 
 #[test]
-fn an_idle_server_shows_what_is_so_now() {
+fn an_idle_server_shows_the_present_values() {
     let _alone = alone();
     let recorder = DebuggingRecorder::new();
     let budget = Budget::fixed(2).named("idle");
     let held = budget.try_acquire(all()).unwrap();
-    assert_eq!(figures(&recorder, "idle")["loadshed_in_flight"], 1.0);
+    assert_eq!(values(&recorder, "idle")["loadshed_in_flight"], 1.0);
     drop(held);
-    let now = figures(&recorder, "idle");
+    let now = values(&recorder, "idle");
     assert_eq!(
         (now["loadshed_in_flight"], now["loadshed_utilization_ratio"]),
         (0.0, 0.0)
@@ -213,14 +213,14 @@ fn an_idle_server_shows_what_is_so_now() {
 }
 
 #[test]
-fn budgets_of_one_name_are_summed_and_what_a_dropped_one_has_counted_stays() {
+fn budgets_of_one_name_are_summed_and_the_counts_of_a_dropped_budget_stay() {
     let _alone = alone();
     let recorder = DebuggingRecorder::new();
     let [one, other] = [2, 3].map(|limit| Budget::fixed(limit).named("twins"));
     let _held = [&one, &one, &other].map(|budget| budget.try_acquire(all()).unwrap());
     let _ = other.try_acquire(Threshold::ratio(0.1)).unwrap_err();
     let refused = &*format!("loadshed_refused_total {WHY}");
-    let both = figures(&recorder, "twins");
+    let both = values(&recorder, "twins");
     assert_eq!(
         (both["loadshed_limit"], both["loadshed_in_flight"]),
         (5.0, 3.0)
@@ -229,12 +229,12 @@ fn budgets_of_one_name_are_summed_and_what_a_dropped_one_has_counted_stays() {
     assert_eq!((both["loadshed_admitted_total"], both[refused]), (3.0, 1.0));
 
     drop(other);
-    let left = figures(&recorder, "twins");
+    let left = values(&recorder, "twins");
     assert_eq!(left["loadshed_limit"], 2.0);
     assert_eq!((left["loadshed_admitted_total"], left[refused]), (3.0, 1.0));
 
     drop(one);
-    let none = figures(&recorder, "twins");
+    let none = values(&recorder, "twins");
     assert_eq!(
         (none["loadshed_limit"], none["loadshed_in_flight"]),
         (0.0, 0.0)
@@ -243,7 +243,7 @@ fn budgets_of_one_name_are_summed_and_what_a_dropped_one_has_counted_stays() {
 
     let again = Budget::fixed(7).named("twins");
     drop(again.try_acquire(all()).unwrap());
-    let again = figures(&recorder, "twins");
+    let again = values(&recorder, "twins");
     assert_eq!(
         (again["loadshed_limit"], again["loadshed_admitted_total"]),
         (7.0, 4.0)
@@ -251,14 +251,14 @@ fn budgets_of_one_name_are_summed_and_what_a_dropped_one_has_counted_stays() {
 }
 
 #[test]
-fn budgets_come_and_go_while_others_publish_and_nothing_is_lost_or_waits_for_ever() {
+fn budgets_are_created_and_dropped_while_threads_publish_without_lost_counts_or_deadlocks() {
     let _alone = alone();
     let recorder = DebuggingRecorder::new();
     thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
                 for _ in 0..500 {
-                    // Others publish it before it has its name.
+                    // Other threads publish it before it has its name.
                     let budget = Budget::fixed(1).named("crowd");
                     drop(budget.try_acquire(all()).unwrap());
                     publish();
@@ -266,7 +266,7 @@ fn budgets_come_and_go_while_others_publish_and_nothing_is_lost_or_waits_for_eve
             });
         }
     });
-    let crowd = figures(&recorder, "crowd");
+    let crowd = values(&recorder, "crowd");
     assert_eq!(
         (crowd["loadshed_admitted_total"], crowd["loadshed_limit"]),
         (1_500.0, 0.0)
@@ -276,9 +276,9 @@ fn budgets_come_and_go_while_others_publish_and_nothing_is_lost_or_waits_for_eve
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4))]
 
-    /// 10,000 requests through two layers of one budget, of which the inner one refuses what the outer one has admitted.
+    /// 10,000 requests through two layers of one budget. The inner layer refuses requests that the outer layer has admitted.
     #[test]
-    fn nothing_drifts_and_no_counter_goes_down_where_an_inner_layer_refuses(
+    fn no_counter_drifts_or_decreases_where_an_inner_layer_refuses(
         kinds in proptest::collection::vec(0..6_u8, 10_000),
         dry_run in any::<bool>(),
     ) {
@@ -286,15 +286,15 @@ proptest! {
         let name = format!("drift {dry_run}");
         let recorder = Arc::new(DebuggingRecorder::new());
         let budget = Budget::fixed(10).named(name.clone());
-        let start = figures(&recorder, &name);
+        let start = values(&recorder, &name);
         let seen = Arc::<Mutex<Vec<f64>>>::default();
         let see = {
             let (recorder, name, seen) = (Arc::clone(&recorder), name.clone(), Arc::clone(&seen));
-            move || seen.lock().unwrap().push(figures(&recorder, &name)["loadshed_admitted_total"])
+            move || seen.lock().unwrap().push(values(&recorder, &name)["loadshed_admitted_total"])
         };
         let see_within = see.clone();
         let inner = LoadShed::observe().budget(&budget).dry_run(dry_run).threshold(move |head| {
-            // The outer layer has counted it, and this one may refuse it.
+            // The outer layer has counted the request, and the inner layer may refuse it.
             if head.method() == Method::POST {
                 see_within();
             }
@@ -328,7 +328,7 @@ proptest! {
                 see();
             }
             if nth % 97 == 0 {
-                let now = figures(&recorder, &name);
+                let now = values(&recorder, &name);
                 for (figure, value) in &last {
                     prop_assert!(!figure.contains("_total") || now[figure] >= *value, "{}", figure);
                 }
@@ -336,10 +336,10 @@ proptest! {
             }
         }
         prop_assert!(seen.lock().unwrap().is_sorted());
-        // One more that stays, for the last that was withdrawn.
+        // Another admission, as the counter waits for it after a count that was taken back.
         running.clear();
         running.push(answer(&mut service, get("/")));
-        let (now, s) = (figures(&recorder, &name), budget.snapshot());
+        let (now, s) = (values(&recorder, &name), budget.snapshot());
         let since = |figure: &str| now[figure] - start[figure];
         prop_assert_eq!(since("loadshed_admitted_total"), s.admitted as f64);
         prop_assert_eq!(since(&format!("loadshed_refused_total {WHY}")), s.refused as f64);
@@ -351,9 +351,9 @@ proptest! {
     }
 }
 
-/// Takes the same decisions in both runs, as nothing is held.
+/// Both runs take the same decisions.
 #[test]
-fn p22_a_dry_run_writes_the_same_figures() {
+fn p22_a_dry_run_writes_the_same_metrics() {
     let _alone = alone();
     let [real, dry] = [false, true].map(|dry_run| {
         let name = format!("same {dry_run}");
@@ -361,10 +361,10 @@ fn p22_a_dry_run_writes_the_same_figures() {
         let shed = LoadShed::ratio(0.5).budget(&budget).dry_run(dry_run);
         let mut service = shed.layer(holding());
         let _running: Vec<_> = (0..6).map(|_| answer(&mut service, get("/"))).collect();
-        let mut figures = figures(&DebuggingRecorder::new(), &name);
-        // Nobody is told to wait in a dry run.
-        figures.remove("loadshed_hint_seconds_total");
-        figures
+        let mut values = values(&DebuggingRecorder::new(), &name);
+        // A dry run gives no retry hints.
+        values.remove("loadshed_hint_seconds_total");
+        values
     });
     let (refused, would) = ("loadshed_refused_total", "loadshed_would_refuse_total");
     let mut as_real = dry.clone();
@@ -377,8 +377,8 @@ fn p22_a_dry_run_writes_the_same_figures() {
 #[tokio::test(start_paused = true)]
 async fn latencies_of_a_learned_budget_are_published_once_by_outcome() {
     let _alone = alone();
-    let law = Law::new(1..=9, 9, |window| window.limit);
-    let budget = Budget::new(law).named("latency");
+    let controller = Law::new(1..=9, 9, |window| window.limit);
+    let budget = Budget::new(controller).named("latency");
     let recorder = DebuggingRecorder::new();
     for millis in [1, 20, 300, 4_000] {
         let permit = budget.try_acquire(all()).unwrap();
@@ -408,15 +408,15 @@ async fn latencies_of_a_learned_budget_are_published_once_by_outcome() {
 #[tokio::test(start_paused = true)]
 async fn changes_of_a_limit_are_counted_by_reason() {
     let _alone = alone();
-    let law = Law::new(1..=9, 1, |window| window.limit + 1);
-    let budget = Budget::new(law).named("changes");
+    let controller = Law::new(1..=9, 1, |window| window.limit + 1);
+    let budget = Budget::new(controller).named("changes");
     for _ in 0..3 {
         drop(budget.try_acquire(all()).unwrap());
     }
     budget.set_limit(9).unwrap();
-    let figures = figures(&DebuggingRecorder::new(), "changes");
-    assert_eq!(figures["loadshed_limit_changes_total reason=test"], 3.0);
-    assert_eq!(figures["loadshed_limit_changes_total reason=set"], 1.0);
+    let values = values(&DebuggingRecorder::new(), "changes");
+    assert_eq!(values["loadshed_limit_changes_total reason=test"], 3.0);
+    assert_eq!(values["loadshed_limit_changes_total reason=set"], 1.0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -433,7 +433,7 @@ async fn refused_uploads_are_counted_while_they_are_read() {
     let upload = Request::new(StreamBody::new(frames));
     let recorder = DebuggingRecorder::new();
     assert!(is_refused(&run(shed.layer(inner).call(upload)).unwrap()));
-    let refused_uploads = || published(&recorder, "uploads").figures["loadshed_refused_uploads"];
+    let refused_uploads = || published(&recorder, "uploads").values["loadshed_refused_uploads"];
     assert_eq!(refused_uploads(), 1.0);
     tokio::time::sleep(Duration::from_secs(6)).await;
     assert_eq!(refused_uploads(), 0.0);

@@ -1,4 +1,4 @@
-//! Figures by route and class.
+//! Metrics by route and class.
 
 use std::{thread, time::Duration};
 
@@ -9,17 +9,18 @@ use metrics_util::debugging::DebuggingRecorder;
 use tower::{Layer, Service};
 
 use crate::{
-    Figures, WHY, figures,
+    Values, WHY,
     support::{alone, answer, get, holding, is_refused},
+    values,
 };
 
 const SHEDDABLE: &str = "class=SHEDDABLE";
 
-/// What is published of routes that is not 0.
-fn routes(budget: &str) -> Figures {
-    let mut figures = figures(&DebuggingRecorder::new(), budget);
-    figures.retain(|name, count| name.starts_with("loadshed_route_") && *count > 0.0);
-    figures
+/// Returns the published values of routes that are not 0.
+fn routes(budget: &str) -> Values {
+    let mut values = values(&DebuggingRecorder::new(), budget);
+    values.retain(|name, count| name.starts_with("loadshed_route_") && *count > 0.0);
+    values
 }
 
 fn route(decision: &str, route: &str, rest: &[&str]) -> String {
@@ -35,7 +36,7 @@ fn route(decision: &str, route: &str, rest: &[&str]) -> String {
 }
 
 #[test]
-fn each_decision_is_counted_by_the_pattern_that_made_it_and_by_class_and_never_by_the_path() {
+fn each_decision_is_counted_by_pattern_and_class_and_never_by_path() {
     let _alone = alone();
     let budget = Budget::fixed(4).named("routes");
     let shed = LoadShed::ratio(0.5)
@@ -91,30 +92,30 @@ fn each_decision_is_counted_by_the_pattern_that_made_it_and_by_class_and_never_b
         ),
         (route("exempt", "/healthz", &[]), 5.0),
     ];
-    assert_eq!(routes("routes"), Figures::from(expected));
-    // What was never refused is shown as such.
-    let all = figures(&DebuggingRecorder::new(), "routes");
+    assert_eq!(routes("routes"), Values::from(expected));
+    // A route without refusals has its counter at 0.
+    let all = values(&DebuggingRecorder::new(), "routes");
     assert_eq!(all[&route("refused", "/mail/{id}", &[SHEDDABLE, WHY])], 0.0);
 }
 
 #[test]
-fn a_layer_goes_by_its_name_and_one_that_tells_nothing_apart_has_no_routes() {
+fn the_route_of_a_layer_without_a_table_is_its_name_and_without_a_name_it_has_none() {
     let _alone = alone();
     let budget = Budget::fixed(9).named("names");
     let plain = LoadShed::observe().budget(&budget);
     let named = plain.clone().named("/mail");
     let serve = |shed: &LoadShed| drop(answer(&mut shed.layer(holding()), get("/secret")));
     serve(&plain);
-    assert_eq!(routes("names"), Figures::new());
+    assert_eq!(routes("names"), Values::new());
 
-    // Made anew, as for each connection; and gone by the time that it is looked at.
+    // Created again, as for each connection, and dropped before the publication.
     for _ in 0..3 {
         serve(&plain.clone().named("/mail"));
     }
     let mail = route("admitted", "/mail", &[SHEDDABLE]);
-    assert_eq!(routes("names"), Figures::from([(mail.clone(), 3.0)]));
+    assert_eq!(routes("names"), Values::from([(mail.clone(), 3.0)]));
 
-    // A setting that is made after use: of the same value, once nobody else has it.
+    // Settings changed after use: in place, as this is the only handle.
     serve(&named);
     let renamed = plain.clone().named("/lists");
     serve(&renamed);
@@ -125,13 +126,14 @@ fn a_layer_goes_by_its_name_and_one_that_tells_nothing_apart_has_no_routes() {
         (route("admitted", "/lists", &[SHEDDABLE]), 1.0),
         (route("admitted", "/secret", &[SHEDDABLE]), 1.0),
     ];
-    assert_eq!(routes("names"), Figures::from(expected.clone()));
+    assert_eq!(routes("names"), Values::from(expected.clone()));
     drop((plain, other, budget));
-    assert_eq!(routes("names"), Figures::from(expected));
+    assert_eq!(routes("names"), Values::from(expected));
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_is_dropped_when_its_turn_has_come_is_admitted_by_its_route_as_by_its_budget() {
+async fn a_queued_request_dropped_at_its_admission_is_admitted_in_the_metrics_of_route_and_budget()
+{
     let _alone = alone();
     let budget = Budget::fixed(1).named("dropped");
     let shed = LoadShed::ratio(1.0).budget(&budget).named("/slow");
@@ -144,12 +146,12 @@ async fn one_that_is_dropped_when_its_turn_has_come_is_admitted_by_its_route_as_
     drop(waiting);
     assert_eq!((budget.in_flight(), budget.snapshot().admitted), (0, 2));
     let admitted = route("admitted", "/slow", &[SHEDDABLE]);
-    assert_eq!(routes("dropped"), Figures::from([(admitted, 2.0)]));
+    assert_eq!(routes("dropped"), Values::from([(admitted, 2.0)]));
 }
 
-/// Two layers of one budget: what the inner one sees is what the outer one would have let through.
+/// Two layers of one budget: the inner layer gets the requests that the outer layer would have admitted.
 #[test]
-fn p22_a_dry_run_writes_the_same_figures_for_each_route() {
+fn p22_a_dry_run_writes_the_same_metrics_for_each_route() {
     let _alone = alone();
     let [real, dry] = [false, true].map(|dry_run| {
         let name = format!("same routes {dry_run}");
@@ -165,7 +167,7 @@ fn p22_a_dry_run_writes_the_same_figures_for_each_route() {
     });
     let as_real = dry.into_iter();
     let as_real = as_real.map(|(name, count)| (name.replace("would_refuse", "refused"), count));
-    assert_eq!(as_real.collect::<Figures>(), real);
+    assert_eq!(as_real.collect::<Values>(), real);
     assert!(
         real.keys()
             .any(|name| name.contains("refused_total route=inner"))
@@ -177,7 +179,7 @@ fn p22_a_dry_run_writes_the_same_figures_for_each_route() {
 }
 
 #[test]
-fn no_decision_is_lost_however_many_threads_take_them_and_none_allocates() {
+fn decisions_of_many_threads_are_all_counted_without_an_allocation() {
     const THREADS: usize = 8;
     const REQUESTS: usize = 2_000;
     let _alone = alone();
