@@ -1,6 +1,6 @@
-// Node's clients, as their users would write them: callers.mjs CLIENT METHOD URL, or fetch-upload URL BYTES TRIES.
+// Node's clients in typical use: callers.mjs CLIENT METHOD URL, or fetch-upload URL BYTES TRIES.
 //
-// Each prints its version and what it got in the end; an upload prints what it got each time.
+// A client prints its version and its final result; an upload prints the result of each try.
 
 import { readFileSync } from 'node:fs';
 
@@ -18,7 +18,7 @@ const clients = {
         try {
             return (await ky(url, { method, timeout: false })).status;
         } catch (error) {
-            // Without `throwHttpErrors` it would not retry, either.
+            // With `throwHttpErrors: false`, ky would not retry.
             return error instanceof HTTPError ? error.response.status : error.message;
         }
     },

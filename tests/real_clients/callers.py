@@ -1,6 +1,6 @@
-"""Python's clients, as their users would write them: callers.py CLIENT METHOD URL, or CLIENT-upload URL BYTES TRIES.
+"""Python's clients in typical use: callers.py CLIENT METHOD URL, or CLIENT-upload URL BYTES TRIES.
 
-Each prints its version and what it got in the end; an upload prints what it got each time.
+A client prints its version and its final result; an upload prints the result of each try.
 """
 
 import io
@@ -15,7 +15,7 @@ def urllib3(method, url, **settings):
     return urllib3.__version__, urllib3.PoolManager().request(method, url, retries=retries).status
 
 
-def impatient(method, url):
+def urllib3_without_hint(method, url):
     return urllib3(method, url, respect_retry_after_header=False, status_forcelist=[429])
 
 
@@ -79,7 +79,7 @@ def httpx_upload(url, upload):
 def outcome(of, *args):
     try:
         return of(*args)
-    except Exception as error:  # Whatever the caller would have got instead of the answer.
+    except Exception as error:  # The result that the caller would get in place of a response.
         return type(error).__name__
 
 

@@ -1,7 +1,7 @@
-"""What a client sees behind the proxies of ops/, with one of two instances full, with both, and with one gone.
+"""Responses behind the proxies of ops/, with one of two instances full, with both full, and with one stopped.
 
-The configurations run as they are there, but for the ports; a variant changes a line of one, to show what the line is
-for. Versions of nginx and HAProxy are those of the machine.
+The configurations run unchanged except for the ports. A variant changes one line, to show the purpose of the line. The
+versions of nginx and HAProxy are those of the machine.
 """
 
 import contextlib
@@ -21,21 +21,21 @@ import h2.events
 from retries import EARLY, LATE, waits
 from server import ROOT, Server, fail_if, node, output, python, table
 
-# Of each kind, so that each instance has its turn twice.
+# Requests of each kind, so that round robin reaches each instance twice.
 REQUESTS = 4
 
-# One that fits HAProxy's buffer, and one that does not.
+# Bytes of an upload that fits HAProxy's buffer, and of one that does not.
 SMALL, LARGE = 5, 8_000_000
 
 def free_port():
-    with socket.socket() as of_the_kernel:
-        of_the_kernel.bind(("127.0.0.1", 0))
-        return of_the_kernel.getsockname()[1]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 @contextlib.contextmanager
 def proxy(config, a, b, change=("", "")):
-    """A proxy with a configuration of ops/, in front of `a` and `b`; its URL."""
+    """Runs a proxy with a configuration of ops/ in front of `a` and `b`; yields its URL."""
     port = free_port()
     text = (ROOT / "ops" / config).read_text()
     before, after = change
@@ -75,13 +75,13 @@ def wait_for(port, process, log):
 
 
 def request(url, size):
-    """What the client got: the status, from whom, and whether it lacks a hint."""
+    """Returns the status, the server that responded, and whether the retry hint is missing."""
     body = ["--data-binary", "@-", "-H", "Expect:"] if size else []
-    ask = "%{http_code},%header{x-served-by},%header{retry-after}"
-    told = output(["curl", "-s", "-o", "/dev/null", "-m", "60", *body, "-w", ask, url], input="\0" * size)
-    status, who, hint = told.split(",")
+    fields = "%{http_code},%header{x-served-by},%header{retry-after}"
+    printed = output(["curl", "-s", "-o", "/dev/null", "-m", "60", *body, "-w", fields, url], input="\0" * size)
+    status, server, hint = printed.split(",")
     lacks = status != "200" and not (hint and int(hint) >= 1)
-    return f"{status} {who or 'proxy'}" + (", no hint" if lacks else "")
+    return f"{status} {server or 'proxy'}" + (", no hint" if lacks else "")
 
 
 def requests(url, size):
@@ -96,7 +96,7 @@ def in_words(seen):
 SERVED_BY_B = {"200 b"}
 REFUSED_BY_A, REFUSED = {"429 a", "200 b"}, {"429 a", "429 b"}
 BUSY_A, BUSY = {"503 a", "200 b"}, {"503 a", "503 b"}
-NOBODY = {"502 proxy, no hint"}
+BAD_GATEWAY = {"502 proxy, no hint"}
 
 POST_TOO = ("http_429;", "http_429 non_idempotent;")
 POST_TOO_NO_ERROR = ("error http_429;", "http_429 non_idempotent;")
@@ -106,11 +106,11 @@ HAPROXY_POST_TOO = ("    http-request disable-l7-retry if METH_POST\n", "")
 
 @dataclass
 class Config:
-    """What is tried; then what GET, POST, and a large POST come to in each case."""
+    """A configuration, and the expected results of GET, POST, and a large POST in each case."""
 
     file: str
     a_full: list
-    # What they may come to: HAProxy's round of both goes on with a second try, so that it always ends at the same one.
+    # The allowed results: HAProxy's second try advances its round robin, so that it always ends at the same instance.
     both_full: list
     a_gone: set = field(default_factory=lambda: SERVED_BY_B)
     status: int = 429
@@ -129,14 +129,14 @@ CONFIGS = [
         "nginx/retry.conf",
         ALL_B,
         ALL_REFUSED,
-        a_gone=SERVED_BY_B | NOBODY,
+        a_gone=SERVED_BY_B | BAD_GATEWAY,
         variant="POST, too, no `error`",
         change=POST_TOO_NO_ERROR,
     ),
     Config(
         "nginx/retry.conf",
         ALL_B,
-        [REFUSED | NOBODY, NOBODY, NOBODY],
+        [REFUSED | BAD_GATEWAY, BAD_GATEWAY, BAD_GATEWAY],
         variant="no max_fails=0",
         change=NGINX_DEFAULT,
     ),
@@ -163,12 +163,12 @@ def over_http(failures):
                 ("both are full", b.hold, set.issubset, config.both_full),
                 ("a is gone", lambda: (b.free(), a.process.kill()), set.__eq__, [config.a_gone] * 3),
             ]
-            for case, begin, is_as, due in cases:
+            for case, begin, matches, expected in cases:
                 with proxy(config.file, a, b, config.change) as url:
                     begin()
                     got = [requests(url, size) for size in (0, SMALL, LARGE)]
                 rows.append([name, case, *map(in_words, got)])
-                if not all(map(is_as, map(set, got), due)):
+                if not all(map(matches, map(set, got), expected)):
                     failures.append(f"{name}, {case}: {got}")
     seen = table(["configuration", "and", "GET", "POST of 5 bytes", "POST of 8 MB"], rows)
     if seen not in (ROOT / "ops/README.md").read_text():
@@ -177,7 +177,7 @@ def over_http(failures):
 
 @contextlib.contextmanager
 def running(url, count):
-    """So many uploads that are being served and do not end."""
+    """Holds this many uploads that are being served and do not end."""
     port = int(url.rpartition(":")[2])
     with contextlib.ExitStack() as uploads:
         while count:
@@ -194,7 +194,7 @@ def running(url, count):
 
 def settings_of_haproxy(failures):
     with Server("a") as a, Server("b") as b:
-        # The one that refuses has the fewest connections.
+        # The instance that refuses has the fewest connections.
         a.hold()
         for change, wanted in [(("", ""), REFUSED_BY_A), (("roundrobin", "leastconn"), {"429 a"})]:
             with proxy("haproxy/pass.cfg", a, b, change) as url, running(url, 2):
@@ -202,7 +202,7 @@ def settings_of_haproxy(failures):
             print(f"haproxy/pass.cfg, balance {change[1] or 'roundrobin'}, a is full, b serves 2: {in_words(got)}")
             if set(got) != wanted:
                 failures.append(f"{change}: {got}")
-        # HAProxy's own 503 has a hint, too.
+        # HAProxy's own 503 has a retry hint as well.
         a.free()
         with proxy("haproxy/pass.cfg", a, b, ("maxconn 500", "maxconn 1")) as url, running(url, 2):
             got = requests(url, 0)
@@ -212,7 +212,7 @@ def settings_of_haproxy(failures):
 
 
 def form_of_refusal(url):
-    """How the refusal of a gRPC call arrives: its frames, and its pushback."""
+    """Returns the frames of the refusal of a gRPC call, its status and its pushback."""
     with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as stream:
         stream.settimeout(10)
         client = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
@@ -248,24 +248,24 @@ def over_grpc(failures):
     rows = []
     for config in ["no proxy", "nginx/grpc.conf", "haproxy/grpc.cfg"]:
         with Server() as server, contextlib.ExitStack() as stack:
-            # One instance stands for both, so that its clock times refusal and retry.
+            # One instance in both roles, so that one clock measures refusal and retry.
             url = server.url if config == "no proxy" else stack.enter_context(proxy(config, server, server))
             server.hold()
             form, status, pushback = form_of_refusal(url)
             row = [config, form, status, pushback]
             if (form, status) != ("headers that end the stream", "8") or not pushback:
-                failures.append(f"{config}: the refusal came as {row[1:]}")
+                failures.append(f"{config}: the refusal arrived as {row[1:]}")
             for name, call in CALLERS.items():
                 server.hold(2)
-                said = call(url).split()[-1]
-                # nginx and HAProxy also ask for /healthz, which is not noted.
+                result = call(url).split()[-1]
+                # Health checks of nginx and HAProxy go to /healthz, which is not recorded.
                 times = waits(server.seen()[1])
-                row.append(f"{said} after {', '.join(f'{waited} for {told}' for told, waited in times)} ms")
-                waited_as_told = all(told and told - EARLY <= waited <= told + LATE for told, waited in times)
-                if said != "OK" or len(times) != 2 or not waited_as_told:
+                row.append(f"{result} after {', '.join(f'{waited} for {hint}' for hint, waited in times)} ms")
+                waited_for_hint = all(hint and hint - EARLY <= waited <= hint + LATE for hint, waited in times)
+                if result != "OK" or len(times) != 2 or not waited_for_hint:
                     failures.append(f"{config}, {name}: {row[-1]}")
             rows.append(row)
-    callers = [f"{name}: waited for told" for name in CALLERS]
+    callers = [f"{name}: wait for hint" for name in CALLERS]
     table(["configuration", "a refusal's frames", "grpc-status", "pushback", *callers], rows)
 
 

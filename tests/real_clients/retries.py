@@ -1,7 +1,7 @@
-"""Each client is refused twice by a server of its own, waits as it was told, and is served.
+"""Each client is refused twice by its own server, waits for the retry hint, and is served.
 
-How long it waited is the server's figure: from its refusal to the next request. POST is not retried by most clients
-unless they are asked to: then the 429 is what their caller gets.
+The wait is measured by the server: from a refusal to the next request. Most clients do not retry a POST by default: their
+caller gets the 429.
 """
 
 import tempfile
@@ -11,19 +11,19 @@ from server import Server, fail_if, node, output, python, table
 
 REFUSALS = 2
 
-# Milliseconds. A timer may fire a little early by the other's clock, and two busy cores may be late.
+# Allowed deviation of a wait, in milliseconds: clocks differ a little, and a busy machine is late.
 EARLY, LATE = 5, 900
 
 
 def curl(method, url):
-    # Not to /dev/null: curl truncates what it wrote before it tries again, and fails on a device.
+    # Not to /dev/null: curl truncates its output file before a retry, which fails on a device.
     with tempfile.NamedTemporaryFile() as file:
         body = ["-d", "mail"] if method == "POST" else []
         command = ["curl", "-s", "--retry", "5", *body, "-o", file.name, "-w", "%{http_code}", url]
         return f'{output(["curl", "--version"]).split()[1]} {output(command)}'
 
 
-# Name, what runs it, whether it retries a POST; None where there is no choice of method.
+# Name, function, and whether the client retries a POST; None if all calls are POSTs.
 CLIENTS = [
     ("curl --retry", curl, True),
     ("urllib3", lambda *call: output(python("urllib3", *call)), False),
@@ -38,64 +38,64 @@ CLIENTS = [
 
 
 def attempt(run, method):
-    """What the client said, and the answers that it was given."""
+    """Returns the output of the client, and the exchanges that its server recorded."""
     with Server() as server:
         server.hold(REFUSALS)
-        said = run(method, server.url)
-        return said, server.seen()[1]
+        printed = run(method, server.url)
+        return printed, server.seen()[1]
 
 
-def waits(answers):
-    """What was told and what was waited, for each refusal that was followed by another request."""
-    return [(one.told, then.came - one.answered) for one, then in zip(answers, answers[1:])]
+def waits(exchanges):
+    """Returns hint and wait for each refusal that was followed by another request."""
+    return [(one.hint, following.arrived - one.responded) for one, following in zip(exchanges, exchanges[1:])]
 
 
-def judge(name, method, retries, said, answers):
-    """What is not as it has to be."""
-    statuses = [answer.status for answer in answers]
+def check(name, method, retries, printed, exchanges):
+    """Yields the failures."""
+    statuses = [exchange.status for exchange in exchanges]
     wanted = "200" if retries else "429"
-    if said.split()[-1] not in (wanted, "OK"):
-        yield f"{name} {method}: {wanted} was due, the client said: {said}"
-    if len(answers) != (REFUSALS + 1 if retries else 1):
-        yield f"{name} {method}: the server answered {statuses}"
-    for told, waited in waits(answers):
-        if told is None or not told - EARLY <= waited <= told + LATE:
-            yield f"{name} {method}: was told {told} ms, and waited {waited} ms"
+    if printed.split()[-1] not in (wanted, "OK"):
+        yield f"{name} {method}: the client printed, in place of {wanted}: {printed}"
+    if len(exchanges) != (REFUSALS + 1 if retries else 1):
+        yield f"{name} {method}: the server responded {statuses}"
+    for hint, waited in waits(exchanges):
+        if hint is None or not hint - EARLY <= waited <= hint + LATE:
+            yield f"{name} {method}: the hint was {hint} ms, the client waited {waited} ms"
 
 
 def try_out(client):
     name, run, retries_post = client
-    said, answers = attempt(run, "GET")
-    failures = list(judge(name, "GET", True, said, answers))
-    told_and_waited = waits(answers)
+    printed, exchanges = attempt(run, "GET")
+    failures = list(check(name, "GET", True, printed, exchanges))
+    hints_and_waits = waits(exchanges)
     row = [
         name,
-        said.split()[0],
-        len(told_and_waited),
-        ", ".join(f"{told}" for told, _ in told_and_waited),
-        ", ".join(f"{waited}" for _, waited in told_and_waited),
-        said.split()[-1],
+        printed.split()[0],
+        len(hints_and_waits),
+        ", ".join(f"{hint}" for hint, _ in hints_and_waits),
+        ", ".join(f"{waited}" for _, waited in hints_and_waits),
+        printed.split()[-1],
     ]
     if retries_post is None:
         return [*row, "all calls are POSTs"], failures
-    said, answers = attempt(run, "POST")
-    failures += judge(name, "POST", retries_post, said, answers)
-    post = "retried, too" if len(answers) > 1 else "not retried"
-    return [*row, f"{post}: {said.split()[-1]}"], failures
+    printed, exchanges = attempt(run, "POST")
+    failures += check(name, "POST", retries_post, printed, exchanges)
+    post = "retried, too" if len(exchanges) > 1 else "not retried"
+    return [*row, f"{post}: {printed.split()[-1]}"], failures
 
 
 def main():
     with ThreadPoolExecutor(4) as pool:
         rows, failures = zip(*pool.map(try_out, CLIENTS))
-    # Shows that these checks can fail.
-    control = ("urllib3, told to ignore the hint", lambda *call: output(python("impatient", *call)), False)
+    # A client that ignores the hint: the checks must fail.
+    control = ("urllib3, set to ignore the hint", lambda *call: output(python("urllib3-without-hint", *call)), False)
     row, caught = try_out(control)
     rows = [*rows, row]
     failures = sum(failures, [])
     if not any("waited" in failure for failure in caught):
-        failures.append("a client that does not wait was not found out")
+        failures.append("the checks did not fail for a client that does not wait")
 
-    table(["client", "version", "refused", "told (ms)", "waited (ms)", "then", "POST"], rows)
+    table(["client", "version", "refused", "hint (ms)", "waited (ms)", "then", "POST"], rows)
     fail_if(failures)
 
 

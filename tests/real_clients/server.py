@@ -1,4 +1,4 @@
-"""The server of examples/saturated.rs, what it says of its callers, and what the kernel says of it."""
+"""Runs examples/saturated.rs, and reads its record of requests, its memory and its connections."""
 
 import os
 import re
@@ -12,14 +12,14 @@ CACHE = ROOT / "target" / "clients"
 
 
 @dataclass
-class Answer:
-    """Times are in milliseconds."""
+class Exchange:
+    """A request and its response. Times are in milliseconds."""
 
-    came: int
-    answered: int
+    arrived: int
+    responded: int
     method: str
     status: int
-    told: int | None
+    hint: int | None
 
 
 class Server:
@@ -38,28 +38,28 @@ class Server:
         self.process.kill()
         self.process.wait()
 
-    def _ask(self, path, method="POST"):
-        with urllib.request.urlopen(urllib.request.Request(self.controls + path, method=method), timeout=30) as answer:
-            return answer.read().decode()
+    def _control(self, path, method="POST"):
+        with urllib.request.urlopen(urllib.request.Request(self.controls + path, method=method), timeout=30) as response:
+            return response.read().decode()
 
     def hold(self, refusals=None):
-        """Is full from now on, until `free`, or until so many were refused."""
-        self._ask("/hold" if refusals is None else f"/hold/{refusals}")
+        """Fills the budget until `free`, or until this many refusals."""
+        self._control("/hold" if refusals is None else f"/hold/{refusals}")
 
     def free(self):
-        self._ask("/free")
+        self._control("/free")
 
     def seen(self):
-        """How often the handler ran since the last `hold`, and all answers since."""
-        handled, *lines = self._ask("/seen", "GET").splitlines()
-        answers = []
-        for came, answered, method, status, told in map(str.split, lines):
-            told = None if told == "-" else int(told)
-            answers.append(Answer(int(came), int(answered), method, int(status), told))
-        return int(handled.split()[1]), answers
+        """Returns the calls of the handler and all exchanges since the last `hold`."""
+        handled, *lines = self._control("/seen", "GET").splitlines()
+        exchanges = []
+        for arrived, responded, method, status, hint in map(str.split, lines):
+            hint = None if hint == "-" else int(hint)
+            exchanges.append(Exchange(int(arrived), int(responded), method, int(status), hint))
+        return int(handled.split()[1]), exchanges
 
     def memory(self):
-        """What is resident now, and at most since `forget_peak`, in KiB."""
+        """Returns the resident memory, and its peak since `forget_peak`, in KiB."""
         status = (self.proc / "status").read_text()
         return tuple(int(re.search(rf"{key}:\s+(\d+) kB", status)[1]) for key in ("VmRSS", "VmHWM"))
 
@@ -67,7 +67,7 @@ class Server:
         (self.proc / "clear_refs").write_text("5")
 
     def connections(self):
-        """How many are open, to its controls, too."""
+        """Returns the number of open connections, those of the controls included."""
         return self._sockets() - self.idle
 
     def _sockets(self):
@@ -89,7 +89,7 @@ def node(*args):
 
 
 def output(command, **options):
-    """What it printed; and, where that is nothing, how it ended."""
+    """Returns the output of a command, or its exit status and error if it printed nothing."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=300, **options)
     return done.stdout.strip() or f"exit {done.returncode}: {done.stderr.strip()[-200:]}"
 
@@ -106,7 +106,7 @@ def table(head, rows):
 
 
 def fail_if(failures):
-    """Ends the program, and says what was not as it has to be."""
+    """Prints the failures, and ends the program."""
     for failure in failures:
         print(f"FAILED: {failure}")
     raise SystemExit(1 if failures else 0)
