@@ -99,8 +99,9 @@ impl Threshold {
         ((self.value() * SLACK * f64::from(limit)) as u32).max(1)
     }
 
-    /// The limit whose [`cap`](Self::cap) is the [`priority`](Self::priority). A power of two, by which products are exact.
-    pub(crate) const HIGHEST_PRIORITY: u32 = 1 << 31;
+    /// The limit whose [`cap`](Self::cap) is the [`priority`](Self::priority). A power of ten: a ratio of up to nine digits is
+    /// found again [by its priority](Self::of_priority).
+    pub(crate) const HIGHEST_PRIORITY: u32 = 1_000_000_000;
 
     /// Returns a number that orders thresholds by what they allow, to nine digits.
     #[inline]

@@ -30,6 +30,7 @@ fn of(class: Criticality) -> Req {
 }
 
 fn by_class(shed: LoadShed) -> LoadShed {
+    let shed = shed.budget(Budget::fixed(1));
     shed.classify(|head| part(head, 1))
 }
 
@@ -46,10 +47,10 @@ fn shed_of<B>(response: &Response<B>) -> &Shed {
         .expect("a refusal has its reason")
 }
 
-/// How many of a class are admitted, if nothing else comes.
+/// Returns how many requests of a class are admitted under `limit`, while no others arrive.
 fn room(shed: &LoadShed, limit: usize, class: Criticality) -> usize {
-    let budget = Budget::fixed(limit);
-    let mut service = shed.clone().budget(&budget).layer(holding());
+    shed.handle().budget().set_limit(limit).unwrap();
+    let mut service = shed.layer(holding());
     let admitted = (0..=limit).map(|_| answer(&mut service, of(class)));
     let admitted: Vec<_> = admitted
         .take_while(|response| !is_refused(response))

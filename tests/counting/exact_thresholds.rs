@@ -17,7 +17,7 @@ fn p01_what_is_admitted_is_ratio_times_limit_rounded_down_in_decimal_and_at_leas
         (5.0 / 6.0, 600, 500),
         (0.1 + 0.2, 10, 3),
         (1.0, 7, 7),
-        (1.0 - f64::EPSILON, 7, 6),
+        (1.0 - 1e-12, 7, 6),
         (0.5, 1, 1),
         (0.001, 10, 1),
         (f64::MIN_POSITIVE, 5, 1),

@@ -234,12 +234,13 @@ async fn p17_an_admission_under_a_learned_budget_allocates_nothing() {
 
 #[test]
 fn p17_a_refusal_allocates_at_most_8_times() {
-    let (full, _held) = full();
+    let (full, _held) = self::full();
     let fixed = full
         .clone()
         .retry_after(RetryAfter::fixed(Duration::from_secs(5)));
     let grpc = || with_content_type(HeaderValue::from_static("application/grpc+proto"));
-    let outer = LoadShed::observe().budget(full.handle().budget());
+    let (inner, _held_there) = self::full();
+    let outer = LoadShed::observe().budget(inner.handle().budget());
     let at_most_8 = |(most, status): (u64, StatusCode), what| {
         assert!(most <= 8, "{what}: {most}");
         status
@@ -254,7 +255,7 @@ fn p17_a_refusal_allocates_at_most_8_times() {
     );
     assert_eq!(
         at_most_8(
-            allocations(outer.layer(full.layer(bare())), || get("/")),
+            allocations(outer.layer(inner.layer(bare())), || get("/")),
             "nested"
         ),
         too_many
