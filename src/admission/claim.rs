@@ -2,9 +2,8 @@
 
 use std::cell::Cell;
 
-use super::shares::shares::Tenant;
+use super::{shares::shares::Tenant, verdict::Verdict};
 use crate::{
-    admission::verdict::Verdict,
     control::controller::MAX_LIMIT,
     shed::Reason,
     threshold::{band::Band, threshold::Threshold},

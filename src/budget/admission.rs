@@ -11,7 +11,10 @@ use crate::{
         held::{self, CountPermit, CountedUnits},
         verdict::Verdict,
     },
-    retry_after::retry_after::{Counts, Refusal, RetryAfter, Unit},
+    retry_after::{
+        refusal::{Counts, Refusal, Unit},
+        retry_after::RetryAfter,
+    },
     shed::{Reason, Shed},
     support::clock::Now,
     threshold::{criticality::Criticality, threshold::Threshold},

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     admission::{claim::Claim, held::CountPermit},
     control::controller::Outcome,
-    retry_after::retry_after::{RetryAfter, Unit},
+    retry_after::{refusal::Unit, retry_after::RetryAfter},
     shed::Shed,
     threshold::{criticality::Criticality, threshold::Threshold},
 };

@@ -50,6 +50,7 @@
 //! What is left is HTTP's grain: those who are refused within the same tenth of a second return within the same tenth of
 //! one.
 
+pub(crate) mod refusal;
 pub(crate) mod retry_after;
 pub(crate) mod schedule;
 #[cfg(feature = "serde")]

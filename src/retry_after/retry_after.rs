@@ -1,11 +1,14 @@
 use std::time::Duration;
 
-use super::schedule::Schedule;
+use super::{
+    refusal::{Counts, Refusal, Unit},
+    schedule::Schedule,
+};
 use crate::{
     support::{
         clock::{Now, nanos},
         invalid::{InvalidSetting, expect_valid},
-        spread::{spread, spread_apart},
+        spread::{share, spread, spread_apart},
     },
     threshold::criticality::Criticality,
 };
@@ -72,51 +75,11 @@ pub(crate) struct Hint {
     sent: Sent,
 }
 
-/// What the answer can say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unit {
-    /// HTTP.
-    Seconds,
-    /// gRPC, and those who are no callers at all.
-    Milliseconds,
-}
-
-/// What has happened under a budget since it was made.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Counts {
-    pub(crate) completed: usize,
-    /// Admitted or refused.
-    pub(crate) arrived: usize,
-}
-
-/// Who was refused.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Refusal<'a> {
-    /// Which it is, in a sequence in which each thread has a part of its own.
-    pub(crate) nth: u64,
-    pub(crate) class: Criticality,
-    pub(crate) unit: Unit,
-    /// What it costs.
-    pub(crate) units: u32,
-    pub(crate) in_flight: u32,
-    pub(crate) now: &'a Now,
-}
-
 /// Past a minute most callers have given up, or a person has acted.
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// A century. No caller waits that long, and every header can say it.
 const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
-
-impl Unit {
-    /// HTTP cannot say less than a second. Elsewhere, as long as a call takes to go there and back.
-    const fn least(self) -> Duration {
-        match self {
-            Self::Seconds => Duration::from_secs(1),
-            Self::Milliseconds => Duration::from_millis(10),
-        }
-    }
-}
 
 impl RetryAfter {
     const fn new(policy: Policy, max: Duration) -> Self {
@@ -378,11 +341,6 @@ impl Hint {
         let beside = self.sent == Sent::SecondsAndMilliseconds;
         beside.then(|| self.milliseconds()).flatten()
     }
-}
-
-/// So much of `of`, in units of 2⁻⁶⁴.
-pub(crate) fn share(of: u64, part: u64) -> u64 {
-    ((u128::from(of) * u128::from(part)) >> 64) as u64
 }
 
 #[cfg(test)]

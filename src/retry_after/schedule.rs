@@ -5,9 +5,12 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::retry_after::{Counts, Refusal, share};
+use super::refusal::{Counts, Refusal};
 use crate::{
-    support::{clock::nanos, spread::spread_apart},
+    support::{
+        clock::nanos,
+        spread::{share, spread_apart},
+    },
     threshold::criticality::Criticality,
 };
 

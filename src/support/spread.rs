@@ -15,3 +15,8 @@ pub(crate) fn spread_apart(nth: u64) -> u64 {
     const PLASTIC: u64 = 0xc13f_a9a9_02a6_328f;
     nth.wrapping_mul(PLASTIC)
 }
+
+/// Returns the `part` of a number, in units of 2⁻⁶⁴.
+pub(crate) fn share(of: u64, part: u64) -> u64 {
+    ((u128::from(of) * u128::from(part)) >> 64) as u64
+}

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::{digits::number, grpc, http};
 use crate::{
     protocol::{grpc::take_grpc_content_type, head::lend},
-    retry_after::retry_after::Unit,
+    retry_after::refusal::Unit,
     shed::Shed,
     support::invalid::InvalidSetting,
 };
