@@ -71,7 +71,7 @@ fn p24_a_route_that_has_a_ratio_of_its_own_is_given_another_while_running() {
         (
             "/mail",
             0.5,
-            "invalid route \"/mail\": must be one of those that were given a ratio: [\"/export/{*path}\", \
+            "invalid route \"/mail\": must be a route with a ratio of its own: [\"/export/{*path}\", \
              \"POST /export/{*path}\"]",
         ),
         (

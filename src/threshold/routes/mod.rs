@@ -1,9 +1,14 @@
-//! What applies by method and path.
+//! The threshold of a request by its method and path.
 //!
-//! The syntax is axum's, and `matchit`, its router, is asked whether a pattern is well formed and fits beside the others.
-//! It is not what finds them: it allocates for each request that passes a literal with a parameter beside it (`/users/me`
-//! beside `/users/{id}`), and for each with more than three parameters; and it finds the one that fits best, where here
-//! a pattern's meaning goes first. So a [tree] is walked for all that match.
+//! The syntax of patterns is axum's. `matchit`, axum's router, checks the syntax of each pattern when the pattern is added, and is
+//! dropped then. Requests are matched by a [tree] of this crate, for two reasons:
+//!
+//! - A lookup in `matchit` 0.8 allocates for each request that passes a literal with a parameter beside it (`/users/me` beside
+//!   `/users/{id}`), and for each match with more than three parameters. A lookup in the tree allocates nothing.
+//! - `matchit` returns the closest match only. Here a pattern's meaning goes before its closeness, so a lookup has to see all
+//!   patterns that match: with `matchit`, it would be one lookup for each meaning and method.
+//!
+//! The tests compare the tree with `matchit`: both accept the same patterns beside each other, and find the same closest one.
 
 pub(crate) mod pattern;
 pub(crate) mod table;

@@ -1,51 +1,42 @@
-#[cfg(feature = "axum")]
-use std::collections::HashMap;
 use std::{
-    fmt,
+    fmt, mem,
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use super::{pattern::Pattern, tree::Tree};
 use crate::{support::invalid::InvalidSetting, threshold::threshold::Threshold};
 
-/// Routes that have a meaning of their own.
+/// The routes with a setting of their own.
 #[derive(Clone, Default)]
 pub(crate) struct Routes {
-    /// The paths so far, and axum's router of them, which is asked only while the table is made.
-    paths: Vec<String>,
-    syntax: matchit::Router<()>,
-    tree: Tree<Vec<Entry>>,
-    /// What the tree has, by the texts of the paths.
-    #[cfg(feature = "axum")]
-    templates: HashMap<String, Vec<Entry>>,
-    /// The patterns, in the order of their numbers: the first is 1.
+    tree: Tree<Entry>,
+    /// In the order of their numbers: the first pattern has number 1.
     patterns: Vec<Named>,
-    /// Whether what is not named is never shed.
+    /// Whether all other routes are never shed.
     only: bool,
 }
 
-/// A pattern as it is told of, and what can be changed of it while running.
+/// The label of a pattern, and its threshold, which can change while requests are decided.
 ///
 /// # Memory ordering
 ///
-/// `Relaxed`: each threshold stands for itself.
-#[derive(Debug)]
+/// `Relaxed`: a threshold orders no other memory.
 struct Named {
-    label: String,
-    /// The bits of its own threshold, 0 without one.
+    label: Box<str>,
+    /// The bits of the pattern's own threshold, 0 without one.
     at: AtomicU64,
 }
 
 /// What the table says of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Found {
-    /// `None` where it leaves that to what comes after it.
+    /// `None` where the settings after the routes decide.
     pub(crate) threshold: Option<Threshold>,
-    /// The number of the pattern that says it. 0 is none of them.
+    /// The number of the pattern that applies, 0 if none does.
     pub(crate) nth: u16,
 }
 
-/// What a pattern was given to.
+/// The setting of a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Meaning {
     Exempt,
@@ -54,12 +45,12 @@ pub(crate) enum Meaning {
     Except,
 }
 
-/// What one method of a path means, or all of them that have no entry of their own.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The setting of one method of a path, or of all methods without an entry.
+#[derive(Clone, Debug)]
 struct Entry {
-    method: Option<String>,
+    method: Option<Box<str>>,
     meaning: Meaning,
-    /// Where its pattern is.
+    /// The index of the pattern.
     index: usize,
 }
 
@@ -68,39 +59,47 @@ impl Routes {
     ///
     /// # Errors
     ///
-    /// If it is none, or cannot stand beside those that are there.
+    /// If the pattern is malformed, or conflicts with another pattern of the table.
     pub(crate) fn add(&mut self, meaning: Meaning, route: &str) -> Result<(), InvalidSetting> {
         let pattern = Pattern::parse(route)?;
-        if !self.paths.iter().any(|known| known == pattern.path) {
-            pattern.join(&mut self.syntax, &self.paths)?;
-            self.paths.push(pattern.path.to_owned());
+        if let Some(other) = self.occupied(pattern.path).first() {
+            let other = self.path(other);
+            if other != pattern.path {
+                let allowed = format!("one that does not conflict with {other:?}");
+                return Err(InvalidSetting::new(
+                    "route",
+                    format_args!("{:?}", pattern.path),
+                    allowed,
+                ));
+            }
         }
 
         let entries = self.tree.at(pattern.path);
-        let method = pattern.method;
-        if let Some(same) = entries.iter_mut().find(|it| it.method.as_deref() == method) {
+        let same = entries
+            .iter_mut()
+            .find(|it| it.method.as_deref() == pattern.method);
+        if let Some(same) = same {
             same.meaning = same.meaning.and(meaning, route)?;
             self.patterns[same.index].at = same.meaning.own().into();
-        } else {
-            entries.push(Entry {
-                method: method.map(str::to_owned),
-                meaning,
-                index: self.patterns.len(),
-            });
-            self.patterns.push(Named {
-                label: pattern.to_string(),
-                at: meaning.own().into(),
-            });
-            // HEAD before GET, which answers for it too, and last what names no method.
-            entries.sort_by(|a, b| b.method.cmp(&a.method));
+            return Ok(());
         }
-        #[cfg(feature = "axum")]
-        self.templates
-            .insert(pattern.path.to_owned(), entries.clone());
+        let mut all = mem::take(entries).into_vec();
+        all.push(Entry {
+            method: pattern.method.map(Into::into),
+            meaning,
+            index: self.patterns.len(),
+        });
+        // HEAD before GET, which also stands for HEAD. The entry without a method comes last.
+        all.sort_by(|a, b| b.method.cmp(&a.method));
+        *entries = all.into();
+        self.patterns.push(Named {
+            label: pattern.to_string().into(),
+            at: meaning.own().into(),
+        });
         Ok(())
     }
 
-    /// From here on, what is not named is never shed, even if nothing is.
+    /// Makes all routes without an entry never shed, also in an empty table.
     pub(crate) fn only(&mut self) {
         self.only = true;
     }
@@ -109,7 +108,7 @@ impl Routes {
         self.patterns.iter().map(|pattern| &*pattern.label)
     }
 
-    /// Changes the threshold of a pattern that has one of its own.
+    /// Changes the threshold of a pattern that has its own.
     ///
     /// # Errors
     ///
@@ -117,10 +116,10 @@ impl Routes {
     pub(crate) fn set_at(&self, route: &str, threshold: Threshold) -> Result<(), InvalidSetting> {
         let label = Pattern::parse(route)?.to_string();
         let own = || self.patterns.iter().filter(|it| it.bits() != 0);
-        let Some(pattern) = own().find(|it| it.label == label) else {
+        let Some(pattern) = own().find(|it| *it.label == *label) else {
             let labels = own().map(|it| format!("{:?}", it.label));
             let labels = labels.collect::<Vec<_>>().join(", ");
-            let allowed = format!("one of those that were given a ratio: [{labels}]");
+            let allowed = format!("a route with a ratio of its own: [{labels}]");
             return Err(InvalidSetting::new(
                 "route",
                 format_args!("{route:?}"),
@@ -131,41 +130,55 @@ impl Routes {
         Ok(())
     }
 
-    /// What the table says of a request.
+    /// Returns what applies to a request by its method and path.
     pub(crate) fn find(&self, method: &str, path: &str) -> Found {
         let mut found = None;
-        // Those that fit closest come first.
+        // The closest patterns come first.
         self.tree.visit(path.as_bytes(), &mut |entries| {
             found = first(found, entries, method);
         });
-        self.told(found)
+        self.result(found)
     }
 
-    /// What it says of one for which axum has found the route of this template.
+    /// Returns what applies to a request whose route has this template in axum.
     ///
-    /// Inside of a nested router the path has lost its beginning, and the template has not. So a pattern that is the template's
-    /// very text fits too, and closer than any that fits what is left of the path. One that fits the path itself is no closer
-    /// for that: where the path is whole, the template says nothing new, and `/mail/me` stays closer than `/mail/{id}`.
+    /// In a nested router the path has lost its beginning, and the template is whole. So a pattern that is the text of the template
+    /// matches, too, and closer than any pattern that matches the remaining path. A template whose pattern matches the path adds
+    /// nothing: the path is whole, and `/mail/me` stays closer than `/mail/{id}`.
     #[cfg(feature = "axum")]
     pub(crate) fn find_by_template(&self, method: &str, path: &str, template: &str) -> Found {
-        let Some(named) = self.templates.get(template) else {
+        let named = self.occupied(template);
+        if named
+            .first()
+            .is_none_or(|entry| self.path(entry) != template)
+        {
             return self.find(method, path);
-        };
-        let (mut found, mut fits) = (None, false);
+        }
+        let (mut found, mut matches_path) = (None, false);
         self.tree.visit(path.as_bytes(), &mut |entries| {
             found = first(found, entries, method);
-            fits |= entries == named;
+            matches_path |= std::ptr::eq(entries, named);
         });
-        if !fits {
+        if !matches_path {
             let closest = first(None, named, method);
             let both = closest.into_iter().chain(found);
             found = both.min_by_key(|entry| entry.meaning.priority());
         }
-        self.told(found)
+        self.result(found)
     }
 
-    /// What that says.
-    fn told(&self, found: Option<&Entry>) -> Found {
+    fn occupied(&self, path: &str) -> &[Entry] {
+        self.tree.occupied(path)
+    }
+
+    /// Returns the path of an entry's pattern.
+    fn path(&self, entry: &Entry) -> &str {
+        let label = &self.patterns[entry.index].label;
+        // A method has no slash, and a path begins with one.
+        label.find('/').map_or("", |start| &label[start..])
+    }
+
+    fn result(&self, found: Option<&Entry>) -> Found {
         let threshold = match found.map(|entry| entry.meaning) {
             Some(Meaning::Exempt) => Some(Threshold::EXEMPT),
             Some(Meaning::At(_)) => found.map(|it| self.patterns[it.index].threshold()),
@@ -175,7 +188,7 @@ impl Routes {
         };
         Found {
             threshold,
-            // Nobody has more; if somebody does, they are told of as none of them.
+            // Patterns beyond the largest number share the label of requests without a pattern.
             nth: found.map_or(0, |entry| u16::try_from(entry.index + 1).unwrap_or(0)),
         }
     }
@@ -203,7 +216,7 @@ impl Clone for Named {
 }
 
 impl Entry {
-    /// As axum has it, GET answers HEAD.
+    /// Whether this entry applies to the method. As in axum, GET stands for HEAD, too.
     fn matches(&self, method: &str) -> bool {
         match self.method.as_deref() {
             None => true,
@@ -214,7 +227,7 @@ impl Entry {
 }
 
 impl Meaning {
-    /// The bits of the threshold that it brings, 0 for none.
+    /// Returns the bits of the threshold of `At`, otherwise 0.
     fn own(self) -> u64 {
         match self {
             Self::At(threshold) => threshold.to_bits(),
@@ -222,7 +235,7 @@ impl Meaning {
         }
     }
 
-    /// The lowest goes first.
+    /// Returns the order of precedence: the lowest number decides.
     fn priority(self) -> u8 {
         match self {
             Self::Exempt => 0,
@@ -231,7 +244,7 @@ impl Meaning {
         }
     }
 
-    /// What both mean for the same route. To opt it in, and to say at which ratio, go together.
+    /// Combines two settings of the same route. `Only` and `At` go together: one opts the route in, the other gives it a ratio.
     fn and(self, other: Self, route: &str) -> Result<Self, InvalidSetting> {
         match (self, other) {
             (one, other) if one == other => Ok(one),
@@ -245,7 +258,7 @@ impl Meaning {
     }
 }
 
-/// What was found stays, unless the meaning of one of these goes before its own.
+/// Returns `found`, unless one of the entries takes precedence over it.
 #[inline]
 fn first<'a>(
     mut found: Option<&'a Entry>,
@@ -274,11 +287,11 @@ impl fmt::Display for Meaning {
 impl fmt::Debug for Routes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Routes")
-            .field("paths", &self.paths)
+            .field("patterns", &self.labels().collect::<Vec<_>>())
             .field("only", &self.only)
             .finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

@@ -13,7 +13,7 @@ fn meaning() -> impl Strategy<Value = Meaning> {
     ]
 }
 
-/// Of few segments, so that patterns overlap.
+/// A pattern's segment, of few different ones, so that patterns overlap.
 fn segment() -> impl Strategy<Value = &'static str> {
     proptest::sample::select(vec![
         "a", "ab", "b", "{x}", "a{x}", "a{{", "a}}b", "{{a}}", "",
@@ -28,7 +28,7 @@ fn path() -> impl Strategy<Value = String> {
     })
 }
 
-fn asked() -> impl Strategy<Value = String> {
+fn request_path() -> impl Strategy<Value = String> {
     let segment =
         proptest::sample::select(vec!["a", "ab", "b", "abc", "a{", "a}b", "{a}", "{x}", ""]);
     proptest::collection::vec(segment, 0..6).prop_map(|segments| format!("/{}", segments.join("/")))
@@ -41,7 +41,7 @@ fn given() -> impl Strategy<Value = Given> {
     proptest::collection::vec((meaning(), method, path()), 1..12)
 }
 
-/// Those that were taken, and the table of them.
+/// Returns the patterns that the table accepts, and the table.
 fn table(given: Given, only: bool) -> (Given, Routes) {
     let mut routes = Routes::default();
     if only {
@@ -59,7 +59,7 @@ fn table(given: Given, only: bool) -> (Given, Routes) {
     (taken.collect(), routes)
 }
 
-/// How closely each place of the pattern fits, if it matches: 0 for a literal byte, 1 for a parameter, 2 for the rest.
+/// Returns how closely each position of the pattern matches, if it does: 0 for a literal byte, 1 for a parameter, 2 for the rest.
 fn fit(pattern: &str, path: &str) -> Option<Vec<u8>> {
     let Some(next) = pattern.chars().next() else {
         return path.is_empty().then(Vec::new);
@@ -81,7 +81,7 @@ fn fit(pattern: &str, path: &str) -> Option<Vec<u8>> {
     with(0, fit(&pattern[1..], path.strip_prefix(next)?))
 }
 
-/// One pattern after the other, kind by kind.
+/// Goes through all patterns, meaning by meaning.
 fn by_hand(
     taken: &Given,
     only: bool,
@@ -98,12 +98,12 @@ fn by_hand(
                 Some(_) => return None,
                 None => 2,
             };
-            // The empty one goes before all others.
+            // The empty one is less than all others.
             let by_template = (Some(&**pattern) == template).then(Vec::new);
             let fit = fit(pattern, path).or(by_template);
             fit.map(|fit| (fit, how, *meaning))
         });
-        // A route may be opted in and at a ratio: both are the same then, so which one comes first is all the same.
+        // A route may be opted in and have a ratio. Both results are the same, so their order does not matter.
         all.min_by(|one, other| (&one.0, one.1).cmp(&(&other.0, other.1)))
             .map(|it| it.2)
     };
@@ -124,60 +124,72 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn the_table_says_what_going_through_all_patterns_says(
+    fn the_table_finds_what_a_search_of_all_patterns_finds(
         given in given(),
         only in any::<bool>(),
         method in proptest::sample::select(vec!["GET", "HEAD", "POST", "PUT"]),
-        paths in proptest::collection::vec(asked(), 1..8),
+        paths in proptest::collection::vec(request_path(), 1..8),
     ) {
         let (taken, routes) = table(given, only);
         for path in paths {
-            let told = routes.find(method, &path).threshold;
+            let found = routes.find(method, &path).threshold;
             let by_hand = by_hand(&taken, only, method, &path, None);
-            prop_assert_eq!(told, by_hand, "{} {} of {:?}", method, path, taken);
+            prop_assert_eq!(found, by_hand, "{} {} of {:?}", method, path, taken);
         }
     }
 
     #[cfg(feature = "axum")]
     #[test]
-    fn a_template_fits_closest_where_its_pattern_does_not_fit_the_path(
+    fn a_template_is_closest_if_its_pattern_does_not_match_the_path(
         given in given(),
         only in any::<bool>(),
         method in proptest::sample::select(vec!["GET", "HEAD", "POST", "PUT"]),
-        path in asked(),
+        path in request_path(),
         other in path(),
     ) {
         let (taken, routes) = table(given, only);
         for template in taken.iter().map(|it| &it.2).chain([&other]) {
-            let told = routes.find_by_template(method, &path, template).threshold;
+            let found = routes.find_by_template(method, &path, template).threshold;
             let by_hand = by_hand(&taken, only, method, &path, Some(template));
-            prop_assert_eq!(told, by_hand, "{} {} as {} of {:?}", method, path, template, taken);
+            prop_assert_eq!(found, by_hand, "{} {} as {} of {:?}", method, path, template, taken);
         }
     }
 
-    /// The tree beside the router that axum has.
     #[test]
-    fn the_tree_finds_what_axums_router_finds(
+    fn the_table_accepts_the_patterns_that_axums_router_accepts_and_finds_the_same_one(
         patterns in proptest::collection::vec(path(), 1..12),
-        paths in proptest::collection::vec(asked(), 1..8),
+        paths in proptest::collection::vec(request_path(), 1..8),
     ) {
         let mut router = matchit::Router::new();
-        let mut tree: Tree<Option<String>> = Tree::default();
-        for pattern in patterns {
-            if router.insert(&pattern, pattern.clone()).is_ok() {
-                *tree.at(&pattern) = Some(pattern.clone());
+        let mut routes = Routes::default();
+        for (nth, pattern) in patterns.iter().enumerate() {
+            let is_known = routes.labels().any(|label| label == pattern);
+            // A router that has refused a pattern keeps its beginning.
+            let mut next = router.clone();
+            let is_accepted = next.insert(pattern, nth).is_ok();
+            if is_accepted {
+                router = next;
+            }
+            let added = routes.add(Meaning::Only, pattern);
+            prop_assert_eq!(added.is_ok(), is_accepted || is_known, "{} after {:?}: {:?}", pattern, routes, added);
+            if let Err(invalid) = added {
+                let named = routes.labels().find(|label| invalid.to_string().ends_with(&format!("with {label:?}")));
+                let named = named.expect("a conflict names the other pattern");
+                let mut pair = matchit::Router::new();
+                pair.insert(named, ()).unwrap();
+                prop_assert!(pair.insert(pattern, ()).is_err(), "{} with {}", pattern, named);
             }
         }
         for path in paths {
-            let mut first = None;
-            tree.visit(path.as_bytes(), &mut |found| first = first.or(found.as_ref()));
-            let theirs = router.at(&path).ok().map(|found| found.value);
-            prop_assert_eq!(first, theirs, "{}", path);
+            let nth = usize::from(routes.find("GET", &path).nth);
+            let found = nth.checked_sub(1).and_then(|index| routes.labels().nth(index));
+            let theirs = router.at(&path).ok().map(|found| &*patterns[*found.value]);
+            prop_assert_eq!(found, theirs, "{}", path);
         }
     }
 
     #[test]
-    fn no_text_makes_it_panic(
+    fn no_pattern_causes_a_panic(
         routes in proptest::collection::vec("[/a{}*: Gé😀è]{0,12}|/.{0,8}", 1..8),
     ) {
         let mut table = Routes::default();
@@ -189,7 +201,7 @@ proptest! {
 }
 
 #[test]
-fn what_is_no_pattern_is_told_what_one_is() {
+fn a_malformed_pattern_is_an_error_that_says_what_is_allowed() {
     let path = "a path that begins with /, alone or after a method in capital letters";
     let braces = "{name} for a parameter, and a brace of the path itself twice";
     let many = "/{x}".repeat(26);
@@ -209,16 +221,16 @@ fn what_is_no_pattern_is_told_what_one_is() {
         ("/id}", braces),
         (&many, "at most 25 parameters"),
     ] {
-        let text = told(&[(Meaning::Only, route)]);
+        let text = error(&[(Meaning::Only, route)]);
         let expected = format!("invalid route {route:?}: must be {allowed}");
         assert_eq!(text, expected);
     }
 }
 
 #[test]
-fn what_cannot_stand_side_by_side_is_told_with_both_named() {
+fn conflicting_patterns_are_an_error_that_names_both() {
     let at = |ratio| Meaning::At(Threshold::ratio(ratio));
-    let text = told(&[
+    let text = error(&[
         (Meaning::Only, "/b"),
         (Meaning::Only, "/a/{x}"),
         (at(0.5), "/a/{*rest}"),
@@ -226,7 +238,7 @@ fn what_cannot_stand_side_by_side_is_told_with_both_named() {
     let expected =
         r#"invalid route "/a/{*rest}": must be one that does not conflict with "/a/{x}""#;
     assert_eq!(text, expected);
-    let text = told(&[
+    let text = error(&[
         (Meaning::Only, "GET /{x}/b"),
         (Meaning::Except, "POST /{y}/b"),
     ]);
@@ -240,7 +252,7 @@ fn what_cannot_stand_side_by_side_is_told_with_both_named() {
         (at(0.5), Meaning::Exempt, ["at 0.5", "exempt"]),
         (Meaning::Except, at(0.5), ["opted out", "at 0.5"]),
     ] {
-        let text = told(&[(one, "POST /a"), (other, "POST /a")]);
+        let text = error(&[(one, "POST /a"), (other, "POST /a")]);
         let [one, other] = texts;
         let expected = format!(
             "invalid route \"POST /a\", {other}: must be given one meaning: this route is {one}"
@@ -250,7 +262,7 @@ fn what_cannot_stand_side_by_side_is_told_with_both_named() {
 }
 
 #[test]
-fn the_same_route_may_be_named_again_and_opted_in_at_a_ratio() {
+fn a_route_may_be_given_again_and_opted_in_with_a_ratio() {
     let at = Meaning::At(Threshold::ratio(0.5));
     for order in [[Meaning::Only, at, at], [at, Meaning::Only, Meaning::Only]] {
         let mut routes = Routes::default();
@@ -263,7 +275,7 @@ fn the_same_route_may_be_named_again_and_opted_in_at_a_ratio() {
 }
 
 #[test]
-fn a_lookup_allocates_nothing_where_that_of_axums_router_does() {
+fn a_lookup_allocates_nothing_where_a_lookup_in_axums_router_does() {
     let patterns = ["/users/{id}", "/users/me", "/{a}/{b}/{c}/{d}/{e}"];
     let mut routes = Routes::default();
     let mut router = matchit::Router::new();
@@ -281,16 +293,29 @@ fn a_lookup_allocates_nothing_where_that_of_axums_router_does() {
             allocation_counter::measure(|| assert_eq!(routes.find("GET", path).threshold, None));
         assert_eq!(ours.count_total, 0, "{path}");
         let router = allocation_counter::measure(|| drop(router.at(path)));
-        // Once it does no longer, it could find the routes, too.
+        // Once axum's router allocates nothing, reconsider the tree.
         assert_eq!(router.count_total > 0, theirs, "{path}");
     }
 }
 
-fn told(routes: &[(Meaning, &str)]) -> String {
+fn error(routes: &[(Meaning, &str)]) -> String {
     let mut table = Routes::default();
     let (last, first) = routes.split_last().unwrap();
     for (meaning, route) in first {
         table.add(*meaning, route).unwrap();
     }
     table.add(last.0, last.1).unwrap_err().to_string()
+}
+
+#[test]
+fn a_route_takes_at_most_300_bytes() {
+    let mut routes = Routes::default();
+    let memory = allocation_counter::measure(|| {
+        for nth in 0..1_000 {
+            let route = format!("/v1/accounts/{{account}}/orders/table-{nth}/{{*rest}}");
+            routes.add(Meaning::Only, &route).unwrap();
+        }
+    });
+    let bytes = memory.bytes_current / 1_000;
+    assert!(bytes <= 300, "{bytes} bytes a route");
 }
