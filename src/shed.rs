@@ -4,7 +4,7 @@ use crate::{retry_after::retry_after::Hint, threshold::criticality::Criticality}
 
 /// The reason for a refusal, and the time after which the caller may retry.
 ///
-/// Every refusal's response has this value in its extensions, also a response that a closure of yours has built. So outer layers
+/// Every refusal's response has this value in its extensions, also a response that your closure has built. So outer layers
 /// can log the reason or replace the response. It is also the error of [`Budget::try_acquire`](crate::Budget::try_acquire).
 ///
 /// ```
@@ -90,8 +90,11 @@ impl Shed {
 impl fmt::Display for Shed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.reason {
-            Reason::Utilization => write!(f, "shed: no room in the budget")?,
-            Reason::Share => write!(f, "shed: no room in this tenant's share of the budget")?,
+            Reason::Utilization => write!(f, "shed: no free capacity in the budget")?,
+            Reason::Share => write!(
+                f,
+                "shed: no free capacity in the tenant's share of the budget"
+            )?,
         }
         write!(f, ", retry after {:?}", self.hint.wait())
     }

@@ -218,12 +218,17 @@ async fn a_refusal_because_of_a_share_says_so() {
     let (first, text) = &reasons[0];
     assert_eq!(*first, Reason::Share);
     assert!(
-        text.starts_with("shed: no room in this tenant's share of the budget, retry after "),
+        text.starts_with(
+            "shed: no free capacity in the tenant's share of the budget, retry after "
+        ),
         "{text}"
     );
     let (last, text) = reasons.last().unwrap();
     assert_eq!(*last, Reason::Utilization);
-    assert!(text.starts_with("shed: no room in the budget, "), "{text}");
+    assert!(
+        text.starts_with("shed: no free capacity in the budget, "),
+        "{text}"
+    );
 }
 
 #[test]

@@ -325,7 +325,7 @@ impl Observable for Inner {
     }
 
     fn snapshot(&self) -> Snapshot {
-        Inner::snapshot(self)
+        Self::snapshot(self)
     }
 
     fn last_change(&self) -> Option<LimitChange> {

@@ -32,7 +32,7 @@ pub fn content_length(head: &Request<()>) -> usize {
     length.unwrap_or(0)
 }
 
-/// Lends the request's own head to `look` while `look` runs. Nothing is copied or allocated.
+/// Calls `look` with the request's own head, which is moved out of the request meanwhile. Nothing is copied or allocated.
 ///
 /// Returns `None` if `look` panics.
 pub(crate) fn lend<B, T>(

@@ -38,7 +38,7 @@ impl AskOutcome {
         Self(Arc::new(ask))
     }
 
-    /// Calls the closure with the response's own head, which is lent to it meanwhile.
+    /// Calls the closure with the response's own head, which is moved out of the response meanwhile.
     pub(crate) fn outcome<B>(&self, response: &mut Response<B>) -> Option<Outcome> {
         let mut head = Response::new(());
         swap_heads(response, &mut head);

@@ -1,54 +1,54 @@
-//! When a refused caller should come back.
+//! Retry hints: the time after which a refused caller should retry.
 //!
-//! Most clients wait exactly as long as they are told. A constant brings all that were refused in one second back in
-//! one second, as the next wave. So each refused caller is given a place in a line that nobody stands in, and is told
-//! to come back when its place is reached:
+//! Most clients wait exactly as long as the hint says. With a constant hint, all requests refused in one second return in one
+//! second, as the next wave. So each refused request gets a slot of a virtual schedule. The hint is the time until this slot:
 //!
 //! ```text
-//! hint = min + those ahead of it in the schedule ÷ room            at most max
-//! room = 0.95 × capacity − fresh                               at least 0.1 × capacity
+//! hint = min + requests ahead of it in the schedule ÷ free     at most max
+//! free = 0.95 × capacity − fresh                               at least 0.1 × capacity
 //! ```
 //!
-//! - **capacity** is the rate of completions while requests are refused, over 4 s: only then does it tell what the server
-//!   can do. A twentieth is left free, as a server that is full to the last place refuses some by chance alone.
-//! - **fresh** is the rate of all that arrive, admitted and refused, without those whose place in the line has been
-//!   reached, over the last 30 s. What came before the trouble counts too, as it is what will be there after it: a burst of
-//!   half a second does not take all the room of the minute that follows, and a load that stays leaves none.
-//! - **those ahead** are the excess: each refusal adds one, and the line gets shorter at the rate of `room`. The last one
-//!   in it waits until the excess has drained.
+//! - **capacity** is the rate of completions while requests are refused, over 4 s. Only then does the rate tell what the
+//!   server can do. A twentieth is left free, as a server at full utilization refuses some requests by chance alone.
+//! - **fresh** is the rate of arrivals, admitted and refused, over the last 30 s. Requests whose slot in the schedule has
+//!   been reached are deducted. Arrivals before the overload count too, as this load is expected after the overload. So a
+//!   burst of half a second does not use all free capacity of the following minute, and a load that stays leaves none.
+//! - **requests ahead** are the excess. Each refusal adds a request, and the schedule gets shorter at the rate of `free`. The
+//!   last request in it waits until the excess has drained.
 //!
-//! So what comes back is what the server has room for. Where it has none, because fresh load alone fills it, a tenth of
-//! its capacity comes back all the same: those who were refused have to be told something, and with as much the flow is
-//! at most a tenth above capacity. If only a part of the callers comes back, the estimate of `fresh` is the lower by those
-//! who do not, and the room that they leave is given to others: no share of callers who return has to be assumed.
+//! So the rate of returning requests is the free capacity of the server. If fresh load alone fills the server, a tenth of its
+//! capacity returns all the same: refused callers need some hint. The total is then at most a tenth above capacity. If only
+//! some callers return, the estimate of `fresh` is lower by the missing requests. Their free capacity is given to other
+//! callers, so no share of returning callers has to be assumed.
 //!
-//! The line is a leaky bucket in virtual time (GCRA, ITU-T I.371, annex A) that schedules instead of refusing. Measured
-//! is by the refused themselves, four times a second, from counters that are there anyway.
+//! The schedule is a leaky bucket in virtual time (GCRA, ITU-T I.371, annex A) that schedules instead of refusing. Refusals
+//! measure the rates, four times a second, from counters that exist anyway.
 //!
-//! # What does not fit
+//! # Full schedule
 //!
-//! A hint is bounded, so the line is: it holds `room × max` callers. Who finds it full is put anywhere in it, and makes it
-//! denser by `1 ÷ max`, so that those who come after it at the end stand closer, too. The flow that comes back is then as
-//! even as can be, the excess ÷ `max`, and nothing that a server can say makes its peak lower: 3 times the capacity for
-//! half a minute leaves 60 seconds of the capacity refused, and within a minute they come back as another 1.0 × the
-//! capacity. Where callers have patience, a longer [`max`](crate::RetryAfter::max) gives them the time that it takes.
+//! A hint is bounded, and so is the schedule: it holds `free × max` requests. A request that finds the schedule full gets a
+//! random position in it. It makes the schedule denser by `1 ÷ max`, so later requests at the end get closer slots, too.
+//! The returning flow is then as even as possible: the excess ÷ `max`. No hint can make its peak lower. An example: 3 times
+//! the capacity for half a minute leaves 60 seconds of the capacity refused. Within a minute these requests return as another
+//! 1.0 × the capacity. For callers that accept a longer wait, a longer [`max`](crate::RetryAfter::max) spreads the excess
+//! over the time that it needs.
 //!
 //! # Classes
 //!
-//! Each class has a line that begins where those of the higher classes end: a caller joins its own and all lower ones. So
-//! lower classes are told to wait longer, and higher ones do not wait for them.
+//! Each class has a schedule that begins at the end of the schedules of higher classes: a request joins the schedule of its
+//! class and of all lower classes. So lower classes get longer hints, and higher classes do not wait for them.
 //!
 //! # Whole seconds
 //!
-//! HTTP knows whole seconds only, and who waits whole seconds comes back at the same fraction of a second at which it was
-//! refused. Rounded up, all hints between 1 and 2 s are 2 s. So `Retry-After` is the hint with its fraction decided by a
-//! sequence (multiples of the golden ratio, which fill an interval evenly wherever they are cut): of callers with a hint of
-//! 1.3 s, 70 % are told 1 s and 30 % are told 2 s. Where the line grows by many seconds within one, neighbours in it change
-//! places, as all those of one second would otherwise come back within a fraction of it. gRPC, `retry-after-ms` and
+//! HTTP has whole seconds only. A caller that waits whole seconds returns at the same fraction of a second as its refusal.
+//! If hints were rounded up, all hints between 1 and 2 s would be 2 s. So a sequence decides the rounding of each
+//! `Retry-After`: multiples of the golden ratio, which fill every section of the sequence evenly. Of callers with a hint of
+//! 1.3 s, 70 % get 1 s and 30 % get 2 s. Where the schedule grows by many seconds within a second, neighbours in it exchange
+//! positions. Otherwise all requests of a second would return within a fraction of a second. gRPC, `retry-after-ms` and
 //! [`Shed::retry_after`](crate::Shed::retry_after) have the exact value.
 //!
-//! What is left is HTTP's grain: those who are refused within the same tenth of a second return within the same tenth of
-//! one.
+//! The remaining error is the resolution of HTTP: requests refused within the same tenth of a second return within the same
+//! tenth of a second.
 
 pub(crate) mod refusal;
 pub(crate) mod retry_after;

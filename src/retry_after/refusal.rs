@@ -11,7 +11,7 @@ pub(crate) enum Unit {
     Milliseconds,
 }
 
-/// What has happened under a budget since it was made.
+/// The events under a budget since its creation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Counts {
     pub(crate) completed: usize,
@@ -22,18 +22,18 @@ pub(crate) struct Counts {
 /// The refused request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Refusal<'a> {
-    /// Which it is, in a sequence in which each thread has a part of its own.
+    /// The number of the refusal, in a sequence of which each thread has its own section.
     pub(crate) nth: u64,
     pub(crate) class: Criticality,
     pub(crate) unit: Unit,
-    /// What it costs.
+    /// The cost of the request.
     pub(crate) units: u32,
     pub(crate) in_flight: u32,
     pub(crate) now: &'a Now,
 }
 
 impl Unit {
-    /// HTTP cannot say less than a second. Elsewhere, as long as a call takes to go there and back.
+    /// Returns the shortest hint: a second over HTTP, otherwise about the round-trip time of a call.
     pub(crate) const fn least(self) -> Duration {
         match self {
             Self::Seconds => Duration::from_secs(1),

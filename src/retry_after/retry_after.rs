@@ -4,32 +4,29 @@ use super::{
     refusal::{Counts, Refusal, Unit},
     schedule::Schedule,
 };
-use crate::{
-    support::{
-        clock::{Now, nanos},
-        invalid::{InvalidSetting, expect_valid},
-        spread::{share, spread, spread_apart},
-    },
-    threshold::criticality::Criticality,
+use crate::support::{
+    clock::nanos,
+    invalid::{InvalidSetting, expect_valid},
+    spread::{share, spread, spread_apart},
 };
 
-/// The policy for retry hints: when a refused caller should come back.
+/// The policy for retry hints: the time after which a refused caller should retry.
 ///
 /// ```
 /// use std::time::Duration;
 /// use loadshed::{LoadShed, RetryAfter};
 ///
-/// // The default is `RetryAfter::adaptive()`: as long as the excess needs to drain, spread out, at most a minute.
+/// // The default is `RetryAfter::adaptive()`: the time that the excess needs to drain, spread out, at most a minute.
 /// let shed = LoadShed::ratio(0.85);
 ///
-/// // These callers wait for as long as they are told.
+/// // These callers respect long hints.
 /// let shed = LoadShed::ratio(0.85).retry_after(RetryAfter::adaptive().max(Duration::from_secs(600)));
 ///
 /// // From 5 to 7.5 s, whatever the load.
 /// let shed = LoadShed::ratio(0.85).retry_after(RetryAfter::fixed(Duration::from_secs(5)).jitter(0.5));
 /// ```
 ///
-/// With the feature `serde`, it is read from a map of these fields, of which each may be absent. Any other field is an error.
+/// With the feature `serde`, the policy is read from a map of these fields. Each may be absent. Any other field is an error.
 ///
 /// | field | value | setting |
 /// |---|---|---|
@@ -57,7 +54,7 @@ enum Policy {
     Fixed(Duration),
 }
 
-/// In which headers over HTTP.
+/// The response headers that carry the hint over HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sent {
     Nowhere,
@@ -65,20 +62,21 @@ enum Sent {
     SecondsAndMilliseconds,
 }
 
-/// What one refused caller is told.
+/// The hint for a refused caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hint {
-    /// How long to wait. A word, as it is copied on its way to the answer, and a `Duration` is two of different lengths.
+    /// The time to wait. A single word, as the hint is copied on its way to the response. A `Duration` has two fields of
+    /// different sizes.
     nanos: u64,
-    /// The same in whole seconds.
+    /// The time to wait, in whole seconds.
     pub(crate) whole: u32,
     sent: Sent,
 }
 
-/// Past a minute most callers have given up, or a person has acted.
+/// The default longest hint. After a minute most callers have given up, or an operator has acted.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// A century. No caller waits that long, and every header can say it.
+/// The upper bound of all hints: more than a century. No caller waits that long, and every header can carry the value.
 const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 impl RetryAfter {
@@ -93,25 +91,29 @@ impl RetryAfter {
         }
     }
 
-    /// The default: how long the excess needs to drain, each caller with a moment of its own, so that they come back
-    /// as a flow which the server has room for. From 1 second over HTTP, and 10 milliseconds elsewhere, up to a minute.
+    /// Returns the default policy: the time that the excess needs to drain.
+    ///
+    /// Each caller gets its own time. So refused requests return at a rate for which the server has free capacity. Hints
+    /// begin at 1 second over HTTP, and at 10 milliseconds elsewhere. The longest is a minute.
     ///
     /// ```text
-    /// hint = min + refused before it who are not back ÷ room
-    /// room = 0.95 × capacity − fresh load, at least a tenth of the capacity
+    /// hint = min + earlier refused requests that have not returned ÷ free
+    /// free = 0.95 × capacity − fresh load, at least a tenth of the capacity
     /// ```
     ///
-    /// Capacity is what completes in a second while requests are refused, fresh load what has arrived in each of the last
-    /// 30 without being told to. Until they are known, one request is taken to last a second. Where the excess does not fit
-    /// below [`max`](Self::max), it comes back as evenly as it can. Lower classes wait for the higher ones.
+    /// - Capacity is the number of completions in a second while requests are refused.
+    /// - Fresh load is the number of arrivals in a second, over the last 30 seconds, without requests that return after a hint.
+    ///
+    /// Until both are known, a request is assumed to take a second. If the excess does not fit below [`max`](Self::max), it
+    /// returns as evenly as possible. Lower classes wait for the higher classes.
     pub fn adaptive() -> Self {
         Self::new(Policy::Adaptive, LONGEST)
     }
 
-    /// The same for everyone. They will come back together: prefer [`adaptive`](Self::adaptive) where callers retry, or
-    /// add some [`jitter`](Self::jitter).
+    /// Returns a policy with the same hint for all callers.
     ///
-    /// HTTP knows whole seconds; there the hint is rounded up.
+    /// Callers refused together return together. If callers retry, prefer [`adaptive`](Self::adaptive), or add some
+    /// [`jitter`](Self::jitter). HTTP has whole seconds only: there the hint is rounded up.
     ///
     /// # Panics
     ///
@@ -121,7 +123,7 @@ impl RetryAfter {
         expect_valid(Self::try_fixed(hint))
     }
 
-    /// [`fixed`](Self::fixed) for a value that comes from configuration.
+    /// Returns the policy of [`fixed`](Self::fixed) for a value from a configuration.
     ///
     /// # Errors
     ///
@@ -137,8 +139,9 @@ impl RetryAfter {
         Ok(Self::new(Policy::Fixed(hint), FOREVER))
     }
 
-    /// Says nothing: no header is sent, and callers wait as they like. [`Shed::retry_after`](crate::Shed::retry_after)
-    /// still tells what [`adaptive`](Self::adaptive) would have said.
+    /// Returns a policy without hints: no header is sent, and callers choose their own time.
+    ///
+    /// [`Shed::retry_after`](crate::Shed::retry_after) still returns the hint of [`adaptive`](Self::adaptive).
     pub fn none() -> Self {
         Self {
             sent: Sent::Nowhere,
@@ -146,7 +149,9 @@ impl RetryAfter {
         }
     }
 
-    /// Makes each hint longer by up to this share of it, evenly spread. By default 0: adaptive hints are spread already.
+    /// Sets the jitter: each hint gets longer by up to this fraction of it, evenly spread.
+    ///
+    /// The default is 0, as adaptive hints are spread already.
     ///
     /// # Panics
     ///
@@ -156,7 +161,7 @@ impl RetryAfter {
         expect_valid(self.try_jitter(fraction))
     }
 
-    /// [`jitter`](Self::jitter) for a value that comes from configuration.
+    /// Sets the [`jitter`](Self::jitter) to a value from a configuration.
     ///
     /// # Errors
     ///
@@ -169,8 +174,10 @@ impl RetryAfter {
         Ok(Self { jitter, ..self })
     }
 
-    /// The shortest hint. HTTP cannot say less than a second, whatever is set, and of a fraction it may say the whole second
-    /// below. By default 10 milliseconds elsewhere.
+    /// Sets the shortest hint.
+    ///
+    /// Over HTTP the shortest hint is always at least a second, and a hint with a fraction may be rounded down. Elsewhere the
+    /// default is 10 milliseconds.
     ///
     /// # Panics
     ///
@@ -181,7 +188,7 @@ impl RetryAfter {
         expect_valid(self.try_min(min))
     }
 
-    /// [`min`](Self::min) for a value that comes from configuration.
+    /// Sets the [`min`](Self::min) to a value from a configuration.
     ///
     /// # Errors
     ///
@@ -199,9 +206,9 @@ impl RetryAfter {
         Ok(Self { min, ..self })
     }
 
-    /// The longest hint. By default a minute where it is adaptive.
+    /// Sets the longest hint. The default of adaptive hints is a minute.
     ///
-    /// What needs longer than this to drain comes back too early, as a flow above capacity.
+    /// An excess that needs longer than this to drain returns too early, at a rate above capacity.
     ///
     /// # Panics
     ///
@@ -212,7 +219,7 @@ impl RetryAfter {
         expect_valid(self.try_max(max))
     }
 
-    /// [`max`](Self::max) for a value that comes from configuration.
+    /// Sets the [`max`](Self::max) to a value from a configuration.
     ///
     /// # Errors
     ///
@@ -231,8 +238,9 @@ impl RetryAfter {
         Ok(Self { max, ..self })
     }
 
-    /// Whether HTTP answers carry the exact hint too, in milliseconds, as `retry-after-ms`. Few clients read it: the
-    /// SDKs of OpenAI and Azure do. By default they do not.
+    /// Sets whether HTTP responses also carry the exact hint in milliseconds, as `retry-after-ms`. The default is `false`.
+    ///
+    /// Few clients read this header: the SDKs of OpenAI and Azure do.
     pub fn milliseconds(self, milliseconds: bool) -> Self {
         let sent = match (self.sent, milliseconds) {
             (Sent::Nowhere, _) => Sent::Nowhere,
@@ -242,20 +250,22 @@ impl RetryAfter {
         Self { sent, ..self }
     }
 
-    /// Where the sequence begins that spreads hints, so that instances of one server do not spread alike. The same seed
-    /// and the same clock give the same hints. By default 0.
+    /// Sets the start of the sequence that spreads hints. The default is 0.
+    ///
+    /// With different seeds, instances of a server do not spread their hints alike. The same seed and the same clock give the
+    /// same hints.
     pub fn seed(self, seed: u64) -> Self {
         let seed = Some(seed);
         Self { seed, ..self }
     }
 
-    /// With this seed, if it has none of its own.
+    /// Sets the seed, if none is set.
     pub(crate) fn or_seed(self, seed: u64) -> Self {
         let seed = self.seed.or(Some(seed));
         Self { seed, ..self }
     }
 
-    /// The hint for one refused caller. The `counts` are asked for only when rates are due to be measured.
+    /// Returns the hint for a refused caller. Calls `counts` only when the rates are due to be measured.
     pub(crate) fn hint(
         &self,
         schedule: &Schedule,
@@ -265,7 +275,7 @@ impl RetryAfter {
         let nth = refusal.nth.wrapping_add(self.seed.unwrap_or(0));
         match self.policy {
             Policy::Fixed(hint) if self.jitter == 0 => {
-                // Rounded up: nobody is told less than was asked for.
+                // Rounded up: no caller gets less than the configured hint.
                 let whole = hint.as_secs() + u64::from(hint.subsec_nanos() > 0);
                 self.told(nanos(hint), whole)
             }
@@ -303,7 +313,9 @@ impl RetryAfter {
         wait + share(more.min(left), spread_apart(nth))
     }
 
-    /// In whole seconds, of which the fraction decides how many get one more; or any within `blur` of it.
+    /// Returns `wait` in whole seconds, moved by up to `blur` to either side, at least half a second.
+    ///
+    /// So the fraction of `wait` decides how many callers get a second more.
     fn rounded(&self, wait: u64, blur: u64, nth: u64) -> u64 {
         const SECOND: u64 = 1_000_000_000;
         let left = nanos(self.max).saturating_sub(wait);
@@ -325,18 +337,18 @@ impl Hint {
         Duration::from_nanos(self.nanos)
     }
 
-    /// For `Retry-After`, if it is sent.
+    /// Returns the value of `Retry-After`, if it is sent.
     pub(crate) fn seconds(self) -> Option<u64> {
         (self.sent != Sent::Nowhere).then_some(self.whole.into())
     }
 
-    /// For `grpc-retry-pushback-ms`, if it is sent. Rounded up, and never 0: a client that is told so may stall.
+    /// Returns the value of `grpc-retry-pushback-ms`, if it is sent. Rounded up, and never 0: a client may stall on 0.
     pub(crate) fn milliseconds(self) -> Option<u64> {
         let milliseconds = self.nanos.div_ceil(1_000_000).max(1);
         (self.sent != Sent::Nowhere).then_some(milliseconds)
     }
 
-    /// For `retry-after-ms`, if it is sent.
+    /// Returns the value of `retry-after-ms`, if it is sent.
     pub(crate) fn milliseconds_beside(self) -> Option<u64> {
         let beside = self.sent == Sent::SecondsAndMilliseconds;
         beside.then(|| self.milliseconds()).flatten()

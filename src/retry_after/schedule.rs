@@ -14,64 +14,66 @@ use crate::{
     threshold::criticality::Criticality,
 };
 
-/// The line of those who were told to come back.
+/// The schedule of refused requests that should return.
 ///
 /// # Memory ordering
 ///
-/// `Relaxed`: every word stands for itself, and what two racing callers can spoil is one estimate, for one beat.
+/// `Relaxed`: no word depends on another. Two racing callers can at most spoil an estimate, for one measuring interval.
 #[derive(Debug)]
 pub(crate) struct Schedule {
     epoch: Instant,
-    /// Of each class, lowest first: where the line ends that it and the higher ones stand in, in nanoseconds since
-    /// `epoch`, as are all moments here.
+    /// The end of the schedule of each class, lowest class first. Requests of higher classes are in it too. All times are in
+    /// nanoseconds since `epoch`.
     ends: [AtomicU64; Criticality::CriticalPlus as usize + 1],
-    /// The units of those that found it full, and make it denser.
+    /// The units of requests that found the schedule full, and make it denser.
     beyond: AtomicU64,
-    /// Nanoseconds from one unit of room to the next, or `UNKNOWN`.
+    /// Nanoseconds from one unit of free capacity to the next, or `UNKNOWN`.
     gap: AtomicU64,
-    /// Nanoseconds by which it gets longer in a second, without what leaves it.
+    /// Nanoseconds that refusals add to the schedule in a second. The time that passes is not deducted.
     growth: AtomicU64,
-    /// When the rates were last measured, and what had happened by then.
+    /// The time of the last measurement. The two counts after it are of the same time.
     measured: AtomicU64,
     completed: AtomicUsize,
     arrived: AtomicUsize,
     capacity: Rate,
-    /// Since when the capacity is measured.
+    /// The time since which the capacity is measured.
     began: AtomicU64,
     fresh: Rate,
 }
 
-/// A second, as the bits of an `f64`. 0 is not known.
+/// A rate per second, as the bits of an `f64`. 0 means unknown.
 #[derive(Debug, Default)]
 struct Rate(AtomicU64);
 
 const SECOND: u64 = 1_000_000_000;
 
-/// How often rates are measured: four times while the shortest hint over HTTP runs.
-const BEAT: u64 = SECOND / 4;
+/// The interval between measurements of the rates: a quarter of the shortest hint over HTTP.
+const INTERVAL: u64 = SECOND / 4;
 
-/// After as long without a refusal, what has completed since tells how many came, not how many could have.
+/// The longest time without a measurement in which completions tell the capacity. After a longer lull without refusals,
+/// completions tell the number of arrivals.
 const LULL: u64 = SECOND;
 
-/// Over how many seconds the capacity is measured: 50 completions a second then tell it to 7 %.
+/// The number of seconds over which the capacity is measured. 50 completions a second then give it to within 7 %.
 const STEADY: f64 = 4.0;
 
-/// Over how many seconds fresh load is: half of what hints look ahead.
+/// The number of seconds over which fresh load is measured: half of the default longest hint.
 const MEMORY: f64 = 30.0;
 
-/// Of the capacity, for all that arrive: a server that is full to the last place refuses some by chance alone.
+/// The share of the capacity for all arrivals. A server at full utilization refuses some requests by chance alone.
 const FULL: f64 = 0.95;
 
-/// Of the capacity, for those who come back, however much is fresh. Promise 20's tenth.
-const LEAST_ROOM: f64 = 0.1;
+/// The least share of the capacity for returning requests, at any fresh load. It is the tenth of promise 20.
+const LEAST_CAPACITY_SHARE: f64 = 0.1;
 
-/// A guess that was up to four times too slow stands, as who was told by it comes back beside those who are told better.
+/// The measured gap ÷ the guessed gap for which the schedule is not rescaled. If the guess was up to four times too slow,
+/// callers with a guessed hint return beside the callers with a measured hint.
 const CLOSE: Range<f64> = 0.25..1.0;
 
-/// No gap: nothing has been measured yet.
+/// The gap before the first measurement.
 const UNKNOWN: u64 = 0;
 
-/// One a minute, where nothing completes.
+/// The longest gap, in nanoseconds: a unit a minute, if no request completes.
 const LONGEST_GAP: f64 = 60e9;
 
 impl Schedule {
@@ -91,8 +93,9 @@ impl Schedule {
         }
     }
 
-    /// How long the one who is refused stands in it, in nanoseconds: at most `most`. The `nth` has a place of its own also
-    /// where it is full.
+    /// Adds a refused request to the schedule. Returns its wait in nanoseconds, at most `most`.
+    ///
+    /// If the schedule is full, `nth` selects the position.
     pub(crate) fn join(
         &self,
         refusal: Refusal<'_>,
@@ -105,7 +108,7 @@ impl Schedule {
         let gap = self.gap(now, refusal.in_flight, most, counts);
         let gap = denser(gap, self.beyond(now), most);
         let class = refusal.class as usize;
-        // It takes as many turns as it costs. Lower classes wait for it too.
+        // The request takes a slot for each unit of its cost. Lower classes wait for it too.
         let length = gap.saturating_mul(u64::from(refusal.units));
         for lower in &self.ends[..class] {
             lengthen(lower, now, length, most);
@@ -117,7 +120,7 @@ impl Schedule {
             }
             None => {
                 self.beyond.fetch_add(u64::from(refusal.units), Relaxed);
-                // Anywhere behind those of higher classes.
+                // Any position behind the requests of higher classes.
                 let higher = self.ends.get(class + 1).map_or(0, |end| end.load(Relaxed));
                 let higher = higher.saturating_sub(now).min(most);
                 higher + share(most - higher, spread_apart(nth))
@@ -125,17 +128,17 @@ impl Schedule {
         }
     }
 
-    /// How far to either side a `wait` in whole seconds may be from what it should be.
+    /// Returns how many nanoseconds a hint in whole seconds may differ from `wait`, to either side.
     ///
-    /// Who waits whole seconds comes back at the same fraction of a second at which it was refused. So those refused
-    /// within a tenth of a second, who fill a piece of the line, would all come back within tenths of seconds: they are mixed
-    /// with all those that are refused within a second.
+    /// A caller that waits whole seconds returns at the same fraction of a second as its refusal. Requests refused within a
+    /// tenth of a second fill a section of the schedule, and would all return within tenths of seconds. So they are mixed with
+    /// all requests that are refused within a second.
     pub(crate) fn blur(&self, wait: u64) -> u64 {
-        // By a third of the wait at most, which keeps the flow even where the line begins: ln 2 × 3/2 of it, 1.04.
+        // At most a third of the wait. So the flow stays even at the start of the schedule: ln 2 × 3/2 of it, 1.04.
         (self.growth.load(Relaxed) / 2).min(wait / 3)
     }
 
-    /// What made the line denser comes to its end as it gets shorter.
+    /// Reduces `beyond` by a unit, if the schedule has become shorter than 7/8 of `most`.
     fn thin_out(&self, wait: u64, most: u64) {
         let beyond = self.beyond.load(Relaxed);
         if beyond > 0 && wait < most - most / 8 {
@@ -143,22 +146,22 @@ impl Schedule {
         }
     }
 
-    /// How many more are in the line than there is room for.
+    /// Returns the number of units in the schedule beyond its capacity.
     fn beyond(&self, now: u64) -> u64 {
         let beyond = self.beyond.load(Relaxed);
         if beyond > 0 && self.ends[0].load(Relaxed) <= now {
-            // It was left long ago.
+            // The schedule has ended.
             self.beyond.store(0, Relaxed);
             return 0;
         }
         beyond
     }
 
-    /// Nanoseconds from one who has room to the next.
+    /// Returns the nanoseconds from one unit of free capacity to the next. Measures the rates when they are due.
     fn gap(&self, now: u64, in_flight: u32, most: u64, counts: impl FnOnce() -> Counts) -> u64 {
         let measured = self.measured.load(Relaxed);
-        // One of those who find it due measures.
-        let is_due = now.saturating_sub(measured) >= BEAT;
+        // Of racing callers that find the measurement due, one measures.
+        let is_due = now.saturating_sub(measured) >= INTERVAL;
         if is_due
             && self
                 .measured
@@ -166,7 +169,7 @@ impl Schedule {
                 .is_ok()
         {
             if let Some(by) = self.measure(measured, now, in_flight, counts()) {
-                self.stretch(now, by, most);
+                self.rescale(now, by, most);
             }
         }
         match self.gap.load(Relaxed) {
@@ -175,7 +178,7 @@ impl Schedule {
         }
     }
 
-    /// By how much more or less time those in the line need than was guessed when they joined, if it was a bad guess.
+    /// Measures the rates. Returns the measured gap ÷ the guessed gap, if the guess was bad and requests joined by it.
     fn measure(&self, before: u64, now: u64, in_flight: u32, counts: Counts) -> Option<f64> {
         let elapsed = seconds(now - before);
         let since = |counter: &AtomicUsize, count: usize| {
@@ -191,7 +194,7 @@ impl Schedule {
             UNKNOWN => guess(in_flight),
             gap => gap,
         };
-        // Whose places have been reached since.
+        // The number of slots that have been reached since.
         let end = self.ends[0].load(Relaxed).min(now);
         let back = end.saturating_sub(before) as f64 / old as f64;
         let fresh = ((arrived - back) / elapsed).max(0.0);
@@ -201,8 +204,8 @@ impl Schedule {
             true => capacity,
             false => fresh.max(f64::from(in_flight.max(1))),
         };
-        let room = (FULL * capacity - fresh).max(LEAST_ROOM * capacity);
-        let gap = (1e9 / room).clamp(1.0, LONGEST_GAP) as u64;
+        let free = (FULL * capacity - fresh).max(LEAST_CAPACITY_SHARE * capacity);
+        let gap = (1e9 / free).clamp(1.0, LONGEST_GAP) as u64;
         self.gap.store(gap, Relaxed);
         let refused = (arrived / elapsed - completed).max(0.0);
         self.growth.store((refused * gap as f64) as u64, Relaxed);
@@ -210,7 +213,7 @@ impl Schedule {
         (!was_known && !CLOSE.contains(&by)).then_some(by)
     }
 
-    /// What the server can do, as far as is known.
+    /// Updates the capacity of the server, and returns it: 0 if unknown.
     fn capacity(&self, completed: f64, elapsed: f64, now: u64) -> f64 {
         let known = self.capacity.get();
         if elapsed > seconds(LULL) {
@@ -218,7 +221,7 @@ impl Schedule {
                 self.began.store(now, Relaxed);
                 return known;
             }
-            // It did as much without refusing any.
+            // The server completed as many without a refusal.
             return self.capacity.blend(completed.max(known), 1.0);
         }
         let measured_for = seconds(now.saturating_sub(self.began.load(Relaxed)));
@@ -226,17 +229,19 @@ impl Schedule {
             .blend(completed, elapsed / STEADY.min(measured_for))
     }
 
-    /// As many stand in the lines as before, `by` times as far apart: what they were told was a guess. Nobody was told more
-    /// than `most`, so no line is made longer than that: one first completion may say that it is a hundred times as long.
-    fn stretch(&self, now: u64, by: f64, most: u64) {
-        let stretched = |end: u64| {
+    /// Multiplies the gaps in all schedules by `by`, after a measurement has replaced the guess.
+    ///
+    /// The number of requests stays the same. No caller got a hint longer than `most`, so no schedule is made longer than
+    /// that: a single first completion may suggest a hundred times the length.
+    fn rescale(&self, now: u64, by: f64, most: u64) {
+        let rescaled = |end: u64| {
             let left = end.checked_sub(now)?;
-            let stretched = (left as f64 * by) as u64;
-            Some(now.saturating_add(stretched.min(most.max(left))))
+            let rescaled = (left as f64 * by) as u64;
+            Some(now.saturating_add(rescaled.min(most.max(left))))
         };
         for end in &self.ends {
-            // Nobody stands in one that has ended.
-            let _ = end.fetch_update(Relaxed, Relaxed, stretched);
+            // A schedule that has ended holds no requests.
+            let _ = end.fetch_update(Relaxed, Relaxed, rescaled);
         }
     }
 }
@@ -246,7 +251,7 @@ impl Rate {
         f64::from_bits(self.0.load(Relaxed))
     }
 
-    /// Takes in a newer value, with this weight; all of it, if 1 or more.
+    /// Blends a newer value into the rate with this weight, and returns the result. A weight of 1 or more replaces the rate.
     fn blend(&self, newer: f64, weight: f64) -> f64 {
         let old = self.get();
         let blended = old + (newer - old) * weight.min(1.0);
@@ -255,7 +260,9 @@ impl Rate {
     }
 }
 
-/// Adds one that takes `length` to the line that ends there. Returns how long it waits, or `None` if that is more than `most`.
+/// Adds a request of this `length` to the schedule with this `end`.
+///
+/// Returns the wait of the request, or `None` if the wait is longer than `most`.
 fn lengthen(end: &AtomicU64, now: u64, length: u64, most: u64) -> Option<u64> {
     let longer = |end: u64| {
         let permit = end.max(now);
@@ -265,17 +272,17 @@ fn lengthen(end: &AtomicU64, now: u64, length: u64, most: u64) -> Option<u64> {
     Some(before.saturating_sub(now))
 }
 
-/// With so many more in it than there is room for.
+/// Returns the gap of a schedule with `beyond` units more than its capacity.
 fn denser(gap: u64, beyond: u64, most: u64) -> u64 {
     if beyond == 0 {
         return gap;
     }
-    // Not in integers: a division of 128 bits takes as long as all the rest.
+    // Floating point, as a 128-bit integer division takes as long as the rest of the function.
     let (gap, most) = (gap as f64, most as f64);
     (gap * most / (most + gap * beyond as f64)) as u64
 }
 
-/// Until more is known, one request is taken to last a second.
+/// Returns the gap before the first measurement: a request is assumed to take a second.
 fn guess(in_flight: u32) -> u64 {
     (SECOND / u64::from(in_flight.max(1))).max(1)
 }

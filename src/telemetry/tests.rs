@@ -198,7 +198,10 @@ fn the_documented_fields_are_those_that_are_serialised() {
 
 /// Notes message, level and fields of each event.
 #[derive(Clone, Default)]
-struct Subscriber(Arc<Mutex<Vec<(String, String, Vec<String>)>>>);
+struct Subscriber(Arc<Mutex<Vec<LoggedEvent>>>);
+
+/// The message, the level and the names of the fields of an event.
+type LoggedEvent = (String, String, Vec<String>);
 
 struct Message(String);
 

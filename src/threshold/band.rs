@@ -2,28 +2,28 @@ use std::num::NonZeroU8;
 
 use super::threshold::Threshold;
 
-/// Where one caller of a class stops: not all of them at one point, but one after the other, over the last stretch below
-/// the stop of their class.
+/// The admission band of a class, and the point in it at which one caller stops.
 ///
-/// The stretch begins where the next lower class stops, so that none of these is ever refused while one of a lower class is
-/// admitted. As places run out, the level climbs along it, and whom it has passed is refused: it is the cursor that
-/// DAGOR's admission level is, and nothing has to keep it.
+/// The callers of a class do not all stop at one point, but one after the other within the band. The band reaches from the
+/// threshold of the next lower class to the threshold of their own class, so no caller is refused while a lower class is
+/// admitted. As utilization rises through the band, it passes the points of more callers, and these are refused. So
+/// utilization is the cursor that DAGOR's admission level is, and needs no state of its own.
 ///
 /// Source: H. Zhou et al., *Overload Control for Scaling WeChat Microservices*, SoCC 2018, section 4.2.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Band {
-    /// `None`: an eighth below the stop.
+    /// The lower end. `None` is an eighth below the threshold of the class.
     from: Option<Threshold>,
-    /// Several classes may stop at one point, and then divide the stretch, the lower ones first: how many are lower than
-    /// this one, and how many there are.
+    /// Several classes with equal thresholds divide the band, lower classes first: the number of those classes that are lower
+    /// than this class, and the number of all of them (`of`).
     priority: u8,
     of: NonZeroU8,
-    /// How far into the part of its class the caller gets, greater than 0 and at most 1.
+    /// The position of the caller in the part of its class, greater than 0 and at most 1.
     part: f32,
 }
 
 impl Band {
-    /// For the class at this place among those that stop at `stops`, lowest first.
+    /// Creates the band of the class with this index. `stops` are the thresholds of all classes, lowest first.
     pub(crate) fn of(stops: &[Threshold], class: usize, part: f32) -> Self {
         let own = stops[class];
         let lower = stops[..class].iter().rposition(|stop| *stop != own);
@@ -37,8 +37,8 @@ impl Band {
         }
     }
 
-    /// How many may be in flight at most under `limit`, where the class stops at `stop`. With a `share` below 1, the caller
-    /// gets only so far.
+    /// Returns the most units that may be in flight under `limit`, where the class stops at `stop`. A `share` below 1 lowers
+    /// the position of the caller by that factor.
     pub(crate) fn cap(self, stop: u32, limit: u32, share: f32) -> u32 {
         let from = match self.from {
             None => (stop - stop.div_ceil(8)).max(1),
@@ -46,9 +46,9 @@ impl Band {
         };
         let width = stop.saturating_sub(from);
         let along = f64::from(self.priority) + f64::from(self.part) * f64::from(share);
-        // Rounded up: where there are few places, the last of them is not kept for nobody.
-        let places = (f64::from(width) * along / f64::from(self.of.get())).ceil();
-        stop - width + places as u32
+        // Rounded up: in a narrow band, the last unit of free capacity is not left unused.
+        let within = (f64::from(width) * along / f64::from(self.of.get())).ceil();
+        stop - width + within as u32
     }
 }
 
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn callers_spread_evenly_over_the_places_between_the_next_lower_class_and_their_own_stop() {
+    fn callers_stop_evenly_spread_between_the_next_lower_class_threshold_and_their_own() {
         let class_thresholds = Criticality::ALL
             .map(|class| ClassThresholds::default().of(Threshold::ratio(0.8), class));
         let ends = |class| {
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_that_stop_at_one_point_divide_the_stretch() {
+    fn classes_with_equal_thresholds_divide_the_band() {
         let stops = [
             Threshold::ratio(0.5),
             Threshold::ratio(1.0),
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_are_hardly_any_places_all_stop_at_the_same_one() {
+    fn all_callers_of_a_small_limit_stop_at_the_same_point() {
         for (limit, lowest) in [(1, 1), (2, 2), (8, 8), (9, 8), (16, 15)] {
             let caps = caps(&[Threshold::ratio(1.0)], 0, limit);
             assert_eq!((caps[0], caps[99]), (lowest, limit));
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_share_a_caller_stops_where_the_stretch_begins() {
+    fn a_caller_without_a_share_stops_at_the_lower_end_of_the_band() {
         let stops = [Threshold::ratio(0.8), Threshold::ratio(0.9)];
         let cap = |class: usize, limit| {
             let band = Band::of(&stops, class, 1.0);

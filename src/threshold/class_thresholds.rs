@@ -78,11 +78,11 @@ impl ClassThresholds {
         )
     }
 
-    /// Sets where some classes stop, over `base`; returns the base that is then to apply.
+    /// Sets the thresholds of some classes. Returns the new threshold of the lowest class, which was `base`.
     ///
     /// # Errors
     ///
-    /// If one of them is no ratio, or a class would stop above a higher one. The ladder then stays.
+    /// If a ratio is out of bounds, or a class would stop above a higher class. The class thresholds then stay.
     pub(crate) fn set(
         &mut self,
         mut base: Threshold,
@@ -107,7 +107,7 @@ impl ClassThresholds {
         Ok(base)
     }
 
-    /// What is wrong with the ladder over `base`, if a class of it stops above a higher one.
+    /// Returns the allowed order, if a class stops above a higher class where the lowest class stops at `base`.
     pub(crate) fn disorder(&self, base: Threshold) -> Option<String> {
         let steps = Criticality::ALL.map(|class| (class, self.of(base, class)));
         let pair = steps
@@ -185,14 +185,14 @@ mod tests {
         }
 
         #[test]
-        fn a_ladder_is_taken_exactly_when_no_class_is_above_a_higher_one(
+        fn class_thresholds_are_accepted_exactly_when_no_class_stops_above_a_higher_class(
             ratio in 1_u32..=20,
             set in proptest::collection::vec((0_usize..4, 1_u32..=20), 0..4),
             limit in 1_u32..200,
         ) {
             let set: Vec<_> = set.into_iter().map(|(at, n)| (Criticality::ALL[at], f64::from(n) / 20.0)).collect();
             let base = Threshold::ratio(f64::from(ratio) / 20.0);
-            // In sixtieths: a step of the ladder is a third of a twentieth.
+            // In sixtieths: the distance of two classes is a third of a twentieth.
             let mut steps = [None; 4];
             for (class, ratio) in &set {
                 steps[*class as usize] = Some((ratio * 60.0).round() as u32);

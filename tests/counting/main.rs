@@ -6,4 +6,5 @@ mod one_permit_per_request;
 mod other_tasks;
 #[path = "../support/mod.rs"]
 mod support;
+mod thread_end;
 mod thread_interleavings;

@@ -90,12 +90,4 @@ fn p24_a_route_that_has_a_ratio_of_its_own_is_given_another_while_running() {
     assert_eq!(room(&shed, "/export/a/b"), 20, "the old one stays");
     let plain = LoadShed::ratio(0.5);
     assert!(plain.handle().set_at("/mail", 0.5).is_err());
-
-    // A setting that is made after makes a value of its own, of what is so by then.
-    let other = shed.clone().named("other").budget(Budget::fixed(100));
-    handle.set_at("/export/{*path}", 0.1).unwrap();
-    assert_eq!(
-        [room(&shed, "/export/a"), room(&other, "/export/a")],
-        [10, 20]
-    );
 }

@@ -1,10 +1,11 @@
 use tokio::time::{Instant, advance};
 
 use super::*;
+use crate::{support::clock::Now, threshold::criticality::Criticality};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A server and its refusals, told to a line.
+/// A server whose refusals join a schedule.
 struct Door {
     schedule: Schedule,
     admitted: usize,
@@ -20,7 +21,7 @@ impl Door {
         }
     }
 
-    /// What one more refused caller is told. Ten are in flight.
+    /// Refuses a request while ten are in flight. Returns its hint.
     fn refuse(&mut self, policy: RetryAfter, class: Criticality, unit: Unit) -> Hint {
         self.refused += 1;
         let refusal = Refusal {
@@ -43,13 +44,13 @@ impl Door {
         self.refuse(adaptive, Criticality::Sheddable, Unit::Milliseconds)
     }
 
-    /// So many are served in that time, and none refused.
+    /// Serves `count` requests in this time, and refuses none.
     async fn serve(&mut self, count: usize, time: Duration) {
         advance(time).await;
         self.admitted += count;
     }
 
-    /// 100 a second are served, and `refused` a second are not, for so many seconds. Returns when those come back.
+    /// Serves 100 requests and refuses `refused` requests a second. Returns the times at which refused requests return.
     async fn refuse_for(&mut self, seconds: usize, refused: usize) -> Vec<Instant> {
         let mut back = Vec::new();
         for nth in 0..seconds * refused {
@@ -61,7 +62,7 @@ impl Door {
     }
 }
 
-/// How many of these are in each second from now on.
+/// Counts the instants in each second from now on.
 fn by_second(moments: &[Instant]) -> Vec<usize> {
     let mut counts = vec![0; 61];
     let ahead = |moment: &Instant| moment.checked_duration_since(Instant::now());
@@ -72,7 +73,7 @@ fn by_second(moments: &[Instant]) -> Vec<usize> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_is_told_to_come_back_at_once_as_far_as_the_answer_can_say_so() {
+async fn the_first_refused_request_gets_the_shortest_hint_of_its_protocol() {
     let mut door = Door::new();
     let mut first = |unit| door.refuse(RetryAfter::adaptive(), Criticality::Sheddable, unit);
     let http = first(Unit::Seconds);
@@ -83,14 +84,14 @@ async fn the_first_is_told_to_come_back_at_once_as_far_as_the_answer_can_say_so(
 }
 
 #[tokio::test(start_paused = true)]
-async fn p20_callers_come_back_as_the_flow_that_there_is_room_for() {
+async fn p20_refused_callers_return_at_the_rate_of_the_free_capacity() {
     let mut door = Door::new();
     door.serve(60 * 60, 60 * SECOND).await;
-    // Of 100 a second, 60 are fresh when nothing is wrong. 200 more come for two seconds.
+    // The capacity is 100 a second and the normal fresh load 60. For two seconds 200 a second are refused.
     let back = door.refuse_for(2, 200).await;
     let flow = by_second(&back);
     assert!(flow.iter().all(|&count| count <= 50), "{flow:?}");
-    // The line lasts as long as the excess needs to drain: 400 at less than 40 a second.
+    // The schedule is as long as the excess needs to drain: 400 at less than 40 a second.
     let last = flow.iter().rposition(|&count| count > 0).unwrap();
     assert!((10..=16).contains(&last), "{flow:?}");
 }
@@ -106,22 +107,22 @@ async fn p20_where_fresh_load_takes_all_a_tenth_of_the_capacity_comes_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn room_comes_back_as_those_do_not_who_were_expected() {
+async fn free_capacity_grows_when_expected_callers_do_not_return() {
     let mut door = Door::new();
     door.serve(60 * 50, 60 * SECOND).await;
     door.refuse_for(2, 200).await;
     let tail = |door: &mut Door| door.refuse_sheddable().wait();
     let before = tail(&mut door);
-    // Nobody comes back: 50 a second is all there is, and what room was meant for others is free.
+    // No caller returns. The load is 50 a second, and the capacity meant for returning requests is free.
     door.serve(10 * 50, 10 * SECOND).await;
     assert!(tail(&mut door) < before.saturating_sub(8 * SECOND));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_short_burst_does_not_take_the_room_of_the_time_after_it() {
+async fn a_short_burst_does_not_use_the_free_capacity_of_the_time_after_it() {
     let mut door = Door::new();
     door.serve(0, 60 * SECOND).await;
-    // Half a second of five times the capacity, every five seconds: half of the time is free.
+    // Every five seconds, five times the capacity arrives for half a second: half of the time is free.
     for burst in 0..12 {
         let mut longest = Duration::ZERO;
         for nth in 0..200 {
@@ -129,22 +130,22 @@ async fn a_short_burst_does_not_take_the_room_of_the_time_after_it() {
             door.admitted += usize::from(nth % 4 == 0);
             longest = longest.max(door.refuse_sheddable().wait());
         }
-        // The 200 come back and are served.
+        // The 200 requests return and are served.
         door.serve(200, 9 * SECOND / 2).await;
-        // At first nothing was known.
+        // In the first burst the rates are unknown.
         assert!(burst == 0 || longest < 6 * SECOND, "{burst}: {longest:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_line_is_spread_evenly_over_the_whole_time() {
+async fn a_full_schedule_is_spread_evenly_over_the_whole_time() {
     let mut door = Door::new();
     let hints: Vec<_> = (0..10_000)
         .map(|_| door.refuse_sheddable().wait())
         .collect();
     let most = RetryAfter::adaptive().max;
     assert!(hints.iter().all(|hint| *hint <= most));
-    // The line takes 60 s at 10 a second.
+    // The schedule is 60 s long at 10 requests a second.
     for at in 0..60 {
         let there = hints[600..].iter().filter(|hint| hint.as_secs() == at);
         let there = there.count();
@@ -153,7 +154,7 @@ async fn a_full_line_is_spread_evenly_over_the_whole_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lower_classes_are_told_to_wait_longer_and_higher_ones_do_not_wait_for_them() {
+async fn lower_classes_get_longer_hints_and_higher_classes_do_not_wait_for_them() {
     use Criticality::{Critical, CriticalPlus, Sheddable, SheddablePlus};
     let classes = [Sheddable, SheddablePlus, Critical, CriticalPlus];
     let adaptive = RetryAfter::adaptive();
@@ -171,22 +172,26 @@ async fn lower_classes_are_told_to_wait_longer_and_higher_ones_do_not_wait_for_t
     }
     let mut wait = |class| door.refuse(adaptive, class, Unit::Milliseconds).wait();
     let first = Unit::Milliseconds.least();
-    assert_eq!(wait(Critical), first, "ten seconds of others do not count");
+    assert_eq!(
+        wait(Critical),
+        first,
+        "ten seconds of lower classes do not count"
+    );
     assert_eq!(wait(CriticalPlus), first);
-    assert_eq!(wait(Critical), first + SECOND / 5, "behind both of them");
+    assert_eq!(wait(Critical), first + SECOND / 5, "behind both requests");
     assert_eq!(wait(SheddablePlus), first + 3 * SECOND / 10);
     assert_eq!(
         wait(Sheddable),
         first + 104 * SECOND / 10,
-        "they all are ahead of it"
+        "all other requests are ahead"
     );
 }
 
 #[test]
-fn a_fraction_of_a_second_decides_how_many_get_one_more() {
+fn a_fraction_of_a_second_decides_how_many_callers_get_a_second_more() {
     let policy = RetryAfter::adaptive();
     let hint = Duration::from_millis(1_300);
-    // Wherever the sequence is cut.
+    // For every section of the sequence.
     for cut in 0..100 {
         let whole = (cut * 100..cut * 100 + 100).map(|nth| policy.rounded(nanos(hint), 0, nth));
         let whole: Vec<_> = whole.collect();
@@ -197,30 +202,30 @@ fn a_fraction_of_a_second_decides_how_many_get_one_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_the_pace_is_known_the_line_is_measured_anew() {
+async fn the_first_measurement_rescales_the_schedule() {
     let mut door = Door::new();
-    // At ten a second, as is guessed, 300 take half a minute.
+    // The guess is ten a second: 300 take half a minute.
     for _ in 0..300 {
         door.refuse_sheddable();
     }
     assert_eq!(door.refuse_sheddable().wait().as_secs(), 30);
     door.serve(1_000, SECOND / 2).await;
     door.refuse_sheddable();
-    // 2,000 a second complete and 2,600 came: a tenth of that is 1.5 s for 300.
+    // 2,000 a second complete and 2,600 a second arrived. A tenth of the capacity gives 1.5 s for 300.
     let wait = door.refuse_sheddable().wait();
     assert!((1.3..1.5).contains(&wait.as_secs_f64()), "{wait:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_line_that_turns_out_slower_is_no_longer_than_the_longest_hint() {
+async fn a_rescaled_schedule_is_no_longer_than_the_longest_hint() {
     let mut door = Door::new();
     for _ in 0..300 {
         door.refuse_sheddable();
     }
-    // One of them is the first to complete: 4 a second, as it seems, and a tenth of that is room.
+    // The first completion suggests 4 a second. A tenth of that is free capacity.
     door.serve(1, SECOND / 4).await;
     door.refuse_sheddable();
-    // Nobody was told more than a minute. One gap more, and the line is empty.
+    // No caller got a hint of more than a minute. After one gap more, the schedule is empty.
     door.serve(63 * 100, 63 * SECOND).await;
     assert_eq!(door.refuse_sheddable().wait(), Unit::Milliseconds.least());
 }
@@ -229,19 +234,19 @@ async fn a_line_that_turns_out_slower_is_no_longer_than_the_longest_hint() {
 async fn a_lull_is_not_taken_for_a_slow_server() {
     let mut door = Door::new();
     door.refuse_for(10, 200).await;
-    // One completed in an hour: few came.
+    // One request completed in an hour, as few arrived.
     door.serve(1, 3600 * SECOND).await;
     assert_eq!(door.refuse_sheddable().wait(), Unit::Milliseconds.least());
     let second = door.refuse_sheddable().wait() - Unit::Milliseconds.least();
     assert_eq!(
         second.as_millis(),
         10,
-        "nearly all of the 100 a second is room"
+        "nearly all of the 100 a second is free capacity"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_hangs_is_waited_for_and_then_forgotten() {
+async fn a_time_without_completions_gives_long_hints_and_is_then_forgotten() {
     let mut door = Door::new();
     door.refuse_for(10, 100).await;
     for _ in 0..600 {
@@ -258,7 +263,7 @@ async fn what_hangs_is_waited_for_and_then_forgotten() {
 }
 
 #[test]
-fn jitter_makes_longer_evenly_and_stops_at_the_longest() {
+fn jitter_makes_hints_longer_evenly_up_to_the_longest() {
     let schedule = Schedule::new();
     let waits = |policy: RetryAfter| {
         let now = Now::default();
@@ -270,7 +275,7 @@ fn jitter_makes_longer_evenly_and_stops_at_the_longest() {
             in_flight: 1,
             now: &now,
         };
-        let counts = || unreachable!("a fixed hint needs none");
+        let counts = || unreachable!("a fixed hint needs no counts");
         let hints = (0..1_000).map(|nth| policy.hint(&schedule, refusal(nth), counts));
         hints.collect::<Vec<_>>()
     };
@@ -295,7 +300,7 @@ fn jitter_makes_longer_evenly_and_stops_at_the_longest() {
             .filter(|hint| (from..from + SECOND).contains(&hint.wait()));
         assert!(
             (96..=104).contains(&there.count()),
-            "a tenth of them in second {tenth}"
+            "a tenth of the hints is in second {tenth}"
         );
     }
     let bounded = fixed.jitter(1.0).max(12 * SECOND);
@@ -307,7 +312,7 @@ fn jitter_makes_longer_evenly_and_stops_at_the_longest() {
 }
 
 #[test]
-fn headers_say_what_was_asked_for() {
+fn headers_carry_the_configured_hints() {
     let said = |policy: RetryAfter| {
         let hint = policy.told(2_500_500_000, 3);
         (

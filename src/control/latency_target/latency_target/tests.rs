@@ -208,7 +208,7 @@ fn p14_hanging_requests_do_not_lower_the_limit() {
         ..QUICK
     };
     for _ in 0..100 {
-        // One request in five hangs, and half of them in the next window.
+        // One request in five never completes, and every second request in the next window.
         run.window(&[
             QUICK,
             Requests {
