@@ -49,7 +49,9 @@ impl SampleTimer {
 
     /// Notes that an inner layer has admitted the request under `threshold`. The limit is still that of the first admission.
     pub(crate) fn lower(&mut self, threshold: Threshold) {
-        self.cap = self.cap.min(threshold.cap(self.limit));
+        if !threshold.is_never_shed() {
+            self.cap = self.cap.min(threshold.cap(self.limit));
+        }
     }
 
     /// Ends the measurement, and gives the sample to the budget that has admitted the request.

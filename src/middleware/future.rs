@@ -234,7 +234,8 @@ impl<S, B: Body + Send + 'static> Waiting<S, B> {
             Ok(permit) => {
                 settings.has_waited(&decided);
                 let threshold = decided.claim.threshold;
-                let measurement = Measurement::begin(settings, &permit, threshold);
+                let measurement =
+                    Measurement::begin(settings, settings.budget(), &permit, threshold);
                 Ok((permit, measurement))
             }
             Err(refused) => {

@@ -6,7 +6,10 @@ use http_body::{Body, Frame};
 
 use crate::{
     admission::held::{CountPermit, Scope, show},
-    budget::sample_timer::{SampleTimer, Watch},
+    budget::{
+        budget::Budget,
+        sample_timer::{SampleTimer, Watch},
+    },
     control::controller::Outcome,
     protocol::{grpc::grpc_content_type, outcome},
     shed::Shed,
@@ -31,11 +34,12 @@ impl Measurement {
     #[inline]
     pub(crate) fn begin(
         settings: &Arc<Settings>,
+        budget: &Budget,
         permit: &CountPermit,
         threshold: Threshold,
     ) -> Self {
-        if settings.budget().measures(permit) {
-            Self::begin_measured(settings, permit, threshold)
+        if budget.measures(permit) {
+            Self::begin_measured(settings, budget, permit, threshold)
         } else {
             Self::default()
         }
@@ -44,11 +48,12 @@ impl Measurement {
     #[cold]
     fn begin_measured(
         settings: &Arc<Settings>,
+        budget: &Budget,
         permit: &CountPermit,
         threshold: Threshold,
     ) -> Self {
         Self(Some(Measured {
-            timer: SampleTimer::new(settings.budget(), threshold),
+            timer: SampleTimer::new(budget, threshold),
             watch: Watch::begin(Arc::clone(settings), permit.units()),
         }))
     }

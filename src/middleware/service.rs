@@ -79,12 +79,14 @@ where
         } else {
             return self.decide_and_call(request);
         };
-        let mut permit = match self.settings.admit(&decided) {
+        let budget = self.settings.budget();
+        let mut permit = match self.settings.admit(budget, &decided) {
             Ok(permit) => permit,
             // By reference: a copy of fields that were written just now stalls on the store buffer.
             Err(ref refused) => return self.wait_or_refuse(request, &decided, refused),
         };
-        let mut measurement = Measurement::begin(&self.settings, &permit, decided.claim.threshold);
+        let mut measurement =
+            Measurement::begin(&self.settings, budget, &permit, decided.claim.threshold);
         let scope = measurement.enter(&mut permit);
         // A waker that does nothing: if the inner service is not ready, the future polls again with the task's own waker.
         match self

@@ -140,12 +140,13 @@ impl Settings {
             .begin(self.budget().observed(), iter::once(own).chain(routes));
     }
 
+    /// Decides upon a request. Takes the layer's budget, as the caller has it at hand.
     #[inline]
-    pub(crate) fn admit(&self, decided: &Decided) -> Result<CountPermit, Refused> {
+    pub(crate) fn admit(&self, budget: &Budget, decided: &Decided) -> Result<CountPermit, Refused> {
         if self.dry_run() {
-            return self.try_out(decided);
+            return self.try_out(budget, decided);
         }
-        let admitted = self.budget().admit(&decided.claim, Mode::Enforce);
+        let admitted = budget.admit(&decided.claim, Mode::Enforce);
         let verdict = match admitted {
             Ok(_) if decided.claim.threshold.is_exempt() => Verdict::Exempt,
             Ok(_) => Verdict::Admitted,
@@ -163,13 +164,13 @@ impl Settings {
     }
 
     #[cold]
-    fn try_out(&self, decided: &Decided) -> Result<CountPermit, Refused> {
+    fn try_out(&self, budget: &Budget, decided: &Decided) -> Result<CountPermit, Refused> {
         let passed = match decided.claim.threshold.is_exempt() {
             true => Verdict::Exempt,
             false => Verdict::Admitted,
         };
         let told = Cell::new(Some(passed));
-        let admitted = self.budget().admit(&decided.claim, Mode::DryRun(&told));
+        let admitted = budget.admit(&decided.claim, Mode::DryRun(&told));
         if let Some(verdict) = told.get() {
             self.decisions.add(decided.route, decided.class, verdict);
         }
@@ -272,6 +273,15 @@ impl Settings {
 
     #[inline]
     pub(crate) fn budget(&self) -> &Budget {
+        match self.budget.get() {
+            Some(budget) => budget,
+            None => self.learned_budget(),
+        }
+    }
+
+    // A function of its own: within `budget` it would keep that from being inlined.
+    #[cold]
+    fn learned_budget(&self) -> &Budget {
         self.budget.get_or_init(Budget::adaptive)
     }
 }
