@@ -17,7 +17,7 @@ use tower::Layer;
 use tracing::{Level, subscriber::DefaultGuard};
 
 use self::support::{
-    Alone, Law, all, alone, answer, caught, get, holding, is_refused, panic_on_purpose,
+    Alone, FnController, all, alone, answer, caught, get, holding, is_refused, panic_on_purpose,
 };
 
 /// The log of this thread since its creation.
@@ -233,7 +233,7 @@ async fn p22_a_dry_run_logs_the_requests_that_it_would_have_refused() {
 #[tokio::test(start_paused = true)]
 async fn p23_each_change_of_a_limit_is_logged_at_debug_with_its_figures() {
     let log = Log::up_to(Level::DEBUG);
-    let controller = Law::new(1..=9, 4, |window| window.limit + 1);
+    let controller = FnController::new(1..=9, 4, |window| window.limit + 1);
     let budget = Budget::new(controller).named("learned");
     let permit = budget.try_acquire(all()).unwrap();
     advance(SECOND / 4).await;
@@ -322,7 +322,7 @@ async fn p25_a_subscriber_that_panics_stops_no_request_and_no_controller() {
     let _alone = alone();
     let _guard = tracing::subscriber::set_default(Broken);
     caught(|| tracing::info!("the subscriber panics"));
-    let controller = Law::new(1..=9, 1, |window| window.limit + 1);
+    let controller = FnController::new(1..=9, 1, |window| window.limit + 1);
     let budget = Budget::new(controller).named("broken");
     for limit in 2..5 {
         drop(budget.try_acquire(all()).unwrap());

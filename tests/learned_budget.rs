@@ -95,7 +95,7 @@ impl Controller for Fickle {
 }
 
 #[tokio::test(start_paused = true)]
-async fn p25_a_law_is_held_to_the_limits_that_it_was_checked_with() {
+async fn p25_a_controller_is_held_to_the_limits_that_it_was_checked_with() {
     let budget = Budget::new(Fickle(Cell::new(false)));
     for _ in 0..3 {
         let permit = budget.try_acquire(Threshold::NEVER_SHED);

@@ -13,7 +13,7 @@ use opentelemetry_sdk::metrics::{
 };
 use tower::Layer;
 
-use self::support::{Law, all, answer, get, holding};
+use self::support::{FnController, all, answer, get, holding};
 
 /// The latest exported values by name and attributes: a number, or the count of a histogram.
 type Exported = BTreeMap<String, f64>;
@@ -59,7 +59,7 @@ fn the_exported_values_equal_the_snapshot_after_several_publications() {
     let provider = SdkMeterProvider::builder().with_reader(reader).build();
     let recorder = OpenTelemetryRecorder::new(provider.meter("loadshed"));
 
-    let budget = Budget::new(Law::new(1..=9, 4, |window| window.limit)).named("mail");
+    let budget = Budget::new(FnController::new(1..=9, 4, |window| window.limit)).named("mail");
     let shed = LoadShed::ratio(0.5).budget(&budget).at("/mail/{id}", 0.75);
     let mut service = shed.layer(holding());
     let mut running = Vec::new();

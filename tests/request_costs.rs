@@ -14,7 +14,9 @@ use std::{
 use http::{Request, StatusCode};
 use http_body_util::Empty;
 use loadshed::{Budget, LoadShed, LoadShedService, Reason, Threshold, content_length};
-use support::{Law, Req, all, answer, get, holding, is_refused, panic_on_purpose, quiet, run};
+use support::{
+    FnController, Req, all, answer, get, holding, is_refused, panic_on_purpose, quiet, run,
+};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 /// A request whose cost is said in a header.
@@ -313,11 +315,11 @@ async fn p20_one_dearer_than_the_budget_makes_no_one_behind_it_wait_for_more_tha
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_law_is_shown_all_in_units() {
+async fn a_controller_is_shown_all_in_units() {
     let seen = Arc::new(Mutex::new(Vec::new()));
-    let law = {
+    let controller = {
         let seen = Arc::clone(&seen);
-        Law::new(1..=1_000, 100, move |window| {
+        FnController::new(1..=1_000, 100, move |window| {
             let sample = window.samples[0];
             let figures = [window.in_flight, window.completed, window.refused];
             seen.lock()
@@ -326,7 +328,7 @@ async fn a_law_is_shown_all_in_units() {
             window.limit
         })
     };
-    let budget = Budget::new(law.every(Duration::from_secs(1)));
+    let budget = Budget::new(controller.every(Duration::from_secs(1)));
     let held = budget.try_acquire_many(30, all()).unwrap();
     let ends = budget.try_acquire_many(40, Threshold::ratio(0.8)).unwrap();
     assert!(budget.try_acquire_many(50, all()).is_err());

@@ -21,7 +21,7 @@ use http_body::Body;
 use loadshed::{Budget, LoadShed, Measure, Permit, ResponseBody, Threshold};
 use tower::{Layer, Service};
 
-use support::{Broken, Law, Scripted, Step, body, get, next_frame, quiet};
+use support::{Broken, FnController, Scripted, Step, body, get, next_frame, quiet};
 
 const REQUESTS: usize = 1_000_000;
 const THREADS: usize = 2;
@@ -197,14 +197,14 @@ fn p03_after_a_million_requests_on_two_threads_nothing_is_in_flight_and_none_is_
 }
 
 #[test]
-fn p03_the_same_while_a_law_moves_the_limit_all_the_time() {
+fn p03_the_same_while_a_controller_moves_the_limit_all_the_time() {
     let moves = Arc::new(AtomicUsize::new(0));
-    let law = Law::new(1..=12, 8, {
+    let controller = FnController::new(1..=12, 8, {
         let moves = Arc::clone(&moves);
         move |_| moves.fetch_add(1, Ordering::Relaxed) * 7 % 13
     });
     soak(
-        Budget::new(law.every(Duration::from_micros(100))),
+        Budget::new(controller.every(Duration::from_micros(100))),
         REQUESTS / 10,
     );
     assert!(moves.load(Ordering::Relaxed) > 10, "{moves:?}");

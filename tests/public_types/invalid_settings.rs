@@ -14,7 +14,7 @@ use loadshed::{
     Adaptive, Budget, Criticality, InvalidSetting, LoadShed, RefusedUpload, RetryAfter, Threshold,
 };
 
-use crate::support::Law;
+use crate::support::FnController;
 
 thread_local! {
     static EXPECTED: Cell<bool> = const { Cell::new(false) };
@@ -53,8 +53,9 @@ fn an_invalid_setting_panics_at_its_call_with_what_was_given_and_what_is_allowed
     let adaptive = Adaptive::default;
     let bounds = RefusedUpload::default;
     let narrow = || adaptive().max(20).initial(15).min(10);
-    let controller =
-        |limits: RangeInclusive<usize>, initial| Law::new(limits, initial, |window| window.limit);
+    let controller = |limits: RangeInclusive<usize>, initial| {
+        FnController::new(limits, initial, |window| window.limit)
+    };
     let backwards = || RangeInclusive::new(9, 3);
     let ratio = "greater than 0 and at most 1";
     let path = "a path that begins with /, alone or after a method in capital letters";
@@ -313,7 +314,7 @@ fn the_extreme_valid_values_of_a_setting_are_allowed() {
     let one = Adaptive::default().max(7).initial(7).min(7);
     assert_eq!(Budget::new(one).limit(), 7);
     assert_eq!(
-        Budget::try_new(Law::new(1..=(1 << 31) - 1, 1, |_| 1))
+        Budget::try_new(FnController::new(1..=(1 << 31) - 1, 1, |_| 1))
             .unwrap()
             .limit(),
         1

@@ -6,7 +6,7 @@ use loadshed::{Budget, LoadShed, control::Outcome};
 
 use super::{
     Server, ms, pass,
-    support::{Gate, Law, Scripted, Step, caught, get, holding},
+    support::{FnController, Gate, Scripted, Step, caught, get, holding},
     three_wait,
 };
 use tokio_test::task::spawn;
@@ -152,9 +152,9 @@ async fn one_that_was_let_in_waits_for_the_inner_service_as_any_other() {
 #[tokio::test(start_paused = true)]
 async fn the_latency_of_one_that_has_waited_begins_with_its_admission() {
     let seen = Arc::new(Mutex::new(Vec::new()));
-    let law = {
+    let controller = {
         let seen = Arc::clone(&seen);
-        Law::new(1..=1, 1, move |window| {
+        FnController::new(1..=1, 1, move |window| {
             let samples = window.samples.iter();
             seen.lock()
                 .unwrap()
@@ -162,7 +162,7 @@ async fn the_latency_of_one_that_has_waited_begins_with_its_admission() {
             1
         })
     };
-    let budget = Budget::new(law);
+    let budget = Budget::new(controller);
     let shed = LoadShed::ratio(1.0).budget(&budget).wait(3, ms(100));
     let held = budget.try_acquire(loadshed::Threshold::ratio(1.0)).unwrap();
     let mut slow = Scripted {

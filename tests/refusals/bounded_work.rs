@@ -23,7 +23,7 @@ use tower::{Layer, Service, service_fn};
 
 use super::{full, text, with_content_type};
 use crate::support::{
-    Law, Req, all, answer, get, holding, is_refused, panic_on_purpose, quiet, run,
+    FnController, Req, all, answer, get, holding, is_refused, panic_on_purpose, quiet, run,
 };
 
 /// A request body that records whether it was polled, and panics if so.
@@ -88,7 +88,7 @@ async fn p17_with_a_runtime_to_read_in_a_refusal_still_responds_before_it_reads(
 fn p17_neither_refusals_nor_admissions_wait_for_a_controller_that_is_deciding() {
     let (entered, has_entered) = mpsc::channel();
     let (may_go_on, goes_on) = mpsc::channel::<()>();
-    let controller = Law::new(1..=3, 3, move |window| {
+    let controller = FnController::new(1..=3, 3, move |window| {
         entered.send(()).unwrap();
         let _ = goes_on.recv();
         window.limit

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use tower::{Layer, Service};
 
 use crate::support::{
-    Broken, Law, Req, Scripted, Step, all, answer, caught, get, holding, is_refused, run,
+    Broken, FnController, Req, Scripted, Step, all, answer, caught, get, holding, is_refused, run,
 };
 
 #[derive(Clone, Copy, Debug)]
@@ -271,7 +271,7 @@ async fn p22_a_controller_sees_the_same_windows_in_a_dry_run() {
             let windows = Arc::new(Mutex::new(Vec::new()));
             let controller = {
                 let windows = Arc::clone(&windows);
-                Law::new(2..=6, 4, move |window| {
+                FnController::new(2..=6, 4, move |window| {
                     let latencies: Vec<_> =
                         window.samples.iter().map(|sample| sample.latency).collect();
                     windows.lock().unwrap().push((

@@ -19,8 +19,8 @@ use loadshed::{Budget, LoadShed, LoadShedService};
 use tower::{Layer, Service, service_fn};
 
 use crate::support::{
-    Broken, Law, Scripted, Step, all, answer, caught, get, holding, is_refused, panic_on_purpose,
-    quiet, run,
+    Broken, FnController, Scripted, Step, all, answer, caught, get, holding, is_refused,
+    panic_on_purpose, quiet, run,
 };
 
 #[test]
@@ -76,7 +76,7 @@ fn p25_a_controller_that_panics_fails_no_request_and_the_limit_stays() {
     let calls = Arc::new(AtomicUsize::new(0));
     let controller = {
         let calls = Arc::clone(&calls);
-        Law::new(1..=10, 2, move |_| {
+        FnController::new(1..=10, 2, move |_| {
             match calls.fetch_add(1, Ordering::Relaxed) {
                 0 => 3,
                 _ => panic_on_purpose(),
@@ -156,7 +156,7 @@ fn p25_a_controller_whose_drop_panics_too_fails_no_request() {
 
 #[test]
 fn p25_a_controller_that_panics_while_a_request_panics_does_not_abort_the_process() {
-    let budget = Budget::new(Law::new(1..=9, 2, |_| panic_on_purpose()));
+    let budget = Budget::new(FnController::new(1..=9, 2, |_| panic_on_purpose()));
     caught(|| {
         let _permit = budget.try_acquire(all()).unwrap();
         let _response = answer(
@@ -179,7 +179,7 @@ fn p25_a_controller_is_kept_within_its_own_limits() {
         (1 << 32, 9),
         (usize::MAX, 9),
     ] {
-        let budget = Budget::new(Law::new(3..=9, 5, move |_| decision));
+        let budget = Budget::new(FnController::new(3..=9, 5, move |_| decision));
         drop(answer(
             &mut LoadShed::ratio(1.0).budget(&budget).layer(holding()),
             get("/"),
@@ -197,7 +197,7 @@ fn p25_a_controller_that_uses_its_own_budget_does_not_deadlock() {
     let own = Arc::new(Mutex::new(None::<Budget>));
     let controller = {
         let own = Arc::clone(&own);
-        Law::new(1..=9, 4, move |window| {
+        FnController::new(1..=9, 4, move |window| {
             if let Some(budget) = &*own.lock().unwrap() {
                 drop(budget.try_acquire(all()));
                 budget.set_limit(2).unwrap();

@@ -15,7 +15,9 @@ use http_body::Body;
 use loadshed::{Budget, LoadShed};
 use tower::{Layer, Service, ServiceExt, util::BoxCloneService};
 
-use crate::support::{BoxBody, Broken, Law, Req, Scripted, all, answer, boxed_body, get, holding};
+use crate::support::{
+    BoxBody, Broken, FnController, Req, Scripted, all, answer, boxed_body, get, holding,
+};
 
 // ---- 3: given back, exactly once
 
@@ -82,7 +84,7 @@ fn everywhere(run: impl Fn(&Place)) {
         for budget in [
             Budget::fixed(5),
             Budget::fixed(1_000),
-            Budget::new(Law::new(5..=5, 5, |_| 5)),
+            Budget::new(FnController::new(5..=5, 5, |_| 5)),
         ] {
             let place = Place {
                 stack,

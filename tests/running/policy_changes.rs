@@ -11,7 +11,7 @@ use std::{
 use loadshed::{Adaptive, Budget, LoadShed};
 use tower::Layer;
 
-use crate::support::{Law, answer, get, holding, is_refused};
+use crate::support::{FnController, answer, get, holding, is_refused};
 
 #[test]
 fn p24_a_ratio_changes_for_those_who_come_and_not_for_those_who_run() {
@@ -93,7 +93,7 @@ fn p24_a_bad_value_is_refused_and_the_old_one_kept() {
 
 #[test]
 fn p24_a_learned_limit_goes_on_from_what_it_was_set_to() {
-    let learned = Budget::new(Law::new(1..=100, 10, |window| window.limit + 1));
+    let learned = Budget::new(FnController::new(1..=100, 10, |window| window.limit + 1));
     let mut service = LoadShed::ratio(1.0).budget(&learned).layer(holding());
     drop(answer(&mut service, get("/")));
     assert_eq!(learned.limit(), 11);
@@ -106,16 +106,16 @@ fn p24_a_learned_limit_goes_on_from_what_it_was_set_to() {
 }
 
 #[test]
-fn p24_a_limit_that_is_set_while_the_law_thinks_is_not_lost() {
+fn p24_a_limit_that_is_set_while_the_controller_thinks_is_not_lost() {
     let (entered, has_entered) = mpsc::channel();
     let (may_go_on, goes_on) = mpsc::channel::<()>();
-    let law = Law::new(1..=100, 10, move |window| {
+    let controller = FnController::new(1..=100, 10, move |window| {
         entered.send(()).unwrap();
         // Only the first time: after that, the other end is gone.
         let _ = goes_on.recv();
         window.limit + 1
     });
-    let budget = Budget::new(law);
+    let budget = Budget::new(controller);
     let mut service = LoadShed::ratio(1.0).budget(&budget).layer(holding());
     let mut first = service.clone();
     let thinking = thread::spawn(move || drop(answer(&mut first, get("/"))));
@@ -123,7 +123,7 @@ fn p24_a_limit_that_is_set_while_the_law_thinks_is_not_lost() {
     budget.set_limit(3).unwrap();
     drop(may_go_on);
     thinking.join().unwrap();
-    assert_eq!(budget.limit(), 3, "the law has thought about 10");
+    assert_eq!(budget.limit(), 3, "the controller has thought about 10");
     drop(answer(&mut service, get("/")));
     assert_eq!(
         (budget.limit(), budget.in_flight()),

@@ -10,7 +10,7 @@ use crate::support::{Req, answer, get, holding, run};
 
 #[test]
 fn p14_a_sample_tells_up_to_how_many_it_was_admitted() {
-    let law = Recorded::new();
+    let controller = Recorded::new();
     for (threshold, limit, cap) in [
         (Threshold::ratio(0.5), 100, 50),
         (Threshold::ratio(0.85), 100, 85),
@@ -19,12 +19,12 @@ fn p14_a_sample_tells_up_to_how_many_it_was_admitted() {
         (Threshold::ratio(0.001), 10, 1),
         (Threshold::NEVER_SHED, 7, 7),
     ] {
-        law.budget.set_limit(limit).unwrap();
-        let shed = LoadShed::observe().budget(&law.budget);
+        controller.budget.set_limit(limit).unwrap();
+        let shed = LoadShed::observe().budget(&controller.budget);
         let mut service = shed.threshold(move |_| threshold).layer(holding());
         drop(answer(&mut service, get("/")));
-        drop(law.budget.try_acquire(threshold).unwrap());
-        let samples = law.samples();
+        drop(controller.budget.try_acquire(threshold).unwrap());
+        let samples = controller.samples();
         assert_eq!(samples.len(), 2);
         for sample in samples {
             let told = (sample.in_flight, sample.limit, sample.cap);
@@ -35,18 +35,27 @@ fn p14_a_sample_tells_up_to_how_many_it_was_admitted() {
 
 #[test]
 fn p14_the_lowest_of_the_ratios_that_a_request_has_passed_is_the_one_it_tells() {
-    let law = Recorded::new();
-    let shed = |ratio| LoadShed::ratio(ratio).budget(&law.budget);
-    let observe = LoadShed::observe().budget(&law.budget);
+    let controller = Recorded::new();
+    let shed = |ratio| LoadShed::ratio(ratio).budget(&controller.budget);
+    let observe = LoadShed::observe().budget(&controller.budget);
     let exempt = LoadShed::observe()
-        .budget(&law.budget)
+        .budget(&controller.budget)
         .threshold(|_| Threshold::EXEMPT);
     let inner = holding;
-    assert_eq!(caps(&law, observe.layer(shed(0.85).layer(inner()))), [85]);
-    assert_eq!(caps(&law, shed(0.5).layer(shed(0.85).layer(inner()))), [50]);
+    assert_eq!(
+        caps(&controller, observe.layer(shed(0.85).layer(inner()))),
+        [85]
+    );
+    assert_eq!(
+        caps(&controller, shed(0.5).layer(shed(0.85).layer(inner()))),
+        [50]
+    );
     let three = observe.layer(shed(0.9).layer(shed(0.3).layer(inner())));
-    assert_eq!(caps(&law, three), [30]);
-    assert_eq!(caps(&law, shed(0.5).layer(exempt.layer(inner()))), [50]);
+    assert_eq!(caps(&controller, three), [30]);
+    assert_eq!(
+        caps(&controller, shed(0.5).layer(exempt.layer(inner()))),
+        [50]
+    );
 
     // Where the inner layer decides later than in `call`.
     let route = shed(0.85).layer(inner());
@@ -59,18 +68,18 @@ fn p14_the_lowest_of_the_ratios_that_a_request_has_passed_is_the_one_it_tells() 
     });
     let mut app = observe.layer(app);
     drop(run(app.call(get("/"))));
-    assert_eq!(law.caps(), [85]);
+    assert_eq!(controller.caps(), [85]);
 
     // And under another limit: it is that of the outer one that a sample tells.
-    let (route, budget) = (shed(0.85).layer(inner()), law.budget.clone());
+    let (route, budget) = (shed(0.85).layer(inner()), controller.budget.clone());
     let app = service_fn(move |request| {
         budget.set_limit(10).unwrap();
         route.clone().call(request)
     });
-    assert_eq!(caps(&law, observe.layer(app)), [85]);
+    assert_eq!(caps(&controller, observe.layer(app)), [85]);
 }
 
-fn caps<S: Service<Req, Error: Debug>>(law: &Recorded, mut service: S) -> Vec<usize> {
+fn caps<S: Service<Req, Error: Debug>>(controller: &Recorded, mut service: S) -> Vec<usize> {
     drop(answer(&mut service, get("/")));
-    law.caps()
+    controller.caps()
 }

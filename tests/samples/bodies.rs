@@ -44,13 +44,15 @@ impl Sends {
 /// Serves a head and a body that take as long as [`FRAME`] each and for each frame. The body neither knows its length nor
 /// tells its end. Reads as many frames as there are, or as are wanted, and tells how the request is said to have ended.
 async fn read<const N: usize>(
-    law: &Recorded,
+    controller: &Recorded,
     measure: Measure,
     headers: &'static [(&'static str, &'static str)],
     sends: [Sends; N],
     wanted: usize,
 ) -> Vec<(Outcome, u128)> {
-    let shed = LoadShed::ratio(1.0).budget(&law.budget).measure(measure);
+    let shed = LoadShed::ratio(1.0)
+        .budget(&controller.budget)
+        .measure(measure);
     let mut service = shed.layer(service_fn(move |_: Req| async move {
         sleep(FRAME).await;
         let frames = stream::iter(sends).then(Sends::frame);
@@ -66,30 +68,37 @@ async fn read<const N: usize>(
     // A server that has all it has announced asks for no more.
     sleep(FRAME).await;
     drop(body);
-    outcomes(&law.samples())
+    outcomes(&controller.samples())
 }
 
 const ALL: usize = usize::MAX;
 
 #[tokio::test(start_paused = true)]
 async fn p14_a_latency_is_measured_to_the_head_unless_told_otherwise() {
-    let law = Recorded::new();
+    let controller = Recorded::new();
     assert_eq!(Measure::default(), Measure::Head);
     let to_the_head = [(Outcome::Success, 10)];
     for wanted in [0, 1, ALL] {
-        let seen = read(&law, Measure::Head, &[], [Data, Data], wanted).await;
+        let seen = read(&controller, Measure::Head, &[], [Data, Data], wanted).await;
         assert_eq!(seen, to_the_head, "{wanted} frames are read");
     }
-    let seen = read(&law, Measure::Head, &[], [Data, Failure], ALL).await;
+    let seen = read(&controller, Measure::Head, &[], [Data, Failure], ALL).await;
     assert_eq!(seen, to_the_head);
-    let seen = read(&law, Measure::Head, &[GRPC], [Data, Trailers("8")], ALL).await;
+    let seen = read(
+        &controller,
+        Measure::Head,
+        &[GRPC],
+        [Data, Trailers("8")],
+        ALL,
+    )
+    .await;
     assert_eq!(seen, to_the_head, "its status comes too late");
 }
 
 #[tokio::test(start_paused = true)]
 async fn p14_a_latency_is_measured_to_the_end_of_the_body_if_told_so() {
-    let law = Recorded::new();
-    let read = async |sends, wanted| read(&law, Measure::Body, &[], sends, wanted).await;
+    let controller = Recorded::new();
+    let read = async |sends, wanted| read(&controller, Measure::Body, &[], sends, wanted).await;
     let seen = read([Data, Data, Data], ALL).await;
     assert_eq!(seen, [(Outcome::Success, 40)]);
     let seen = read([Data, Data, Data], 2).await;
@@ -102,14 +111,14 @@ async fn p14_a_latency_is_measured_to_the_end_of_the_body_if_told_so() {
 
 #[tokio::test(start_paused = true)]
 async fn p14_a_body_that_is_dropped_at_its_announced_length_is_no_cancellation() {
-    let law = Recorded::new();
+    let controller = Recorded::new();
     const LENGTH_12: &[(&str, &str)] = &[("content-length", "12")];
-    let seen = read(&law, Measure::Body, LENGTH_12, [Data; 3], 3).await;
+    let seen = read(&controller, Measure::Body, LENGTH_12, [Data; 3], 3).await;
     assert_eq!(seen, [(Outcome::Success, 40)]);
-    let seen = read(&law, Measure::Body, LENGTH_12, [Data; 3], 2).await;
+    let seen = read(&controller, Measure::Body, LENGTH_12, [Data; 3], 2).await;
     assert_eq!(seen, [(Outcome::Cancelled, 40)]);
     let seen = read(
-        &law,
+        &controller,
         Measure::Body,
         &[("content-length", "0")],
         [Data; 3],
@@ -120,29 +129,29 @@ async fn p14_a_body_that_is_dropped_at_its_announced_length_is_no_cancellation()
 
     // The body's own length, where no header has it.
     let mut service = LoadShed::ratio(1.0)
-        .budget(&law.budget)
+        .budget(&controller.budget)
         .measure(Measure::Body)
         .layer(holding());
     let mut response = answer(&mut service, get("/"));
     assert!(next_frame(&mut response).is_ready());
-    assert_eq!(outcomes(&law.samples()), [(Outcome::Success, 0)]);
+    assert_eq!(outcomes(&controller.samples()), [(Outcome::Success, 0)]);
     drop(response);
-    assert_eq!(law.samples(), []);
+    assert_eq!(controller.samples(), []);
 }
 
 #[tokio::test(start_paused = true)]
 async fn p14_a_body_at_its_end_from_the_start_is_measured_to_the_head() {
-    let law = Recorded::new();
+    let controller = Recorded::new();
     let shed = LoadShed::ratio(1.0)
-        .budget(&law.budget)
+        .budget(&controller.budget)
         .measure(Measure::Body);
     let _response = answer(&mut shed.layer(answers(head(200, &[]))), get("/"));
-    assert_eq!(outcomes(&law.samples()), [(Outcome::Success, 0)]);
+    assert_eq!(outcomes(&controller.samples()), [(Outcome::Success, 0)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn p14_a_grpc_status_behind_the_body_counts_where_the_body_is_measured() {
-    let law = Recorded::new();
+    let controller = Recorded::new();
     for (code, outcome) in [
         ("0", Outcome::Success),
         ("5", Outcome::Success),
@@ -152,15 +161,29 @@ async fn p14_a_grpc_status_behind_the_body_counts_where_the_body_is_measured() {
         ("14", Outcome::Overload),
         ("4", Outcome::Overload),
     ] {
-        let seen = read(&law, Measure::Body, &[GRPC], [Data, Trailers(code)], ALL).await;
+        let seen = read(
+            &controller,
+            Measure::Body,
+            &[GRPC],
+            [Data, Trailers(code)],
+            ALL,
+        )
+        .await;
         assert_eq!(seen, [(outcome, 30)], "{code}");
     }
     // The bytes are not the end of it.
     const GRPC_OF_4: &[(&str, &str)] = &[GRPC, ("content-length", "4")];
-    let seen = read(&law, Measure::Body, GRPC_OF_4, [Data, Trailers("8")], ALL).await;
+    let seen = read(
+        &controller,
+        Measure::Body,
+        GRPC_OF_4,
+        [Data, Trailers("8")],
+        ALL,
+    )
+    .await;
     assert_eq!(seen, [(Outcome::Overload, 30)]);
     // A failure in the head is one at once.
     const FAILED: &[(&str, &str)] = &[GRPC, ("grpc-status", "8")];
-    let seen = read(&law, Measure::Body, FAILED, [Data], ALL).await;
+    let seen = read(&controller, Measure::Body, FAILED, [Data], ALL).await;
     assert_eq!(seen, [(Outcome::Overload, 10)]);
 }

@@ -26,10 +26,10 @@ use tokio::time::advance;
 use tower::{Layer, Service, service_fn};
 
 use super::{LIMIT, Recorded};
-use crate::support::{Broken, Law, Req, answer, get, holding, is_refused, next_frame};
+use crate::support::{Broken, FnController, Req, answer, get, holding, is_refused, next_frame};
 
 #[tokio::test(start_paused = true)]
-async fn p15_whatever_a_law_decides_the_limit_stays_within_its_limits() {
+async fn p15_whatever_a_controller_decides_the_limit_stays_within_its_limits() {
     let decisions = [
         0,
         usize::MAX,
@@ -44,8 +44,8 @@ async fn p15_whatever_a_law_decides_the_limit_stays_within_its_limits() {
         0,
     ];
     let mut next = decisions.into_iter().cycle();
-    let law = Law::new(3..=8, 5, move |_| next.next().expect("it goes on"));
-    let budget = Budget::new(law.always());
+    let controller = FnController::new(3..=8, 5, move |_| next.next().expect("it goes on"));
+    let budget = Budget::new(controller.always());
     let mut service = LoadShed::ratio(0.5).budget(&budget).layer(holding());
     let mut seen = BTreeSet::new();
     let mut held = Vec::new();
@@ -65,11 +65,11 @@ async fn p15_whatever_a_law_decides_the_limit_stays_within_its_limits() {
     assert_eq!(budget.in_flight(), 0);
 }
 
-/// The default law and one that is asked at each event, over requests that take no time, while the clock stands still.
+/// The default controller and one that is asked at each event, over requests that take no time, while the clock stands still.
 #[tokio::test(start_paused = true)]
 async fn p15_zero_latencies_and_a_clock_that_stands_still_change_nothing() {
-    let law = Recorded::new();
-    for budget in [Budget::adaptive(), law.budget.clone()] {
+    let controller = Recorded::new();
+    for budget in [Budget::adaptive(), controller.budget.clone()] {
         let limit = budget.limit();
         let shed = LoadShed::ratio(1e-9).budget(&budget);
         for measure in [Measure::Head, Measure::Body] {
@@ -82,10 +82,15 @@ async fn p15_zero_latencies_and_a_clock_that_stands_still_change_nothing() {
         }
         assert_eq!((budget.limit(), budget.in_flight()), (limit, 0));
     }
-    let samples = law.samples();
+    let samples = controller.samples();
     assert!(samples.len() > 100, "{}", samples.len());
     assert!(samples.iter().all(|sample| sample.latency.is_zero()));
-    assert!(law.windows().iter().all(|window| window.elapsed.is_zero()));
+    assert!(
+        controller
+            .windows()
+            .iter()
+            .all(|window| window.elapsed.is_zero())
+    );
 }
 
 /// As above, but windows end.
@@ -116,19 +121,19 @@ async fn p15_requests_that_take_no_time_are_no_reason_to_refuse_any() {
 
 #[tokio::test(start_paused = true)]
 async fn p15_a_window_does_not_end_while_the_clock_stands_still() {
-    let law = Recorded::every(Duration::from_nanos(1));
+    let controller = Recorded::every(Duration::from_nanos(1));
     for _ in 0..100 {
-        drop(law.budget.try_acquire(Threshold::NEVER_SHED));
+        drop(controller.budget.try_acquire(Threshold::NEVER_SHED));
     }
-    assert_eq!(law.windows(), []);
+    assert_eq!(controller.windows(), []);
     advance(Duration::from_millis(1)).await;
-    drop(law.budget.try_acquire(Threshold::NEVER_SHED));
-    let [window] = law.windows().try_into().expect("one");
+    drop(controller.budget.try_acquire(Threshold::NEVER_SHED));
+    let [window] = controller.windows().try_into().expect("one");
     assert_eq!(window.elapsed, Duration::from_millis(1));
-    assert_eq!(law.samples().len(), 100, "all that had finished");
+    assert_eq!(controller.samples().len(), 100, "all that had finished");
 }
 
-/// A law that keeps of how many in flight it was last told that they are answered.
+/// A controller that keeps of how many in flight it was last told that they are answered.
 #[derive(Debug)]
 struct CountOfAnswered(Arc<AtomicUsize>);
 
@@ -170,7 +175,7 @@ async fn p11_a_body_that_has_ended_and_is_kept_is_no_place_that_was_answered() {
     for _ in 0..8 {
         bodies.push(service.call(get("/")).await.unwrap().into_body());
     }
-    // Of nine, and a tenth that ends as the law is told.
+    // Of nine, and a tenth that ends as the controller is told.
     assert_eq!(told(), (9, 7));
     for body in &mut bodies {
         assert!(body.frame().await.is_some());

@@ -1,4 +1,4 @@
-//! Promises 14 and 15: what a control law is shown, and what becomes of what it says.
+//! Promises 14 and 15: what a controller is shown, and what becomes of what it says.
 
 mod admission_cap;
 mod bodies;
@@ -30,7 +30,7 @@ use tower::{Service, service_fn};
 
 use crate::support::{Broken, Req};
 
-/// A law that keeps what it is shown, and leaves the limit where it is.
+/// A controller that keeps what it is shown, and leaves the limit where it is.
 #[derive(Debug)]
 struct Recorder {
     window: Duration,
@@ -93,17 +93,17 @@ impl Recorded {
 
     fn every(window: Duration) -> Self {
         let seen = Arc::<Mutex<Seen>>::default();
-        let law = Recorder {
+        let controller = Recorder {
             window,
             seen: Arc::clone(&seen),
         };
         Self {
-            budget: Budget::new(law),
+            budget: Budget::new(controller),
             seen,
         }
     }
 
-    /// What the law was shown since this was asked last.
+    /// What the controller was shown since this was asked last.
     fn samples(&self) -> Vec<Sample> {
         mem::take(&mut self.seen.lock().unwrap().samples)
     }

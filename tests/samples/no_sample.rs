@@ -17,21 +17,24 @@ use tower::{Layer, Service, service_fn};
 
 use super::{GRPC, Recorded, WINDOW, head, outcomes};
 use crate::support::{
-    Broken, Law, Req, Scripted, Step, answer, body, caught, get, holding, next_frame, run,
+    Broken, FnController, Req, Scripted, Step, answer, body, caught, get, holding, next_frame, run,
 };
 
 #[tokio::test(start_paused = true)]
 async fn p14_refusals_exempt_requests_and_verdicts_of_a_dry_run_are_no_samples() {
-    let law = Recorded::new();
-    law.budget.set_limit(1).unwrap();
-    let shed = LoadShed::ratio(1.0).budget(&law.budget);
+    let controller = Recorded::new();
+    controller.budget.set_limit(1).unwrap();
+    let shed = LoadShed::ratio(1.0).budget(&controller.budget);
     let dry = shed.clone().dry_run(true);
     let by_path = |head: &http::Request<()>| match head.uri().path() {
         "/exempt" => Threshold::EXEMPT,
         _ => Threshold::ratio(1.0),
     };
     for layer in [&shed, &dry] {
-        let held = law.budget.try_acquire(Threshold::NEVER_SHED).unwrap();
+        let held = controller
+            .budget
+            .try_acquire(Threshold::NEVER_SHED)
+            .unwrap();
         let mut service = layer.clone().threshold(by_path).layer(holding());
         for path in ["/", "/exempt", "/"] {
             let call = service.call(get(path));
@@ -40,22 +43,27 @@ async fn p14_refusals_exempt_requests_and_verdicts_of_a_dry_run_are_no_samples()
             // Cancelled before the answer.
             drop(service.call(get(path)));
         }
-        assert!(law.budget.try_acquire(Threshold::ratio(1.0)).is_err());
-        drop(law.budget.try_acquire(Threshold::EXEMPT));
+        assert!(
+            controller
+                .budget
+                .try_acquire(Threshold::ratio(1.0))
+                .is_err()
+        );
+        drop(controller.budget.try_acquire(Threshold::EXEMPT));
         held.discard();
-        assert_eq!(law.samples(), []);
+        assert_eq!(controller.samples(), []);
         // And the same service has one when it serves.
         drop(answer(&mut service, get("/")));
-        assert_eq!(outcomes(&law.samples()), [(Outcome::Success, 0)]);
+        assert_eq!(outcomes(&controller.samples()), [(Outcome::Success, 0)]);
     }
-    let figures = law.budget.snapshot();
+    let figures = controller.budget.snapshot();
     assert_eq!((figures.refused, figures.would_refuse), (6, 4));
 }
 
 #[tokio::test(start_paused = true)]
 async fn p14_a_request_that_is_cut_short_never_reads_as_a_fast_success() {
-    let law = Recorded::new();
-    let shed = LoadShed::ratio(1.0).budget(&law.budget);
+    let controller = Recorded::new();
+    let shed = LoadShed::ratio(1.0).budget(&controller.budget);
     let patience = Duration::from_millis(30);
     let slow = |_: Req| async {
         sleep(Duration::from_secs(1)).await;
@@ -65,7 +73,7 @@ async fn p14_a_request_that_is_cut_short_never_reads_as_a_fast_success() {
     // The caller goes away, of its own or by a timeout outside.
     let mut service = shed.layer(service_fn(slow));
     assert!(timeout(patience, service.call(get("/"))).await.is_err());
-    assert_eq!(outcomes(&law.samples()), [(Outcome::Cancelled, 30)]);
+    assert_eq!(outcomes(&controller.samples()), [(Outcome::Cancelled, 30)]);
 
     // A timeout inside is an error of the inner service,
     let mut service = shed.layer(service_fn(move |request| async move {
@@ -73,7 +81,7 @@ async fn p14_a_request_that_is_cut_short_never_reads_as_a_fast_success() {
         answered.unwrap_or(Err(Broken("too slow")))
     }));
     assert!(service.call(get("/")).await.is_err());
-    assert_eq!(outcomes(&law.samples()), [(Outcome::Ignored, 30)]);
+    assert_eq!(outcomes(&controller.samples()), [(Outcome::Ignored, 30)]);
 
     // or an answer, as tower-http's and tonic's are.
     for too_slow in [head(408, &[]), head(200, &[GRPC, ("grpc-status", "1")])] {
@@ -85,7 +93,7 @@ async fn p14_a_request_that_is_cut_short_never_reads_as_a_fast_success() {
             }
         }));
         drop(service.call(get("/")).await);
-        assert_eq!(outcomes(&law.samples()), [(Outcome::Cancelled, 30)]);
+        assert_eq!(outcomes(&controller.samples()), [(Outcome::Cancelled, 30)]);
     }
 
     // One that never reaches the inner service.
@@ -96,14 +104,14 @@ async fn p14_a_request_that_is_cut_short_never_reads_as_a_fast_success() {
     let call = shed.layer(waits).call(get("/"));
     advance(patience).await;
     drop(call);
-    assert_eq!(outcomes(&law.samples()), [(Outcome::Cancelled, 30)]);
+    assert_eq!(outcomes(&controller.samples()), [(Outcome::Cancelled, 30)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn p14_what_panics_is_no_sample_wherever_it_does() {
-    let law = Recorded::new();
+    let controller = Recorded::new();
     let shed = LoadShed::ratio(1.0)
-        .budget(&law.budget)
+        .budget(&controller.budget)
         .measure(Measure::Body);
     let in_call = Scripted {
         call_panics: true,
@@ -130,22 +138,24 @@ async fn p14_what_panics_is_no_sample_wherever_it_does() {
         });
         drop(call);
     }
-    assert_eq!(law.samples(), []);
-    assert_eq!(law.budget.in_flight(), 0);
+    assert_eq!(controller.samples(), []);
+    assert_eq!(controller.budget.in_flight(), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn p14_a_sample_tells_the_limit_that_it_was_admitted_under_and_not_a_newer_one() {
-    let law = Recorded::new();
-    let mut service = LoadShed::ratio(0.85).budget(&law.budget).layer(holding());
+    let controller = Recorded::new();
+    let mut service = LoadShed::ratio(0.85)
+        .budget(&controller.budget)
+        .layer(holding());
     let (before, older) = (Instant::now(), service.call(get("/")));
     advance(WINDOW).await;
-    law.budget.set_limit(20).unwrap();
+    controller.budget.set_limit(20).unwrap();
     let (after, newer) = (Instant::now(), service.call(get("/")));
     advance(WINDOW).await;
     drop((run(newer), run(older)));
 
-    let [newer, older] = law.samples().try_into().expect("two");
+    let [newer, older] = controller.samples().try_into().expect("two");
     assert_eq!((newer.limit, newer.cap, newer.in_flight), (20, 17, 2));
     assert_eq!((newer.admitted_at, newer.latency), (after, WINDOW));
     assert_eq!((older.limit, older.cap, older.in_flight), (100, 85, 1));
@@ -155,21 +165,21 @@ async fn p14_a_sample_tells_the_limit_that_it_was_admitted_under_and_not_a_newer
 #[test]
 fn p14_an_admission_that_has_the_limit_moved_is_told_with_the_one_before() {
     let samples = Arc::<Mutex<Vec<Sample>>>::default();
-    let law = {
+    let controller = {
         let samples = Arc::clone(&samples);
-        Law::new(1..=9, 4, move |window| {
+        FnController::new(1..=9, 4, move |window| {
             samples.lock().unwrap().extend(window.samples);
             window.limit + 1
         })
     };
-    let budget = Budget::new(law.always());
+    let budget = Budget::new(controller.always());
     drop(budget.try_acquire(Threshold::NEVER_SHED).unwrap());
     assert_eq!(budget.limit(), 6, "at the admission, and at the end");
     assert_eq!(samples.lock().unwrap()[0].limit, 4);
 }
 
 /// Three requests pass a counting layer of a learned budget and are refused inside, and one is served. Returns how many
-/// of them the law is shown.
+/// of them the controller is shown.
 fn samples_of_one_served_and_three_refused(
     inside: Option<Budget>,
     set: impl FnOnce(LoadShed) -> LoadShed,

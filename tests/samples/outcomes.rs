@@ -19,8 +19,8 @@ use crate::support::{
 
 #[test]
 fn p14_a_response_tells_by_its_head_how_it_has_ended() {
-    let law = Recorded::new();
-    let shed = LoadShed::ratio(1.0).budget(&law.budget);
+    let controller = Recorded::new();
+    let shed = LoadShed::ratio(1.0).budget(&controller.budget);
     for (response, outcome) in [
         (head(200, &[]), Outcome::Success),
         (head(404, &[]), Outcome::Success),
@@ -37,29 +37,29 @@ fn p14_a_response_tells_by_its_head_how_it_has_ended() {
     ] {
         let text = format!("{response:?}");
         drop(answer(&mut shed.layer(answers(response)), get("/")));
-        assert_eq!(outcomes(&law.samples()), [(outcome, 0)], "{text}");
+        assert_eq!(outcomes(&controller.samples()), [(outcome, 0)], "{text}");
     }
     let fails = Scripted {
         poll: [Step::Fail].into(),
         ..holding()
     };
     let _ = run(shed.layer(fails).call(get("/")));
-    assert_eq!(outcomes(&law.samples()), [(Outcome::Ignored, 0)]);
+    assert_eq!(outcomes(&controller.samples()), [(Outcome::Ignored, 0)]);
 }
 
 #[test]
 fn p14_a_closure_says_how_a_request_has_ended_where_it_knows_better() {
     quiet();
-    let law = Recorded::new();
-    let shed = LoadShed::ratio(1.0).budget(&law.budget).outcome(|head| {
-        match head.headers().get("x-state")?.to_str().ok()? {
+    let controller = Recorded::new();
+    let shed = LoadShed::ratio(1.0)
+        .budget(&controller.budget)
+        .outcome(|head| match head.headers().get("x-state")?.to_str().ok()? {
             "overload" => Some(Outcome::Overload),
             "ignored" => Some(Outcome::Ignored),
             "fine" => Some(Outcome::Success),
             "panics" => panic_on_purpose(),
             _ => None,
-        }
-    });
+        });
     for (status, state, outcome) in [
         (200, "overload", Outcome::Overload),
         (200, "ignored", Outcome::Ignored),
@@ -70,7 +70,11 @@ fn p14_a_closure_says_how_a_request_has_ended_where_it_knows_better() {
     ] {
         let inner = answers(head(status, &[("x-state", state)]));
         let response = answer(&mut shed.layer(inner), get("/"));
-        assert_eq!(outcomes(&law.samples()), [(outcome, 0)], "{status} {state}");
+        assert_eq!(
+            outcomes(&controller.samples()),
+            [(outcome, 0)],
+            "{status} {state}"
+        );
         // The caller gets the whole head.
         assert_eq!(response.status(), status);
         assert_eq!(response.headers()["x-state"], state);
@@ -82,12 +86,12 @@ fn p14_a_closure_sees_the_whole_head_and_is_not_asked_about_refusals_and_errors(
     #[derive(Clone, Debug, PartialEq)]
     struct Mark(u8);
 
-    let law = Recorded::new();
+    let controller = Recorded::new();
     let asked = Arc::new(AtomicUsize::new(0));
     let shed = {
         let asked = Arc::clone(&asked);
         LoadShed::ratio(1.0)
-            .budget(&law.budget)
+            .budget(&controller.budget)
             .outcome(move |head| {
                 asked.fetch_add(1, Ordering::Relaxed);
                 assert_eq!(head.status(), 201);
@@ -101,7 +105,7 @@ fn p14_a_closure_sees_the_whole_head_and_is_not_asked_about_refusals_and_errors(
     *response.version_mut() = Version::HTTP_2;
     response.extensions_mut().insert(Mark(7));
     let served = answer(&mut shed.layer(answers(response)), get("/"));
-    assert_eq!(outcomes(&law.samples()), [(Outcome::Ignored, 0)]);
+    assert_eq!(outcomes(&controller.samples()), [(Outcome::Ignored, 0)]);
     assert_eq!(served.extensions().get(), Some(&Mark(7)));
     assert_eq!(served.version(), Version::HTTP_2);
 
@@ -109,7 +113,7 @@ fn p14_a_closure_sees_the_whole_head_and_is_not_asked_about_refusals_and_errors(
     let _held = full.try_acquire(Threshold::NEVER_SHED);
     let refuses = LoadShed::ratio(1.0).budget(&full).layer(holding());
     assert!(is_refused(&answer(&mut shed.layer(refuses), get("/"))));
-    assert_eq!(law.samples(), []);
+    assert_eq!(controller.samples(), []);
     let fails = Scripted {
         poll: [Step::Fail].into(),
         ..holding()
@@ -120,12 +124,12 @@ fn p14_a_closure_sees_the_whole_head_and_is_not_asked_about_refusals_and_errors(
 
 #[test]
 fn p14_the_outermost_layer_of_a_budget_says_how_a_request_has_ended() {
-    let law = Recorded::new();
+    let controller = Recorded::new();
     let saying = |outcome| {
-        let shed = LoadShed::ratio(1.0).budget(&law.budget);
+        let shed = LoadShed::ratio(1.0).budget(&controller.budget);
         shed.outcome(move |_| Some(outcome))
     };
     let inner = saying(Outcome::Overload).layer(holding());
     drop(answer(&mut saying(Outcome::Success).layer(inner), get("/")));
-    assert_eq!(outcomes(&law.samples()), [(Outcome::Success, 0)]);
+    assert_eq!(outcomes(&controller.samples()), [(Outcome::Success, 0)]);
 }

@@ -11,14 +11,16 @@ use crate::support::{answer, get, holding, is_refused};
 
 #[tokio::test(start_paused = true)]
 async fn p14_where_everything_hangs_refusals_alone_close_windows() {
-    let law = Recorded::every(WINDOW);
-    let mut service = LoadShed::ratio(0.03).budget(&law.budget).layer(holding());
-    let _hung = [(); 3].map(|()| law.budget.try_acquire(Threshold::NEVER_SHED));
+    let controller = Recorded::every(WINDOW);
+    let mut service = LoadShed::ratio(0.03)
+        .budget(&controller.budget)
+        .layer(holding());
+    let _hung = [(); 3].map(|()| controller.budget.try_acquire(Threshold::NEVER_SHED));
     for refused_in_it in [3, 5, 2] {
         for _ in 1..refused_in_it {
             assert!(is_refused(&answer(&mut service, get("/"))));
         }
-        assert_eq!(law.windows(), [], "it is not over yet");
+        assert_eq!(controller.windows(), [], "it is not over yet");
         advance(WINDOW).await;
         assert!(is_refused(&answer(&mut service, get("/"))));
         let figures = Figures {
@@ -27,24 +29,32 @@ async fn p14_where_everything_hangs_refusals_alone_close_windows() {
             completed: 0,
             refused: refused_in_it,
         };
-        assert_eq!(law.windows(), [figures]);
+        assert_eq!(controller.windows(), [figures]);
     }
-    assert_eq!(law.samples(), [], "a refusal is no sample");
+    assert_eq!(controller.samples(), [], "a refusal is no sample");
 }
 
 #[tokio::test(start_paused = true)]
 async fn p14_whoever_is_refused_closes_a_window_that_is_over() {
-    let law = Recorded::every(WINDOW);
-    let _held = law.budget.try_acquire(Threshold::NEVER_SHED).unwrap();
-    law.windows();
-    let shed = LoadShed::ratio(0.01).budget(&law.budget);
+    let controller = Recorded::every(WINDOW);
+    let _held = controller
+        .budget
+        .try_acquire(Threshold::NEVER_SHED)
+        .unwrap();
+    controller.windows();
+    let shed = LoadShed::ratio(0.01).budget(&controller.budget);
     let one_window = || {
-        let windows = law.windows();
+        let windows = controller.windows();
         assert_eq!(windows.len(), 1, "{windows:?}");
     };
 
     advance(WINDOW).await;
-    assert!(law.budget.try_acquire(Threshold::ratio(0.01)).is_err());
+    assert!(
+        controller
+            .budget
+            .try_acquire(Threshold::ratio(0.01))
+            .is_err()
+    );
     one_window();
     advance(WINDOW).await;
     assert!(is_refused(&answer(&mut shed.layer(holding()), get("/"))));
@@ -57,28 +67,35 @@ async fn p14_whoever_is_refused_closes_a_window_that_is_over() {
 
 #[tokio::test(start_paused = true)]
 async fn p14_an_admission_closes_a_window_in_which_nothing_has_finished() {
-    let law = Recorded::every(WINDOW);
-    let mut service = LoadShed::ratio(1.0).budget(&law.budget).layer(holding());
+    let controller = Recorded::every(WINDOW);
+    let mut service = LoadShed::ratio(1.0)
+        .budget(&controller.budget)
+        .layer(holding());
     let mut hung = Vec::new();
     for in_flight in 1..5 {
         advance(WINDOW).await;
-        hung.push(law.budget.try_acquire(Threshold::NEVER_SHED).unwrap());
+        hung.push(
+            controller
+                .budget
+                .try_acquire(Threshold::NEVER_SHED)
+                .unwrap(),
+        );
         let figures = Figures {
             elapsed: WINDOW,
             in_flight,
             completed: 0,
             refused: 0,
         };
-        assert_eq!(law.windows(), [figures]);
+        assert_eq!(controller.windows(), [figures]);
     }
     advance(WINDOW).await;
     drop(answer(&mut service, get("/")));
-    assert_eq!(law.windows().len(), 1);
+    assert_eq!(controller.windows().len(), 1);
 }
 
 /// Requests that come, stay for a window or for several more, and go.
 struct Flow {
-    law: Recorded,
+    controller: Recorded,
     inside: VecDeque<Vec<Permit>>,
     /// One in so many stays for longer,
     one_in: usize,
@@ -97,7 +114,7 @@ struct Finished {
 impl Flow {
     fn new(one_in: usize, windows: usize) -> Self {
         Self {
-            law: Recorded::every(WINDOW),
+            controller: Recorded::every(WINDOW),
             inside: VecDeque::new(),
             one_in,
             windows,
@@ -115,10 +132,15 @@ impl Flow {
             false => Vec::new(),
         };
         let (quick, slow) = (quick.len(), slow.len());
-        let admit = || self.law.budget.try_acquire(Threshold::NEVER_SHED).unwrap();
+        let admit = || {
+            self.controller
+                .budget
+                .try_acquire(Threshold::NEVER_SHED)
+                .unwrap()
+        };
         self.inside
             .push_back((0..arrive).map(|_| admit()).collect());
-        let samples = self.law.samples();
+        let samples = self.controller.samples();
         let is_slow = |sample: &&Sample| sample.latency > 2 * WINDOW;
         Finished {
             completed: quick + slow,

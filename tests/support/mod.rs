@@ -360,7 +360,7 @@ enum Asked {
 }
 
 /// A controller from a closure. By default, the closure is called whenever a measured request has finished.
-pub(crate) struct Law {
+pub(crate) struct FnController {
     limits: RangeInclusive<usize>,
     initial: usize,
     window: Duration,
@@ -368,7 +368,7 @@ pub(crate) struct Law {
     update: Box<dyn FnMut(&Window<'_>) -> usize + Send>,
 }
 
-impl Law {
+impl FnController {
     pub(crate) fn new(
         limits: RangeInclusive<usize>,
         initial: usize,
@@ -395,13 +395,13 @@ impl Law {
     }
 }
 
-impl fmt::Debug for Law {
+impl fmt::Debug for FnController {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Law").finish_non_exhaustive()
+        f.debug_struct("FnController").finish_non_exhaustive()
     }
 }
 
-impl Controller for Law {
+impl Controller for FnController {
     fn limits(&self) -> RangeInclusive<usize> {
         self.limits.clone()
     }

@@ -27,7 +27,7 @@ use metrics_util::{
 use proptest::prelude::*;
 use tower::{Layer, Service};
 
-use self::support::{Law, all, alone, answer, get, holding, is_refused, run};
+use self::support::{FnController, all, alone, answer, get, holding, is_refused, run};
 
 /// The values of one budget after a publication, by metric and labels other than `budget`.
 type Values = BTreeMap<String, f64>;
@@ -377,7 +377,7 @@ fn p22_a_dry_run_writes_the_same_metrics() {
 #[tokio::test(start_paused = true)]
 async fn latencies_of_a_learned_budget_are_published_once_by_outcome() {
     let _alone = alone();
-    let controller = Law::new(1..=9, 9, |window| window.limit);
+    let controller = FnController::new(1..=9, 9, |window| window.limit);
     let budget = Budget::new(controller).named("latency");
     let recorder = DebuggingRecorder::new();
     for millis in [1, 20, 300, 4_000] {
@@ -408,7 +408,7 @@ async fn latencies_of_a_learned_budget_are_published_once_by_outcome() {
 #[tokio::test(start_paused = true)]
 async fn changes_of_a_limit_are_counted_by_reason() {
     let _alone = alone();
-    let controller = Law::new(1..=9, 1, |window| window.limit + 1);
+    let controller = FnController::new(1..=9, 1, |window| window.limit + 1);
     let budget = Budget::new(controller).named("changes");
     for _ in 0..3 {
         drop(budget.try_acquire(all()).unwrap());
