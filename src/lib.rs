@@ -163,11 +163,11 @@ mod telemetry;
 mod threshold;
 
 pub use self::{
-    budget::{budget::Budget, permit::Permit},
+    budget::{budget::Budget, permit::Permit, request_permit::RequestPermit},
     control::{adaptive::adaptive::Adaptive, latency_target::latency_target::LatencyTarget},
     middleware::{
         body::ResponseBody, future::ResponseFuture, handle::Handle, load_shed::load_shed::LoadShed,
-        service::LoadShedService,
+        service::LoadShedService, stalled::ResponseStalled,
     },
     protocol::head::content_length,
     refused_upload::refused_upload::RefusedUpload,
@@ -178,6 +178,9 @@ pub use self::{
     support::invalid::InvalidSetting,
     threshold::{criticality::Criticality, threshold::Threshold},
 };
+
+#[cfg(feature = "axum")]
+pub use self::budget::request_permit::MissingRequestPermit;
 
 /// The README's code, compiled.
 #[cfg(doctest)]

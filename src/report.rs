@@ -14,7 +14,7 @@ use crate::control::{
 
 /// The counts of a [`Budget`](crate::Budget) at one moment.
 ///
-/// `limit`, `in_flight` and `peak_in_flight` are in units of [cost](crate::LoadShed::cost): these are requests where each
+/// `limit`, `in_flight`, `marked` and `peak_in_flight` are in units of [cost](crate::LoadShed::cost): these are requests where each
 /// request costs 1. The other fields are in requests.
 ///
 /// With the feature `serde` a snapshot serialises as a map of its fields.
@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub limit: usize,
     /// The units in flight.
     pub in_flight: usize,
+    /// The units in flight that a dry run would have refused. They are part of `in_flight`.
+    pub marked: usize,
     /// The most units that ever were in flight at once. It includes requests that an outer layer counted and an inner layer
     /// refused.
     pub peak_in_flight: usize,
@@ -34,7 +36,7 @@ pub struct Snapshot {
     pub admitted: usize,
     /// How many requests were refused.
     pub refused: usize,
-    /// How many requests a dry run would have refused. They run, and do not count in `in_flight`.
+    /// How many requests a dry run would have refused. They run, and count in `in_flight` and in `marked`.
     pub would_refuse: usize,
     /// How many requests passed a layer as exempt: neither counted nor shed.
     pub exempt: usize,
@@ -42,6 +44,11 @@ pub struct Snapshot {
     pub waiting: usize,
     /// How many requests were queued since the budget was created, including the ones that were refused in the end.
     pub waited: usize,
+    /// How many responses have stalled since the budget was created, and lost their permit. See
+    /// [`LoadShed::stall_timeout`](crate::LoadShed::stall_timeout).
+    pub stalled: usize,
+    /// How many responses are stalled now. They are not in flight, but their memory is still in use.
+    pub stalled_responses: usize,
 }
 
 /// A change of a learned limit, with its reason and the figures that it is based on.

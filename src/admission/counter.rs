@@ -25,10 +25,9 @@ impl Counter {
         }
     }
 
-    /// Adds both numbers, wrapping: they may stand for negative numbers.
-    pub(crate) fn correct(&self, requests: usize, surcharge: usize, writers: Writers) {
-        writers.add(&self.requests, requests);
-        writers.add(&self.surcharge, surcharge);
+    /// Adds to the cost of a request that is counted already.
+    pub(crate) fn charge(&self, surcharge: u32, writers: Writers) {
+        writers.add(&self.surcharge, surcharge as usize);
     }
 
     pub(crate) fn reset(&self) {

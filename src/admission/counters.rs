@@ -28,7 +28,8 @@ impl Counters {
 
     /// Adds to the cost of a request that is admitted already.
     pub(crate) fn charge(&self, surcharge: u32) {
-        self.correct(0, surcharge as usize);
+        let (slot, writers) = self.count.own();
+        slot.admitted.charge(surcharge, writers);
     }
 
     /// Returns the number of requests that this thread has admitted.
@@ -38,14 +39,10 @@ impl Counters {
     }
 
     /// Takes back the admission of a request of `units`, which an inner layer refuses.
+    // A counter of its own: what happens once in so many admissions goes by the number of admissions on a thread.
     pub(crate) fn withdraw(&self, units: u32) {
-        let surcharge = units as usize - 1;
-        self.correct(1_usize.wrapping_neg(), surcharge.wrapping_neg());
-    }
-
-    fn correct(&self, admitted: usize, surcharge: usize) {
         let (slot, writers) = self.count.own();
-        slot.admitted.correct(admitted, surcharge, writers);
+        slot.withdrawn.add(units, writers);
     }
 
     /// Returns the number of requests admitted. Another thread's withdrawal may be read before the admission that it takes back:
@@ -57,7 +54,10 @@ impl Counters {
 
     /// Returns the cost of the requests admitted.
     pub(crate) fn admitted_units(&self) -> usize {
-        let surcharge = self.count.sum(|slot| slot.admitted.surcharge()) as isize;
+        let surcharge = self.count.sum(|slot| {
+            let withdrawn = slot.withdrawn.surcharge();
+            slot.admitted.surcharge().wrapping_sub(withdrawn)
+        }) as isize;
         self.admitted().wrapping_add(surcharge.max(0) as usize)
     }
 

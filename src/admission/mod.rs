@@ -6,10 +6,12 @@ pub(crate) mod claim;
 pub(crate) mod count;
 pub(crate) mod counter;
 pub(crate) mod counters;
-pub(crate) mod held;
 #[cfg(all(test, loadshed_loom))]
 pub(crate) mod model;
+pub(crate) mod permit;
 pub(crate) mod queue;
 pub(crate) mod sampler;
+pub(crate) mod shared_permit;
 pub(crate) mod shares;
+pub(crate) mod stalls;
 pub(crate) mod verdict;

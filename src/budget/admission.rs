@@ -8,7 +8,9 @@ use super::budget::Budget;
 use crate::{
     admission::{
         claim::{Claim, Mode, Refused},
-        held::{self, CountPermit, CountedUnits},
+        count::marks::Marked,
+        permit::{CountPermit, CountedUnits},
+        shared_permit::SharedPermit,
         verdict::Verdict,
     },
     retry_after::{
@@ -17,7 +19,7 @@ use crate::{
     },
     shed::{Reason, Shed},
     support::clock::Now,
-    threshold::{criticality::Criticality, threshold::Threshold},
+    threshold::criticality::Criticality,
 };
 
 /// A refusal that is counted, and not yet sent to the caller.
@@ -30,23 +32,65 @@ pub(crate) struct Counted<'a> {
 
 impl Budget {
     /// Decides upon a request that passes a layer. A refusal is counted once it is final: see [`refused`](Self::refused).
+    ///
+    /// `held` is the permit of this budget that an outer layer has.
     #[inline]
-    pub(crate) fn admit(&self, claim: &Claim, mode: Mode<'_>) -> Result<CountPermit, Refused> {
+    pub(crate) fn admit(
+        &self,
+        claim: &Claim,
+        mode: Mode<'_>,
+        held: Option<&SharedPermit>,
+    ) -> Result<CountPermit, Refused> {
         if claim.threshold.is_exempt() {
-            self.pass(claim, mode);
-            return Ok(CountPermit::default());
+            self.pass(claim, mode, held);
+            return Ok(CountPermit::EMPTY);
         }
-        if let Some(decided) = held::find(|shown| self.decide_again(shown, claim, mode)) {
-            return decided.map(|()| CountPermit::default());
+        if let Some(held) = held {
+            return self
+                .admit_held(held, claim, mode)
+                .map(|()| CountPermit::EMPTY);
         }
         let told = match mode {
             Mode::Enforce => return self.acquire(claim),
             Mode::DryRun(told) => told,
         };
-        Ok(self.acquire(claim).unwrap_or_else(|refused| {
-            let shadow = self.would_refuse(&refused, told);
-            shadow.map(CountPermit::from).unwrap_or_default()
-        }))
+        let admitted = self.acquire(claim);
+        Ok(admitted.unwrap_or_else(|refused| self.acquire_or_mark(claim, refused, told)))
+    }
+
+    /// Decides in a dry run upon a request that does not fit beside all that is in flight: without what is marked. A request that
+    /// does not fit either is counted and marked.
+    #[cold]
+    fn acquire_or_mark(
+        &self,
+        claim: &Claim,
+        refused: Refused,
+        told: &Cell<Option<Verdict>>,
+    ) -> CountPermit {
+        // In no tenant's share.
+        let marked = CountedUnits {
+            marked: true,
+            tenant: None,
+            ..CountedUnits::of(self.count, claim)
+        };
+        let permit = |counted: bool| match counted {
+            true => marked.into(),
+            false => CountPermit::EMPTY,
+        };
+        if self.count.queue.has_priority_over(claim) {
+            let counted = self.count.count_marked(claim.units);
+            self.would_refuse(&refused, told);
+            return permit(counted);
+        }
+        let entry = self.enter(*claim, Instant::now);
+        let cap = |limit| claim.cap(limit, entry.share);
+        let Err(Marked { level, counted }) = self.count.acquire_or_mark(claim.units, cap) else {
+            self.inner.observed.admitted(&*self.inner);
+            return entry.units.into();
+        };
+        let refused = self.leave_shares(entry, *claim, level, 0);
+        self.would_refuse(&refused, told);
+        permit(counted)
     }
 
     /// Returns the claim for no more units than it may use: see [`Claim::within`].
@@ -55,11 +99,14 @@ impl Budget {
         claim.within(self.count.limit())
     }
 
-    /// Counts an exempt request, unless an outer layer in dry run has refused it: enforced, the request would not be here.
-    fn pass(&self, claim: &Claim, mode: Mode<'_>) {
-        let find_shadow = || held::find(|shown| shown.of(self.inner.shadow));
+    /// Counts an exempt request, unless an outer layer in dry run would have refused it: enforced, it would not be here.
+    fn pass(&self, claim: &Claim, mode: Mode<'_>, held: Option<&SharedPermit>) {
+        let is_marked = || {
+            let held = held.and_then(SharedPermit::held);
+            held.is_some_and(|held| held.marked)
+        };
         match mode {
-            Mode::DryRun(told) if find_shadow().is_some() => told.set(None),
+            Mode::DryRun(told) if is_marked() => told.set(None),
             _ => self.inner.counters.exempt.add(claim.units),
         }
     }
@@ -68,7 +115,8 @@ impl Budget {
     #[inline]
     pub(crate) fn measures(&self, permit: &CountPermit) -> bool {
         self.sampler().is_some_and(|sampler| {
-            permit.is_of(self.count) && sampler.measures(self.inner.counters.admitted_here())
+            permit.is_unmarked_of(self.count)
+                && sampler.measures(self.inner.counters.admitted_here())
         })
     }
 
@@ -85,12 +133,12 @@ impl Budget {
             None => match self.count.acquire(claim.units, claim.threshold) {
                 Ok(_) => CountedUnits::of(self.count, claim),
                 // 2³¹ units are in flight, and this request is never refused: it runs uncounted.
-                Err(_) if claim.threshold.is_never_shed() => return Ok(CountPermit::default()),
+                Err(_) if claim.threshold.is_never_shed() => return Ok(CountPermit::EMPTY),
                 Err(_) => return Err(Refused::new(Reason::Utilization, claim, None)),
             },
             Some(_) => match self.acquire_within_band(claim) {
                 Ok(taken) => taken,
-                Err(_) if claim.threshold.is_never_shed() => return Ok(CountPermit::default()),
+                Err(_) if claim.threshold.is_never_shed() => return Ok(CountPermit::EMPTY),
                 Err(refused) => return Err(refused),
             },
         };
@@ -104,7 +152,7 @@ impl Budget {
         let entry = self.enter(*claim, Instant::now);
         let cap = |limit| claim.cap(limit, entry.share);
         match self.count.acquire(claim.units, cap) {
-            Ok(_) => Ok(entry.taken),
+            Ok(_) => Ok(entry.units),
             Err(level) => Err(self.leave_shares(entry, *claim, level, 0)),
         }
     }
@@ -112,6 +160,7 @@ impl Budget {
     /// Counts a refusal.
     pub(crate) fn refused<'a>(&'a self, refused: &'a Refused) -> Counted<'a> {
         let now = Now::default();
+        self.count.stalls.sweep_if_due(&now);
         self.inner.counters.refuse(refused.units);
         self.missed(refused);
         self.tell_refused(Verdict::Refused(refused.reason), &now);
@@ -122,27 +171,10 @@ impl Budget {
         }
     }
 
-    /// Counts a refusal by a dry run. The request runs, and its permit is of the shadow count.
-    #[cold]
-    pub(crate) fn would_refuse(
-        &self,
-        refused: &Refused,
-        told: &Cell<Option<Verdict>>,
-    ) -> Option<CountedUnits> {
-        let decision = Verdict::WouldRefuse(refused.reason);
-        told.set(Some(decision));
-        self.inner.counters.would_refuse.add(refused.units);
-        self.missed(refused);
-        self.tell_refused(decision, &Now::default());
-        let (shadow, never) = (self.inner.shadow, Threshold::NEVER_SHED);
-        let is_counted = shadow.acquire(1, never).is_ok();
-        is_counted.then(|| CountedUnits::of(shadow, &never.into()))
-    }
-
     /// Tells metrics, events and the sampler of a refusal. While no request finishes, refusals are all that closes a window.
     ///
     /// A fixed budget has no sampler, and reads the clock only with the feature `tracing`.
-    fn tell_refused(&self, verdict: Verdict, now: &Now) {
+    pub(crate) fn tell_refused(&self, verdict: Verdict, now: &Now) {
         self.inner.observed.refused(&*self.inner, verdict, now);
         if let Some(sampler) = self.sampler() {
             sampler.refused(self, now);
@@ -154,7 +186,7 @@ impl Counted<'_> {
     /// Returns the refusal with its retry hint.
     pub(crate) fn shed(&self, retry_after: &RetryAfter, unit: Unit, class: Criticality) -> Shed {
         let (budget, refused) = (self.budget, self.refused);
-        let in_flight = budget.level().in_flight;
+        let in_flight = budget.unmarked_level().in_flight;
         let counters = &budget.inner.counters;
         let counts = || {
             let admitted = counters.admitted_units();

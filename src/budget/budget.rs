@@ -52,9 +52,6 @@ pub struct Budget {
 
 pub(crate) struct Inner {
     count: &'static Count,
-    /// The requests that run although a layer in dry run would have refused them. They are not in `count`. Inner layers know
-    /// them by this count.
-    pub(crate) shadow: &'static Count,
     pub(crate) counters: Counters,
     pub(crate) schedule: CachePadded<Schedule>,
     /// `None` where the limit is fixed.
@@ -121,7 +118,6 @@ impl Budget {
         let count = Count::claim(limit);
         let inner = Inner {
             count,
-            shadow: Count::claim(limit),
             counters: Counters::new(count),
             schedule: Schedule::new().into(),
             sampler,
@@ -228,6 +224,11 @@ impl Budget {
         self.count.level()
     }
 
+    /// Returns the level without the requests that a dry run would have refused.
+    pub(crate) fn unmarked_level(&self) -> Level {
+        self.inner.unmarked_level()
+    }
+
     #[inline]
     pub(crate) fn sampler(&self) -> Option<&Sampler> {
         self.inner.sampler.as_ref()
@@ -251,8 +252,8 @@ fn checked_limit(limit: usize, min: usize, max: usize) -> Result<u32, InvalidSet
 
 #[cfg(all(test, not(loadshed_loom)))]
 impl Budget {
-    pub(crate) fn counts(&self) -> [&'static Count; 2] {
-        [self.count, self.inner.shadow]
+    pub(crate) fn count(&self) -> &'static Count {
+        self.count
     }
 
     #[cfg(feature = "metrics")]
@@ -272,11 +273,18 @@ impl From<&Self> for Budget {
 }
 
 impl Inner {
+    fn unmarked_level(&self) -> Level {
+        let level = self.count.level();
+        let in_flight = level.in_flight.saturating_sub(self.count.marked());
+        Level { in_flight, ..level }
+    }
+
     fn snapshot(&self) -> Snapshot {
         let (level, counters) = (self.count.level(), &self.counters);
         Snapshot {
             limit: level.limit as usize,
             in_flight: level.in_flight as usize,
+            marked: self.count.marked() as usize,
             peak_in_flight: counters.peak_in_flight(),
             admitted: counters.admitted(),
             refused: counters.refused(),
@@ -284,13 +292,15 @@ impl Inner {
             exempt: counters.exempt.get(),
             waiting: self.count.queue.waiting() as usize,
             waited: counters.waited.get(),
+            stalled: self.count.stalls.all(),
+            stalled_responses: self.count.stalls.now(),
         }
     }
 }
 
 impl Meter for Budget {
     fn reading(&self) -> Reading {
-        let (level, counters) = (self.level(), &self.inner.counters);
+        let (level, counters) = (self.unmarked_level(), &self.inner.counters);
         Reading {
             limit: level.limit as usize,
             in_flight: level.in_flight as usize,
@@ -352,7 +362,6 @@ impl Drop for Inner {
         let name = self.name.get().map(|name| &**name);
         self.observed.retire(name, &self.snapshot());
         self.count.abandon();
-        self.shadow.abandon();
     }
 }
 

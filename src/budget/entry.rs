@@ -5,17 +5,16 @@ use crate::{
     admission::{
         claim::{Claim, Refused},
         count::word::Level,
-        held::CountedUnits,
+        permit::CountedUnits,
         shares::shares::{Seen, Shares},
     },
     shed::Reason,
-    threshold::threshold::Threshold,
 };
 
 /// A request that has entered the shares, and is about to be decided upon.
 pub(crate) struct Entry {
     /// What is counted if the request is admitted.
-    pub(crate) taken: CountedUnits,
+    pub(crate) units: CountedUnits,
     /// How far along its admission band its tenant's fair share lets it go, from 0 to 1.
     pub(crate) share: f32,
 }
@@ -29,13 +28,15 @@ impl Budget {
     /// Enters the shares. The clock is read only if the claim has a tenant and the budget has shares.
     #[inline]
     pub(crate) fn enter(&self, claim: Claim, now: impl FnOnce() -> Instant) -> Entry {
-        let taken = CountedUnits::of(self.count, &claim);
-        let units = claim.units;
-        let share = match (taken.tenant, self.count.shares()) {
-            (Some(tenant), Some(shares)) => self.looked(shares, now()).enter(tenant, units, units),
+        let units = CountedUnits::of(self.count, &claim);
+        let share = match (units.tenant, self.count.shares()) {
+            (Some(tenant), Some(shares)) => {
+                let cost = claim.units;
+                self.looked(shares, now()).enter(tenant, cost, cost)
+            }
             _ => 1.0,
         };
-        Entry { taken, share }
+        Entry { units, share }
     }
 
     /// [`enter`](Self::enter) for a request that an outer layer has counted already. It counts against one share only: that of
@@ -46,41 +47,39 @@ impl Budget {
         claim: Claim,
         now: impl FnOnce() -> Instant,
     ) -> Entry {
-        let units = claim.units;
         let tenant = held.tenant.or(claim.tenant());
-        let taken = CountedUnits {
-            units,
-            threshold: lower(held.threshold, claim.as_threshold()),
+        let units = CountedUnits {
+            units: claim.units,
             tenant,
             ..held
         };
         let mut share = 1.0;
         if let (Some(tenant), Some(shares)) = (tenant, self.count.shares()) {
-            let more = units - held.tenant.map_or(0, |_| held.units);
-            let allowed = self.looked(shares, now()).enter(tenant, more, units);
+            let more = claim.units - held.tenant.map_or(0, |_| held.units);
+            let allowed = self.looked(shares, now()).enter(tenant, more, claim.units);
             if claim.tenant().is_some() {
                 share = allowed;
             }
         }
-        Entry { taken, share }
+        Entry { units, share }
     }
 
     /// Leaves the shares, as the request was refused at this level, which includes `held` units of the request itself.
     #[cold]
     pub(crate) fn leave_shares(
         &self,
-        Entry { taken, share }: Entry,
+        Entry { units, share }: Entry,
         claim: Claim,
         level: Level,
         held: u32,
     ) -> Refused {
-        taken.leave_shares();
+        units.leave_shares();
         let by_share = share < 1.0 && level.admits(held, claim.units, claim.cap(level.limit, 1.0));
         let reason = match by_share {
             true => Reason::Share,
             false => Reason::Utilization,
         };
-        Refused::new(reason, &claim, taken.tenant)
+        Refused::new(reason, &claim, units.tenant)
     }
 
     /// Notes in the shares that a request was refused, or would have been: its tenant would have used these units, too.
@@ -92,13 +91,9 @@ impl Budget {
 
     fn looked<'a>(&self, shares: &'a Shares, now: Instant) -> &'a Shares {
         shares.look_if_due(now, || Seen {
-            in_flight: self.level().in_flight,
+            in_flight: self.unmarked_level().in_flight,
             admitted: self.inner.counters.admitted_units(),
         });
         shares
     }
-}
-
-fn lower(a: Threshold, b: Threshold) -> Threshold {
-    if a.priority() < b.priority() { a } else { b }
 }

@@ -5,5 +5,8 @@ pub(crate) mod budget;
 pub(crate) mod entry;
 pub(crate) mod nested;
 pub(crate) mod permit;
+pub(crate) mod request_permit;
 pub(crate) mod sample_timer;
+pub(crate) mod sharing;
+pub(crate) mod stall;
 pub(crate) mod waiting;

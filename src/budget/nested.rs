@@ -1,89 +1,148 @@
 //! Nested layers of one budget: the inner layer decides again upon a request that the outer layer has counted.
 
+use std::cell::Cell;
+
 use tokio::time::Instant;
 
-use super::budget::Budget;
-use crate::admission::{
-    claim::{Claim, Mode, Refused},
-    count::word::Level,
-    held::{CountedUnits, Shown},
+use super::{budget::Budget, entry::Entry};
+use crate::{
+    admission::{
+        claim::{Claim, Mode, Refused},
+        count::word::Level,
+        permit::CountedUnits,
+        shared_permit::{SharedPermit, Standing},
+        verdict::Verdict,
+    },
+    support::clock::Now,
+    threshold::threshold::Threshold,
 };
 
 impl Budget {
-    /// Decides upon a request that an outer layer of this budget has counted. Returns `None` if the permit shown is of another
-    /// budget.
-    #[inline(never)]
-    pub(crate) fn decide_again(
+    /// Decides upon a request that holds a permit of this budget, from an outer layer.
+    #[cold]
+    pub(crate) fn admit_held(
         &self,
-        shown: &Shown,
-        claim: &Claim,
-        mode: Mode<'_>,
-    ) -> Option<Result<(), Refused>> {
-        if let Some(held) = shown.of(self.count) {
-            return Some(self.decide_upon_held(held, shown, claim, mode));
-        }
-        shown.of(self.inner.shadow)?;
-        // Enforced, the request would not be here. A layer that enforces decides upon it all the same.
-        let Mode::DryRun(told) = mode else {
-            return None;
-        };
-        told.set(None);
-        Some(Ok(()))
-    }
-
-    fn decide_upon_held(
-        &self,
-        held: CountedUnits,
-        shown: &Shown,
+        permit: &SharedPermit,
         claim: &Claim,
         mode: Mode<'_>,
     ) -> Result<(), Refused> {
+        let decided = permit.decide(|held, threshold| match mode {
+            // Enforced, the request would not be here.
+            Mode::DryRun(told) if held.marked => {
+                told.set(None);
+                (Standing::Held(held), threshold, Ok(()))
+            }
+            _ => self.decide_again(held, threshold, claim, mode),
+        });
+        if let Some(decided) = decided {
+            return decided;
+        }
+        // An inner layer has refused it before, and it comes once more.
+        let again = self.admit(claim, mode, None)?;
+        permit.admitted_again(again, claim.as_threshold());
+        Ok(())
+    }
+
+    fn decide_again(
+        &self,
+        held: CountedUnits,
+        threshold: Threshold,
+        claim: &Claim,
+        mode: Mode<'_>,
+    ) -> (Standing, Threshold, Result<(), Refused>) {
         // The highest cost that a layer states.
         let units = claim.units.max(held.units);
         let claim = Claim { units, ..*claim };
         let entry = self.enter_again(held, claim, Instant::now);
-        match self.keep(held, claim, entry.share) {
-            Ok(_) => {
+        let is_behind_waiters =
+            threshold.priority() > claim.priority() && self.count.queue.has_priority_over(&claim);
+        let kept = match mode {
+            Mode::Enforce => self.keep(held, claim, &entry, is_behind_waiters),
+            Mode::DryRun(_) => self.keep_or_mark(held, claim, &entry, is_behind_waiters),
+        };
+        let level = match kept {
+            Ok(()) => {
                 self.inner.counters.charge(units - held.units);
-                shown.set(Some(entry.taken));
-                // Only a sampler reads it.
-                if self.sampler().is_some() {
-                    let priority = claim.threshold.priority();
-                    shown.priority.set(shown.priority.get().min(priority));
-                }
-                Ok(())
+                let lower = lower(threshold, claim.as_threshold());
+                return (Standing::Held(entry.units), lower, Ok(()));
             }
-            Err(level) => {
-                // The request has left the count: the outer layer must find no permit to release.
-                self.inner.counters.withdraw(held.units);
-                shown.set(None);
-                let refused = self.leave_shares(entry, claim, level, held.units);
-                if claim.threshold.is_never_shed() {
-                    // The request needs more units than can be counted, and is never refused: it runs uncounted.
-                    return Ok(());
-                }
-                match mode {
-                    Mode::Enforce => Err(refused),
-                    Mode::DryRun(told) => {
-                        shown.set(self.would_refuse(&refused, told));
-                        Ok(())
-                    }
-                }
+            Err(level) => level,
+        };
+        let refused = self.leave_shares(entry, claim, level, held.units);
+        if !held.marked {
+            self.inner.counters.withdraw(held.units);
+        }
+        match mode {
+            Mode::DryRun(told) => {
+                let marked = CountedUnits {
+                    marked: true,
+                    tenant: None,
+                    ..held
+                };
+                self.would_refuse(&refused, told);
+                (Standing::Held(marked), threshold, Ok(()))
             }
+            // The request needs more units than can be counted, and is never refused: it runs uncounted.
+            Mode::Enforce if claim.threshold.is_never_shed() => {
+                (Standing::Uncounted, threshold, Ok(()))
+            }
+            Mode::Enforce => (Standing::Refused(held), threshold, Err(refused)),
         }
     }
 
     /// As [`Count::keep`](crate::admission::count::count::Count::keep), unless a waiter has priority. The request was not queued
     /// under the lower threshold that it has here, as an outer layer has admitted it under a higher threshold.
-    fn keep(&self, held: CountedUnits, claim: Claim, share: f32) -> Result<Level, Level> {
-        if held.threshold.priority() > claim.priority()
-            && self.count.queue.has_priority_over(&claim)
-        {
+    fn keep(
+        &self,
+        held: CountedUnits,
+        claim: Claim,
+        entry: &Entry,
+        is_behind_waiters: bool,
+    ) -> Result<(), Level> {
+        if is_behind_waiters {
             let level = self.level();
-            self.count.release(held.units);
+            CountedUnits {
+                tenant: None,
+                ..held
+            }
+            .release();
             return Err(level);
         }
-        let cap = |limit| claim.cap(limit, share);
-        self.count.keep(held.units, claim.units, cap)
+        let cap = |limit| claim.cap(limit, entry.share);
+        let kept = match held.marked {
+            true => self.count.keep_marked(held.units, claim.units, cap),
+            false => self.count.keep(held.units, claim.units, cap),
+        };
+        kept.map(|_| ())
     }
+
+    /// The same decision in a dry run: without what is marked. A request that would be refused is marked.
+    fn keep_or_mark(
+        &self,
+        held: CountedUnits,
+        claim: Claim,
+        entry: &Entry,
+        is_behind_waiters: bool,
+    ) -> Result<(), Level> {
+        if is_behind_waiters {
+            self.count.mark(held.units);
+            return Err(self.unmarked_level());
+        }
+        let cap = |limit| claim.cap(limit, entry.share);
+        self.count.keep_or_mark(held.units, claim.units, cap)
+    }
+
+    /// Counts a refusal by a dry run. The request runs.
+    #[cold]
+    pub(crate) fn would_refuse(&self, refused: &Refused, told: &Cell<Option<Verdict>>) {
+        let verdict = Verdict::WouldRefuse(refused.reason);
+        told.set(Some(verdict));
+        self.inner.counters.would_refuse.add(refused.units);
+        self.missed(refused);
+        self.tell_refused(verdict, &Now::default());
+    }
+}
+
+fn lower(a: Threshold, b: Threshold) -> Threshold {
+    if a.priority() < b.priority() { a } else { b }
 }

@@ -5,7 +5,7 @@ use super::{
     sample_timer::{SampleTimer, Watch},
 };
 use crate::{
-    admission::{claim::Claim, held::CountPermit},
+    admission::{claim::Claim, permit::CountPermit},
     control::controller::Outcome,
     retry_after::{refusal::Unit, retry_after::RetryAfter},
     shed::Shed,
@@ -14,9 +14,10 @@ use crate::{
 
 /// The units of one request in a [`Budget`], released when the permit is dropped.
 ///
-/// In a learned budget, the time from admission to the drop is the latency of a success, unless the thread is panicking.
-/// [`responded`](Self::responded) ends that time and keeps the permit. [`discard`](Self::discard) releases the permit and
-/// takes no sample.
+/// A learned budget learns from permits that end with an outcome: [`succeeded`](Self::succeeded) or [`failed`](Self::failed).
+/// The time from admission to that call is the latency. A permit that is only dropped counts as cancelled, as the work may have
+/// been cut short. [`responded`](Self::responded) ends the time as a success and keeps the permit. [`discard`](Self::discard)
+/// takes no sample at all. In a fixed budget all of these only release the permit.
 #[must_use = "a permit that is dropped at once holds no units"]
 pub struct Permit {
     permit: CountPermit,
@@ -43,7 +44,7 @@ impl Budget {
     /// match budget.try_acquire(Threshold::ratio(0.85)) {
     ///     Ok(permit) => {
     ///         work();
-    ///         drop(permit);
+    ///         permit.succeeded();
     ///     }
     ///     Err(shed) => retry_in(shed.retry_after()),
     /// }
@@ -67,7 +68,7 @@ impl Budget {
         let mut claim = Claim::of(threshold, units);
         if threshold.is_exempt() {
             self.inner.counters.exempt.add(claim.units);
-            return Ok(Permit::new(CountPermit::default()));
+            return Ok(Permit::new(CountPermit::EMPTY));
         }
         if claim.units > 1 {
             claim = self.bound(claim);
@@ -102,7 +103,24 @@ impl Permit {
         Self { permit, measured }
     }
 
-    /// Ends the measured time and keeps the permit: for a socket that stays open, or a result that is still being sent.
+    /// Releases the permit of work that is complete.
+    pub fn succeeded(mut self) {
+        self.end(Outcome::Success);
+    }
+
+    /// Releases the permit of work that failed in a way that reports overload: a timeout, a back end that is full. Use
+    /// [`discard`](Self::discard) for a failure that says nothing about load.
+    pub fn failed(mut self) {
+        self.end(Outcome::Overload);
+    }
+
+    /// Releases the permit and takes no sample: for work whose latency says nothing.
+    pub fn discard(mut self) {
+        self.measured = None;
+    }
+
+    /// Ends the measured time as a success and keeps the permit: for a socket that stays open, or a result that is still being
+    /// sent.
     ///
     /// A learned budget takes the time from admission to this call as the latency, and counts the work as complete. In any
     /// budget the units stay in flight until the permit is dropped.
@@ -110,36 +128,30 @@ impl Permit {
         if let Some(Measured { timer, watch }) = &mut self.measured {
             watch.respond();
             if let Some(timer) = timer.take() {
-                timer.finish(watch.budget(), outcome());
+                timer.finish(watch.budget(), Outcome::Success);
             }
         }
     }
 
-    /// Releases the permit and takes no sample: for work that was cut short, whose latency says nothing.
-    pub fn discard(mut self) {
-        self.measured = None;
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
+    fn end(&mut self, outcome: Outcome) {
         // The permit first: a sample may close a window, which takes longer.
-        drop(std::mem::take(&mut self.permit));
+        self.permit = CountPermit::EMPTY;
         if let Some(Measured {
             timer: Some(timer),
             watch,
         }) = self.measured.take()
         {
-            timer.finish(watch.budget(), outcome());
+            timer.finish(watch.budget(), outcome);
         }
     }
 }
 
-fn outcome() -> Outcome {
-    if std::thread::panicking() {
-        Outcome::Ignored
-    } else {
-        Outcome::Success
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.end(match std::thread::panicking() {
+            true => Outcome::Ignored,
+            false => Outcome::Cancelled,
+        });
     }
 }
 

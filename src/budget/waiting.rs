@@ -6,7 +6,7 @@ use super::budget::Budget;
 use crate::{
     admission::{
         claim::{Claim, Refused},
-        held::{CountPermit, CountedUnits},
+        permit::{CountPermit, CountedUnits},
         queue::queue::{Entrant, Ticket, WaitOutcome},
     },
     shed::Reason,
@@ -28,7 +28,7 @@ impl Budget {
             .then(|| self.count.queue.join(entrant, now))
             .flatten();
         let Some(ticket) = ticket else {
-            entry.taken.leave_shares();
+            entry.units.leave_shares();
             return None;
         };
         self.inner.counters.waited.add(1);
@@ -62,14 +62,14 @@ impl Budget {
     }
 
     fn told(&self, verdict: WaitOutcome, claim: Claim) -> Result<CountPermit, Refused> {
-        let taken = CountedUnits::of(self.count, &claim);
+        let units = CountedUnits::of(self.count, &claim);
         let WaitOutcome::Admitted = verdict else {
-            taken.leave_shares();
+            units.leave_shares();
             return Err(Refused::new(Reason::Utilization, &claim, claim.tenant()));
         };
         // Not earlier: the thread that freed the capacity knows the count alone.
         self.inner.observed.admitted(&*self.inner);
-        Ok(taken.into())
+        Ok(units.into())
     }
 }
 

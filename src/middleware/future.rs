@@ -7,15 +7,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::{body::ResponseBody, measurement::Measurement, waiter::Waiter};
 use crate::{
-    admission::held::CountPermit, control::controller::Outcome,
-    protocol::refusal::refusal::RefusalResponse,
+    admission::permit::CountPermit, control::controller::Outcome,
+    protocol::refusal::refusal::RefusalResponse, shed::Shed,
 };
 
 pin_project! {
@@ -71,7 +71,7 @@ where
     }
 
     fn without_permit(state: State<S, B>) -> Self {
-        Self::new(state, CountPermit::default(), Measurement::default())
+        Self::new(state, CountPermit::EMPTY, Measurement::default())
     }
 
     #[inline]
@@ -128,10 +128,17 @@ where
         let mut this = self.project();
         loop {
             if let StateProj::Called { future } = this.state.as_mut().project() {
-                let scope = this.measurement.enter(this.permit);
+                this.measurement.enter();
                 let mut polled = future.poll(cx);
-                this.measurement.leave(scope);
-                let rest = this.measurement.head(&mut polled);
+                this.measurement.leave();
+                if let CountPermit::Shared(_) = this.permit {
+                    inner_polled(this.permit, &polled);
+                }
+                let rest = this.measurement.head(&mut polled, this.permit);
+                // In place: once the response is taken apart, each call that may panic costs a copy of it.
+                if let Poll::Ready(Ok(response)) = &polled {
+                    keep_for_body(this.permit, response.body());
+                }
                 return match polled {
                     Poll::Ready(Ok(response)) => {
                         let permit = mem::take(this.permit);
@@ -142,7 +149,7 @@ where
                         // Drops the inner future before the permit.
                         this.state.set(State::Failed { error: None });
                         this.measurement.end(Outcome::Ignored);
-                        *this.permit = CountPermit::default();
+                        *this.permit = CountPermit::EMPTY;
                         Poll::Ready(Err(error))
                     }
                     Poll::Pending => Poll::Pending,
@@ -186,19 +193,19 @@ where
                 }
             }
             StateProj::Waiting { waiting } => {
-                let scope = measurement.enter(permit);
+                measurement.enter();
                 let polled = waiting.service.poll_ready(cx);
-                measurement.leave(scope);
+                measurement.leave();
                 if let Err(error) = ready!(polled) {
                     self.set(Self::Failed { error: None });
                     measurement.end(Outcome::Ignored);
-                    *permit = CountPermit::default();
+                    *permit = CountPermit::EMPTY;
                     return Poll::Ready(Some(Err(error)));
                 }
                 let request = waiting.request.take().expect(POLLED_AGAIN);
-                let scope = measurement.enter(permit);
+                measurement.enter();
                 let future = waiting.service.call(request);
-                measurement.leave(scope);
+                measurement.leave();
                 self.set(Self::Called { future });
                 Poll::Ready(None)
             }
@@ -211,6 +218,36 @@ where
                 Poll::Ready(Some(Err(error)))
             }
         }
+    }
+}
+
+/// Ends the permit of a request whose response is complete with its head.
+#[inline]
+fn keep_for_body<B: Body>(permit: &mut CountPermit, body: &B) {
+    // hyper never polls such a body, it asks `is_end_stream` alone.
+    if body.is_end_stream() {
+        *permit = CountPermit::EMPTY;
+    } else if permit.is_multiplexed() {
+        // The body is not even polled once while the window of its stream is full.
+        permit.watch_for_stall();
+    }
+}
+
+/// Sees to a shared permit after a poll of the inner service, in which an inner layer may have refused the request.
+#[cold]
+fn inner_polled<R, E>(permit: &mut CountPermit, polled: &Poll<Result<Response<R>, E>>) {
+    let CountPermit::Shared(shared) = permit else {
+        return;
+    };
+    match polled {
+        Poll::Ready(Err(_)) => {}
+        // The response is that refusal: whatever becomes of its body, the request is not in flight.
+        Poll::Ready(Ok(response)) if response.extensions().get::<Shed>().is_some() => {
+            if shared.is_refused() {
+                *permit = CountPermit::EMPTY;
+            }
+        }
+        Poll::Ready(Ok(_)) | Poll::Pending => shared.works_on(),
     }
 }
 
@@ -231,9 +268,16 @@ impl<S, B: Body + Send + 'static> Waiting<S, B> {
         let polled = ready!(waiter.poll(cx));
         let (settings, decided) = waiter.settings();
         let result = match polled {
-            Ok(permit) => {
+            Ok(mut permit) => {
                 settings.has_waited(&decided);
                 let threshold = decided.claim.threshold;
+                if let Some(request) = &mut self.request {
+                    permit.set_multiplexed(request.version() > Version::HTTP_11);
+                    if settings.budget().is_shared() {
+                        let held = waiter.held();
+                        settings.share(request, &mut permit, held, threshold, false);
+                    }
+                }
                 let measurement =
                     Measurement::begin(settings, settings.budget(), &permit, threshold);
                 Ok((permit, measurement))
@@ -266,7 +310,7 @@ where
         };
         f.debug_struct("ResponseFuture")
             .field("state", &state)
-            .field("place", &self.permit)
+            .field("permit", &self.permit)
             .finish_non_exhaustive()
     }
 }

@@ -1,11 +1,14 @@
-use std::{sync::Arc, task::Poll};
+use std::{
+    sync::{Arc, Weak},
+    task::Poll,
+};
 
 use bytes::Bytes;
 use http::{Response, header::CONTENT_LENGTH};
 use http_body::{Body, Frame};
 
 use crate::{
-    admission::held::{CountPermit, Scope, show},
+    admission::{permit::CountPermit, shared_permit::SharedPermit},
     budget::{
         budget::Budget,
         sample_timer::{SampleTimer, Watch},
@@ -25,8 +28,41 @@ pub(crate) struct Measurement(Option<Measured>);
 
 struct Measured {
     timer: SampleTimer,
-    // Holds the settings, and so the budget: the layer that measures a request decides its outcome.
-    watch: Watch<Arc<Settings>>,
+    in_flight: InFlight,
+}
+
+/// A measured request in flight.
+struct InFlight {
+    /// Holds the settings, and so the budget: the layer that measures a request decides its outcome. `None` once a shared permit
+    /// keeps it.
+    watch: Option<Watch<Arc<Settings>>>,
+    /// Empty where the permit is not shared.
+    shared: Weak<SharedPermit>,
+}
+
+impl InFlight {
+    fn settings(&self) -> Option<&Arc<Settings>> {
+        self.watch.as_ref().map(Watch::owner)
+    }
+
+    fn respond(&mut self) {
+        if let Some(watch) = &mut self.watch {
+            watch.respond();
+        }
+    }
+}
+
+impl Drop for InFlight {
+    #[inline]
+    fn drop(&mut self) {
+        // A handler has taken the permit along: until it is released, the request counts as responded.
+        if let Some(shared) = self.shared.upgrade()
+            && let Some(mut watch) = self.watch.take()
+        {
+            watch.respond();
+            shared.keep_until_released(Box::new(watch));
+        }
+    }
 }
 
 impl Measurement {
@@ -54,36 +90,22 @@ impl Measurement {
     ) -> Self {
         Self(Some(Measured {
             timer: SampleTimer::new(budget, threshold),
-            watch: Watch::begin(Arc::clone(settings), permit.units()),
+            in_flight: InFlight {
+                watch: Some(Watch::begin(Arc::clone(settings), permit.units())),
+                shared: permit.shared().map(Arc::downgrade).unwrap_or_default(),
+            },
         }))
     }
 
     /// Marks the start of a call of the inner service, until [`leave`](Self::leave).
     #[inline]
-    pub(crate) fn enter<'a>(&mut self, permit: &'a mut CountPermit) -> Scope<'a> {
+    pub(crate) fn enter(&mut self) {
         self.set_inside(true);
-        show(permit)
     }
 
-    /// Marks the end of a call of the inner service. A request that an inner layer of this budget refused is no sample.
     #[inline]
-    pub(crate) fn leave(&mut self, scope: Scope<'_>) {
-        if self.0.is_some() {
-            self.learn(&scope);
-        }
-        drop(scope);
-    }
-
-    // A function of its own, so that a fixed budget pays for one comparison.
-    #[cold]
-    fn learn(&mut self, scope: &Scope<'_>) {
+    pub(crate) fn leave(&mut self) {
         self.set_inside(false);
-        if let Some(measured) = &mut self.0 {
-            match scope.left() {
-                Some(threshold) => measured.timer.lower(threshold),
-                None => self.0 = None,
-            }
-        }
     }
 
     #[inline]
@@ -104,21 +126,29 @@ impl Measurement {
     /// Ends the measurement and the request.
     #[inline]
     pub(crate) fn end(&mut self, outcome: Outcome) {
-        if let Some(Measured { timer, watch }) = self.0.take() {
-            timer.finish(watch.budget(), outcome);
+        if let Some(Measured { timer, in_flight }) = self.0.take()
+            && let Some(settings) = in_flight.settings()
+        {
+            timer.finish(settings.budget(), outcome);
         }
     }
 
     /// Ends the measurement at the response head. The request keeps its permit.
     #[cold]
     fn responded(&mut self, outcome: Outcome) -> BodyMeasurement {
-        let Some(Measured { timer, mut watch }) = self.0.take() else {
+        let Some(Measured {
+            timer,
+            mut in_flight,
+        }) = self.0.take()
+        else {
             return BodyMeasurement::default();
         };
-        watch.respond();
-        timer.finish(watch.budget(), outcome);
+        in_flight.respond();
+        if let Some(settings) = in_flight.settings() {
+            timer.finish(settings.budget(), outcome);
+        }
         BodyMeasurement(Some(Measuring::Responded {
-            _until_dropped: watch,
+            _until_dropped: in_flight,
         }))
     }
 
@@ -128,24 +158,39 @@ impl Measurement {
     pub(crate) fn head<B: Body, E>(
         &mut self,
         polled: &mut Poll<Result<Response<B>, E>>,
+        permit: &CountPermit,
     ) -> BodyMeasurement {
         match polled {
-            Poll::Ready(Ok(response)) if self.0.is_some() => self.judge(response),
+            Poll::Ready(Ok(response)) if self.0.is_some() => self.judge(response, permit),
             _ => BodyMeasurement::default(),
         }
     }
 
     #[cold]
-    fn judge<B: Body>(&mut self, response: &mut Response<B>) -> BodyMeasurement {
-        let Some(measured) = &self.0 else {
+    fn judge<B: Body>(
+        &mut self,
+        response: &mut Response<B>,
+        permit: &CountPermit,
+    ) -> BodyMeasurement {
+        let Some(measured) = &mut self.0 else {
             return BodyMeasurement::default();
         };
+        match permit.admitted_threshold() {
+            Some(threshold) => measured.timer.lower(threshold),
+            // An inner layer of this budget has refused the request, or would have: no sample of latency.
+            None => {
+                self.0 = None;
+                return BodyMeasurement::default();
+            }
+        }
         if response.extensions().get::<Shed>().is_some() {
-            // Refused by an inner layer, of this budget or another: no sample of latency.
+            // Refused by an inner layer of another budget.
             self.0 = None;
             return BodyMeasurement::default();
         }
-        let settings = measured.watch.owner();
+        let Some(settings) = measured.in_flight.settings() else {
+            return BodyMeasurement::default();
+        };
         let outcome = settings.outcome(response);
         if response.body().is_end_stream() {
             self.end(outcome);
@@ -180,9 +225,7 @@ enum Measuring {
     /// The measurement goes on. In a box, as each response body would be larger, measured or not.
     Rest(Box<Rest>),
     /// The measurement is over, and the permit is still held.
-    Responded {
-        _until_dropped: Watch<Arc<Settings>>,
-    },
+    Responded { _until_dropped: InFlight },
 }
 
 struct Rest {

@@ -6,4 +6,5 @@ pub(crate) mod handle;
 pub(crate) mod load_shed;
 pub(crate) mod measurement;
 pub(crate) mod service;
+pub(crate) mod stalled;
 pub(crate) mod waiter;

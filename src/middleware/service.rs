@@ -5,24 +5,29 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body::Body;
 use tower_service::Service;
 
 use super::{body::ResponseBody, future::ResponseFuture, measurement::Measurement, waiter::Waiter};
 use crate::{
-    admission::claim::Refused, control::controller::Outcome,
-    protocol::classification::decide::Decided, shedder::settings::Settings,
+    admission::{claim::Refused, permit::CountPermit, shared_permit::SharedPermit},
+    control::controller::Outcome,
+    protocol::classification::decide::Decided,
+    shedder::settings::Settings,
+    threshold::threshold::Threshold,
 };
 
 /// The service that [`LoadShed`](crate::LoadShed) makes of an inner service.
 ///
 /// It is always ready: admission is decided for each request, in `call`. So a full server sends refusals at once, and
-/// only admitted requests wait for an inner service that is not ready.
+/// only admitted requests wait for an inner service that is not ready. A layer that never sheds
+/// ([`observe`](crate::LoadShed::observe)) is ready when the inner service is.
 #[derive(Clone, Debug)]
 pub struct LoadShedService<S> {
     inner: S,
     settings: Arc<Settings>,
+    passes_readiness: bool,
     /// The claim of the request that is about to be called, where it depends on the request.
     decided: Option<Decided>,
 }
@@ -31,6 +36,7 @@ impl<S> LoadShedService<S> {
     pub(crate) fn new(inner: S, settings: Arc<Settings>) -> Self {
         Self {
             inner,
+            passes_readiness: settings.passes_readiness(),
             settings,
             decided: None,
         }
@@ -62,7 +68,10 @@ where
     type Error = S::Error;
     type Future = ResponseFuture<S, B>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        if self.passes_readiness {
+            return self.inner.poll_ready(cx);
+        }
         // The inner service is polled in `call`, once the request is admitted. Polled here, it might reserve a resource
         // (a permit of its own, a connection) for a request that is then refused or never arrives, while other services
         // lack that resource.
@@ -71,52 +80,30 @@ where
 
     #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
+        let budget = self.settings.budget();
         // Built in place and read by reference: a move would cost as much as the decision.
-        let decided = if !self.settings.asks() {
+        let decided = if !self.settings.asks(budget) {
             self.settings.decided()
         } else if let Some(decided) = self.decided.take() {
             decided
         } else {
             return self.decide_and_call(request);
         };
-        let budget = self.settings.budget();
-        let mut permit = match self.settings.admit(budget, &decided) {
+        let permit = match self.settings.admit(budget, &decided, None) {
             Ok(permit) => permit,
             // By reference: a copy of fields that were written just now stalls on the store buffer.
-            Err(ref refused) => return self.wait_or_refuse(request, &decided, refused),
+            Err(ref refused) => return self.wait_or_refuse(request, &decided, refused, None),
         };
-        let mut measurement =
-            Measurement::begin(&self.settings, budget, &permit, decided.claim.threshold);
-        let scope = measurement.enter(&mut permit);
-        // A waker that does nothing: if the inner service is not ready, the future polls again with the task's own waker.
-        match self
-            .inner
-            .poll_ready(&mut Context::from_waker(Waker::noop()))
-        {
-            Poll::Ready(Ok(())) => {
-                let future = self.inner.call(request);
-                measurement.leave(scope);
-                ResponseFuture::called(future, permit, measurement)
-            }
-            Poll::Ready(Err(error)) => {
-                measurement.leave(scope);
-                measurement.end(Outcome::Ignored);
-                ResponseFuture::failed(error)
-            }
-            Poll::Pending => {
-                measurement.leave(scope);
-                // The polled service goes along, as readiness is its own: a clone starts unready.
-                let clone = self.inner.clone();
-                let asked = mem::replace(&mut self.inner, clone);
-                ResponseFuture::waiting(asked, request, permit, measurement)
-            }
+        if budget.probe_is_due() {
+            return self.share_and_call(request, permit, &decided, None, true);
         }
+        self.call_inner(request, permit, decided.claim.threshold)
     }
 }
 
 impl<S> LoadShedService<S> {
-    // A function of its own, with the claim in a field: a request that is borrowed anywhere in `call` is copied there
-    // in every case, which costs as much as all the rest.
+    // Functions of their own, with the claim in a field: a request that is borrowed anywhere in `call` is copied there in every
+    // case, which costs as much as all the rest.
     #[cold]
     fn decide_and_call<B, R>(&mut self, mut request: Request<B>) -> ResponseFuture<S, B>
     where
@@ -124,8 +111,82 @@ impl<S> LoadShedService<S> {
         B: Body + Send + 'static,
         R: Body<Data = Bytes>,
     {
-        self.decided = Some(self.settings.decide(&mut request));
-        self.call(request)
+        let decided = self.settings.decide(&mut request);
+        let budget = self.settings.budget();
+        if !budget.may_be_shared() {
+            self.decided = Some(decided);
+            return self.call(request);
+        }
+        let held = self.settings.held_permit(&request);
+        let permit = match self.settings.admit(budget, &decided, held.as_deref()) {
+            Ok(permit) => permit,
+            Err(ref refused) => return self.wait_or_refuse(request, &decided, refused, held),
+        };
+        let is_probe = !budget.is_shared();
+        self.share_and_call(request, permit, &decided, held, is_probe)
+    }
+
+    #[cold]
+    fn share_and_call<B, R>(
+        &mut self,
+        mut request: Request<B>,
+        mut permit: CountPermit,
+        decided: &Decided,
+        held: Option<Arc<SharedPermit>>,
+        is_probe: bool,
+    ) -> ResponseFuture<S, B>
+    where
+        S: Service<Request<B>, Response = Response<R>> + Clone,
+        B: Body + Send + 'static,
+        R: Body<Data = Bytes>,
+    {
+        let threshold = decided.claim.threshold;
+        permit.set_multiplexed(request.version() > Version::HTTP_11);
+        self.settings
+            .share(&mut request, &mut permit, held, threshold, is_probe);
+        self.call_inner(request, permit, threshold)
+    }
+
+    // Always: a request that is passed on by value is copied, which costs as much as the decision.
+    #[inline(always)]
+    fn call_inner<B, R>(
+        &mut self,
+        request: Request<B>,
+        mut permit: CountPermit,
+        threshold: Threshold,
+    ) -> ResponseFuture<S, B>
+    where
+        S: Service<Request<B>, Response = Response<R>> + Clone,
+        B: Body + Send + 'static,
+        R: Body<Data = Bytes>,
+    {
+        permit.set_multiplexed(request.version() > Version::HTTP_11);
+        let budget = self.settings.budget();
+        let mut measurement = Measurement::begin(&self.settings, budget, &permit, threshold);
+        measurement.enter();
+        // A waker that does nothing: if the inner service is not ready, the future polls again with the task's own waker.
+        match self
+            .inner
+            .poll_ready(&mut Context::from_waker(Waker::noop()))
+        {
+            Poll::Ready(Ok(())) => {
+                let future = self.inner.call(request);
+                measurement.leave();
+                ResponseFuture::called(future, permit, measurement)
+            }
+            Poll::Ready(Err(error)) => {
+                measurement.leave();
+                measurement.end(Outcome::Ignored);
+                ResponseFuture::failed(error)
+            }
+            Poll::Pending => {
+                measurement.leave();
+                // The polled service goes along, as readiness is its own: a clone starts unready.
+                let clone = self.inner.clone();
+                let asked = mem::replace(&mut self.inner, clone);
+                ResponseFuture::waiting(asked, request, permit, measurement)
+            }
+        }
     }
 
     /// Queues or refuses a request that was not admitted.
@@ -135,12 +196,13 @@ impl<S> LoadShedService<S> {
         mut request: Request<B>,
         decided: &Decided,
         refused: &Refused,
+        held: Option<Arc<SharedPermit>>,
     ) -> ResponseFuture<S, B>
     where
         S: Service<Request<B>, Response = Response<R>> + Clone,
         B: Body + Send + 'static,
     {
-        match Waiter::of(&self.settings, &mut request, decided, refused) {
+        match Waiter::of(&self.settings, &mut request, decided, refused, held) {
             Some(waiter) => ResponseFuture::queued(waiter, self.inner.clone(), request),
             None => {
                 let response = self.settings.refuse(&mut request, decided, refused);

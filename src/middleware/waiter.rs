@@ -13,7 +13,9 @@ use tokio::{
 };
 
 use crate::{
-    admission::{claim::Refused, held::CountPermit, queue::queue::Ticket},
+    admission::{
+        claim::Refused, permit::CountPermit, queue::queue::Ticket, shared_permit::SharedPermit,
+    },
     protocol::classification::decide::Decided,
     shedder::settings::Settings,
 };
@@ -25,6 +27,8 @@ pub(crate) struct Waiter {
     /// `None` once the request has left the queue.
     ticket: Option<Ticket>,
     timer: Pin<Box<Sleep>>,
+    /// The permit that an outer layer of the budget has. It is empty while the request is queued.
+    held: Option<Arc<SharedPermit>>,
 }
 
 impl Waiter {
@@ -34,6 +38,7 @@ impl Waiter {
         request: &mut Request<B>,
         decided: &Decided,
         refused: &Refused,
+        held: Option<Arc<SharedPermit>>,
     ) -> Option<Self> {
         let wait = settings.wait()?;
         let mut entrant = wait.entrant(|| decided.claim.again(refused))?;
@@ -54,11 +59,16 @@ impl Waiter {
             decided,
             ticket: Some(ticket),
             timer,
+            held: held.inspect(|held| held.queue()),
         })
     }
 
     pub(crate) fn settings(&self) -> (&Arc<Settings>, Decided) {
         (&self.settings, self.decided)
+    }
+
+    pub(crate) fn held(&self) -> Option<Arc<SharedPermit>> {
+        self.held.clone()
     }
 
     /// Ready once the request is admitted, or refused after its time.
@@ -73,6 +83,9 @@ impl Waiter {
         }
         if polled.is_ready() {
             self.ticket = None;
+            if let Some(held) = &self.held {
+                return polled.map(|verdict| held.leave_queue(verdict));
+            }
         }
         polled
     }
@@ -83,9 +96,10 @@ impl Drop for Waiter {
         if let Some(ticket) = self.ticket.take() {
             let budget = self.settings.budget();
             let left = budget.leave(&ticket, self.decided.claim, Instant::now());
-            // Admitted meanwhile: the permit is given back here.
-            if left.is_ok() {
-                self.settings.has_waited(&self.decided);
+            // Admitted meanwhile: the permit is released here.
+            let refused = left.map(|_| self.settings.has_waited(&self.decided));
+            if let (Some(held), Err(refused)) = (&self.held, refused) {
+                let _ = held.leave_queue(Err(refused));
             }
         }
     }

@@ -16,10 +16,13 @@ use super::{measure::Measure, wait::Wait};
 use crate::{
     admission::{
         claim::{Mode, Refused},
-        held::CountPermit,
+        permit::CountPermit,
+        shared_permit::{PermitRef, SharedPermit},
         verdict::Verdict,
     },
-    budget::{budget::Budget, sample_timer::AsBudget},
+    budget::{
+        budget::Budget, request_permit::RequestPermit, sample_timer::AsBudget, stall::StallSettings,
+    },
     control::controller::Outcome,
     protocol::{
         classification::decide::{Decide, Decided},
@@ -61,16 +64,23 @@ pub(crate) struct Settings {
     pub(crate) name: Option<Box<str>>,
     pub(crate) decisions: Decisions,
     pub(crate) wait: Wait,
+    /// Whether handlers find the permit in the extensions of the request.
+    pub(crate) share_permit: bool,
+    pub(crate) stall: StallSettings,
+    /// Whether it counts as a layer of its budget already.
+    pub(crate) is_added: AtomicBool,
+    /// Whether the layer never refused a request when it was first used: then it passes the readiness of the inner service on.
+    pub(crate) passes_readiness: OnceLock<bool>,
 }
 
 /// The route label of requests without a route, in a layer without a name.
 const UNNAMED: &str = "other";
 
 impl Settings {
-    /// Returns whether the claim depends on the request.
+    /// Returns whether the request has to be looked at: its claim depends on it, or its permit may be shared.
     #[inline]
-    pub(crate) fn asks(&self) -> bool {
-        self.decide.is_some()
+    pub(crate) fn asks(&self, budget: &Budget) -> bool {
+        self.decide.is_some() || budget.may_be_shared()
     }
 
     /// Returns the claim of all requests, where it does not depend on the request.
@@ -94,6 +104,34 @@ impl Settings {
             decided.claim = self.budget().bound(decided.claim);
         }
         decided
+    }
+
+    /// Returns the permit of this budget that an outer layer has.
+    pub(crate) fn held_permit<B>(&self, request: &Request<B>) -> Option<Arc<SharedPermit>> {
+        let permit = request.extensions().get::<PermitRef>()?;
+        self.budget().find_permit(permit)
+    }
+
+    /// Lets inner layers find the permit of a request that was admitted just now, and handlers if they are to. `held` is the
+    /// permit that an outer layer has.
+    #[cold]
+    pub(crate) fn share<B>(
+        &self,
+        request: &mut Request<B>,
+        permit: &mut CountPermit,
+        held: Option<Arc<SharedPermit>>,
+        threshold: Threshold,
+        is_probe: bool,
+    ) {
+        let extensions = request.extensions_mut();
+        let outer = extensions.get::<PermitRef>().cloned();
+        if let Some(reference) = permit.share(threshold, outer, is_probe) {
+            extensions.insert(reference);
+        }
+        if self.share_permit {
+            let shared = permit.shared().cloned().or(held);
+            extensions.insert(RequestPermit::new(shared));
+        }
     }
 
     pub(crate) fn decide_mut(&mut self) -> &mut Decide {
@@ -124,9 +162,27 @@ impl Settings {
         Threshold::from_bits(self.threshold.load(Ordering::Relaxed))
     }
 
+    /// Returns whether a request may be refused by its threshold.
+    fn can_shed(&self) -> bool {
+        let decide_can_shed = |decide: &Decide| {
+            decide.threshold.is_some() || decide.routes.as_ref().is_some_and(Routes::has_ratios)
+        };
+        !self.threshold().is_never_shed()
+            || self.class_thresholds.load().is_set()
+            || self.decide.as_deref().is_some_and(decide_can_shed)
+    }
+
+    pub(crate) fn passes_readiness(&self) -> bool {
+        *self.passes_readiness.get_or_init(|| !self.can_shed())
+    }
+
     /// Prepares for requests: the layer is about to be used.
     pub(crate) fn begin(&self) {
-        self.budget();
+        let budget = self.budget();
+        if !self.is_added.swap(true, Ordering::Relaxed) {
+            budget.add_layer(self.share_permit);
+            budget.set_stall(&self.stall);
+        }
         if self.decide.is_none() && self.name.is_none() {
             return;
         }
@@ -142,11 +198,16 @@ impl Settings {
 
     /// Decides upon a request. Takes the layer's budget, as the caller has it at hand.
     #[inline]
-    pub(crate) fn admit(&self, budget: &Budget, decided: &Decided) -> Result<CountPermit, Refused> {
+    pub(crate) fn admit(
+        &self,
+        budget: &Budget,
+        decided: &Decided,
+        held: Option<&SharedPermit>,
+    ) -> Result<CountPermit, Refused> {
         if self.dry_run() {
-            return self.try_out(budget, decided);
+            return self.try_out(budget, decided, held);
         }
-        let admitted = budget.admit(&decided.claim, Mode::Enforce);
+        let admitted = budget.admit(&decided.claim, Mode::Enforce, held);
         let verdict = match admitted {
             Ok(_) if decided.claim.threshold.is_exempt() => Verdict::Exempt,
             Ok(_) => Verdict::Admitted,
@@ -164,13 +225,18 @@ impl Settings {
     }
 
     #[cold]
-    fn try_out(&self, budget: &Budget, decided: &Decided) -> Result<CountPermit, Refused> {
+    fn try_out(
+        &self,
+        budget: &Budget,
+        decided: &Decided,
+        held: Option<&SharedPermit>,
+    ) -> Result<CountPermit, Refused> {
         let passed = match decided.claim.threshold.is_exempt() {
             true => Verdict::Exempt,
             false => Verdict::Admitted,
         };
         let told = Cell::new(Some(passed));
-        let admitted = budget.admit(&decided.claim, Mode::DryRun(&told));
+        let admitted = budget.admit(&decided.claim, Mode::DryRun(&told), held);
         if let Some(verdict) = told.get() {
             self.decisions.add(decided.route, decided.class, verdict);
         }
@@ -313,6 +379,10 @@ impl Clone for Settings {
             // Counts for this layer alone.
             decisions: Decisions::default(),
             wait: self.wait.clone(),
+            share_permit: self.share_permit,
+            stall: self.stall.clone(),
+            is_added: AtomicBool::new(false),
+            passes_readiness: OnceLock::new(),
         }
     }
 }
@@ -332,6 +402,8 @@ impl fmt::Debug for Settings {
             .field("measure", &self.measure)
             .field("outcome", &self.outcome.is_some())
             .field("wait", &self.wait)
+            .field("share_permit", &self.share_permit)
+            .field("stall", &self.stall)
             .finish()
     }
 }

@@ -36,15 +36,18 @@
 //! | --- | --- | --- | --- | --- |
 //! | `loadshed_limit` | gauge | units | `budget` | limit of the units in flight |
 //! | `loadshed_in_flight` | gauge | units | `budget` | units in flight |
+//! | `loadshed_marked` | gauge | units | `budget` | units in flight that a dry run would have refused |
 //! | `loadshed_peak_in_flight` | gauge | units | `budget` | the most units that ever were in flight at once |
 //! | `loadshed_utilization_ratio` | gauge | 1 | `budget` | units in flight ÷ limit |
 //! | `loadshed_waiting` | gauge | requests | `budget` | requests that are queued now |
+//! | `loadshed_stalled_responses` | gauge | responses | `budget` | responses that are [stalled](crate::LoadShed::stall_timeout) now: not in flight, but in memory |
 //! | `loadshed_refused_uploads` | gauge | uploads | | refused uploads that are being read, in the whole process |
 //! | `loadshed_admitted_total` | counter | requests | `budget` | requests admitted |
 //! | `loadshed_refused_total` | counter | requests | `budget`, `reason` | requests refused |
 //! | `loadshed_would_refuse_total` | counter | requests | `budget`, `reason` | requests that a dry run would have refused |
 //! | `loadshed_exempt_total` | counter | requests | `budget` | requests neither counted nor shed |
 //! | `loadshed_waited_total` | counter | requests | `budget` | requests that were queued |
+//! | `loadshed_stalled_total` | counter | responses | `budget` | responses that stalled, and lost their permit |
 //! | `loadshed_hint_seconds_total` | counter | seconds | `budget` | sum of the retry hints given to refused callers |
 //! | `loadshed_limit_changes_total` | counter | changes | `budget`, `reason` | changes of the limit |
 //! | `loadshed_latency_seconds` | histogram | seconds | `budget`, `outcome` | latency of measured requests of a learned budget |
@@ -112,7 +115,7 @@
 //!
 //! | type | fields |
 //! | --- | --- |
-//! | `Snapshot` | `limit`, `in_flight`, `peak_in_flight`, `admitted`, `refused`, `would_refuse`, `exempt`, `waiting`, `waited` |
+//! | `Snapshot` | `limit`, `in_flight`, `marked`, `peak_in_flight`, `admitted`, `refused`, `would_refuse`, `exempt`, `waiting`, `waited`, `stalled`, `stalled_responses` |
 //! | `LimitChange` | `seconds_ago`, `from`, `to`, `reason`, `elapsed_seconds`, `in_flight`, `responded`, `completed`, `refused`, `successes`, `latency_seconds` |
 //!
 //! # Details of the metrics

@@ -37,6 +37,7 @@ pub(crate) struct Totals {
     pub(crate) would_refuse: u64,
     pub(crate) exempt: u64,
     pub(crate) waited: u64,
+    pub(crate) stalled: u64,
     pub(crate) hints: u64,
     pub(crate) changes: ChangeCounts,
     pub(crate) routes: RouteCounts,
@@ -48,8 +49,10 @@ pub(crate) struct BudgetSeries {
     pub(crate) budget: SharedString,
     pub(crate) limit: usize,
     pub(crate) in_flight: usize,
+    pub(crate) marked: usize,
     pub(crate) peak_in_flight: usize,
     pub(crate) waiting: usize,
+    pub(crate) stalled_responses: usize,
     pub(crate) totals: Totals,
 }
 
@@ -68,6 +71,7 @@ impl Totals {
             would_refuse: others(snapshot.would_refuse, by_share[1]),
             exempt: snapshot.exempt as u64,
             waited: snapshot.waited as u64,
+            stalled: snapshot.stalled as u64,
             hints: metrics.hints.0.load(Ordering::Relaxed),
             changes: metrics.changes().clone(),
             routes: metrics.routes.counts(),
@@ -83,6 +87,7 @@ impl Totals {
         }
         self.exempt += more.exempt;
         self.waited += more.waited;
+        self.stalled += more.stalled;
         self.hints += more.hints;
         for (reason, count) in &more.changes {
             add(&mut self.changes, reason, *count);
@@ -101,6 +106,7 @@ impl Totals {
         }
         self.exempt = self.exempt.max(now.exempt);
         self.waited = self.waited.max(now.waited);
+        self.stalled = self.stalled.max(now.stalled);
         self.hints = self.hints.max(now.hints);
         for (reason, count) in now.changes {
             let published = self.changes.entry(reason).or_default();
@@ -134,8 +140,10 @@ impl Series {
             let row = rows.entry(Arc::clone(label)).or_default();
             row.limit += snapshot.limit;
             row.in_flight += snapshot.in_flight;
+            row.marked += snapshot.marked;
             row.peak_in_flight += snapshot.peak_in_flight;
             row.waiting += snapshot.waiting;
+            row.stalled_responses += snapshot.stalled_responses;
             row.totals.add(&Totals::of(metrics, &snapshot));
             self.by_label.entry(Arc::clone(label)).or_default();
         }

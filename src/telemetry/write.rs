@@ -28,8 +28,10 @@ impl BudgetSeries {
             budget,
             limit,
             in_flight,
+            marked,
             peak_in_flight,
             waiting,
+            stalled_responses,
             totals,
         } = self;
         let labels = || vec![Label::new("budget", budget.clone())];
@@ -39,8 +41,10 @@ impl BudgetSeries {
         };
         gauge!("loadshed_limit", labels()).set(limit as f64);
         gauge!("loadshed_in_flight", labels()).set(in_flight as f64);
+        gauge!("loadshed_marked", labels()).set(marked as f64);
         gauge!("loadshed_peak_in_flight", labels()).set(peak_in_flight as f64);
         gauge!("loadshed_waiting", labels()).set(waiting as f64);
+        gauge!("loadshed_stalled_responses", labels()).set(stalled_responses as f64);
         let utilization = in_flight as f64 / limit.max(1) as f64;
         gauge!("loadshed_utilization_ratio", labels()).set(utilization);
 
@@ -51,6 +55,7 @@ impl BudgetSeries {
             would_refuse,
             exempt,
             waited,
+            stalled,
             hints,
             changes,
             routes,
@@ -58,6 +63,7 @@ impl BudgetSeries {
         counter!("loadshed_admitted_total", labels()).absolute(admitted);
         counter!("loadshed_exempt_total", labels()).absolute(exempt);
         counter!("loadshed_waited_total", labels()).absolute(waited);
+        counter!("loadshed_stalled_total", labels()).absolute(stalled);
         counter!("loadshed_hint_seconds_total", labels()).absolute(hints / 1_000);
         let write = |reason: Reason, [refused, would_refuse]: [u64; 2]| {
             let labels = || with("reason", reason.label());
@@ -105,7 +111,15 @@ fn describe() {
             "loadshed_peak_in_flight",
             "The most units that ever were in flight at once.",
         ),
+        (
+            "loadshed_marked",
+            "Units in flight that a dry run would have refused.",
+        ),
         ("loadshed_waiting", "Requests that are queued now."),
+        (
+            "loadshed_stalled_responses",
+            "Responses that are stalled now: not in flight, but in memory.",
+        ),
         (
             "loadshed_refused_uploads",
             "Refused uploads that are being read, in the whole process.",
@@ -127,6 +141,10 @@ fn describe() {
             "Requests neither counted nor shed.",
         ),
         ("loadshed_waited_total", "Requests that were queued."),
+        (
+            "loadshed_stalled_total",
+            "Responses that stalled, and lost their permit.",
+        ),
         ("loadshed_limit_changes_total", "Changes of the limit."),
         (
             "loadshed_route_admitted_total",

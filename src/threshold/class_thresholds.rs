@@ -78,6 +78,11 @@ impl ClassThresholds {
         )
     }
 
+    /// Returns whether the threshold of a class was set.
+    pub(crate) fn is_set(&self) -> bool {
+        self.set.iter().any(Option::is_some)
+    }
+
     /// Sets the thresholds of some classes. Returns the new threshold of the lowest class, which was `base`.
     ///
     /// # Errors

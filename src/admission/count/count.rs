@@ -12,10 +12,10 @@ use super::{
     word::{ABANDONED, KEEPING, Level, TAKEN, ceiling},
 };
 use crate::{
-    admission::{claim::Claim, queue::queue::Queue, shares::shares::Shares},
+    admission::{claim::Claim, queue::queue::Queue, shares::shares::Shares, stalls::Stalls},
     support::{
         per_thread::{PerThread, Writers},
-        sync::{AtomicU32, AtomicU64, Ordering, fence},
+        sync::{AtomicU32, AtomicU64, Mutex, Ordering, fence},
     },
 };
 
@@ -71,6 +71,25 @@ pub(crate) struct Count {
     pub(crate) queue: Queue,
     /// Empty unless a layer asks for fair shares. Here, as it lives as long as the count and is found by it.
     shares: OnceLock<Shares>,
+    /// Whether permits are shared: see [`sharing`](super::sharing).
+    pub(crate) sharing: AtomicU32,
+    /// The layers of the budget, those that are gone included.
+    pub(crate) layers: AtomicU32,
+    /// Counts the budgets that have had it.
+    pub(crate) generation: AtomicU32,
+    /// The units in flight that a dry run would have refused. They are in the word.
+    pub(crate) marks: Mutex<u32>,
+    pub(crate) stalls: Stalls,
+}
+
+/// What came of [`Count::acquire_again`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Again {
+    Counted,
+    /// The units do not fit.
+    Full,
+    /// The budget was dropped, with all its layers: nothing is counted any more.
+    Gone,
 }
 
 impl Count {
@@ -84,6 +103,11 @@ impl Count {
             peak: AtomicU32::new(0),
             queue: Queue::default(),
             shares: OnceLock::new(),
+            sharing: AtomicU32::new(0),
+            layers: AtomicU32::new(0),
+            generation: AtomicU32::new(0),
+            marks: Mutex::new(0),
+            stalls: Stalls::new(),
         }
     }
 
@@ -160,7 +184,7 @@ impl Count {
     ///
     /// Relaxed: the peak orders nothing. An old reading is too low, with which `fits_beside_cached` refuses more than it must.
     #[inline]
-    fn note_peak(&self, level: Level) {
+    pub(crate) fn note_peak(&self, level: Level) {
         // Reads before it writes: in a steady state the peak does not change.
         if level.in_flight > self.peak.load(Ordering::Relaxed) {
             self.peak.fetch_max(level.in_flight, Ordering::Relaxed);
@@ -292,9 +316,57 @@ impl Count {
         self.own().0.admitted.requests()
     }
 
-    /// Returns the number of requests that all threads have admitted.
+    /// Returns the number of requests that all threads have admitted, and no inner layer has refused.
     pub(crate) fn admitted(&self) -> usize {
-        self.sum(|lane| lane.admitted.requests())
+        self.sum(|lane| {
+            let withdrawn = lane.withdrawn.requests();
+            lane.admitted.requests().wrapping_sub(withdrawn)
+        })
+    }
+
+    /// Returns which budget has the count, counted from the first.
+    pub(crate) fn generation(&self) -> u32 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// Counts `units` of a request that held them before.
+    #[cold]
+    pub(crate) fn acquire_again(
+        &'static self,
+        generation: u32,
+        units: u32,
+        cap: impl Cap,
+    ) -> Again {
+        let mut seen = self.word.load(Ordering::Acquire);
+        loop {
+            if seen & ABANDONED != 0 || self.generation() != generation {
+                return Again::Gone;
+            }
+            if seen & KEEPING != 0 {
+                seen = self.call_in();
+                continue;
+            }
+            let level = Level::from(seen);
+            if !level.admits(0, units, cap.of(level.limit)) {
+                return Again::Full;
+            }
+            let next = seen + u64::from(units);
+            match self
+                .word
+                .compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) if self.generation() == generation => {
+                    self.note_peak(Level::from(next));
+                    return Again::Counted;
+                }
+                // The count was handed out meanwhile: the units are released to that budget.
+                Ok(_) => {
+                    self.release(units);
+                    return Again::Gone;
+                }
+                Err(now) => seen = now,
+            }
+        }
     }
 
     /// Returns the sum of a counter over all lanes.

@@ -24,6 +24,8 @@ pub(crate) struct Lane {
     /// The requests that this thread has admitted, and those that it has refused.
     pub(crate) admitted: Counter,
     pub(crate) refused: Counter,
+    /// Of the requests admitted, those that an inner layer has refused.
+    pub(crate) withdrawn: Counter,
     /// The position of its first refusal in the sequence of retry hints, by which threads give different hints.
     pub(crate) sequence: AtomicUsize,
 }
@@ -47,6 +49,7 @@ impl Default for Lane {
             word: AtomicU64::new(SHUT),
             admitted: Counter::default(),
             refused: Counter::default(),
+            withdrawn: Counter::default(),
             sequence: AtomicUsize::new(0),
         }
     }
@@ -125,6 +128,7 @@ impl Lane {
         self.word.store(SHUT, Ordering::Relaxed);
         self.admitted.reset();
         self.refused.reset();
+        self.withdrawn.reset();
         self.sequence.store(0, Ordering::Relaxed);
     }
 

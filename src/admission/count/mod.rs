@@ -5,6 +5,8 @@ pub(crate) mod count;
 pub(crate) mod kept;
 pub(crate) mod lane;
 pub(crate) mod limit;
+pub(crate) mod marks;
 pub(crate) mod opening;
 pub(crate) mod pool;
+pub(crate) mod sharing;
 pub(crate) mod word;

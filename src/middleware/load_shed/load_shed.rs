@@ -6,6 +6,7 @@ use std::sync::{
 use tower_layer::Layer;
 
 use crate::{
+    budget::stall::StallSettings,
     middleware::service::LoadShedService,
     protocol::refusal::refusal::RefusalSettings,
     refused_upload::refused_upload::RefusedUpload,
@@ -67,6 +68,9 @@ impl LoadShed {
     }
 
     /// Creates a layer that counts and never sheds. Around the whole app, it tells a layer at one route what the other routes use.
+    ///
+    /// While no request can be refused by a threshold, the layer is ready when the inner service is. It is decided when the layer is
+    /// first used, and holds for good, whatever a [`handle`](Self::handle) changes later.
     pub fn observe() -> Self {
         Self::with_threshold(Threshold::NEVER_SHED)
     }
@@ -90,6 +94,10 @@ impl LoadShed {
                 name: None,
                 decisions: Decisions::default(),
                 wait: Wait::default(),
+                share_permit: false,
+                stall: StallSettings::default(),
+                is_added: AtomicBool::new(false),
+                passes_readiness: OnceLock::new(),
             }),
         }
     }

@@ -15,6 +15,8 @@ pub(crate) mod queue;
 
 pub(crate) mod refusal;
 
+pub(crate) mod permits;
+
 pub(crate) mod measuring;
 
 pub(crate) mod running;

@@ -104,6 +104,11 @@ impl Routes {
         self.only = true;
     }
 
+    /// Returns whether a route has a ratio of its own.
+    pub(crate) fn has_ratios(&self) -> bool {
+        self.patterns.iter().any(|pattern| pattern.bits() != 0)
+    }
+
     pub(crate) fn labels(&self) -> impl Iterator<Item = &str> {
         self.patterns.iter().map(|pattern| &*pattern.label)
     }

@@ -1,0 +1,191 @@
+//! The units of one request in a count, and what ends them.
+
+use std::sync::Arc;
+
+use super::{
+    claim::Claim,
+    count::count::Count,
+    shared_permit::{PermitRef, SharedPermit},
+    shares::shares::Tenant,
+};
+use crate::threshold::threshold::Threshold;
+
+/// The permit of a request, given back on drop. Empty if the request is exempt, or if an outer layer holds the permit.
+///
+/// Small, as it moves with the request from the service to the future to the body.
+#[derive(Debug)]
+pub(crate) enum CountPermit {
+    Own(Option<CountedUnits>),
+    /// Inner layers, a handler or the sweep of stalled responses know it, too.
+    Shared(Arc<SharedPermit>),
+}
+
+impl Default for CountPermit {
+    #[inline]
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
+/// The units that a count has counted for a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CountedUnits {
+    pub(crate) count: &'static Count,
+    pub(crate) units: u32,
+    /// The tenant whose fair share they count against.
+    pub(crate) tenant: Option<Tenant>,
+    /// Whether a dry run would have refused them: they are among the marks of the count.
+    pub(crate) marked: bool,
+    /// Whether the response shares its connection with others, so that it may stall before its body is polled even once.
+    pub(crate) multiplexed: bool,
+}
+
+impl CountedUnits {
+    /// Returns the units of a claim.
+    #[inline]
+    pub(crate) fn of(count: &'static Count, claim: &Claim) -> Self {
+        Self {
+            count,
+            units: claim.units,
+            tenant: claim.tenant(),
+            marked: false,
+            multiplexed: false,
+        }
+    }
+
+    // A function of its own, so that the drop of a permit is inlined: it stands at many places, and mostly there is none.
+    #[inline(never)]
+    pub(crate) fn release(self) {
+        // The shares first: once the count is empty, it may be another budget's.
+        self.leave_shares();
+        if self.marked {
+            self.count.release_marked(self.units);
+        } else {
+            self.count.release(self.units);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn leave_shares(self) {
+        if let (Some(tenant), Some(shares)) = (self.tenant, self.count.shares()) {
+            shares.leave(tenant, self.units);
+        }
+    }
+}
+
+impl CountPermit {
+    pub(crate) const EMPTY: Self = Self::Own(None);
+
+    pub(crate) fn is_some(&self) -> bool {
+        self.units() > 0
+    }
+
+    /// Returns whether the permit counts in `count`, and no dry run would have refused its request.
+    #[inline]
+    pub(crate) fn is_unmarked_of(&self, count: &'static Count) -> bool {
+        let is_of = |held: &CountedUnits| std::ptr::eq(held.count, count) && !held.marked;
+        match self {
+            Self::Own(held) => held.as_ref().is_some_and(is_of),
+            Self::Shared(shared) => shared.held().as_ref().is_some_and(is_of),
+        }
+    }
+
+    /// Returns the units that the permit holds.
+    pub(crate) fn units(&self) -> u32 {
+        let held = match self {
+            Self::Own(held) => *held,
+            Self::Shared(shared) => shared.held(),
+        };
+        held.map_or(0, |held| held.units)
+    }
+
+    /// Notes whether the response shares its connection with others. Before the permit is shared.
+    #[inline]
+    pub(crate) fn set_multiplexed(&mut self, is_multiplexed: bool) {
+        if is_multiplexed && let Self::Own(Some(held)) = self {
+            held.multiplexed = true;
+        }
+    }
+
+    /// Shares the permit, so that inner layers find it by the reference that is returned. `outer` refers to the permits of other
+    /// budgets further out. `None` where there is nothing to share.
+    pub(crate) fn share(
+        &mut self,
+        threshold: Threshold,
+        outer: Option<PermitRef>,
+        is_probe: bool,
+    ) -> Option<PermitRef> {
+        let Self::Own(held) = self else {
+            return None;
+        };
+        let shared = SharedPermit::new(held.take()?, threshold, outer, is_probe);
+        let shared = Arc::new(shared);
+        let reference = PermitRef::to(&shared);
+        *self = Self::Shared(shared);
+        Some(reference)
+    }
+
+    pub(crate) fn shared(&self) -> Option<&Arc<SharedPermit>> {
+        match self {
+            Self::Shared(shared) => Some(shared),
+            Self::Own(_) => None,
+        }
+    }
+
+    /// Takes the units out. Only for a permit that was acquired just now, and is not shared.
+    pub(crate) fn into_units(mut self) -> Option<CountedUnits> {
+        match &mut self {
+            Self::Own(held) => held.take(),
+            Self::Shared(_) => None,
+        }
+    }
+
+    /// Returns whether there is a permit, its units counted or not.
+    #[inline]
+    pub(crate) fn is_held(&self) -> bool {
+        !matches!(self, Self::Own(None))
+    }
+
+    #[inline]
+    pub(crate) fn is_multiplexed(&self) -> bool {
+        match self {
+            Self::Own(held) => held.as_ref().is_some_and(|held| held.multiplexed),
+            Self::Shared(shared) => shared.is_multiplexed(),
+        }
+    }
+
+    /// Notes the response for the sweep of stalled responses: its bytes may have to wait for their reader.
+    #[cold]
+    pub(crate) fn watch_for_stall(&mut self) {
+        // No layer asks for the threshold of a response.
+        self.share(Threshold::NEVER_SHED, None, false);
+        if let Self::Shared(shared) = self {
+            SharedPermit::watch_for_stall(shared);
+        }
+    }
+
+    /// Returns the lowest threshold under which the layers have admitted the request, or `None` if one has refused it, or would
+    /// have in a dry run.
+    pub(crate) fn admitted_threshold(&self) -> Option<Threshold> {
+        match self {
+            Self::Own(_) => Some(Threshold::NEVER_SHED),
+            Self::Shared(shared) => shared.admitted_threshold(),
+        }
+    }
+}
+
+impl From<CountedUnits> for CountPermit {
+    #[inline]
+    fn from(held: CountedUnits) -> Self {
+        Self::Own(Some(held))
+    }
+}
+
+impl Drop for CountPermit {
+    #[inline]
+    fn drop(&mut self) {
+        if let Self::Own(Some(held)) = self {
+            held.release();
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! A permit that more than one part of the program knows.
+//!
+//! A request often passes several layers of one budget: a layer around the whole app that counts, and a layer at a route that
+//! sheds. It is one request and takes one permit. So where a budget has more than one layer, the outermost layer that counts the
+//! request puts a reference to its permit into the request's extensions, and the layers further in decide upon that permit. The
+//! reference is weak: a copy of the extensions in an outgoing request, a cache or a log holds nothing. The permit is held by the
+//! outermost layer's future and body, and by the clones of a [`RequestPermit`](crate::RequestPermit) that a handler takes along.
+
+use std::{
+    any::Any,
+    fmt,
+    sync::{
+        Arc, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+};
+
+use super::{
+    claim::Refused,
+    count::{
+        cap::Cap,
+        count::{Again, Count},
+    },
+    permit::{CountPermit, CountedUnits},
+    stalls::Stalls,
+};
+use crate::{
+    support::sync::{Mutex, MutexGuard},
+    threshold::threshold::Threshold,
+};
+
+/// The permit of one request, shared.
+pub(crate) struct SharedPermit {
+    count: &'static Count,
+    /// Of the count: it may be another budget's by now.
+    generation: u32,
+    /// Whether it is shared only to find out whether an inner layer looks for it.
+    is_probe: bool,
+    /// The permit of another budget, further out.
+    outer: Option<PermitRef>,
+    /// How often the body of the response was polled, and in the lowest bit whether it is pending.
+    progress: AtomicU32,
+    is_watched: AtomicBool,
+    state: Mutex<State>,
+}
+
+struct State {
+    standing: Standing,
+    /// The lowest threshold under which the layers have admitted the request.
+    threshold: Threshold,
+    /// Dropped after the units are released.
+    until_released: Option<Box<dyn Any + Send>>,
+}
+
+/// Where the units of a request are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Standing {
+    /// In the count.
+    Held(CountedUnits),
+    /// An inner layer has refused the request, which had these units.
+    Refused(CountedUnits),
+    /// The request is queued at an inner layer, which counts it again.
+    Queued(CountedUnits),
+    /// The response has stalled.
+    Stalled(CountedUnits),
+    /// It runs uncounted, as no more can be counted.
+    Uncounted,
+}
+
+/// Set in `progress` while the body is pending: it waits for the server, and not for its reader.
+const PENDING: u32 = 1;
+
+impl SharedPermit {
+    pub(crate) fn new(
+        held: CountedUnits,
+        threshold: Threshold,
+        outer: Option<PermitRef>,
+        is_probe: bool,
+    ) -> Self {
+        if is_probe {
+            held.count.begin_probe();
+        }
+        Self {
+            count: held.count,
+            generation: held.count.generation(),
+            is_probe,
+            outer,
+            progress: AtomicU32::new(0),
+            is_watched: AtomicBool::new(false),
+            state: Mutex::new(State {
+                standing: Standing::Held(held),
+                threshold,
+                until_released: None,
+            }),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the units that are in the count.
+    pub(crate) fn held(&self) -> Option<CountedUnits> {
+        match self.lock().standing {
+            Standing::Held(held) => Some(held),
+            _ => None,
+        }
+    }
+
+    #[cold]
+    pub(crate) fn is_multiplexed(&self) -> bool {
+        self.held().is_some_and(|held| held.multiplexed)
+    }
+
+    pub(crate) fn admitted_threshold(&self) -> Option<Threshold> {
+        let state = self.lock();
+        match state.standing {
+            Standing::Held(held) if !held.marked => Some(state.threshold),
+            _ => None,
+        }
+    }
+
+    /// Decides upon the units that are in the count. `decide` takes them and the threshold under which they were admitted, and
+    /// returns both anew, and its decision. `None` if no units are in the count.
+    pub(crate) fn decide<T>(
+        &self,
+        decide: impl FnOnce(CountedUnits, Threshold) -> (Standing, Threshold, T),
+    ) -> Option<T> {
+        let mut state = self.lock();
+        let Standing::Held(held) = state.standing else {
+            return None;
+        };
+        let (standing, threshold, decided) = decide(held, state.threshold);
+        (state.standing, state.threshold) = (standing, threshold);
+        Some(decided)
+    }
+
+    /// Takes the units of a request that was admitted again, after an inner layer had refused it.
+    pub(crate) fn admitted_again(&self, permit: CountPermit, threshold: Threshold) {
+        let mut state = self.lock();
+        if let Standing::Held(_) = state.standing {
+            // Another part of the request was quicker.
+            drop(state);
+            drop(permit);
+            return;
+        }
+        if threshold.priority() < state.threshold.priority() {
+            state.threshold = threshold;
+        }
+        state.standing = permit
+            .into_units()
+            .map_or(Standing::Uncounted, Standing::Held);
+    }
+
+    /// Notes that the request which an inner layer has just refused is queued there.
+    pub(crate) fn queue(&self) {
+        let mut state = self.lock();
+        if let Standing::Refused(held) = state.standing {
+            state.standing = Standing::Queued(held);
+        }
+    }
+
+    /// Takes the verdict upon the request that was queued at an inner layer. The units that it was given are held here.
+    pub(crate) fn leave_queue(
+        &self,
+        verdict: Result<CountPermit, Refused>,
+    ) -> Result<CountPermit, Refused> {
+        let mut state = self.lock();
+        match verdict {
+            Ok(permit) if !matches!(state.standing, Standing::Held(_)) => {
+                state.standing = permit
+                    .into_units()
+                    .map_or(Standing::Uncounted, Standing::Held);
+                Ok(CountPermit::EMPTY)
+            }
+            Ok(permit) => Ok(permit),
+            Err(refused) => {
+                if let Standing::Queued(held) = state.standing {
+                    state.standing = Standing::Refused(held);
+                }
+                Err(refused)
+            }
+        }
+    }
+
+    /// Notes that the inner service works on, or has responded with something else than the refusal of an inner layer. A request
+    /// that this refusal took out of the count is counted again, whatever else is in flight: it is at work.
+    pub(crate) fn works_on(&self) {
+        let mut state = self.lock();
+        if let Standing::Refused(held) = state.standing {
+            // It has left its tenant's share with the refusal, and stays out of it.
+            let again = CountedUnits {
+                tenant: None,
+                marked: false,
+                ..held
+            };
+            let counted = self
+                .count
+                .acquire_again(self.generation, held.units, |_| u32::MAX);
+            state.standing = match counted {
+                Again::Counted => Standing::Held(again),
+                Again::Full | Again::Gone => Standing::Uncounted,
+            };
+        }
+    }
+
+    /// Returns whether the latest decision upon the request was the refusal of an inner layer.
+    pub(crate) fn is_refused(&self) -> bool {
+        matches!(self.lock().standing, Standing::Refused(_))
+    }
+
+    /// Keeps `value` until the units are released.
+    pub(crate) fn keep_until_released(&self, value: Box<dyn Any + Send>) {
+        self.lock().until_released = Some(value);
+    }
+}
+
+// Responses.
+impl SharedPermit {
+    pub(crate) fn stalls(&self) -> &Stalls {
+        &self.count.stalls
+    }
+
+    /// Has the response seen by the sweep of stalled responses from now on.
+    pub(crate) fn watch_for_stall(this: &Arc<Self>) {
+        if !this.is_watched.swap(true, Ordering::Relaxed) {
+            this.count.stalls.watch(this);
+        }
+    }
+
+    /// Notes a poll of the body: it was pending, or it gave a frame.
+    pub(crate) fn polled(&self, is_pending: bool) {
+        // No other thread writes: a body is polled by one thread at a time.
+        let before = self.progress.load(Ordering::Relaxed);
+        let next = match is_pending {
+            true => before | PENDING,
+            false => (before | PENDING).wrapping_add(1),
+        };
+        self.progress.store(next, Ordering::Relaxed);
+    }
+
+    /// Returns how often the body was polled, or `None` while it waits for the server.
+    pub(crate) fn frames_taken(&self) -> Option<u32> {
+        let progress = self.progress.load(Ordering::Relaxed);
+        (progress & PENDING == 0).then_some(progress)
+    }
+
+    /// Releases the units of a response that has stalled. Returns whether it had any.
+    pub(crate) fn stall(&self) -> bool {
+        let mut state = self.lock();
+        let Standing::Held(held) = state.standing else {
+            return false;
+        };
+        state.standing = Standing::Stalled(held);
+        self.count.stalls.begin();
+        // Without the lock: wakers may run any code.
+        drop(state);
+        held.release();
+        true
+    }
+
+    /// Returns whether the response may go on. One that has stalled needs a permit again.
+    pub(crate) fn resume(this: &Arc<Self>) -> bool {
+        Self::resume_within(this, |limit| limit)
+    }
+
+    fn resume_within(this: &Arc<Self>, cap: impl Cap) -> bool {
+        let mut state = this.lock();
+        let Standing::Stalled(held) = state.standing else {
+            return true;
+        };
+        let counted = this.count.acquire_again(this.generation, held.units, cap);
+        state.standing = match counted {
+            Again::Counted => Standing::Held(CountedUnits {
+                tenant: None,
+                marked: false,
+                ..held
+            }),
+            Again::Full => return false,
+            Again::Gone => Standing::Uncounted,
+        };
+        this.count.stalls.end();
+        drop(state);
+        this.count.stalls.watch(this);
+        true
+    }
+
+    /// Has a stalled response go on, whatever else is in flight.
+    pub(crate) fn resume_anyway(this: &Arc<Self>) {
+        let _ = Self::resume_within(this, |_| u32::MAX);
+    }
+}
+
+impl Drop for SharedPermit {
+    fn drop(&mut self) {
+        if self.is_probe {
+            // First: once the count is empty, it may be another budget's.
+            self.count.end_probe();
+        }
+        let mut state = self.lock();
+        let (standing, last) = (state.standing, state.until_released.take());
+        state.standing = Standing::Uncounted;
+        drop(state);
+        match standing {
+            Standing::Held(held) => held.release(),
+            Standing::Stalled(_) => self.count.stalls.end(),
+            _ => {}
+        }
+        drop(last);
+    }
+}
+
+impl fmt::Debug for SharedPermit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SharedPermit")
+            .field(&self.lock().standing)
+            .finish()
+    }
+}
+
+/// Where the layers further in find the permit of a request, in its extensions. It holds no permit.
+#[derive(Clone, Debug)]
+pub(crate) struct PermitRef(Weak<SharedPermit>);
+
+impl PermitRef {
+    pub(crate) fn to(permit: &Arc<SharedPermit>) -> Self {
+        Self(Arc::downgrade(permit))
+    }
+
+    /// Returns the permit of `count`, if the request has one.
+    pub(crate) fn of(&self, count: &'static Count) -> Option<Arc<SharedPermit>> {
+        let permit = self.0.upgrade()?;
+        let is_same = std::ptr::eq(permit.count, count) && permit.generation == count.generation();
+        if is_same {
+            return Some(permit);
+        }
+        permit.outer.as_ref()?.of(count)
+    }
+}
