@@ -26,11 +26,11 @@ fn of(tenant: usize) -> Req {
 struct World {
     budget: Budget,
     call: Box<dyn FnMut(Req) -> Option<Box<dyn std::any::Any>>>,
-    /// When it ends, whose it is, and its response.
+    /// The time at which the request ends, its tenant, and its response.
     running: Vec<(usize, usize, Box<dyn std::any::Any>)>,
     millis: usize,
     calls: usize,
-    /// For each tenant, how many were served and how many refused.
+    /// For each tenant, the number of served and of refused requests.
     served: Vec<usize>,
     refused: Vec<usize>,
 }
@@ -54,7 +54,7 @@ impl World {
         }
     }
 
-    /// So many milliseconds, in each of which these tenants call.
+    /// Lets this many milliseconds pass. In each of them these tenants call.
     async fn run(&mut self, millis: usize, callers: impl Fn(usize) -> Vec<usize>) {
         for _ in 0..millis {
             self.millis += 1;
@@ -65,7 +65,7 @@ impl World {
                 match (self.call)(of(tenant)) {
                     Some(response) => {
                         self.served[tenant] += 1;
-                        // 50 to 150 ms, so that they do not keep step with one another.
+                        // 50 to 150 ms, so that requests do not end in step.
                         let ends = self.millis + 50 + self.calls * 61 % 101;
                         self.running.push((ends, tenant, response));
                     }
@@ -88,13 +88,13 @@ impl World {
     }
 }
 
-/// The first tenant calls five times in each millisecond: of 100 places it could hold 500.
+/// The first tenant calls five times a millisecond: unbounded, it would have 500 requests in flight.
 fn flood() -> Vec<usize> {
     vec![0; 5]
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_is_alone_has_the_whole_budget() {
+async fn a_tenant_that_is_alone_has_the_whole_budget() {
     let mut world = World::new(1, 100);
     for _ in 0..20 {
         world.run(100, |_| flood()).await;
@@ -102,7 +102,7 @@ async fn one_that_is_alone_has_the_whole_budget() {
     }
 }
 
-/// Nine that hold eight places each.
+/// Nine tenants with eight requests in flight each.
 fn others(millis: usize) -> Vec<usize> {
     (1..10)
         .filter(|tenant| (millis + tenant) % 12 == 0)
@@ -110,7 +110,7 @@ fn others(millis: usize) -> Vec<usize> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_lent_comes_back_as_soon_as_its_requests_end() {
+async fn borrowed_capacity_is_returned_as_soon_as_its_requests_end() {
     let mut world = World::new(10, 100);
     world.run(3_000, |_| flood()).await;
     let both = |millis| {
@@ -119,7 +119,7 @@ async fn what_was_lent_comes_back_as_soon_as_its_requests_end() {
         callers
     };
     world.run(200, both).await;
-    assert!(world.refused[1] > 0, "there was no room at first");
+    assert!(world.refused[1] > 0, "no capacity was free at first");
     world.forget();
     for _ in 0..30 {
         world.run(100, both).await;
@@ -130,17 +130,17 @@ async fn what_was_lent_comes_back_as_soon_as_its_requests_end() {
             world.budget.in_flight()
         );
     }
-    // What they leave it has: all but a sixteenth of the budget, which is for the next one.
+    // The first tenant has what is left, except a sixteenth of the budget, which is for the next tenant.
     assert!((18..=28).contains(&world.held(0)), "{}", world.held(0));
-    // They go, and seconds later are forgotten.
+    // The others stop, and are forgotten after some seconds.
     world.run(8_000, |_| flood()).await;
     assert_eq!(world.held(0), 100);
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_wants_more_has_the_same_and_who_wants_less_has_it() {
+async fn tenants_above_their_share_get_the_same_and_tenants_below_get_all_that_they_ask_for() {
     let mut world = World::new(4, 200);
-    // They would hold 500, 200, 100 and 20 of 200: so 60, 60, 60 and 20 are fair.
+    // Unbounded, 500, 200, 100 and 20 would be in flight. Of 200, the fair shares are 60, 60, 60 and 20.
     let callers = |millis| {
         let mut callers = flood();
         callers.extend([1, 1, 2]);
@@ -160,10 +160,10 @@ async fn who_wants_more_has_the_same_and_who_wants_less_has_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn shares_are_fair_over_time_where_there_are_more_tenants_than_places() {
+async fn shares_are_fair_over_time_where_tenants_outnumber_the_limit() {
     const TENANTS: usize = 100;
     let mut world = World::new(TENANTS, 20);
-    // Nineteen places are wanted by the others, and 500 by the first one.
+    // Unbounded, the others would have 19 requests in flight, and the first tenant 500.
     let callers = |millis: usize| {
         let mut callers = flood();
         callers.extend((1..TENANTS).filter(|tenant| (millis + tenant * 37) % 521 == 0));
@@ -179,13 +179,13 @@ async fn shares_are_fair_over_time_where_there_are_more_tenants_than_places() {
     let shares: Vec<_> = (1..TENANTS).map(share).collect();
     let mean = shares.iter().sum::<f64>() / shares.len() as f64;
     let least = shares.into_iter().fold(1.0, f64::min);
-    // Nineteen that come as they like find a twentieth place free 85 times in 100, if nobody else comes (Erlang).
+    // With a load of 19 and no other, random arrivals find capacity free under a limit of 20 in 85 of 100 cases (Erlang B).
     assert!(mean > 0.75 && least > 0.35, "{mean}, and {least} at least");
-    // Without shares, it would have nearly all of 4,000.
+    // Without shares, the first tenant would have nearly all of the 4,000.
     assert!(world.served[0] < 1_200, "{}", world.served[0]);
 }
 
-/// A budget of which one tenant has all, and wants more; and another one, too, for long enough.
+/// A budget under pressure: one tenant floods it, and another one asks for more than its fair share, for long enough.
 async fn contended() -> World {
     let mut world = World::new(3, 100);
     let both = |millis: usize| vec![0, 0, 0, 0, millis % 2];
@@ -194,7 +194,7 @@ async fn contended() -> World {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_because_of_a_share_says_so() {
+async fn a_refusal_because_of_a_fair_share_says_so() {
     let world = contended().await;
     let mut service = LoadShed::ratio(1.0)
         .budget(&world.budget)
@@ -232,7 +232,7 @@ async fn a_refusal_because_of_a_share_says_so() {
 }
 
 #[test]
-fn p09_a_panic_where_a_tenant_is_asked_for_counts_as_never() {
+fn p09_a_panic_of_the_tenant_closure_counts_as_never_shed() {
     quiet();
     let budget = Budget::fixed(1);
     let shed = LoadShed::ratio(0.5)
@@ -245,7 +245,7 @@ fn p09_a_panic_where_a_tenant_is_asked_for_counts_as_never() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn p09_what_is_never_shed_is_not_shed_by_its_share() {
+async fn p09_a_request_that_is_never_shed_is_not_shed_by_its_fair_share() {
     let mut world = contended().await;
     let never = LoadShed::ratio(1.0)
         .budget(&world.budget)
@@ -259,7 +259,7 @@ async fn p09_what_is_never_shed_is_not_shed_by_its_share() {
 }
 
 #[test]
-fn p17_a_share_costs_no_allocation() {
+fn p17_a_fair_share_costs_no_allocation() {
     let shed = LoadShed::ratio(0.85)
         .budget(Budget::fixed(4))
         .fair_by(|head| head.uri().path().len());
@@ -295,7 +295,7 @@ fn p02_threads_of_many_tenants_leave_nothing_behind_and_never_exceed_the_limit()
     });
     assert_eq!(budget.in_flight(), 0);
     let refused = budget.snapshot().refused;
-    assert!(refused > 0, "there was always room: nothing was tested");
+    assert!(refused > 0, "no request was refused: nothing was tested");
 }
 
 /// In a runtime of its own, whose clock only the test moves.
@@ -308,7 +308,7 @@ fn in_virtual_time<T>(run: impl FnOnce(&dyn Fn(u64)) -> T) -> T {
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Comes(usize),
-    /// The nth that ever came.
+    /// The nth request that arrived.
     Goes(usize),
     Waits(u64),
 }
@@ -324,7 +324,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 
 proptest! {
     #[test]
-    fn p22_a_dry_run_decides_by_shares_as_the_real_run_does(
+    fn p22_a_dry_run_decides_by_fair_shares_as_the_real_run_does(
         limit in 1_usize..30,
         is_nested in any::<bool>(),
         events in events(),
@@ -376,7 +376,7 @@ proptest! {
 }
 
 #[test]
-fn p22_what_a_dry_run_would_have_refused_is_in_nobodys_share() {
+fn p22_a_request_that_a_dry_run_would_have_refused_is_in_no_share() {
     let budget = Budget::fixed(2);
     let shed = LoadShed::ratio(1.0)
         .budget(&budget)

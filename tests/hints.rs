@@ -1,4 +1,4 @@
-//! What refused callers are told, and what comes of it.
+//! Retry hints, and the load of the callers that follow them.
 
 use std::{cell::RefCell, convert::Infallible, error::Error, rc::Rc, time::Duration};
 
@@ -15,7 +15,7 @@ use tower::{Layer, ServiceExt, service_fn};
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Callers a second that the server of these tests serves: ten at once, a tenth of a second each.
+/// The capacity of the server in requests a second: ten at once, a tenth of a second each.
 const CAPACITY: usize = 100;
 
 type Req = Request<Empty<Bytes>>;
@@ -36,7 +36,7 @@ impl Protocol {
         request
     }
 
-    /// As clients of each do it, and to the digit.
+    /// Returns the hint as clients of this protocol read it.
     fn hint(self, headers: &HeaderMap) -> Option<Duration> {
         let number = |name| Some(headers.get(name)?.to_str().unwrap().parse().unwrap());
         match self {
@@ -46,17 +46,17 @@ impl Protocol {
     }
 }
 
-/// What was seen of a storm: a minute of calm, five seconds of three times the capacity, and calm again.
+/// The result of a retry storm: a minute of usual load, five seconds of three times the capacity, and the usual load again.
 #[derive(Debug)]
 struct Storm {
-    /// Calls in each second after the trigger, those included that came back.
+    /// The calls in each second after the trigger, with retries.
     calls: Vec<usize>,
-    /// Callers refused for the fourth time.
+    /// The callers that were refused four times.
     lost: usize,
 }
 
 impl Storm {
-    async fn run(policy: RetryAfter, protocol: Protocol, calm: usize) -> Self {
+    async fn run(policy: RetryAfter, protocol: Protocol, usual: usize) -> Self {
         let shed = LoadShed::ratio(1.0)
             .budget(Budget::fixed(CAPACITY / 10))
             .retry_after(policy);
@@ -90,7 +90,7 @@ impl Storm {
             sleep_until(next).await;
             callers.spawn_local(caller());
             let in_trigger = (trigger..after).contains(&next);
-            next += SECOND / if in_trigger { 3 * CAPACITY } else { calm } as u32;
+            next += SECOND / if in_trigger { 3 * CAPACITY } else { usual } as u32;
         }
         let lost = callers.join_all().await.into_iter().sum();
         let mut seconds = vec![0; 60];
@@ -106,9 +106,9 @@ impl Storm {
         }
     }
 
-    async fn of(policy: RetryAfter, protocol: Protocol, calm: usize) -> Self {
+    async fn of(policy: RetryAfter, protocol: Protocol, usual: usize) -> Self {
         LocalSet::new()
-            .run_until(Self::run(policy, protocol, calm))
+            .run_until(Self::run(policy, protocol, usual))
             .await
     }
 
@@ -118,26 +118,26 @@ impl Storm {
 }
 
 #[tokio::test(start_paused = true)]
-async fn p20_those_who_were_refused_come_back_as_a_flow_that_there_is_room_for() {
+async fn p20_refused_callers_return_at_a_rate_within_the_free_capacity() {
     for protocol in [Protocol::Http, Protocol::Grpc] {
-        for calm in [1, 30, 60, 80] {
-            let storm = Storm::of(RetryAfter::adaptive(), protocol, calm).await;
+        for usual in [1, 30, 60, 80] {
+            let storm = Storm::of(RetryAfter::adaptive(), protocol, usual).await;
             let peak = storm.peak();
-            let room = CAPACITY + CAPACITY / 10;
+            let most = CAPACITY + CAPACITY / 10;
             assert!(
-                peak <= room,
-                "{protocol:?}, {calm} a second: {peak} in one of {storm:?}"
+                peak <= most,
+                "{protocol:?}, {usual} a second: {peak} in one of {storm:?}"
             );
-            // Of a thousand and more.
+            // Of more than a thousand callers.
             let lost = storm.lost;
-            assert!(lost < 10, "{protocol:?}, {calm} a second: {lost} gave up");
+            assert!(lost < 10, "{protocol:?}, {usual} a second: {lost} gave up");
         }
     }
 }
 
-/// The test above can fail.
+/// Shows that the test above can fail.
 #[tokio::test(start_paused = true)]
-async fn a_constant_brings_them_back_together_and_most_give_up() {
+async fn after_a_constant_hint_callers_return_together_and_most_give_up() {
     for seconds in [1, 5] {
         let fixed = RetryAfter::fixed(seconds * SECOND);
         let storm = Storm::of(fixed, Protocol::Http, 60).await;
@@ -148,16 +148,16 @@ async fn a_constant_brings_them_back_together_and_most_give_up() {
     assert!(none.lost > 800, "{none:?}");
 }
 
-/// A budget of one that is full, and a layer before it.
+/// A layer of a budget with a limit of 1 that is full.
 fn full() -> (LoadShed, Box<dyn std::any::Any>) {
     let budget = Budget::fixed(1);
     let held = budget.try_acquire(Threshold::NEVER_SHED).unwrap();
     (LoadShed::ratio(1.0).budget(budget), Box::new(held))
 }
 
-/// What a refused call is answered with. The handler never runs.
+/// Returns the response of a refused call. The handler never runs.
 async fn refusal(shed: &LoadShed, protocol: Protocol) -> Response<()> {
-    let never = |_: Req| async { unreachable!("it is refused") };
+    let never = |_: Req| async { unreachable!("the call is refused") };
     let inner = service_fn(never);
     let answer = shed.layer(inner).oneshot(protocol.request()).await;
     let answer: Result<Response<loadshed::ResponseBody<Empty<Bytes>>>, Infallible> = answer;
@@ -165,7 +165,7 @@ async fn refusal(shed: &LoadShed, protocol: Protocol) -> Response<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn p20_of_those_refused_in_one_instant_no_second_gets_more_than_its_share() {
+async fn p20_hints_of_callers_refused_in_one_instant_are_spread_evenly_over_the_seconds() {
     let (shed, _held) = full();
     let mut by_second = [0; 61];
     for _ in 0..6_000 {
@@ -174,7 +174,7 @@ async fn p20_of_those_refused_in_one_instant_no_second_gets_more_than_its_share(
         by_second[hint.as_secs() as usize] += 1;
     }
     assert_eq!(by_second[0], 0);
-    // A hundred each, had a second been told to nobody that rounds to a minute or to nothing.
+    // On average 100 a second. Rounding makes the first and the last second differ.
     assert!(
         by_second[1..]
             .iter()
@@ -184,7 +184,7 @@ async fn p20_of_those_refused_in_one_instant_no_second_gets_more_than_its_share(
 }
 
 #[tokio::test(start_paused = true)]
-async fn p16_the_same_seed_gives_the_same_hints_and_another_one_others() {
+async fn p16_the_same_seed_gives_the_same_hints_and_another_seed_gives_others() {
     async fn hints(policy: RetryAfter) -> Vec<Duration> {
         hints_of(|shed| shed.retry_after(policy)).await
     }
@@ -206,7 +206,7 @@ async fn p16_the_same_seed_gives_the_same_hints_and_another_one_others() {
         assert_eq!(hints(policy.seed(7)).await, hints(policy.seed(7)).await);
         assert_ne!(hints(policy.seed(7)).await, hints(policy.seed(8)).await);
         assert_eq!(hints(policy.seed(0)).await, hints(policy).await);
-        // The layer's is for those without.
+        // The seed of the layer applies to policies without a seed.
         let seeded = hints_of(|shed| shed.seed(7).retry_after(policy)).await;
         assert_eq!(seeded, hints(policy.seed(7)).await);
         let own = hints_of(|shed| shed.retry_after(policy.seed(8)).seed(7)).await;
@@ -215,7 +215,7 @@ async fn p16_the_same_seed_gives_the_same_hints_and_another_one_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn none_sends_no_header_and_still_says_what_it_would_be() {
+async fn the_policy_none_sends_no_header_and_still_computes_a_hint() {
     let (shed, _held) = full();
     let shed = shed.retry_after(RetryAfter::none());
     for protocol in [Protocol::Http, Protocol::Grpc] {
@@ -233,7 +233,7 @@ async fn none_sends_no_header_and_still_says_what_it_would_be() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn milliseconds_stand_beside_the_seconds_where_asked_for() {
+async fn milliseconds_are_sent_beside_the_seconds_where_that_is_set() {
     let (shed, _held) = full();
     let hint = RetryAfter::fixed(Duration::from_micros(2_500_500));
     let answer = refusal(&shed.clone().retry_after(hint), Protocol::Http).await;
@@ -266,7 +266,7 @@ async fn a_hint_stays_between_the_shortest_and_the_longest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_of_ones_own_says_the_same_whole_seconds() {
+async fn a_custom_response_has_the_same_whole_seconds() {
     let (shed, _held) = full();
     let own = shed.on_shed(|shed| {
         let seconds = shed.retry_after_secs();
@@ -283,7 +283,7 @@ async fn an_answer_of_ones_own_says_the_same_whole_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_is_told_to_try_again_in_a_moment() {
+async fn work_outside_of_tower_gets_a_hint_in_milliseconds() {
     let budget = Budget::fixed(8);
     let _full: Vec<_> = (0..8)
         .map(|_| budget.try_acquire(Threshold::NEVER_SHED))
@@ -293,7 +293,7 @@ async fn a_worker_is_told_to_try_again_in_a_moment() {
 }
 
 #[test]
-fn a_mistake_is_told_with_what_was_given_and_what_is_allowed() {
+fn an_invalid_setting_is_an_error_that_says_what_is_allowed() {
     let adaptive = RetryAfter::adaptive();
     let fixed = RetryAfter::fixed(5 * SECOND);
     let told = |result: Result<RetryAfter, InvalidSetting>| result.unwrap_err().to_string();
@@ -341,7 +341,7 @@ fn a_mistake_is_told_with_what_was_given_and_what_is_allowed() {
 }
 
 #[test]
-fn settings_at_their_bounds_are_taken() -> Result<(), Box<dyn Error>> {
+fn settings_at_their_bounds_are_accepted() -> Result<(), Box<dyn Error>> {
     let longest = Duration::from_secs(u64::from(u32::MAX));
     let adaptive = RetryAfter::adaptive();
     let _ = adaptive

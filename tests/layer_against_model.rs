@@ -1,4 +1,4 @@
-//! The layer against a plain model of it: any sequence of events leaves both with the same figures.
+//! The layer against a plain model: after any sequence of events, both have the same counts.
 
 use std::{
     cell::RefCell,
@@ -20,7 +20,7 @@ use loadshed::{
 use proptest::prelude::*;
 use tower::{Layer, Service};
 
-/// What can happen. Indices name one of the requests that are there, modulo their number.
+/// The events. An index selects one of the present requests, modulo their number.
 #[derive(Clone, Debug)]
 enum Op {
     /// A request of this cost.
@@ -46,7 +46,7 @@ enum Op {
 #[derive(Clone, Copy, Debug)]
 struct Script {
     frames: usize,
-    /// Whether it says that it is at its end, or has to be asked once more.
+    /// Whether the body reports its end with the last frame, or has to be polled once more.
     knows_its_end: bool,
 }
 
@@ -76,12 +76,12 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Mostly 1; at times more than all the budget.
+/// Mostly 1, at times more than the whole budget.
 fn cost() -> impl Strategy<Value = usize> {
     prop_oneof![3 => Just(1_usize), 1 => 1_usize..9]
 }
 
-/// What the inner future does when it is polled next.
+/// The result of the next poll of the inner future.
 #[derive(Default)]
 enum Next {
     #[default]
@@ -93,7 +93,7 @@ enum Next {
 
 type Remote = Rc<RefCell<Next>>;
 
-/// Hands out futures that do as their remote says.
+/// Returns futures that a remote controls.
 #[derive(Clone, Default)]
 struct Inner {
     remotes: Rc<RefCell<Vec<Remote>>>,
@@ -181,10 +181,10 @@ struct Model {
     admitted: usize,
     refused: usize,
     peak: usize,
-    /// What each of these holds, in units.
+    /// The units that each permit holds.
     permits: Vec<usize>,
     pending: Vec<usize>,
-    /// Of each body: frames left, whether it knows its end, and what it still holds.
+    /// For each body: the frames left, whether it knows its end, and the units that it still holds.
     bodies: Vec<(usize, bool, usize)>,
 }
 
@@ -194,7 +194,7 @@ impl Model {
         bodies.chain(&self.pending).chain(&self.permits).sum()
     }
 
-    /// What it takes, if it is admitted: no more than it may use.
+    /// Returns the units that a request takes if it is admitted: at most the cap.
     fn admits(&mut self, cost: usize) -> Option<usize> {
         let cap = (self.limit * self.percent / 100).max(1);
         let held = cost.min(cap);
@@ -208,7 +208,7 @@ impl Model {
         admits.then_some(held)
     }
 
-    /// What reading one frame of a body leaves of it.
+    /// Reads one frame of a body.
     fn read(&mut self, at: usize) {
         let (left, knows_its_end, held) = &mut self.bodies[at];
         let was_at_its_end = *left == 0;
@@ -219,10 +219,10 @@ impl Model {
     }
 }
 
-/// A request without a head yet, and what ends it.
+/// A request without a head yet, and the remote that ends it.
 type Pending = (Pin<Box<ResponseFuture<Inner, Empty<Bytes>>>>, Remote);
 
-type Answered = Result<Response<ResponseBody<Frames>>, &'static str>;
+type Responded = Result<Response<ResponseBody<Frames>>, &'static str>;
 
 struct System {
     budget: Budget,
@@ -386,7 +386,7 @@ impl System {
             .as_mut()
             .poll(&mut Context::from_waker(Waker::noop()));
         let Poll::Ready(Ok(response)) = refused else {
-            panic!("a refusal is there at once");
+            panic!("a refusal is ready at once");
         };
         assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
     }
@@ -401,8 +401,8 @@ impl System {
         self.inner.call_panics.take();
     }
 
-    /// Polls one pending request to its end, which is as `next` says. Returns what it held, too.
-    fn finish(&mut self, at: usize, next: Next) -> Option<(usize, Answered)> {
+    /// Polls one pending request to its end, as `next` says. Returns the units that it held, too.
+    fn finish(&mut self, at: usize, next: Next) -> Option<(usize, Responded)> {
         let at = pick(&self.pending, at)?;
         let (mut future, remote) = self.pending.swap_remove(at);
         let held = self.model.pending.swap_remove(at);
@@ -434,7 +434,7 @@ proptest! {
     fn the_layer_and_a_plain_model_agree_after_every_step(
         ops in prop::collection::vec(op(), 1..80),
     ) {
-        // The scripted panics are no news.
+        // The scripted panics are not printed.
         std::panic::set_hook(Box::new(|_| {}));
         let mut system = System::new();
         let run = catch_unwind(AssertUnwindSafe(|| {
@@ -444,7 +444,7 @@ proptest! {
             }
             let budget = system.budget.clone();
             drop(system);
-            assert_eq!(budget.in_flight(), 0, "all is gone");
+            assert_eq!(budget.in_flight(), 0, "all is released");
         }));
         let _ = std::panic::take_hook();
         if let Err(failed) = run {

@@ -21,15 +21,15 @@ use tower::{Layer, Service};
 /// Ten workers of 100 ms: 100 requests a second.
 const WORKERS: usize = 10;
 const WORK: Duration = Duration::from_millis(100);
-/// What a caller waits at most. Work that is queued for it goes on.
+/// The client timeout. Work that is queued for a caller goes on afterwards.
 const DEADLINE: Duration = Duration::from_secs(1);
 
-/// Answers within the deadline, and the budget's figures, over the last ten of `seconds` at this rate.
+/// Runs `seconds` at this rate. Returns the number of responses within the deadline over the last ten seconds, and the budget.
 async fn run(rate: u32, seconds: u32) -> (usize, Budget) {
     run_with_bodies(rate, seconds, Duration::ZERO).await
 }
 
-/// The same, where each body takes as long to be sent. No worker is busy with that.
+/// The same, with bodies that take `sending` to be sent. No worker is busy meanwhile.
 async fn run_with_bodies(rate: u32, seconds: u32, sending: Duration) -> (usize, Budget) {
     let workers = Arc::new(Semaphore::new(WORKERS));
     let inner = tower::service_fn(move |_: Request<Empty<Bytes>>| {
@@ -42,7 +42,7 @@ async fn run_with_bodies(rate: u32, seconds: u32, sending: Duration) -> (usize, 
             let _ = work.await;
             let body = stream::once(async move {
                 sleep(sending).await;
-                Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"the answer")))
+                Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"the response")))
             });
             Ok::<_, Infallible>(Response::new(StreamBody::new(body)))
         }
@@ -51,7 +51,7 @@ async fn run_with_bodies(rate: u32, seconds: u32, sending: Duration) -> (usize, 
     let mut service = LoadShed::ratio(0.85).budget(&budget).layer(inner);
 
     let (start, gap) = (Instant::now(), Duration::from_secs(1) / rate);
-    let judged_from = start + Duration::from_secs(u64::from(seconds) - 10);
+    let counted_from = start + Duration::from_secs(u64::from(seconds) - 10);
     let mut callers = JoinSet::new();
     for nth in 0..rate * seconds {
         sleep_until(start + gap * nth).await;
@@ -60,7 +60,7 @@ async fn run_with_bodies(rate: u32, seconds: u32, sending: Duration) -> (usize, 
             let Ok(Ok(answer)) = timeout(DEADLINE, call).await else {
                 return false;
             };
-            let served = answer.status().is_success() && Instant::now() >= judged_from;
+            let served = answer.status().is_success() && Instant::now() >= counted_from;
             let _ = answer.collect().await;
             served
         });
@@ -72,7 +72,7 @@ async fn run_with_bodies(rate: u32, seconds: u32, sending: Duration) -> (usize, 
     (good, budget)
 }
 
-/// Gives other limits each time that it is asked.
+/// A controller that returns other limits after the first call.
 #[derive(Debug)]
 struct Fickle(Cell<bool>);
 
@@ -106,7 +106,7 @@ async fn p25_a_controller_is_held_to_the_limits_that_it_was_checked_with() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn p25_a_handler_that_panics_is_no_caller_who_gave_up() {
+async fn p25_a_handler_that_panics_does_not_count_as_a_cancelled_request() {
     let budget = Budget::adaptive();
     let inner = tower::service_fn(|_: Request<Empty<Bytes>>| async {
         sleep(DEADLINE).await;
@@ -133,7 +133,7 @@ async fn p11_nothing_is_refused_below_capacity() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn p11_bodies_that_take_long_to_be_sent_are_no_line() {
+async fn p11_bodies_that_take_long_to_be_sent_do_not_count_as_a_queue() {
     for seconds in [1, 3, 30] {
         let (good, budget) = run_with_bodies(80, 120, Duration::from_secs(seconds)).await;
         let budget = budget.snapshot();
@@ -152,7 +152,7 @@ async fn p12_while_long_bodies_are_sent_an_overloaded_server_goes_on_serving() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn p11_permits_that_are_kept_after_the_answer_are_no_line() {
+async fn p11_permits_that_are_held_after_the_response_do_not_count_as_a_queue() {
     let budget = Budget::adaptive();
     let mut sockets = Vec::new();
     for _ in 0..2_000 {
@@ -168,7 +168,7 @@ async fn p11_permits_that_are_kept_after_the_answer_are_no_line() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_never_shed_keeps_no_question_open() {
+async fn requests_that_are_never_shed_do_not_keep_a_probe_from_ending() {
     let workers = Arc::new(Semaphore::new(WORKERS));
     let inner = tower::service_fn(move |_: Request<Empty<Bytes>>| {
         let workers = Arc::clone(&workers);
@@ -184,7 +184,7 @@ async fn what_is_never_shed_keeps_no_question_open() {
         _ => Threshold::ratio(0.85),
     });
     let mut service = shed.layer(inner);
-    // 90 a second of what is never shed, and 200 of the rest: there is room for 10.
+    // 90 requests a second are never shed, and 200 may be: of these, the server has capacity for 10.
     let mut served = JoinSet::new();
     let start = Instant::now();
     for nth in 0..120 * 290 {
@@ -202,11 +202,11 @@ async fn what_is_never_shed_keeps_no_question_open() {
     while let Some(is_served) = served.join_next().await {
         good += usize::from(is_served.unwrap());
     }
-    assert!(good >= 500, "{good} of the 600 for which there was room");
+    assert!(good >= 500, "{good} of the 600 within capacity");
 }
 
 #[tokio::test(start_paused = true)]
-async fn p13_where_something_gets_slow_a_question_ends_above_what_is_never_shed() {
+async fn p13_where_a_dependency_gets_slow_a_probe_ends_above_the_requests_that_are_never_shed() {
     let workers = Arc::new(Semaphore::new(WORKERS));
     let start = Instant::now();
     let after = move |secs| Instant::now() >= start + Duration::from_secs(secs);
@@ -216,7 +216,7 @@ async fn p13_where_something_gets_slow_a_question_ends_above_what_is_never_shed(
             let worker = workers.acquire_owned().await;
             sleep(WORK).await;
             drop(worker);
-            // It holds no worker: of what is never shed, 30 are in flight from then on, where 10 were a full house.
+            // The slow part holds no worker. From then on, 30 requests that are never shed are in flight, on 10 workers.
             sleep(Duration::from_millis(if after(30) { 500 } else { 0 })).await;
             Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
         }
@@ -225,7 +225,7 @@ async fn p13_where_something_gets_slow_a_question_ends_above_what_is_never_shed(
     let shed = LoadShed::ratio(0.85).budget(&budget).except(["/never"]);
     let mut service = shed.layer(inner);
     let mut calls = JoinSet::new();
-    // 50 a second of what is never shed; 20 of the rest, and 200 for ten seconds.
+    // 50 requests a second are never shed. 20 a second may be shed, and 200 for ten seconds.
     let mut refused_before = 0;
     for step in 0..120 * 10 {
         let at = start + Duration::from_millis(100) * step;
@@ -250,17 +250,17 @@ async fn p13_where_something_gets_slow_a_question_ends_above_what_is_never_shed(
 
 #[tokio::test(start_paused = true)]
 async fn p12_an_overloaded_server_goes_on_serving() {
-    // Without shedding the queue grows without end, and no answer is in time.
+    // Without shedding the queue would grow without end, and no response would be in time.
     let (good, budget) = run(300, 120).await;
     assert_eq!(budget.in_flight(), 0);
     let limit = budget.limit();
-    // Ten workers and a margin, at 85 %, or eight if it asks just then.
+    // Ten workers and a margin, at 85 %. Or eight during a probe.
     assert!((10..30).contains(&limit), "the limit is {limit}");
     assert!(good >= 950, "{good} of 1000 that could have been served");
 }
 
 #[tokio::test(start_paused = true)]
-async fn p23_every_change_of_the_limit_tells_its_reason_and_its_figures() {
+async fn p23_every_change_of_the_limit_has_its_reason_and_its_figures() {
     let (_, budget) = run(300, 30).await;
     let changes = budget.changes();
     assert!((3..=32).contains(&changes.len()), "{changes:?}");
@@ -273,12 +273,12 @@ async fn p23_every_change_of_the_limit_tells_its_reason_and_its_figures() {
         assert!(change.elapsed >= Duration::from_millis(10), "{change:?}");
         assert!(change.in_flight + change.completed > 0, "{change:?}");
     }
-    let asked = changes.iter().filter(|change| change.reason == "probing");
-    assert!(asked.count() > 0, "{changes:?}");
+    let probes = changes.iter().filter(|change| change.reason == "probing");
+    assert!(probes.count() > 0, "{changes:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn p23_a_limit_that_was_set_by_hand_is_told_as_such() {
+async fn p23_a_manual_override_of_the_limit_has_the_reason_set() {
     let budget = Budget::adaptive();
     budget.set_limit(100).unwrap();
     let changes = budget.changes();

@@ -19,7 +19,7 @@ use support::{
 };
 use tower::{Layer, Service, ServiceExt, service_fn};
 
-/// A request whose cost is said in a header.
+/// A request with its cost in a header.
 fn costing(units: usize) -> Req {
     let request = Request::get("/").header("x-units", units);
     request.body(Empty::new()).unwrap()
@@ -31,7 +31,7 @@ fn units(head: &Request<()>) -> usize {
 }
 
 #[test]
-fn p01_what_is_in_flight_in_units_stays_within_ratio_times_limit() {
+fn p01_the_units_in_flight_stay_within_ratio_times_limit() {
     let budget = Budget::fixed(100);
     let layer = LoadShed::ratio(0.85).budget(&budget).cost(units);
     let mut service = layer.layer(holding());
@@ -46,21 +46,24 @@ fn p01_what_is_in_flight_in_units_stays_within_ratio_times_limit() {
     drop(second);
     let snapshot = budget.snapshot();
     assert_eq!((snapshot.in_flight, snapshot.peak_in_flight), (0, 85));
-    // Those are requests.
+    // These count requests, not units.
     assert_eq!((snapshot.admitted, snapshot.refused), (2, 2));
 }
 
 #[test]
-fn p01_one_dearer_than_the_whole_budget_is_served_when_it_is_alone_and_then_nothing_else_is() {
+fn p01_a_request_that_costs_more_than_the_whole_budget_is_served_alone() {
     let budget = Budget::fixed(10);
     let layer = LoadShed::ratio(0.5).budget(&budget).cost(units);
     let mut service = layer.layer(holding());
-    for dear in [6, 10, 11, 5_000_000_000] {
+    for expensive in [6, 10, 11, 5_000_000_000] {
         let small = answer(&mut service, costing(1));
-        assert!(is_refused(&answer(&mut service, costing(dear))), "{dear}");
+        assert!(
+            is_refused(&answer(&mut service, costing(expensive))),
+            "{expensive}"
+        );
         drop(small);
-        let alone = answer(&mut service, costing(dear));
-        assert!(!is_refused(&alone), "{dear}");
+        let alone = answer(&mut service, costing(expensive));
+        assert!(!is_refused(&alone), "{expensive}");
         assert!(is_refused(&answer(&mut service, costing(1))));
         drop(alone);
         assert_eq!(budget.in_flight(), 0);
@@ -68,14 +71,14 @@ fn p01_one_dearer_than_the_whole_budget_is_served_when_it_is_alone_and_then_noth
 }
 
 #[test]
-fn p10_one_dearer_than_all_that_it_may_use_leaves_what_is_above_to_higher_classes() {
+fn p10_a_request_that_costs_more_than_its_cap_leaves_the_capacity_above_to_higher_classes() {
     let budget = Budget::fixed(200);
     let giant = budget.try_acquire_many(usize::MAX, Threshold::ratio(0.85));
     assert_eq!(budget.in_flight(), 170);
     assert!(budget.try_acquire(Threshold::ratio(0.85)).is_err());
     let above = budget.try_acquire_many(30, Threshold::ratio(1.0));
     assert!(above.is_ok());
-    // What is never refused is counted all the same.
+    // A request that is never refused is counted all the same.
     let never = budget.try_acquire_many(usize::MAX, Threshold::NEVER_SHED);
     assert_eq!(budget.in_flight(), 400);
     drop((giant, above, never));
@@ -97,9 +100,9 @@ fn p01_a_cost_of_0_counts_as_1() {
 }
 
 #[test]
-fn p02_threads_that_take_different_costs_are_never_more_at_once_than_the_budget() {
+fn p02_threads_with_different_costs_never_exceed_the_budget() {
     static IN_FLIGHT: AtomicUsize = AtomicUsize::new(0);
-    // 1, 7 and 29 fill it, and so do 7 and 30: one more is too many.
+    // 1, 7 and 29 fill the budget, as 7 and 30 do: one unit more is too many.
     let budget = Budget::fixed(37);
     let most = thread::scope(|scope| {
         let threads = [1, 7, 29, 30].map(|units| {
@@ -110,7 +113,7 @@ fn p02_threads_that_take_different_costs_are_never_more_at_once_than_the_budget(
                     let permit = budget.try_acquire_many(units, all());
                     let held = if permit.is_ok() { units } else { 0 };
                     most = most.max(IN_FLIGHT.fetch_add(held, Ordering::SeqCst) + held);
-                    // With and without it: or they would hardly ever meet.
+                    // Threads yield with and without a permit: otherwise they would hardly ever meet.
                     thread::yield_now();
                     IN_FLIGHT.fetch_sub(held, Ordering::SeqCst);
                     drop(permit);
@@ -130,11 +133,14 @@ fn p02_threads_that_take_different_costs_are_never_more_at_once_than_the_budget(
         (snapshot.in_flight, snapshot.admitted + snapshot.refused),
         (0, 80_000)
     );
-    assert!(snapshot.refused > 0, "they never met: nothing was tested");
+    assert!(
+        snapshot.refused > 0,
+        "no request was refused: nothing was tested"
+    );
 }
 
 #[test]
-fn p03_what_a_request_costs_is_given_back_once_however_it_ends() {
+fn p03_the_cost_of_a_request_is_given_back_once_however_the_request_ends() {
     quiet();
     let budget = Budget::fixed(100);
     let layer = LoadShed::ratio(1.0).budget(&budget).cost(units);
@@ -157,7 +163,7 @@ fn p03_what_a_request_costs_is_given_back_once_however_it_ends() {
 }
 
 #[test]
-fn p04_all_of_it_is_held_until_the_body_ends() {
+fn p04_the_whole_cost_is_held_until_the_body_ends() {
     let budget = Budget::fixed(100);
     let layer = LoadShed::ratio(1.0).budget(&budget).cost(units);
     let response = answer(&mut layer.layer(holding()), costing(60));
@@ -167,7 +173,7 @@ fn p04_all_of_it_is_held_until_the_body_ends() {
 }
 
 #[test]
-fn p05_a_limit_that_is_lowered_under_a_dear_request_lets_it_run() {
+fn p05_a_limit_that_is_lowered_below_an_expensive_request_lets_it_run() {
     let budget = Budget::fixed(100);
     let permit = budget.try_acquire_many(60, all()).unwrap();
     budget.set_limit(10).unwrap();
@@ -181,23 +187,23 @@ fn p05_a_limit_that_is_lowered_under_a_dear_request_lets_it_run() {
 }
 
 #[test]
-fn p07_of_several_layers_the_one_that_says_the_most_counts_and_once() {
+fn p07_of_several_layers_the_highest_cost_counts_once() {
     let budget = Budget::fixed(100);
     let outside = LoadShed::observe().budget(&budget);
     let inside = LoadShed::ratio(0.5).budget(&budget).cost(units);
     let mut service = outside.layer(inside.layer(holding()));
     let held = answer(&mut service, costing(30));
     assert_eq!(budget.in_flight(), 30);
-    // 30 and 21 are more than 50: it leaves the count with the one unit that it had.
+    // 30 and 21 are more than 50: the one unit of the request is given back.
     assert!(is_refused(&answer(&mut service, costing(21))));
     assert_eq!(budget.in_flight(), 30);
     let second = answer(&mut service, costing(20));
     assert_eq!(budget.in_flight(), 50);
-    // What an inner layer adds is seen there, too.
+    // The peak has the units that an inner layer adds, too.
     assert_eq!(budget.snapshot().peak_in_flight, 50);
     drop((held, second));
 
-    // The other way round, the outer one has counted it all before, and the inner one adds nothing.
+    // The other way round, the outer layer has counted the whole cost, and the inner layer adds nothing.
     let outside = LoadShed::ratio(1.0).budget(&budget).cost(units);
     let inside = LoadShed::ratio(0.5).budget(&budget);
     let mut service = outside.layer(inside.layer(holding()));
@@ -214,12 +220,12 @@ fn p07_of_several_layers_the_one_that_says_the_most_counts_and_once() {
 }
 
 #[test]
-fn p02_where_threads_keep_places_an_inner_layer_adds_no_more_than_there_is_room_for() {
+fn p02_with_cached_permits_an_inner_layer_adds_no_more_units_than_are_free() {
     let budget = Budget::fixed(1_000);
     let outer = LoadShed::observe().budget(&budget);
     let inner = LoadShed::ratio(0.3).budget(&budget).cost(units);
     let mut service = outer.clone().layer(inner.layer(holding()));
-    // A peak that is not in the way, and so many requests that places are kept.
+    // A high peak, and so many requests that permits are cached.
     drop(budget.try_acquire_many(400, Threshold::NEVER_SHED));
     for _ in 0..10_000 {
         drop(answer(&mut service, get("/")));
@@ -234,7 +240,7 @@ fn p02_where_threads_keep_places_an_inner_layer_adds_no_more_than_there_is_room_
 }
 
 #[test]
-fn p22_a_dry_run_finds_out_what_dear_requests_would_have_met() {
+fn p22_a_dry_run_counts_expensive_requests_that_it_would_have_refused() {
     let budget = Budget::fixed(100);
     let layer = LoadShed::ratio(0.5)
         .budget(&budget)
@@ -250,7 +256,7 @@ fn p22_a_dry_run_finds_out_what_dear_requests_would_have_met() {
 }
 
 #[test]
-fn p25_a_panic_in_the_closure_counts_as_1_and_never() {
+fn p25_a_panic_in_the_cost_closure_counts_as_1_and_never_shed() {
     quiet();
     let budget = Budget::fixed(1);
     let layer = LoadShed::ratio(1.0)
@@ -284,7 +290,7 @@ fn an_upload_takes_as_many_units_as_it_has_mebibytes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_caller_waits_for_as_many_turns_as_it_costs() {
+async fn a_refused_request_takes_a_slot_of_the_schedule_for_each_unit() {
     let budget = Budget::fixed(100);
     let held = budget.try_acquire_many(100, all()).unwrap();
     let wait = |units| {
@@ -293,7 +299,7 @@ async fn a_refused_caller_waits_for_as_many_turns_as_it_costs() {
         shed.retry_after()
     };
     let first = wait(50);
-    // Nothing has completed yet, so one of the 100 units is taken to last a second: 50 turns of 10 ms stand before it.
+    // No request has completed yet, so each of the 100 units is assumed to take a second: 50 slots of 10 ms are ahead.
     let behind = wait(1);
     assert!(
         behind >= first + Duration::from_millis(490),
@@ -303,19 +309,20 @@ async fn a_refused_caller_waits_for_as_many_turns_as_it_costs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn p20_one_dearer_than_the_budget_makes_no_one_behind_it_wait_for_more_than_the_budget() {
+async fn p20_a_request_that_costs_more_than_the_budget_delays_the_next_by_no_more_than_the_budget()
+{
     let budget = Budget::fixed(100);
     let held = budget.try_acquire_many(100, all()).unwrap();
     let refused = |units| budget.try_acquire_many(units, all()).unwrap_err();
     refused(5_000_000_000);
-    // Nothing has completed yet: 100 turns of 10 ms, and what spreads them.
+    // No request has completed yet: 100 slots of 10 ms, and the spread.
     let behind = refused(1).retry_after();
     assert!(behind <= Duration::from_millis(1_500), "{behind:?}");
     drop(held);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_controller_is_shown_all_in_units() {
+async fn a_controller_gets_all_counts_in_units() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let controller = {
         let seen = Arc::clone(&seen);
@@ -339,7 +346,7 @@ async fn a_controller_is_shown_all_in_units() {
 }
 
 #[test]
-fn p09_one_that_is_never_refused_runs_whatever_it_is_said_to_cost() {
+fn p09_a_request_that_is_never_shed_runs_at_any_cost() {
     let budget = Budget::fixed(10);
     let outer = LoadShed::observe().budget(&budget);
     let inner = LoadShed::ratio(0.5)
@@ -355,7 +362,7 @@ fn p09_one_that_is_never_refused_runs_whatever_it_is_said_to_cost() {
 }
 
 #[test]
-fn p09_one_that_is_never_refused_runs_uncounted_where_no_more_can_be_counted() {
+fn p09_a_request_that_is_never_shed_runs_uncounted_where_no_more_units_can_be_counted() {
     const ALL: usize = (1 << 31) - 1;
     let budget = Budget::fixed(ALL);
     let mut held = vec![
@@ -364,9 +371,9 @@ fn p09_one_that_is_never_refused_runs_uncounted_where_no_more_can_be_counted() {
             .unwrap(),
     ];
     let observe = || LoadShed::observe().budget(&budget);
-    let mut dearer_inside = observe().layer(observe().cost(|_| 2).layer(holding()));
+    let mut expensive_inside = observe().layer(observe().cost(|_| 2).layer(holding()));
     let runs = |mut service: LoadShedService<_>| !is_refused(&answer(&mut service, get("/")));
-    assert!(!is_refused(&answer(&mut dearer_inside, get("/"))));
+    assert!(!is_refused(&answer(&mut expensive_inside, get("/"))));
     held.push(budget.try_acquire(Threshold::NEVER_SHED).unwrap());
     held.push(budget.try_acquire(Threshold::NEVER_SHED).unwrap());
     assert!(runs(observe().layer(holding())));

@@ -1,4 +1,4 @@
-//! A million requests that end in every way there is, and nothing is left behind.
+//! A million requests that end in all possible ways. Afterwards none is in flight.
 
 mod support;
 
@@ -63,7 +63,7 @@ impl Random {
             inner.ready = self.script(Step::Wait, 2).into();
         }
         if self.one_in(400) {
-            // Not both, nor with another panic: the second one would end the process.
+            // Not both, nor with another panic: a second panic would abort the process.
             (inner.drop_panics, inner.body_drop_panics) = (self.one_in(2), false);
             inner.body_drop_panics = !inner.drop_panics;
             inner.poll.retain(|step| *step != Step::Panic);
@@ -74,32 +74,32 @@ impl Random {
     }
 }
 
-/// What is kept for a while, to be dropped by whichever thread comes by.
-type Kept = Box<dyn Any + Send>;
+/// A future, a response or a permit that a later request drops, on any thread.
+type Held = Box<dyn Any + Send>;
 
-/// Polls the request and reads its answer for as long as the client has patience.
-fn follow<F, B>(future: F, patience: usize, random: &mut Random) -> Option<Kept>
+/// Polls the request up to `polls` times, and reads a part of its response. Then the client cancels.
+fn follow<F, B>(future: F, polls: usize, random: &mut Random) -> Option<Held>
 where
     F: Future<Output = Result<Response<ResponseBody<B>>, Broken>> + Send + 'static,
     B: Body<Data = bytes::Bytes, Error = Broken> + Unpin + Send + 'static,
 {
     let mut future = Box::pin(future);
     let mut cx = Context::from_waker(Waker::noop());
-    for _ in 0..patience {
-        let Poll::Ready(answered) = Pin::as_mut(&mut future).poll(&mut cx) else {
+    for _ in 0..polls {
+        let Poll::Ready(result) = Pin::as_mut(&mut future).poll(&mut cx) else {
             continue;
         };
-        let mut response = answered.ok()?;
+        let mut response = result.ok()?;
         for _ in 0..random.below(6) {
             if matches!(next_frame(&mut response), Poll::Ready(None | Some(Err(_)))) {
                 break;
             }
         }
-        // By hand: what a function is about to return is leaked where a local's drop panics (rust-lang/rust#47949).
+        // By hand: a return value is leaked where the drop of a local panics (rust-lang/rust#47949).
         drop(future);
-        return random.one_in(2).then(|| Box::new(response) as Kept);
+        return random.one_in(2).then(|| Box::new(response) as Held);
     }
-    random.one_in(2).then(|| Box::new(future) as Kept)
+    random.one_in(2).then(|| Box::new(future) as Held)
 }
 
 struct Soak {
@@ -107,45 +107,41 @@ struct Soak {
     alone: LoadShed,
     outer: LoadShed,
     by_path: LoadShed,
-    kept: Mutex<Vec<Kept>>,
+    held: Mutex<Vec<Held>>,
 }
 
 impl Soak {
     fn request(&self, random: &mut Random) {
         let inner = random.inner();
-        let patience = random.below(5);
-        let kept = catch_unwind(AssertUnwindSafe(|| match random.below(8) {
+        let polls = random.below(5);
+        let held = catch_unwind(AssertUnwindSafe(|| match random.below(8) {
             0 => follow(
                 self.by_path.layer(inner).call(get("/exempt")),
-                patience,
+                polls,
                 random,
             ),
-            1 => follow(
-                self.by_path.layer(inner).call(get("/never")),
-                patience,
-                random,
-            ),
+            1 => follow(self.by_path.layer(inner).call(get("/never")), polls, random),
             2 => {
                 let permit: Result<Permit, _> = self.budget.try_acquire(Threshold::ratio(0.9));
                 if random.one_in(50) {
                     support::panic_on_purpose();
                 }
-                permit.ok().map(|permit| Box::new(permit) as Kept)
+                permit.ok().map(|permit| Box::new(permit) as Held)
             }
             3 | 4 => follow(
                 self.outer.layer(self.alone.layer(inner)).call(get("/")),
-                patience,
+                polls,
                 random,
             ),
-            _ => follow(self.alone.layer(inner).call(get("/")), patience, random),
+            _ => follow(self.alone.layer(inner).call(get("/")), polls, random),
         }));
-        let mut all_kept = self.kept.lock().unwrap();
-        all_kept.extend(kept.ok().flatten());
-        let gone = (all_kept.len() > random.below(12)).then(|| {
-            let nth = random.below(all_kept.len());
-            all_kept.swap_remove(nth)
+        let mut all_held = self.held.lock().unwrap();
+        all_held.extend(held.ok().flatten());
+        let gone = (all_held.len() > random.below(12)).then(|| {
+            let nth = random.below(all_held.len());
+            all_held.swap_remove(nth)
         });
-        drop(all_kept);
+        drop(all_held);
         let _ = catch_unwind(AssertUnwindSafe(|| drop(gone)));
     }
 }
@@ -161,7 +157,7 @@ fn soak(budget: Budget, requests: usize) {
         outer: LoadShed::observe().budget(&budget),
         by_path: alone.clone().measure(Measure::Body).threshold(by_path),
         alone,
-        kept: Mutex::new(Vec::new()),
+        held: Mutex::new(Vec::new()),
         budget: budget.clone(),
     };
     thread::scope(|scope| {
@@ -175,8 +171,8 @@ fn soak(budget: Budget, requests: usize) {
             });
         }
     });
-    for kept in soak.kept.into_inner().unwrap() {
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(kept)));
+    for held in soak.held.into_inner().unwrap() {
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(held)));
     }
     let figures = budget.snapshot();
     assert_eq!(figures.in_flight, 0, "{figures:?}");
@@ -185,14 +181,14 @@ fn soak(budget: Budget, requests: usize) {
         requests,
         "{figures:?}"
     );
-    // It was about something.
+    // Each kind of decision occurred.
     for figure in [figures.admitted, figures.refused, figures.exempt] {
         assert!(figure > requests / 20, "{figures:?}");
     }
 }
 
 #[test]
-fn p03_after_a_million_requests_on_two_threads_nothing_is_in_flight_and_none_is_missing() {
+fn p03_after_a_million_requests_on_two_threads_none_is_in_flight_and_none_is_missing() {
     soak(Budget::fixed(8), REQUESTS);
 }
 
@@ -210,9 +206,9 @@ fn p03_the_same_while_a_controller_moves_the_limit_all_the_time() {
     assert!(moves.load(Ordering::Relaxed) > 10, "{moves:?}");
 }
 
-/// Or all of the above says nothing.
+/// Otherwise the tests above would prove nothing.
 #[test]
-fn the_scripts_have_every_way_to_end_in_them() {
+fn the_scripts_contain_each_way_to_end() {
     let mut random = Random::new(0);
     let inners: Vec<_> = (0..10_000).map(|_| random.inner()).collect();
     for step in [Step::Fail, Step::Panic] {

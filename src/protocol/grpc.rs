@@ -29,7 +29,7 @@ fn parse_timeout(value: &HeaderValue) -> Option<Duration> {
     })
 }
 
-/// Returns the content type of a gRPC or gRPC-Web call: `application/grpc`, alone or before `+`, `-` or `;`.
+/// Returns the content type of a gRPC or gRPC-Web call: `application/grpc`, alone or before `+`, `-`, `;` or a space.
 pub(crate) fn grpc_content_type(headers: &HeaderMap) -> Option<&HeaderValue> {
     const GRPC: &[u8] = b"application/grpc";
     let value = headers.get(CONTENT_TYPE)?;
@@ -61,6 +61,7 @@ mod tests {
             "application/grpc+proto",
             "application/grpc-web-text+proto",
             "application/grpc; charset=utf-8",
+            "application/grpc ; charset=utf-8",
             "Application/gRPC",
         ] {
             assert!(is_grpc(yes), "{yes}");

@@ -141,7 +141,8 @@ impl RetryAfter {
 
     /// Returns a policy without hints: no header is sent, and callers choose their own time.
     ///
-    /// [`Shed::retry_after`](crate::Shed::retry_after) still returns the hint of [`adaptive`](Self::adaptive).
+    /// [`Shed::retry_after`](crate::Shed::retry_after) still returns the hint of [`adaptive`](Self::adaptive), within
+    /// [`min`](Self::min) and [`max`](Self::max). [`milliseconds`](Self::milliseconds) has no effect on this policy.
     pub fn none() -> Self {
         Self {
             sent: Sent::Nowhere,
@@ -151,7 +152,7 @@ impl RetryAfter {
 
     /// Sets the jitter: each hint gets longer by up to this fraction of it, evenly spread.
     ///
-    /// The default is 0, as adaptive hints are spread already.
+    /// The default is 0, as adaptive hints are spread already. The jitter takes no hint past [`max`](Self::max).
     ///
     /// # Panics
     ///
@@ -240,7 +241,7 @@ impl RetryAfter {
 
     /// Sets whether HTTP responses also carry the exact hint in milliseconds, as `retry-after-ms`. The default is `false`.
     ///
-    /// Few clients read this header: the SDKs of OpenAI and Azure do.
+    /// Few clients read this header: the SDKs of OpenAI and Azure do. A policy [without hints](Self::none) does not send it.
     pub fn milliseconds(self, milliseconds: bool) -> Self {
         let sent = match (self.sent, milliseconds) {
             (Sent::Nowhere, _) => Sent::Nowhere,

@@ -265,8 +265,8 @@ impl Rate {
 /// Returns the wait of the request, or `None` if the wait is longer than `most`.
 fn lengthen(end: &AtomicU64, now: u64, length: u64, most: u64) -> Option<u64> {
     let longer = |end: u64| {
-        let permit = end.max(now);
-        (permit - now <= most).then(|| permit.saturating_add(length))
+        let slot = end.max(now);
+        (slot - now <= most).then(|| slot.saturating_add(length))
     };
     let before = end.fetch_update(Relaxed, Relaxed, longer).ok()?;
     Some(before.saturating_sub(now))

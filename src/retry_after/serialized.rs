@@ -3,7 +3,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, de::Error};
 
 use super::retry_after::RetryAfter;
-use crate::support::invalid::InvalidSetting;
+use crate::support::{invalid::InvalidSetting, seconds};
 
 /// The fields of a [`RetryAfter`] in a configuration. Durations are in seconds.
 #[derive(Deserialize)]
@@ -46,9 +46,9 @@ impl TryFrom<Fields> for RetryAfter {
             (Kind::Fixed, Some(seconds)) => Self::try_fixed(duration("seconds", seconds)?)?,
             (Kind::Fixed, None) => {
                 return Err(InvalidSetting::new(
-                    "seconds",
-                    "absent",
-                    "given for a fixed hint",
+                    "kind",
+                    "\"fixed\"",
+                    "given with the field seconds",
                 ));
             }
             (Kind::Adaptive | Kind::None, Some(seconds)) => {
@@ -76,9 +76,9 @@ impl TryFrom<Fields> for RetryAfter {
     }
 }
 
+/// The range of all durations. The bounds of each setting are checked by its setter.
 fn duration(field: &'static str, seconds: f64) -> Result<Duration, InvalidSetting> {
-    Duration::try_from_secs_f64(seconds)
-        .map_err(|_| InvalidSetting::new(field, seconds, "a number of seconds, at least 0"))
+    seconds::duration(field, seconds, "a number of seconds, at least 0")
 }
 
 #[cfg(test)]
@@ -135,11 +135,11 @@ mod tests {
             ),
             (
                 "kind = 'fixed'",
-                "invalid seconds absent: must be given for a fixed hint",
+                "invalid kind \"fixed\": must be given with the field seconds",
             ),
             (
                 "min_seconds = -1",
-                "invalid min_seconds -1: must be a number of seconds, at least 0",
+                "invalid min_seconds -1 s: must be a number of seconds, at least 0",
             ),
             (
                 "min_seconds = 90",

@@ -3,10 +3,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::Request;
 use tokio::time::Instant;
 
-pub(crate) use crate::admission::queue::queue::Entrant;
-
 use crate::{
-    admission::claim::Claim,
+    admission::{claim::Claim, queue::queue::Entrant},
     protocol::{grpc, head::lend},
 };
 

@@ -36,9 +36,7 @@ impl InvalidSetting {
             allowed: allowed.into(),
         }
     }
-}
 
-impl InvalidSetting {
     /// Creates the error of a budget or a layer, `what`, that is given a second name.
     pub(crate) fn named_twice(what: &str, first: &str, second: &str) -> Self {
         let allowed = format!("given once: this {what} is named {first:?} already");

@@ -118,6 +118,11 @@
 //! | `Snapshot` | `limit`, `in_flight`, `marked`, `peak_in_flight`, `admitted`, `refused`, `would_refuse`, `exempt`, `waiting`, `waited`, `stalled`, `stalled_responses` |
 //! | `LimitChange` | `seconds_ago`, `from`, `to`, `reason`, `elapsed_seconds`, `in_flight`, `responded`, `completed`, `refused`, `successes`, `latency_seconds` |
 //!
+//! The fields of the settings that can be deserialised are stable, too. They are on the pages of
+//! [`RetryAfter`](crate::RetryAfter), [`RefusedUpload`](crate::RefusedUpload), [`Adaptive`](crate::Adaptive) and
+//! [`LatencyTarget`](crate::LatencyTarget). So are the forms of [`Threshold`](crate::Threshold) and
+//! [`Criticality`](crate::Criticality), on their pages.
+//!
 //! # Details of the metrics
 //!
 //! - **Budgets.** The label `budget` is the name of the budget. Budgets of the same name are summed. A budget without a name is

@@ -14,9 +14,9 @@ use super::threshold::Threshold;
 pub(crate) struct Band {
     /// The lower end. `None` is an eighth below the threshold of the class.
     from: Option<Threshold>,
-    /// Several classes with equal thresholds divide the band, lower classes first: the number of those classes that are lower
-    /// than this class, and the number of all of them (`of`).
-    priority: u8,
+    /// Several classes with equal thresholds divide the band, lower classes first: the number of these classes that are below
+    /// this class, and the number of all of them (`of`).
+    below: u8,
     of: NonZeroU8,
     /// The position of the caller in the part of its class, greater than 0 and at most 1.
     part: f32,
@@ -31,7 +31,7 @@ impl Band {
         let alike = stops[first..].iter().take_while(|stop| **stop == own);
         Self {
             from: lower.map(|lower| stops[lower]),
-            priority: (class - first) as u8,
+            below: (class - first) as u8,
             of: NonZeroU8::new(alike.count() as u8).unwrap_or(NonZeroU8::MIN),
             part,
         }
@@ -45,7 +45,7 @@ impl Band {
             Some(lower) => lower.cap(limit),
         };
         let width = stop.saturating_sub(from);
-        let along = f64::from(self.priority) + f64::from(self.part) * f64::from(share);
+        let along = f64::from(self.below) + f64::from(self.part) * f64::from(share);
         // Rounded up: in a narrow band, the last unit of free capacity is not left unused.
         let within = (f64::from(width) * along / f64::from(self.of.get())).ceil();
         stop - width + within as u32

@@ -112,19 +112,30 @@ impl ClassThresholds {
         Ok(base)
     }
 
-    /// Returns the allowed order, if a class stops above a higher class where the lowest class stops at `base`.
+    /// Returns the allowed order, if a class stops above a higher class where the lowest class stops at `base`. If `base` is no
+    /// ratio: if a class would stop above a higher class at every ratio.
     pub(crate) fn disorder(&self, base: Threshold) -> Option<String> {
+        // The classes that are not set move with the ratio. At this one they stop lowest, so each class that was set has to stop
+        // above them, and above the set ones below it.
+        let lowest = Threshold::above(0.0, 0.0);
+        let is_ratio = base.as_ratio().is_some();
+        let base = if is_ratio { base } else { lowest };
         let steps = Criticality::ALL.map(|class| (class, self.of(base, class)));
-        let pair = steps
-            .windows(2)
-            .find(|pair| pair[0].1.is_above(pair[1].1))?;
+        let is_fixed = |class: Criticality| {
+            let at = class.above_lowest();
+            is_ratio || at.is_some_and(|at| self.set[at].is_some())
+        };
+        let mut pairs = (1..steps.len())
+            .filter(|&high| is_fixed(steps[high].0))
+            .flat_map(|high| (0..high).rev().map(move |low| [steps[low], steps[high]]));
+        let pair = pairs.find(|[low, high]| low.1.is_above(high.1))?;
         // The ratio of a class between two others may have many digits.
         let short = |threshold: Threshold| {
             threshold
                 .as_ratio()
                 .map_or(1.0, |ratio| (ratio * 1e9).round() / 1e9)
         };
-        let [(low, low_at), (high, high_at)] = [pair[0], pair[1]];
+        let [(low, low_at), (high, high_at)] = pair;
         Some(format!(
             "in class order, and {low} would be at {}, {high} at {}",
             short(low_at),
@@ -156,6 +167,36 @@ mod tests {
             [1_073_741_823, 2_147_483_647, 3_221_225_471, u32::MAX]
         );
         assert_eq!(caps(1.0 / 3.0, 9_000), [3_000, 5_000, 7_000, 9_000]);
+    }
+
+    #[test]
+    fn class_thresholds_above_no_ratio_are_accepted_exactly_when_some_ratio_accepts_them() {
+        use Criticality::{Critical, CriticalPlus, Sheddable, SheddablePlus};
+        for (set, is_ok) in [
+            (&[(SheddablePlus, 0.9), (Critical, 0.5)][..], false),
+            (&[(SheddablePlus, 0.9), (CriticalPlus, 0.7)], false),
+            // These classes stop at a third and at two thirds at least.
+            (&[(Critical, 0.33)], false),
+            (&[(CriticalPlus, 0.66)], false),
+            (&[(Sheddable, 0.9), (Critical, 0.5)], false),
+            (&[(Critical, 0.34)], true),
+            (&[(CriticalPlus, 0.67)], true),
+            // Critical stops between the two at ratios from 0.7 to 0.73.
+            (&[(SheddablePlus, 0.9), (CriticalPlus, 0.91)], true),
+            (&[(Sheddable, 0.3), (Critical, 0.6)], true),
+            (&[], true),
+        ] {
+            for base in [Threshold::NEVER_SHED, Threshold::EXEMPT] {
+                let mut class_thresholds = ClassThresholds::default();
+                let told = class_thresholds.set(base, set);
+                assert_eq!(told.is_ok(), is_ok, "{set:?}: {told:?}");
+                let fits = |ratio: u32| {
+                    let base = Threshold::ratio(f64::from(ratio) / 1_000.0);
+                    class_thresholds.disorder(base).is_none()
+                };
+                assert!(!is_ok || (1..=1_000).any(fits), "{set:?}");
+            }
+        }
     }
 
     /// A numerator and a denominator.

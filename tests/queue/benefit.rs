@@ -1,4 +1,4 @@
-//! What waiting is good for, and what not: `cargo test --test queue benefit -- --nocapture`.
+//! The benefit of a queue in a burst, and in sustained overload: `cargo test --test queue benefit -- --nocapture`.
 
 use std::{
     convert::Infallible,
@@ -20,21 +20,21 @@ use super::{
 
 const LIMIT: usize = 20;
 
-/// What each request takes is from 5 to 15 ms, so that the server carries 2 in a millisecond.
+/// A request takes from 5 to 15 ms, so that the capacity is 2 requests a millisecond.
 const MEAN: Duration = ms(10);
 
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     served: usize,
     refused: usize,
-    /// From the call to the answer, of those that were served.
+    /// From the call to the response, of the served requests.
     median: Duration,
     p99: Duration,
-    /// Of those that were refused.
+    /// From the call to the refusal, of the refused requests.
     longest_refusal: Duration,
 }
 
-/// Calls that come at random, at `load` times the capacity, for as long as `lasts`.
+/// Calls at random times, at `load` times the capacity, for as long as `lasts`.
 async fn run(shed: LoadShed, load: f64, lasts: Duration) -> Outcome {
     let mut random = fastrand::Rng::with_seed(7);
     let service = shed
@@ -90,14 +90,14 @@ async fn both(load: f64, lasts: Duration) -> [Outcome; 2] {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_burst_of_twice_the_capacity_is_served_in_whole_where_it_is_shorter_than_the_wait() {
+async fn a_burst_of_twice_the_capacity_is_served_whole_where_it_is_shorter_than_the_longest_wait() {
     let [without, with] = both(2.0, ms(30)).await;
     assert!(without.refused > 30 && with.refused == 0);
     assert!(with.p99 <= ms(50 + 15));
 }
 
 #[tokio::test(start_paused = true)]
-async fn under_lasting_overload_no_line_stands() {
+async fn no_queue_is_standing_under_sustained_overload() {
     let [without, with] = both(3.0, ms(10_000)).await;
     assert!(with.served * 100 >= without.served * 97);
     assert!(with.median <= without.median + ms(10));

@@ -13,7 +13,7 @@ use tokio_test::task::spawn;
 use tower::{Layer, Service};
 
 #[tokio::test(start_paused = true)]
-async fn one_that_is_dropped_leaves_the_line() {
+async fn a_dropped_call_leaves_the_queue() {
     let (budget, shed) = three_wait(1);
     let mut server = Server::new(shed);
     let held = server.served("/");
@@ -30,7 +30,7 @@ async fn one_that_is_dropped_leaves_the_line() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_is_dropped_when_its_turn_has_come_passes_it_on() {
+async fn a_call_dropped_after_its_admission_gives_its_permit_to_the_next() {
     let (budget, shed) = three_wait(1);
     let mut server = Server::new(shed);
     let held = server.served("/");
@@ -44,20 +44,20 @@ async fn one_that_is_dropped_when_its_turn_has_come_passes_it_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dear_one_that_is_dropped_lets_a_cheaper_one_behind_it_in() {
+async fn a_dropped_expensive_call_admits_a_cheaper_one_behind_it() {
     let budget = Budget::fixed(3);
     let shed = LoadShed::ratio(1.0).budget(&budget).wait(3, ms(100));
     let mut server = Server::new(shed.cost(|head| head.uri().path()[1..].parse().unwrap()));
     let _held = server.served("/2");
-    let dear = server.waiting("/2");
+    let expensive = server.waiting("/2");
     let mut cheap = server.waiting("/1");
-    drop(dear);
+    drop(expensive);
     assert!(cheap.0.is_woken());
     drop(cheap.served());
 }
 
 #[tokio::test(start_paused = true)]
-async fn polls_in_between_change_nothing_and_only_its_turn_wakes_it() {
+async fn polls_change_nothing_and_only_the_admission_wakes_a_call() {
     let (budget, shed) = three_wait(1);
     let mut server = Server::new(shed);
     let held = server.served("/");
@@ -75,7 +75,7 @@ async fn polls_in_between_change_nothing_and_only_its_turn_wakes_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_nobody_polls_is_passed_over_once_its_time_is_up() {
+async fn a_call_that_is_not_polled_is_skipped_after_the_longest_wait() {
     let (budget, shed) = three_wait(1);
     let mut server = Server::new(shed);
     let held = server.served("/");
@@ -90,7 +90,7 @@ async fn one_that_nobody_polls_is_passed_over_once_its_time_is_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_panics_after_the_wait_gives_its_place_to_the_next() {
+async fn a_handler_that_panics_after_the_wait_gives_its_permit_to_the_next() {
     let budget = Budget::fixed(1);
     let shed = LoadShed::ratio(1.0).budget(&budget).wait(3, ms(100));
     let held = Server::new(shed.clone()).served("/");
@@ -130,7 +130,7 @@ async fn a_handler_that_panics_after_the_wait_gives_its_place_to_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_was_let_in_waits_for_the_inner_service_as_any_other() {
+async fn an_admitted_call_waits_for_the_inner_service_as_any_other() {
     let budget = Budget::fixed(1);
     let shed = LoadShed::ratio(1.0).budget(&budget).wait(3, ms(100));
     let held = Server::new(shed.clone()).served("/");
@@ -139,7 +139,7 @@ async fn one_that_was_let_in_waits_for_the_inner_service_as_any_other() {
     let mut call = spawn(shed.layer(gate).call(get("/")));
     assert!(call.poll().is_pending());
     let asked = || seen.asked.load(std::sync::atomic::Ordering::Relaxed);
-    assert_eq!(asked(), 0, "who waits for room asks for nothing else");
+    assert_eq!(asked(), 0, "a queued call does not poll the inner service");
     drop(held);
     assert!(call.poll().is_pending());
     pass(1_000).await;
@@ -150,7 +150,7 @@ async fn one_that_was_let_in_waits_for_the_inner_service_as_any_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_latency_of_one_that_has_waited_begins_with_its_admission() {
+async fn the_latency_of_a_queued_request_begins_with_its_admission() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let controller = {
         let seen = Arc::clone(&seen);

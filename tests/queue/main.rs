@@ -1,4 +1,4 @@
-//! A short wait for room, in place of a refusal at once.
+//! A short wait for free capacity, in place of a refusal at once.
 
 mod benefit;
 mod dropped_calls;
@@ -31,7 +31,7 @@ struct Call(Spawn<ResponseFuture<Scripted, Empty<Bytes>>>);
 #[derive(Debug)]
 enum Now {
     Waits,
-    /// It holds its place for as long as this lives.
+    /// The request holds its permit until the response is dropped.
     Served(Answer),
     Refused(Answer),
 }
@@ -55,7 +55,7 @@ impl Call {
     fn served(&mut self) -> Answer {
         match self.now() {
             Now::Served(answer) => answer,
-            other => panic!("it is not served: {other:?}"),
+            other => panic!("the call is not served: {other:?}"),
         }
     }
 
@@ -63,7 +63,7 @@ impl Call {
     fn refused(&mut self) -> Shed {
         match self.now() {
             Now::Refused(answer) => answer.extensions().get::<Shed>().unwrap().clone(),
-            other => panic!("it is not refused: {other:?}"),
+            other => panic!("the call is not refused: {other:?}"),
         }
     }
 }
@@ -75,7 +75,7 @@ impl Server {
         Self(shed.layer(holding()))
     }
 
-    /// Calls, and polls once.
+    /// Calls the service. The call is not polled yet.
     fn call(&mut self, path: &str) -> Call {
         self.send(get(path))
     }
@@ -89,7 +89,7 @@ impl Server {
         self.call(path).served()
     }
 
-    /// One that waits.
+    /// Returns a call that waits.
     #[track_caller]
     fn waiting(&mut self, path: &str) -> Call {
         let mut call = self.call(path);
@@ -106,7 +106,7 @@ async fn pass(millis: u64) {
     advance(ms(millis)).await;
 }
 
-/// A budget of `limit`, under which up to 3 wait for up to 100 ms.
+/// A budget of `limit` with a queue of at most 3 requests, for at most 100 ms.
 fn three_wait(limit: usize) -> (Budget, LoadShed) {
     let budget = Budget::fixed(limit);
     let shed = LoadShed::ratio(1.0).budget(&budget).wait(3, ms(100));

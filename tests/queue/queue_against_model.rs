@@ -1,5 +1,4 @@
-//! The line against a plain model of it: any sequence of events leaves both with the same figures, and each call with the
-//! same fate.
+//! The queue against a plain model: after any sequence of events, both have the same counts, and each call the same fate.
 
 use loadshed::{Budget, LoadShed, Threshold};
 use proptest::prelude::*;
@@ -21,9 +20,9 @@ struct Arrival {
 #[derive(Clone, Copy, Debug)]
 enum Op {
     Arrive(Arrival),
-    /// Of those that are served.
+    /// A served request.
     Finish(usize),
-    /// Of those that wait.
+    /// A queued request.
     GiveUp(usize),
     Pass(u64),
     SetLimit(u32),
@@ -62,13 +61,13 @@ struct Waiter {
     until: u64,
 }
 
-/// No atomics, no futures, no order that is kept: it looks through all.
+/// No atomics, no futures, no sorted order: each operation scans all waiters.
 struct Model {
     now: u64,
     limit: u32,
     in_flight: u32,
     fates: Vec<Fate>,
-    line: Vec<Waiter>,
+    queue: Vec<Waiter>,
     since: Option<u64>,
     given_up: Option<u64>,
 }
@@ -78,12 +77,12 @@ impl Model {
         (percent * self.limit / 100).max(1)
     }
 
-    /// The limit may have been lowered since it came.
-    fn has_room(&self, Arrival { percent, units, .. }: Arrival) -> bool {
+    /// The limit may have been lowered since the request arrived.
+    fn fits(&self, Arrival { percent, units, .. }: Arrival) -> bool {
         self.in_flight == 0 || self.in_flight + units <= self.cap(percent)
     }
 
-    fn stands(&self) -> bool {
+    fn is_standing(&self) -> bool {
         self.since.is_some_and(|since| self.now - since > LONGEST)
     }
 
@@ -91,24 +90,24 @@ impl Model {
         let nth = self.fates.len();
         self.fates.push(Fate::Refused);
         let is_before = |waiter: &Waiter| waiter.arrival.percent >= arrival.percent;
-        if !self.line.iter().any(is_before) && self.has_room(arrival) {
+        if !self.queue.iter().any(is_before) && self.fits(arrival) {
             self.in_flight += arrival.units;
             self.fates[nth] = Fate::Served;
             return;
         }
-        if arrival.deadline == Some(0) || self.line.len() == MOST && !self.evict(arrival.percent) {
+        if arrival.deadline == Some(0) || self.queue.len() == MOST && !self.evict(arrival.percent) {
             return;
         }
-        if self.line.is_empty() {
+        if self.queue.is_empty() {
             let given_up = self.given_up.take();
             if given_up.is_none_or(|at| self.now - at > LONGEST) {
                 self.since = Some(self.now);
             }
         }
-        let bound = if self.stands() { SHORTER } else { LONGEST };
+        let bound = if self.is_standing() { SHORTER } else { LONGEST };
         let bound = arrival.deadline.map_or(bound, |left| left.min(bound));
         let until = self.now + bound;
-        self.line.push(Waiter {
+        self.queue.push(Waiter {
             nth,
             arrival,
             until,
@@ -118,24 +117,28 @@ impl Model {
     }
 
     fn evict(&mut self, percent: u32) -> bool {
-        let lowest = self.line.iter().map(|waiter| waiter.arrival.percent).min();
+        let lowest = self.queue.iter().map(|waiter| waiter.arrival.percent).min();
         if lowest.is_none_or(|lowest| lowest >= percent) {
             return false;
         }
         let same = self
-            .line
+            .queue
             .iter()
             .filter(|waiter| Some(waiter.arrival.percent) == lowest);
         let nth = same.map(|waiter| waiter.nth);
-        let evicted = if self.stands() { nth.min() } else { nth.max() };
+        let evicted = if self.is_standing() {
+            nth.min()
+        } else {
+            nth.max()
+        };
         self.leave(evicted.unwrap(), Fate::Refused);
         true
     }
 
     fn leave(&mut self, nth: usize, fate: Fate) {
-        self.line.retain(|waiter| waiter.nth != nth);
+        self.queue.retain(|waiter| waiter.nth != nth);
         self.fates[nth] = fate;
-        if self.line.is_empty() {
+        if self.queue.is_empty() {
             (self.since, self.given_up) = match fate {
                 Fate::Served => (None, None),
                 _ => (self.since, Some(self.now)),
@@ -144,12 +147,12 @@ impl Model {
     }
 
     fn serve(&mut self) {
-        while let Some(highest) = self.line.iter().map(|waiter| waiter.arrival.percent).max() {
+        while let Some(highest) = self.queue.iter().map(|waiter| waiter.arrival.percent).max() {
             let same = self
-                .line
+                .queue
                 .iter()
                 .filter(|waiter| waiter.arrival.percent == highest);
-            let first = if self.stands() {
+            let first = if self.is_standing() {
                 same.max_by_key(|waiter| waiter.nth)
             } else {
                 same.min_by_key(|waiter| waiter.nth)
@@ -161,7 +164,7 @@ impl Model {
             } = *first.unwrap();
             if until <= self.now {
                 self.leave(nth, Fate::Refused);
-            } else if self.has_room(arrival) {
+            } else if self.fits(arrival) {
                 self.in_flight += arrival.units;
                 self.leave(nth, Fate::Served);
             } else {
@@ -175,10 +178,10 @@ impl Model {
         self.serve();
     }
 
-    /// What one that is polled finds.
+    /// Returns the fate of a request that is polled.
     fn poll(&mut self, nth: usize) -> Fate {
         let is_late = |waiter: &&Waiter| waiter.nth == nth && waiter.until <= self.now;
-        if self.line.iter().find(is_late).is_some() {
+        if self.queue.iter().find(is_late).is_some() {
             self.leave(nth, Fate::Refused);
             self.serve();
         }
@@ -220,7 +223,7 @@ impl System {
                 limit: 6,
                 in_flight: 0,
                 fates: Vec::new(),
-                line: Vec::new(),
+                queue: Vec::new(),
                 since: None,
                 given_up: None,
             },
@@ -238,7 +241,7 @@ impl System {
                     units,
                     deadline,
                 } = arrival;
-                // None counts for more than it may use when it comes.
+                // A request costs at most its cap at its arrival.
                 arrival.units = units.min(self.model.cap(percent));
                 self.model.arrive(arrival);
                 let left = deadline.unwrap_or(1_000);
@@ -270,7 +273,7 @@ impl System {
                 self.budget.set_limit(limit as usize).unwrap();
             }
         }
-        // Once for those who find that they are late, and again for those who were behind them.
+        // The first poll removes late waiters. Later polls find the waiters behind them admitted.
         for _ in 0..=MOST {
             self.poll();
         }
@@ -299,15 +302,19 @@ impl System {
     fn invariants(&self) {
         let (model, now) = (&self.model, self.budget.snapshot());
         assert_eq!(now.in_flight, model.in_flight as usize);
-        assert_eq!(now.waiting, model.line.len());
+        assert_eq!(now.waiting, model.queue.len());
         assert!(now.waiting <= MOST);
-        // Of those that wait, the first has no room.
-        let highest = model.line.iter().map(|waiter| waiter.arrival.percent).max();
+        // The first waiter does not fit.
+        let highest = model
+            .queue
+            .iter()
+            .map(|waiter| waiter.arrival.percent)
+            .max();
         let mut first = model
-            .line
+            .queue
             .iter()
             .filter(|waiter| Some(waiter.arrival.percent) == highest);
-        assert!(highest.is_none() || first.any(|waiter| !model.has_room(waiter.arrival)));
+        assert!(highest.is_none() || first.any(|waiter| !model.fits(waiter.arrival)));
         let served = model.fates.iter().filter(|fate| **fate == Fate::Served);
         assert_eq!(now.admitted, served.count());
     }
@@ -317,7 +324,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
-    fn the_line_and_a_plain_model_agree_after_every_step(ops in prop::collection::vec(op(), 1..80)) {
+    fn the_queue_and_a_plain_model_agree_after_every_step(ops in prop::collection::vec(op(), 1..80)) {
         paused().block_on(unconstrained(async {
             let mut system = System::new();
             for op in ops {
@@ -327,7 +334,7 @@ proptest! {
             let budget = system.budget.clone();
             drop(system);
             let now = budget.snapshot();
-            assert_eq!((now.in_flight, now.waiting), (0, 0), "all is gone");
+            assert_eq!((now.in_flight, now.waiting), (0, 0), "all is released");
         }));
     }
 }

@@ -1,4 +1,4 @@
-//! In number, in time, by the caller's deadline; and what is counted.
+//! The bounds of the queue: number, time and the caller's deadline. And its counters.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -15,7 +15,7 @@ use super::{
 use tower::Layer;
 
 #[tokio::test(start_paused = true)]
-async fn a_request_for_which_there_is_no_room_waits_until_there_is_some() {
+async fn a_request_waits_until_capacity_is_free() {
     let (budget, shed) = three_wait(1);
     let mut server = Server::new(shed);
     let held = server.served("/");
@@ -26,7 +26,7 @@ async fn a_request_for_which_there_is_no_room_waits_until_there_is_some() {
     assert!(waiting.waits());
     drop(held);
     assert!(waiting.0.is_woken());
-    // It is counted before it knows.
+    // The waiter is counted before it is polled.
     assert_eq!((budget.in_flight(), budget.snapshot().waiting), (1, 0));
     drop(waiting.served());
     let now = budget.snapshot();
@@ -35,7 +35,7 @@ async fn a_request_for_which_there_is_no_room_waits_until_there_is_some() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_unless_that_is_asked_for() {
+async fn no_request_waits_by_default() {
     let budget = Budget::fixed(1);
     let mut server = Server::new(LoadShed::ratio(1.0).budget(&budget));
     let _held = server.served("/");
@@ -44,7 +44,7 @@ async fn nobody_waits_unless_that_is_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_refused_as_any_other_once_it_has_waited_for_too_long() {
+async fn a_waiter_is_refused_as_any_other_request_after_the_longest_wait() {
     let (budget, shed) = three_wait(1);
     let mut server = Server::new(shed.retry_after(RetryAfter::fixed(ms(7_000))));
     let _held = server.served("/");
@@ -63,7 +63,7 @@ async fn it_is_refused_as_any_other_once_it_has_waited_for_too_long() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_wait_than_may_and_the_next_is_refused_at_once() {
+async fn a_request_that_finds_the_queue_full_is_refused_at_once() {
     let (budget, shed) = three_wait(1);
     let mut server = Server::new(shed);
     let held = server.served("/");
@@ -83,7 +83,7 @@ async fn no_more_wait_than_may_and_the_next_is_refused_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn once_the_line_has_stood_for_the_longest_wait_a_newcomer_waits_for_a_twentieth_of_it() {
+async fn a_request_that_joins_a_standing_queue_waits_for_a_twentieth_of_the_longest_wait() {
     let (_, shed) = three_wait(1);
     let mut server = Server::new(shed);
     let held = server.served("/");
@@ -97,14 +97,14 @@ async fn once_the_line_has_stood_for_the_longest_wait_a_newcomer_waits_for_a_twe
     assert!(late.waits());
     pass(1).await;
     late.refused();
-    // The bound is that of the time at which one joins.
+    // The bound of a waiter is set when it joins.
     assert!(second.waits());
     drop(held);
     drop(second.served());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_line_that_was_served_to_its_end_is_a_burst_when_it_begins_again() {
+async fn a_queue_that_was_emptied_by_admissions_is_not_standing_when_it_fills_again() {
     let (_, shed) = three_wait(1);
     let mut server = Server::new(shed);
     let mut held = server.served("/");
@@ -120,7 +120,7 @@ async fn a_line_that_was_served_to_its_end_is_a_burst_when_it_begins_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_line_that_all_have_given_up_still_stands() {
+async fn a_queue_that_was_emptied_by_timeouts_is_still_standing() {
     let (_, shed) = three_wait(1);
     let mut server = Server::new(shed);
     let _held = server.served("/");
@@ -130,7 +130,7 @@ async fn a_line_that_all_have_given_up_still_stands() {
     let mut waiting = server.waiting("/");
     pass(5).await;
     waiting.refused();
-    // Nobody has wanted anything for as long as a line may stand.
+    // No request has arrived for the longest wait.
     pass(101).await;
     let mut waiting = server.waiting("/");
     pass(99).await;
@@ -138,7 +138,7 @@ async fn a_line_that_all_have_given_up_still_stands() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_line_that_stood_under_one_budget_says_nothing_about_the_next() {
+async fn a_queue_that_was_standing_is_not_standing_under_the_next_budget() {
     for _ in 0..10 {
         let (_, shed) = three_wait(1);
         let mut server = Server::new(shed);
@@ -152,7 +152,7 @@ async fn a_line_that_stood_under_one_budget_says_nothing_about_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_gives_up_earlier_waits_no_longer_than_that() {
+async fn a_call_waits_no_longer_than_its_deadline() {
     let (budget, shed) = three_wait(1);
     let shed = shed.wait_deadline(|head| {
         let left = head.headers().get("x-left")?.to_str().ok()?;
@@ -173,12 +173,12 @@ async fn a_call_that_gives_up_earlier_waits_no_longer_than_that() {
     assert_eq!(
         budget.snapshot().waited,
         2,
-        "who has given up does not join"
+        "a call past its deadline does not join"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_would_wait_for_longer_does_not() {
+async fn a_deadline_beyond_the_longest_wait_has_no_effect() {
     let (_, shed) = three_wait(1);
     let mut server = Server::new(shed);
     let _held = server.served("/");
@@ -188,13 +188,13 @@ async fn a_call_that_would_wait_for_longer_does_not() {
         assert!(waiting.waits(), "{timeout}");
         pass(1).await;
         waiting.refused();
-        // For the line to be new.
+        // So that the queue is not standing.
         pass(1_000).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_closure_for_the_deadline_that_panics_says_nothing() {
+async fn a_deadline_closure_that_panics_sets_no_deadline() {
     quiet();
     let (_, shed) = three_wait(1);
     let mut server = Server::new(shed.wait_deadline(|_| panic_on_purpose()));
@@ -205,7 +205,7 @@ async fn a_closure_for_the_deadline_that_panics_says_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_never_shed_does_not_wait_and_what_is_exempt_neither() {
+async fn requests_that_are_never_shed_or_exempt_do_not_wait() {
     let budget = Budget::fixed(1);
     let shed = LoadShed::ratio(1.0).budget(&budget).wait(3, ms(100));
     let mut server = Server::new(shed.except(["/login"]).exempt(["/healthz"]));
@@ -216,7 +216,7 @@ async fn what_is_never_shed_does_not_wait_and_what_is_exempt_neither() {
 }
 
 #[test]
-fn where_there_is_no_timer_nothing_waits_and_one_message_says_so() {
+fn without_a_timer_no_request_waits_and_one_message_says_so() {
     let (budget, shed) = three_wait(1);
     let refuses = |shed: &loadshed::LoadShed| {
         let mut service = shed.layer(holding());
@@ -243,7 +243,7 @@ fn where_there_is_no_timer_nothing_waits_and_one_message_says_so() {
 }
 
 #[test]
-fn bounds_that_make_no_sense_are_refused_with_what_is_allowed() {
+fn invalid_bounds_are_errors_that_say_what_is_allowed() {
     for (most, longest, expected) in [
         (
             0,
@@ -277,7 +277,7 @@ fn bounds_that_make_no_sense_are_refused_with_what_is_allowed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_takes_no_part_in_the_line_is_refused_while_others_wait_for_what_is_free() {
+async fn a_request_that_may_not_queue_is_refused_while_waiters_wait_for_the_free_capacity() {
     let budget = Budget::fixed(3);
     let shed = LoadShed::ratio(1.0)
         .budget(&budget)
@@ -286,7 +286,7 @@ async fn what_takes_no_part_in_the_line_is_refused_while_others_wait_for_what_is
     let mut server = Server::new(shed);
     let held = server.served("/");
     let mut waiting = server.waiting("/");
-    // One unit is free, and is no use to the one that waits: not yet.
+    // One unit is free, which is not enough for the waiter yet.
     assert!(budget.try_acquire(Threshold::ratio(1.0)).is_err());
     assert!(budget.try_acquire(Threshold::NEVER_SHED).is_ok());
     drop(held);

@@ -1,11 +1,11 @@
-//! Who goes first.
+//! The order of the queue.
 
 use loadshed::{Budget, LoadShed};
 
 use super::{Call, Now, Server, ms, pass, three_wait};
 
 #[tokio::test(start_paused = true)]
-async fn the_oldest_goes_first() {
+async fn the_oldest_is_admitted_first() {
     let (_, shed) = three_wait(1);
     let mut server = Server::new(shed);
     let mut held = server.served("/");
@@ -18,7 +18,7 @@ async fn the_oldest_goes_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_newest_goes_first_once_the_line_has_stood_for_the_longest_wait() {
+async fn the_newest_is_admitted_first_once_the_queue_is_standing() {
     let (_, shed) = three_wait(1);
     let mut server = Server::new(shed);
     let mut held = server.served("/");
@@ -49,8 +49,8 @@ const MIDDLE: &str = "/CRITICAL";
 const HIGH: &str = "/CRITICAL_PLUS";
 
 #[tokio::test(start_paused = true)]
-async fn a_higher_class_goes_first_however_late_it_comes() {
-    // 4, 8 and 10 of 10.
+async fn a_higher_class_is_admitted_first_however_late_it_arrives() {
+    // The caps of the three classes: 4, 8 and 10 of 10.
     let (budget, shed) = by_class(10);
     let mut server = Server::new(shed);
     let mut held: Vec<_> = (0..10).map(|_| server.served(HIGH)).collect();
@@ -60,7 +60,7 @@ async fn a_higher_class_goes_first_however_late_it_comes() {
     held.pop();
     held.push(high.served());
     held.truncate(8);
-    assert!(middle.waits(), "there is room for a high one alone");
+    assert!(middle.waits(), "only the high class has free capacity");
     held.pop();
     held.push(middle.served());
     held.truncate(4);
@@ -71,7 +71,7 @@ async fn a_higher_class_goes_first_however_late_it_comes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_a_full_line_a_higher_class_takes_the_place_of_the_lowest_and_no_lower_one_does() {
+async fn a_request_that_finds_the_queue_full_replaces_the_lowest_class_if_its_own_is_higher() {
     let (budget, shed) = by_class(10);
     let mut server = Server::new(shed);
     let _held: Vec<_> = (0..10).map(|_| server.served(HIGH)).collect();
@@ -84,7 +84,7 @@ async fn in_a_full_line_a_higher_class_takes_the_place_of_the_lowest_and_no_lowe
     let mut middle = server.waiting(MIDDLE);
     let [first_low, _, second_low] = &mut waiting;
     assert!(second_low.0.is_woken());
-    // The one that came last, as it has waited least.
+    // The newest, as it has waited least.
     second_low.refused();
     assert!(first_low.waits());
     let mut high = server.waiting(HIGH);
@@ -98,7 +98,7 @@ async fn in_a_full_line_a_higher_class_takes_the_place_of_the_lowest_and_no_lowe
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_a_full_line_that_stands_the_lowest_that_is_oldest_makes_place() {
+async fn in_a_full_queue_that_is_standing_the_oldest_of_the_lowest_class_is_replaced() {
     let (_, shed) = by_class(10);
     let mut server = Server::new(shed);
     let _held: Vec<_> = (0..10).map(|_| server.served(HIGH)).collect();
@@ -114,7 +114,7 @@ async fn in_a_full_line_that_stands_the_lowest_that_is_oldest_makes_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_passes_one_that_waits_for_more_room_unless_it_may_use_more() {
+async fn no_request_overtakes_an_expensive_waiter_unless_its_class_is_higher() {
     let budget = Budget::fixed(10);
     let shed = LoadShed::ratio(0.4).budget(&budget).wait(5, ms(100));
     let shed = shed
@@ -129,23 +129,23 @@ async fn nobody_passes_one_that_waits_for_more_room_unless_it_may_use_more() {
         send("CRITICAL", "5").served(),
         send("CRITICAL", "2").served(),
     ];
-    // 7 of 8.
-    let mut dear = send("CRITICAL", "5");
-    assert!(dear.waits());
+    // 7 of 8 units are in flight.
+    let mut expensive = send("CRITICAL", "5");
+    assert!(expensive.waits());
     let mut cheap = send("CRITICAL", "1");
     let mut low = send("SHEDDABLE", "1");
     assert!(cheap.waits() && low.waits());
     let _high = send("CRITICAL_PLUS", "1").served();
     drop(held);
-    let dear = dear.served();
+    let expensive = expensive.served();
     let _cheap = cheap.served();
     assert!(low.waits());
-    drop(dear);
+    drop(expensive);
     low.served();
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_ends_makes_room_for_as_many_as_fit() {
+async fn a_completion_admits_as_many_waiters_as_fit() {
     let budget = Budget::fixed(10);
     let shed = LoadShed::ratio(1.0).budget(&budget).wait(9, ms(100));
     let mut server = Server::new(shed.cost(|head| head.uri().path()[1..].parse().unwrap()));
@@ -163,7 +163,7 @@ async fn one_that_ends_makes_room_for_as_many_as_fit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_dearer_than_all_waits_until_it_is_alone_and_holds_the_others_up_no_longer_than_it_may_wait()
+async fn a_request_that_costs_more_than_the_budget_waits_until_it_is_alone_and_delays_others_for_the_longest_wait_at_most()
  {
     let budget = Budget::fixed(10);
     let shed = LoadShed::ratio(1.0).budget(&budget).wait(9, ms(100));
@@ -182,7 +182,7 @@ async fn one_dearer_than_all_waits_until_it_is_alone_and_holds_the_others_up_no_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_raised_limit_lets_in_as_many_as_fit() {
+async fn a_raised_limit_admits_as_many_waiters_as_fit() {
     let (budget, shed) = three_wait(1);
     let mut server = Server::new(shed);
     let _held = server.served("/");

@@ -14,7 +14,7 @@ use super::{
 
 type Nested = LoadShedService<LoadShedService<Scripted>>;
 
-/// One around all that counts, and one at a route that sheds.
+/// An outer layer that counts all requests, and an inner layer that sheds.
 fn nested(budget: &Budget) -> Nested {
     let inner = LoadShed::ratio(1.0).budget(budget).wait(3, ms(100));
     LoadShed::observe()
@@ -23,7 +23,7 @@ fn nested(budget: &Budget) -> Nested {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_an_outer_layer_counts_leaves_the_count_while_it_waits() {
+async fn a_request_that_an_outer_layer_has_counted_leaves_the_count_while_it_waits() {
     let budget = Budget::fixed(1);
     let mut service = nested(&budget);
     let held = answer(&mut service, get("/"));
@@ -35,12 +35,12 @@ async fn one_that_an_outer_layer_counts_leaves_the_count_while_it_waits() {
     assert_eq!((now.in_flight, now.waiting, now.admitted), (1, 2, 1));
     drop(held);
     let Poll::Ready(Ok(served)) = waiting[0].poll() else {
-        panic!("its turn has come");
+        panic!("the waiter is admitted");
     };
     assert_eq!((budget.in_flight(), budget.snapshot().admitted), (1, 2));
     pass(100).await;
     let Poll::Ready(Ok(refused)) = waiting[1].poll() else {
-        panic!("its time is over");
+        panic!("the longest wait is over");
     };
     assert!(is_refused(&refused));
     drop(served);
@@ -49,26 +49,26 @@ async fn one_that_an_outer_layer_counts_leaves_the_count_while_it_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_an_outer_layer_counts_does_not_pass_those_who_wait() {
+async fn a_request_that_an_outer_layer_has_counted_does_not_overtake_waiters() {
     let budget = Budget::fixed(4);
     let shed = LoadShed::ratio(1.0).budget(&budget).wait(3, ms(100));
     let cost = |head: &http::Request<()>| head.uri().path()[1..].parse().unwrap();
     let mut inner = Server::new(shed.clone().cost(cost));
     let held = inner.served("/3");
-    let mut dear = inner.waiting("/3");
-    // There is room for it, but not before the one that waits.
+    let mut expensive = inner.waiting("/3");
+    // The request would fit, but must not overtake the waiter.
     let observe = LoadShed::observe().budget(&budget);
     let mut nested = observe.layer(shed.clone().layer(holding()));
     let mut cheap = spawn(nested.call(get("/")));
     assert!(cheap.poll().is_pending());
     assert_eq!((budget.in_flight(), budget.snapshot().waiting), (3, 2));
     drop(held);
-    let _dear = dear.served();
+    let _expensive = expensive.served();
     assert!(cheap.poll().is_ready());
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_was_let_in_by_the_outer_layer_keeps_its_place_at_an_inner_one_that_asks_for_no_less()
+async fn a_request_that_the_outer_layer_has_admitted_keeps_its_permit_at_an_inner_layer_of_the_same_ratio()
  {
     let (budget, shed) = three_wait(1);
     let mut twice = shed.layer(shed.layer(holding()));
@@ -79,12 +79,12 @@ async fn one_that_was_let_in_by_the_outer_layer_keeps_its_place_at_an_inner_one_
     }
     drop(held);
     let served = waiting[0].poll();
-    assert!(served.is_ready(), "the second one waits, and goes after it");
+    assert!(served.is_ready(), "the second waiter is behind it");
     assert_eq!((budget.in_flight(), budget.snapshot().waited), (1, 2));
 }
 
 #[tokio::test(start_paused = true)]
-async fn layers_of_one_budget_share_a_line_and_each_brings_its_bounds() {
+async fn layers_of_one_budget_share_a_queue_and_each_has_its_own_bounds() {
     let budget = Budget::fixed(1);
     let shed = LoadShed::ratio(1.0).budget(&budget);
     let mut short = Server::new(shed.clone().wait(1, ms(10)));
@@ -100,7 +100,7 @@ async fn layers_of_one_budget_share_a_line_and_each_brings_its_bounds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_a_dry_run_nobody_waits() {
+async fn no_request_waits_in_a_dry_run() {
     let (budget, shed) = three_wait(1);
     let mut server = Server::new(shed.dry_run(true));
     let held = [server.served("/"), server.served("/")];
@@ -111,7 +111,7 @@ async fn in_a_dry_run_nobody_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_permit_that_is_dropped_lets_the_next_in_and_budgets_of_others_do_not() {
+async fn a_dropped_permit_admits_the_next_waiter_of_its_own_budget_only() {
     let (budget, shed) = three_wait(1);
     let permit = budget.try_acquire(all()).unwrap();
     let other = Budget::fixed(1);
@@ -125,7 +125,7 @@ async fn a_permit_that_is_dropped_lets_the_next_in_and_budgets_of_others_do_not(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_budget_lives_for_as_long_as_somebody_waits_under_it() {
+async fn a_budget_lives_for_as_long_as_a_request_waits_under_it() {
     let (budget, shed) = three_wait(1);
     let permit = budget.try_acquire(all()).unwrap();
     let mut server = Server::new(shed);
@@ -136,7 +136,7 @@ async fn a_budget_lives_for_as_long_as_somebody_waits_under_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_waits_inside_still_costs_what_the_outer_layer_says() {
+async fn a_request_that_waits_at_an_inner_layer_keeps_the_cost_of_the_outer_layer() {
     let budget = Budget::fixed(10);
     let inner = LoadShed::ratio(1.0).budget(&budget).wait(3, ms(100));
     let outer = LoadShed::observe().budget(&budget).cost(|_| 8);
@@ -146,10 +146,10 @@ async fn one_that_waits_inside_still_costs_what_the_outer_layer_says() {
     assert!(waiting.poll().is_pending());
     assert_eq!(budget.in_flight(), 8);
     let small = budget.try_acquire(all());
-    assert!(small.is_err(), "what is free is for the one that waits");
+    assert!(small.is_err(), "the free capacity is for the waiter");
     drop(held);
     let Poll::Ready(Ok(served)) = waiting.poll() else {
-        panic!("its turn has come");
+        panic!("the waiter is admitted");
     };
     assert_eq!(budget.in_flight(), 8);
     drop(served);

@@ -1,4 +1,4 @@
-//! Tenants in one line.
+//! Tenants in one queue.
 
 use std::collections::VecDeque;
 
@@ -6,10 +6,10 @@ use loadshed::{Budget, LoadShed};
 
 use super::{Answer, Call, Now, Server, ms, pass};
 
-/// Ten places, which each request keeps for 50 ms. One tenant wants 1,000 a second of the 200 that there are, all the time, so
-/// that the line is never empty; another 40, for five seconds. Returns how many of the second one's were refused in the
-/// last four.
-async fn refused_of_the_small_one(shed: LoadShed) -> usize {
+/// A limit of 10, and requests of 50 ms: a capacity of 200 requests a second. The large tenant sends 1,000 a second, so that the
+/// queue is never empty, and the small tenant 40, for five seconds. Returns how many requests of the small tenant were refused in
+/// the last four seconds.
+async fn refused_of_the_small_tenant(shed: LoadShed) -> usize {
     let mut server = Server::new(shed);
     let mut waiting: Vec<(bool, Call)> = Vec::new();
     let mut running: VecDeque<(usize, Answer)> = VecDeque::new();
@@ -39,14 +39,15 @@ async fn refused_of_the_small_one(shed: LoadShed) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn none_fills_the_line_so_that_others_find_no_place_in_it() {
+async fn no_tenant_fills_the_queue_so_that_others_cannot_join() {
     let shed = || {
         LoadShed::ratio(1.0)
             .budget(Budget::fixed(10))
             .wait(8, ms(100))
     };
-    let without = refused_of_the_small_one(shed()).await;
-    let with = refused_of_the_small_one(shed().fair_by(|head| head.uri().path().to_owned())).await;
+    let without = refused_of_the_small_tenant(shed()).await;
+    let with =
+        refused_of_the_small_tenant(shed().fair_by(|head| head.uri().path().to_owned())).await;
     assert!(without > 40, "{without} of 160");
     assert!(with <= 8, "{with} of 160, {without} without shares");
 }

@@ -1,4 +1,4 @@
-//! Real threads: nobody is left waiting while there is room.
+//! Real threads: no request waits while capacity is free.
 
 use std::{
     convert::Infallible,
@@ -26,7 +26,7 @@ use super::support::{Req, get, is_refused};
 const LIMIT: usize = 3;
 const CALLERS: usize = 16;
 
-/// Units at work, taken back also where the handler is dropped.
+/// The units of a handler that runs, until it returns or is dropped.
 struct Working(Arc<AtomicUsize>, usize);
 
 impl Working {
@@ -47,7 +47,7 @@ fn units<B>(head: &Request<B>) -> usize {
     head.uri().path()[1..].parse().unwrap()
 }
 
-/// How many were served, of callers that call again and again, and of every seventh call think better of it.
+/// Each caller calls `calls` times, and cancels a further call before each seventh. Returns how many calls were served.
 fn race(longest: Duration, calls: usize) -> (usize, Budget) {
     let budget = Budget::fixed(LIMIT);
     let shed = LoadShed::ratio(1.0)
@@ -94,14 +94,14 @@ fn race(longest: Duration, calls: usize) -> (usize, Budget) {
             Duration::from_secs(60),
             join_all(callers.collect::<Vec<_>>()),
         );
-        let all = all.await.expect("somebody waits where there is room");
+        let all = all.await.expect("no request waits while capacity is free");
         all.into_iter().map(Result::unwrap).sum()
     });
     (served, budget)
 }
 
 #[test]
-fn nobody_is_left_waiting_while_there_is_room() {
+fn no_request_waits_while_capacity_is_free() {
     let (served, budget) = race(Duration::from_secs(3_600), 1_000);
     assert_eq!(served, CALLERS * 1_000);
     let now = budget.snapshot();
@@ -110,7 +110,7 @@ fn nobody_is_left_waiting_while_there_is_room() {
 }
 
 #[test]
-fn all_are_counted_where_waits_end_at_any_moment() {
+fn all_requests_are_counted_where_waits_end_at_any_moment() {
     let (served, budget) = race(Duration::from_micros(200), 1_000);
     let now = budget.snapshot();
     assert_eq!((now.in_flight, now.waiting), (0, 0));

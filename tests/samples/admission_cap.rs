@@ -1,4 +1,4 @@
-//! Promise 14: under which cap a sample was taken.
+//! Promise 14: the cap of a sample.
 
 use std::fmt::Debug;
 
@@ -9,7 +9,7 @@ use super::Recorded;
 use crate::support::{Req, answer, get, holding, run};
 
 #[test]
-fn p14_a_sample_tells_up_to_how_many_it_was_admitted() {
+fn p14_a_sample_has_the_cap_of_its_admission() {
     let controller = Recorded::new();
     for (threshold, limit, cap) in [
         (Threshold::ratio(0.5), 100, 50),
@@ -34,7 +34,7 @@ fn p14_a_sample_tells_up_to_how_many_it_was_admitted() {
 }
 
 #[test]
-fn p14_the_lowest_of_the_ratios_that_a_request_has_passed_is_the_one_it_tells() {
+fn p14_the_cap_of_a_sample_is_that_of_the_lowest_ratio_that_the_request_has_passed() {
     let controller = Recorded::new();
     let shed = |ratio| LoadShed::ratio(ratio).budget(&controller.budget);
     let observe = LoadShed::observe().budget(&controller.budget);
@@ -57,7 +57,7 @@ fn p14_the_lowest_of_the_ratios_that_a_request_has_passed_is_the_one_it_tells() 
         [50]
     );
 
-    // Where the inner layer decides later than in `call`.
+    // The inner layer decides after `call`.
     let route = shed(0.85).layer(inner());
     let app = service_fn(move |request| {
         let mut route = route.clone();
@@ -70,7 +70,7 @@ fn p14_the_lowest_of_the_ratios_that_a_request_has_passed_is_the_one_it_tells() 
     drop(run(app.call(get("/"))));
     assert_eq!(controller.caps(), [85]);
 
-    // And under another limit: it is that of the outer one that a sample tells.
+    // The limit changes between the layers: the sample has the limit of the outer decision.
     let (route, budget) = (shed(0.85).layer(inner()), controller.budget.clone());
     let app = service_fn(move |request| {
         budget.set_limit(10).unwrap();

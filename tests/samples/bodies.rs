@@ -1,4 +1,4 @@
-//! How a request has ended that is measured to the end of its body.
+//! The outcome of a request that is measured to the end of its body.
 
 use std::time::Duration;
 
@@ -41,8 +41,8 @@ impl Sends {
     }
 }
 
-/// Serves a head and a body that take as long as [`FRAME`] each and for each frame. The body neither knows its length nor
-/// tells its end. Reads as many frames as there are, or as are wanted, and tells how the request is said to have ended.
+/// Serves a head and a body. The head and each frame take [`FRAME`]. The body neither knows its length nor reports its end. Reads
+/// at most `wanted` frames, and returns the outcomes and latencies of the samples in milliseconds.
 async fn read<const N: usize>(
     controller: &Recorded,
     measure: Measure,
@@ -65,7 +65,7 @@ async fn read<const N: usize>(
             break;
         }
     }
-    // A server that has all it has announced asks for no more.
+    // A server that has sent the announced length does not poll the body again.
     sleep(FRAME).await;
     drop(body);
     outcomes(&controller.samples())
@@ -74,7 +74,7 @@ async fn read<const N: usize>(
 const ALL: usize = usize::MAX;
 
 #[tokio::test(start_paused = true)]
-async fn p14_a_latency_is_measured_to_the_head_unless_told_otherwise() {
+async fn p14_a_latency_is_measured_to_the_head_by_default() {
     let controller = Recorded::new();
     assert_eq!(Measure::default(), Measure::Head);
     let to_the_head = [(Outcome::Success, 10)];
@@ -92,19 +92,19 @@ async fn p14_a_latency_is_measured_to_the_head_unless_told_otherwise() {
         ALL,
     )
     .await;
-    assert_eq!(seen, to_the_head, "its status comes too late");
+    assert_eq!(seen, to_the_head, "the status comes after the head");
 }
 
 #[tokio::test(start_paused = true)]
-async fn p14_a_latency_is_measured_to_the_end_of_the_body_if_told_so() {
+async fn p14_a_latency_is_measured_to_the_end_of_the_body_where_that_is_set() {
     let controller = Recorded::new();
     let read = async |sends, wanted| read(&controller, Measure::Body, &[], sends, wanted).await;
     let seen = read([Data, Data, Data], ALL).await;
     assert_eq!(seen, [(Outcome::Success, 40)]);
     let seen = read([Data, Data, Data], 2).await;
-    assert_eq!(seen, [(Outcome::Cancelled, 40)], "it is dropped after two");
+    assert_eq!(seen, [(Outcome::Cancelled, 40)], "dropped after two frames");
     let seen = read([Data, Data, Data], 0).await;
-    assert_eq!(seen, [(Outcome::Cancelled, 20)], "it is dropped unread");
+    assert_eq!(seen, [(Outcome::Cancelled, 20)], "dropped unread");
     let seen = read([Data, Failure, Data], ALL).await;
     assert_eq!(seen, [(Outcome::Ignored, 30)]);
 }
@@ -127,7 +127,7 @@ async fn p14_a_body_that_is_dropped_at_its_announced_length_is_no_cancellation()
     .await;
     assert_eq!(seen, [(Outcome::Success, 10)]);
 
-    // The body's own length, where no header has it.
+    // Without a header, the body's own length counts.
     let mut service = LoadShed::ratio(1.0)
         .budget(&controller.budget)
         .measure(Measure::Body)
@@ -150,7 +150,7 @@ async fn p14_a_body_at_its_end_from_the_start_is_measured_to_the_head() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn p14_a_grpc_status_behind_the_body_counts_where_the_body_is_measured() {
+async fn p14_a_grpc_status_in_the_trailers_counts_where_the_body_is_measured() {
     let controller = Recorded::new();
     for (code, outcome) in [
         ("0", Outcome::Success),
@@ -171,7 +171,7 @@ async fn p14_a_grpc_status_behind_the_body_counts_where_the_body_is_measured() {
         .await;
         assert_eq!(seen, [(outcome, 30)], "{code}");
     }
-    // The bytes are not the end of it.
+    // The body does not end at its announced length: trailers follow.
     const GRPC_OF_4: &[(&str, &str)] = &[GRPC, ("content-length", "4")];
     let seen = read(
         &controller,
@@ -182,7 +182,7 @@ async fn p14_a_grpc_status_behind_the_body_counts_where_the_body_is_measured() {
     )
     .await;
     assert_eq!(seen, [(Outcome::Overload, 30)]);
-    // A failure in the head is one at once.
+    // A failure in the head counts at once.
     const FAILED: &[(&str, &str)] = &[GRPC, ("grpc-status", "8")];
     let seen = read(&controller, Measure::Body, FAILED, [Data], ALL).await;
     assert_eq!(seen, [(Outcome::Overload, 10)]);

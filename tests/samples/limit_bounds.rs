@@ -29,7 +29,7 @@ use super::{LIMIT, Recorded};
 use crate::support::{Broken, FnController, Req, answer, get, holding, is_refused, next_frame};
 
 #[tokio::test(start_paused = true)]
-async fn p15_whatever_a_controller_decides_the_limit_stays_within_its_limits() {
+async fn p15_the_limit_stays_within_the_limits_of_its_controller_for_any_decision() {
     let decisions = [
         0,
         usize::MAX,
@@ -65,7 +65,7 @@ async fn p15_whatever_a_controller_decides_the_limit_stays_within_its_limits() {
     assert_eq!(budget.in_flight(), 0);
 }
 
-/// The default controller and one that is asked at each event, over requests that take no time, while the clock stands still.
+/// The default controller, and one with a window for each event. Requests take no time, and the clock stands still.
 #[tokio::test(start_paused = true)]
 async fn p15_zero_latencies_and_a_clock_that_stands_still_change_nothing() {
     let controller = Recorded::new();
@@ -93,9 +93,9 @@ async fn p15_zero_latencies_and_a_clock_that_stands_still_change_nothing() {
     );
 }
 
-/// As above, but windows end.
+/// As above, but the clock advances, so windows end.
 #[tokio::test(start_paused = true)]
-async fn p15_requests_that_take_no_time_are_no_reason_to_refuse_any() {
+async fn p15_requests_that_take_no_time_cause_no_refusal() {
     let budget = Budget::adaptive();
     let limit = budget.limit();
     let mut service = LoadShed::ratio(0.85).budget(&budget).layer(holding());
@@ -108,7 +108,7 @@ async fn p15_requests_that_take_no_time_are_no_reason_to_refuse_any() {
         }
         assert_eq!((budget.limit(), budget.snapshot().refused), (limit, 0));
     }
-    // Then they take some.
+    // Then requests take 500 ms.
     let held: Vec<_> = (0..50).map(|_| answer(&mut service, get("/"))).collect();
     tokio::time::advance(Duration::from_millis(500)).await;
     drop(held);
@@ -130,14 +130,14 @@ async fn p15_a_window_does_not_end_while_the_clock_stands_still() {
     drop(controller.budget.try_acquire(Threshold::NEVER_SHED));
     let [window] = controller.windows().try_into().expect("one");
     assert_eq!(window.elapsed, Duration::from_millis(1));
-    assert_eq!(controller.samples().len(), 100, "all that had finished");
+    assert_eq!(controller.samples().len(), 100, "all completed requests");
 }
 
-/// A controller that keeps of how many in flight it was last told that they are answered.
+/// A controller that records how many requests in flight have responded, by its last window.
 #[derive(Debug)]
-struct CountOfAnswered(Arc<AtomicUsize>);
+struct CountOfResponded(Arc<AtomicUsize>);
 
-impl Controller for CountOfAnswered {
+impl Controller for CountOfResponded {
     fn limits(&self) -> RangeInclusive<usize> {
         1..=1_000
     }
@@ -157,9 +157,9 @@ impl Controller for CountOfAnswered {
 }
 
 #[tokio::test(start_paused = true)]
-async fn p11_a_body_that_has_ended_and_is_kept_is_no_place_that_was_answered() {
-    let answered = Arc::<AtomicUsize>::default();
-    let budget = Budget::new(CountOfAnswered(Arc::clone(&answered)));
+async fn p11_a_body_that_has_ended_and_is_not_dropped_does_not_count_as_responded() {
+    let responded = Arc::<AtomicUsize>::default();
+    let budget = Budget::new(CountOfResponded(Arc::clone(&responded)));
     let inner = service_fn(|_: Req| {
         let frame = Ok::<_, Broken>(Frame::data(Bytes::from_static(b"text")));
         let body = StreamBody::new(stream::iter([frame]));
@@ -169,13 +169,13 @@ async fn p11_a_body_that_has_ended_and_is_kept_is_no_place_that_was_answered() {
     let _waiting = budget.try_acquire(Threshold::NEVER_SHED).unwrap();
     let told = || {
         drop(budget.try_acquire(Threshold::NEVER_SHED));
-        (budget.in_flight(), answered.load(Ordering::Relaxed))
+        (budget.in_flight(), responded.load(Ordering::Relaxed))
     };
     let mut bodies = Vec::new();
     for _ in 0..8 {
         bodies.push(service.call(get("/")).await.unwrap().into_body());
     }
-    // Of nine, and a tenth that ends as the controller is told.
+    // 7 of 9 in flight. A tenth request ends while the controller gets the window.
     assert_eq!(told(), (9, 7));
     for body in &mut bodies {
         assert!(body.frame().await.is_some());

@@ -1,4 +1,4 @@
-//! Promises 14 and 15: what a controller is shown, and what becomes of what it says.
+//! Promises 14 and 15: the samples and windows of a controller, and the bounds of its decisions.
 
 mod admission_cap;
 mod bodies;
@@ -30,7 +30,7 @@ use tower::{Service, service_fn};
 
 use crate::support::{Broken, Req};
 
-/// A controller that keeps what it is shown, and leaves the limit where it is.
+/// A controller that records its samples and windows, and never moves the limit.
 #[derive(Debug)]
 struct Recorder {
     window: Duration,
@@ -43,7 +43,7 @@ struct Seen {
     windows: Vec<Figures>,
 }
 
-/// What a window says beside its samples.
+/// The counts of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Figures {
     elapsed: Duration,
@@ -86,7 +86,7 @@ struct Recorded {
 }
 
 impl Recorded {
-    /// Whatever happens closes a window.
+    /// Each event closes a window.
     fn new() -> Self {
         Self::every(Duration::ZERO)
     }
@@ -103,12 +103,12 @@ impl Recorded {
         }
     }
 
-    /// What the controller was shown since this was asked last.
+    /// Returns the samples since the last call.
     fn samples(&self) -> Vec<Sample> {
         mem::take(&mut self.seen.lock().unwrap().samples)
     }
 
-    /// The windows since this was asked last.
+    /// Returns the windows since the last call.
     fn windows(&self) -> Vec<Figures> {
         mem::take(&mut self.seen.lock().unwrap().windows)
     }
@@ -134,11 +134,11 @@ fn head(status: u16, headers: &[(&'static str, &'static str)]) -> Response<Empty
 
 const GRPC: (&str, &str) = ("content-type", "application/grpc");
 
-type Answered<B> = Ready<Result<Response<B>, Broken>>;
+type Responded<B> = Ready<Result<Response<B>, Broken>>;
 
-/// Answers as told.
+/// Returns a service that always returns this response.
 fn answers<B: Body + Clone>(
     response: Response<B>,
-) -> impl Service<Req, Response = Response<B>, Error = Broken, Future = Answered<B>> + Clone {
+) -> impl Service<Req, Response = Response<B>, Error = Broken, Future = Responded<B>> + Clone {
     service_fn(move |_: Req| ready(Ok(response.clone())))
 }

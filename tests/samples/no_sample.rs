@@ -1,4 +1,4 @@
-//! Promise 14: what is no sample.
+//! Promise 14: requests without a sample.
 
 use std::{
     sync::{Arc, Mutex},
@@ -40,7 +40,7 @@ async fn p14_refusals_exempt_requests_and_verdicts_of_a_dry_run_are_no_samples()
             let call = service.call(get(path));
             advance(WINDOW).await;
             drop(run(call));
-            // Cancelled before the answer.
+            // Cancelled before the response.
             drop(service.call(get(path)));
         }
         assert!(
@@ -52,7 +52,7 @@ async fn p14_refusals_exempt_requests_and_verdicts_of_a_dry_run_are_no_samples()
         drop(controller.budget.try_acquire(Threshold::EXEMPT));
         held.discard();
         assert_eq!(controller.samples(), []);
-        // And the same service has one when it serves.
+        // A request that the same service serves has a sample.
         drop(answer(&mut service, get("/")));
         assert_eq!(outcomes(&controller.samples()), [(Outcome::Success, 0)]);
     }
@@ -61,34 +61,38 @@ async fn p14_refusals_exempt_requests_and_verdicts_of_a_dry_run_are_no_samples()
 }
 
 #[tokio::test(start_paused = true)]
-async fn p14_a_request_that_is_cut_short_never_reads_as_a_fast_success() {
+async fn p14_a_request_that_is_cut_short_never_counts_as_a_fast_success() {
     let controller = Recorded::new();
     let shed = LoadShed::ratio(1.0).budget(&controller.budget);
-    let patience = Duration::from_millis(30);
+    let client_timeout = Duration::from_millis(30);
     let slow = |_: Req| async {
         sleep(Duration::from_secs(1)).await;
         Ok::<_, Broken>(Response::new(Empty::<Bytes>::new()))
     };
 
-    // The caller goes away, of its own or by a timeout outside.
+    // The caller cancels, or a timeout outside does.
     let mut service = shed.layer(service_fn(slow));
-    assert!(timeout(patience, service.call(get("/"))).await.is_err());
+    assert!(
+        timeout(client_timeout, service.call(get("/")))
+            .await
+            .is_err()
+    );
     assert_eq!(outcomes(&controller.samples()), [(Outcome::Cancelled, 30)]);
 
     // A timeout inside is an error of the inner service,
     let mut service = shed.layer(service_fn(move |request| async move {
-        let answered = timeout(patience, slow(request)).await;
-        answered.unwrap_or(Err(Broken("too slow")))
+        let response = timeout(client_timeout, slow(request)).await;
+        response.unwrap_or(Err(Broken("too slow")))
     }));
     assert!(service.call(get("/")).await.is_err());
     assert_eq!(outcomes(&controller.samples()), [(Outcome::Ignored, 30)]);
 
-    // or an answer, as tower-http's and tonic's are.
+    // or a response, as those of tower-http and tonic are.
     for too_slow in [head(408, &[]), head(200, &[GRPC, ("grpc-status", "1")])] {
         let mut service = shed.layer(service_fn(move |_: Req| {
             let too_slow = too_slow.clone();
             async move {
-                sleep(patience).await;
+                sleep(client_timeout).await;
                 Ok::<_, Broken>(too_slow)
             }
         }));
@@ -96,19 +100,19 @@ async fn p14_a_request_that_is_cut_short_never_reads_as_a_fast_success() {
         assert_eq!(outcomes(&controller.samples()), [(Outcome::Cancelled, 30)]);
     }
 
-    // One that never reaches the inner service.
+    // This request never reaches the inner service.
     let waits = Scripted {
         ready: [Step::Wait].into(),
         ..holding()
     };
     let call = shed.layer(waits).call(get("/"));
-    advance(patience).await;
+    advance(client_timeout).await;
     drop(call);
     assert_eq!(outcomes(&controller.samples()), [(Outcome::Cancelled, 30)]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn p14_what_panics_is_no_sample_wherever_it_does() {
+async fn p14_a_request_that_panics_is_no_sample_wherever_the_panic_is() {
     let controller = Recorded::new();
     let shed = LoadShed::ratio(1.0)
         .budget(&controller.budget)
@@ -129,7 +133,7 @@ async fn p14_what_panics_is_no_sample_wherever_it_does() {
     let mut in_the_body = holding();
     in_the_body.body = body([Step::Data, Step::Panic, Step::Data]);
     for inner in [in_call_after_a_wait, in_the_future, in_the_body] {
-        // As a task does: the panic is caught around the poll, and the future is dropped after.
+        // As in a task: the panic is caught around the poll, and the future is dropped afterwards.
         let mut call = Box::pin(shed.layer(inner).call(get("/")));
         caught(|| {
             let mut response = run(call.as_mut()).unwrap();
@@ -143,7 +147,7 @@ async fn p14_what_panics_is_no_sample_wherever_it_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn p14_a_sample_tells_the_limit_that_it_was_admitted_under_and_not_a_newer_one() {
+async fn p14_a_sample_has_the_limit_of_its_admission_and_not_a_newer_one() {
     let controller = Recorded::new();
     let mut service = LoadShed::ratio(0.85)
         .budget(&controller.budget)
@@ -163,7 +167,7 @@ async fn p14_a_sample_tells_the_limit_that_it_was_admitted_under_and_not_a_newer
 }
 
 #[test]
-fn p14_an_admission_that_has_the_limit_moved_is_told_with_the_one_before() {
+fn p14_an_admission_that_moves_the_limit_has_the_limit_before_in_its_sample() {
     let samples = Arc::<Mutex<Vec<Sample>>>::default();
     let controller = {
         let samples = Arc::clone(&samples);
@@ -178,8 +182,8 @@ fn p14_an_admission_that_has_the_limit_moved_is_told_with_the_one_before() {
     assert_eq!(samples.lock().unwrap()[0].limit, 4);
 }
 
-/// Three requests pass a counting layer of a learned budget and are refused inside, and one is served. Returns how many
-/// of them the controller is shown.
+/// Three requests pass a counting layer of a learned budget and are refused by an inner layer. One request is served. Returns the
+/// number of samples.
 fn samples_of_one_served_and_three_refused(
     inside: Option<Budget>,
     set: impl FnOnce(LoadShed) -> LoadShed,
@@ -207,7 +211,7 @@ fn p14_a_request_that_an_inner_layer_refuses_is_no_sample() {
         samples_of_one_served_and_three_refused(None, |shed| shed),
         1
     );
-    // A sign of overload, were it taken for one: the limit would fall for nothing but that it was reached.
+    // As a sample, a 503 would be a sign of overload: the limit would decrease only because it was reached.
     let unavailable = |shed: LoadShed| shed.status(StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(
         samples_of_one_served_and_three_refused(None, unavailable),
@@ -224,7 +228,7 @@ fn p14_a_request_that_an_inner_layer_would_have_refused_is_no_sample() {
 }
 
 #[test]
-fn p14_a_request_that_a_layer_of_another_budget_refuses_is_no_sample_either() {
+fn p14_a_request_that_a_layer_of_another_budget_refuses_is_no_sample() {
     let other = || Some(Budget::fixed(1));
     assert_eq!(
         samples_of_one_served_and_three_refused(other(), |shed| shed),

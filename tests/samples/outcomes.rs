@@ -1,4 +1,4 @@
-//! How a request has ended, by the head of its response.
+//! The outcome of a request, by the head of its response.
 
 use std::{
     fmt::Debug,
@@ -18,7 +18,7 @@ use crate::support::{
 };
 
 #[test]
-fn p14_a_response_tells_by_its_head_how_it_has_ended() {
+fn p14_the_head_of_a_response_tells_the_outcome() {
     let controller = Recorded::new();
     let shed = LoadShed::ratio(1.0).budget(&controller.budget);
     for (response, outcome) in [
@@ -48,7 +48,7 @@ fn p14_a_response_tells_by_its_head_how_it_has_ended() {
 }
 
 #[test]
-fn p14_a_closure_says_how_a_request_has_ended_where_it_knows_better() {
+fn p14_a_closure_can_decide_the_outcome() {
     quiet();
     let controller = Recorded::new();
     let shed = LoadShed::ratio(1.0)
@@ -82,7 +82,7 @@ fn p14_a_closure_says_how_a_request_has_ended_where_it_knows_better() {
 }
 
 #[test]
-fn p14_a_closure_sees_the_whole_head_and_is_not_asked_about_refusals_and_errors() {
+fn p14_the_outcome_closure_gets_the_whole_head_and_is_not_called_for_refusals_and_errors() {
     #[derive(Clone, Debug, PartialEq)]
     struct Mark(u8);
 
@@ -123,7 +123,7 @@ fn p14_a_closure_sees_the_whole_head_and_is_not_asked_about_refusals_and_errors(
 }
 
 #[test]
-fn p14_the_outermost_layer_of_a_budget_says_how_a_request_has_ended() {
+fn p14_the_outermost_layer_of_a_budget_decides_the_outcome() {
     let controller = Recorded::new();
     let saying = |outcome| {
         let shed = LoadShed::ratio(1.0).budget(&controller.budget);

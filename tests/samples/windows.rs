@@ -1,4 +1,4 @@
-//! When a window is closed, and what it says.
+//! When a window is closed, and its counts.
 
 use std::collections::VecDeque;
 
@@ -10,17 +10,17 @@ use super::{Figures, Recorded, WINDOW};
 use crate::support::{answer, get, holding, is_refused};
 
 #[tokio::test(start_paused = true)]
-async fn p14_where_everything_hangs_refusals_alone_close_windows() {
+async fn p14_refusals_alone_close_windows_where_all_requests_hang() {
     let controller = Recorded::every(WINDOW);
     let mut service = LoadShed::ratio(0.03)
         .budget(&controller.budget)
         .layer(holding());
-    let _hung = [(); 3].map(|()| controller.budget.try_acquire(Threshold::NEVER_SHED));
+    let _hanging = [(); 3].map(|()| controller.budget.try_acquire(Threshold::NEVER_SHED));
     for refused_in_it in [3, 5, 2] {
         for _ in 1..refused_in_it {
             assert!(is_refused(&answer(&mut service, get("/"))));
         }
-        assert_eq!(controller.windows(), [], "it is not over yet");
+        assert_eq!(controller.windows(), [], "the window is not over yet");
         advance(WINDOW).await;
         assert!(is_refused(&answer(&mut service, get("/"))));
         let figures = Figures {
@@ -35,7 +35,7 @@ async fn p14_where_everything_hangs_refusals_alone_close_windows() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn p14_whoever_is_refused_closes_a_window_that_is_over() {
+async fn p14_each_kind_of_refusal_closes_a_window_that_is_over() {
     let controller = Recorded::every(WINDOW);
     let _held = controller
         .budget
@@ -71,10 +71,10 @@ async fn p14_an_admission_closes_a_window_in_which_nothing_has_finished() {
     let mut service = LoadShed::ratio(1.0)
         .budget(&controller.budget)
         .layer(holding());
-    let mut hung = Vec::new();
+    let mut hanging = Vec::new();
     for in_flight in 1..5 {
         advance(WINDOW).await;
-        hung.push(
+        hanging.push(
             controller
                 .budget
                 .try_acquire(Threshold::NEVER_SHED)
@@ -93,17 +93,17 @@ async fn p14_an_admission_closes_a_window_in_which_nothing_has_finished() {
     assert_eq!(controller.windows().len(), 1);
 }
 
-/// Requests that come, stay for a window or for several more, and go.
+/// Requests that arrive, and are in flight for one window or for several.
 struct Flow {
     controller: Recorded,
-    inside: VecDeque<Vec<Permit>>,
-    /// One in so many stays for longer,
+    in_flight: VecDeque<Vec<Permit>>,
+    /// One in this number of requests is slow:
     one_in: usize,
-    /// by so many windows.
+    /// it is in flight for this number of windows.
     windows: usize,
 }
 
-/// Of one window.
+/// The completions of one window.
 struct Finished {
     completed: usize,
     slow: usize,
@@ -115,7 +115,7 @@ impl Flow {
     fn new(one_in: usize, windows: usize) -> Self {
         Self {
             controller: Recorded::every(WINDOW),
-            inside: VecDeque::new(),
+            in_flight: VecDeque::new(),
             one_in,
             windows,
         }
@@ -123,12 +123,12 @@ impl Flow {
 
     async fn window(&mut self, arrive: usize) -> Finished {
         advance(WINDOW).await;
-        let quick = self.inside.back_mut().map_or(Vec::new(), |last| {
+        let quick = self.in_flight.back_mut().map_or(Vec::new(), |last| {
             let slow = last.len() / self.one_in;
             last.split_off(slow)
         });
-        let slow = match self.inside.len() > self.windows {
-            true => self.inside.pop_front().unwrap_or_default(),
+        let slow = match self.in_flight.len() > self.windows {
+            true => self.in_flight.pop_front().unwrap_or_default(),
             false => Vec::new(),
         };
         let (quick, slow) = (quick.len(), slow.len());
@@ -138,7 +138,7 @@ impl Flow {
                 .try_acquire(Threshold::NEVER_SHED)
                 .unwrap()
         };
-        self.inside
+        self.in_flight
             .push_back((0..arrive).map(|_| admit()).collect());
         let samples = self.controller.samples();
         let is_slow = |sample: &&Sample| sample.latency > 2 * WINDOW;
@@ -152,7 +152,8 @@ impl Flow {
 }
 
 #[tokio::test(start_paused = true)]
-async fn p14_when_fewer_come_and_more_of_them_are_measured_the_samples_have_as_many_slow_ones() {
+async fn p14_samples_are_representative_where_fewer_requests_arrive_and_more_of_them_are_measured()
+{
     let mut flow = Flow::new(4, 16);
     for _ in 0..40 {
         flow.window(1_024).await;
@@ -170,7 +171,7 @@ async fn p14_when_fewer_come_and_more_of_them_are_measured_the_samples_have_as_m
 }
 
 #[tokio::test(start_paused = true)]
-async fn p14_however_long_requests_take_as_many_are_measured_in_each_window() {
+async fn p14_the_number_of_samples_in_a_window_does_not_depend_on_how_long_requests_take() {
     let mut flow = Flow::new(1, 40);
     for _ in 0..100 {
         flow.window(2_048).await;

@@ -1,7 +1,7 @@
 //! The response of a refusal.
 
 mod digits;
-mod grpc;
-mod http;
+mod grpc_response;
+mod http_response;
 pub(crate) mod refusal;
 mod retry_info;

@@ -1,9 +1,9 @@
 use std::{fmt, sync::Arc};
 
-use ::http::{HeaderMap, Method, Request, Response, StatusCode, header::CONTENT_LENGTH};
 use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode, header::CONTENT_LENGTH};
 
-use super::{digits::number, grpc, http};
+use super::{digits::number, grpc_response, http_response};
 use crate::{
     protocol::{grpc::take_grpc_content_type, head::lend},
     retry_after::refusal::Unit,
@@ -64,7 +64,11 @@ impl RefusalSettings {
         let asked = Asked::by(request.method());
         if let Some(content_type) = take_grpc_content_type(request.headers_mut()) {
             let shed = shed(Unit::Milliseconds);
-            return RefusalResponse::written(grpc::response(content_type, &shed), asked, shed);
+            return RefusalResponse::written(
+                grpc_response::response(content_type, &shed),
+                asked,
+                shed,
+            );
         }
         let shed = shed(Unit::Seconds);
         // If the closure panics, the layer's own response goes out, with the hint.
@@ -85,7 +89,7 @@ impl RefusalSettings {
 
 impl Default for RefusalSettings {
     fn default() -> Self {
-        http::prepare();
+        http_response::prepare();
         Self {
             status: StatusCode::TOO_MANY_REQUESTS,
             on_shed: None,
@@ -112,10 +116,10 @@ impl RefusalResponse {
                 status,
                 asked,
             } => {
-                let mut head = http::head(status, shed);
+                let mut head = http_response::head(status, shed);
                 let text = match asked {
-                    Asked::HeadAndBody => http::problem(status),
-                    Asked::Head => strip(&mut head.headers, &http::problem(status)),
+                    Asked::HeadAndBody => http_response::problem(status),
+                    Asked::Head => strip(&mut head.headers, &http_response::problem(status)),
                 };
                 Response::from_parts(head, body(text))
             }

@@ -167,7 +167,7 @@ impl Routes {
         if !matches_path {
             let closest = first(None, named, method);
             let both = closest.into_iter().chain(found);
-            found = both.min_by_key(|entry| entry.meaning.priority());
+            found = both.min_by_key(|entry| entry.meaning.precedence());
         }
         self.result(found)
     }
@@ -240,8 +240,8 @@ impl Meaning {
         }
     }
 
-    /// Returns the order of precedence: the lowest number decides.
-    fn priority(self) -> u8 {
+    /// Returns the precedence: the lowest number decides.
+    fn precedence(self) -> u8 {
         match self {
             Self::Exempt => 0,
             Self::At(_) => 1,
@@ -271,7 +271,7 @@ fn first<'a>(
     method: &str,
 ) -> Option<&'a Entry> {
     for entry in entries.iter().filter(|entry| entry.matches(method)) {
-        if found.is_none_or(|found| entry.meaning.priority() < found.meaning.priority()) {
+        if found.is_none_or(|found| entry.meaning.precedence() < found.meaning.precedence()) {
             found = Some(entry);
         }
     }
