@@ -249,10 +249,17 @@ fn p22_a_dry_run_counts_expensive_requests_that_it_would_have_refused() {
     let mut service = layer.layer(holding());
     let _held = answer(&mut service, costing(40));
     let beyond = answer(&mut service, costing(20));
-    assert_eq!((beyond.status(), budget.in_flight()), (StatusCode::OK, 40));
+    let seen = budget.snapshot();
+    assert_eq!(beyond.status(), StatusCode::OK);
+    assert_eq!((seen.in_flight, seen.marked), (60, 20));
     let _fits = answer(&mut service, costing(10));
-    let snapshot = budget.snapshot();
-    assert_eq!((snapshot.in_flight, snapshot.would_refuse), (50, 1));
+    let seen = budget.snapshot();
+    assert_eq!(
+        (seen.in_flight, seen.marked, seen.would_refuse),
+        (70, 20, 1)
+    );
+    drop(beyond);
+    assert_eq!((budget.in_flight(), budget.snapshot().marked), (50, 0));
 }
 
 #[test]

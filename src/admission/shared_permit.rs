@@ -48,6 +48,8 @@ struct State {
     standing: Standing,
     /// The lowest threshold under which the layers have admitted the request.
     threshold: Threshold,
+    /// Whether the latest decision of an inner layer was a refusal.
+    is_refused: bool,
     /// Dropped after the units are released.
     until_released: Option<Box<dyn Any + Send>>,
 }
@@ -90,6 +92,7 @@ impl SharedPermit {
             state: Mutex::new(State {
                 standing: Standing::Held(held),
                 threshold,
+                is_refused: false,
                 until_released: None,
             }),
         }
@@ -132,12 +135,14 @@ impl SharedPermit {
         };
         let (standing, threshold, decided) = decide(held, state.threshold);
         (state.standing, state.threshold) = (standing, threshold);
+        state.is_refused = matches!(standing, Standing::Refused(_));
         Some(decided)
     }
 
     /// Takes the units of a request that was admitted again, after an inner layer had refused it.
     pub(crate) fn admitted_again(&self, permit: CountPermit, threshold: Threshold) {
         let mut state = self.lock();
+        state.is_refused = false;
         if let Standing::Held(_) = state.standing {
             // Another part of the request was quicker.
             drop(state);
@@ -166,6 +171,7 @@ impl SharedPermit {
         verdict: Result<CountPermit, Refused>,
     ) -> Result<CountPermit, Refused> {
         let mut state = self.lock();
+        state.is_refused = verdict.is_err();
         match verdict {
             Ok(permit) if !matches!(state.standing, Standing::Held(_)) => {
                 state.standing = permit
@@ -206,7 +212,7 @@ impl SharedPermit {
 
     /// Returns whether the latest decision upon the request was the refusal of an inner layer.
     pub(crate) fn is_refused(&self) -> bool {
-        matches!(self.lock().standing, Standing::Refused(_))
+        self.lock().is_refused
     }
 
     /// Keeps `value` until the units are released.

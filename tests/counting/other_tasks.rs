@@ -17,8 +17,8 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn p07_across_a_spawn_it_is_counted_twice_and_given_back_twice() {
-    let budget = Budget::fixed(2);
+async fn p07_across_a_spawn_it_is_one_request() {
+    let budget = Budget::fixed(1);
     let inner = LoadShed::ratio(1.0).budget(&budget).layer(holding());
     let spawning = service_fn(move |request: Req| {
         let inner = inner.clone();
@@ -27,24 +27,23 @@ async fn p07_across_a_spawn_it_is_counted_twice_and_given_back_twice() {
     let outer = LoadShed::observe().budget(&budget).layer(spawning);
     let response = outer.clone().oneshot(get("/")).await.unwrap();
     assert!(!is_refused(&response));
-    assert_eq!(budget.in_flight(), 2);
+    assert_eq!(budget.in_flight(), 1);
     assert!(is_refused(&outer.oneshot(get("/")).await.unwrap()));
     drop(response);
     let figures = budget.snapshot();
-    assert_eq!((figures.in_flight, figures.peak_in_flight), (0, 3));
-    // The refused one was admitted by the layer outside: across the spawn it is another request.
-    assert_eq!((figures.admitted, figures.refused), (3, 1));
+    assert_eq!((figures.in_flight, figures.peak_in_flight), (0, 2));
+    assert_eq!((figures.admitted, figures.refused), (1, 1));
 }
 
 #[tokio::test]
-async fn p07_across_a_buffer_it_is_counted_twice_and_given_back_twice() {
+async fn p07_across_a_buffer_it_is_one_request() {
     let budget = Budget::fixed(2);
     let inner = LoadShed::ratio(1.0).budget(&budget).layer(holding());
     let mut service = LoadShed::observe()
         .budget(&budget)
         .layer(Buffer::new(inner, 4));
     let response = service.call(get("/")).await.unwrap();
-    assert_eq!(budget.in_flight(), 2);
+    assert_eq!(budget.in_flight(), 1);
     drop(response);
     assert_eq!(budget.in_flight(), 0);
 }
@@ -114,13 +113,16 @@ fn p07_requests_that_take_turns_on_one_thread_are_not_taken_for_one() {
 }
 
 #[test]
-fn p07_the_parts_of_one_request_that_run_in_one_task_share_its_place() {
+fn p07_requests_that_a_handler_makes_of_one_request_hold_its_permit_if_they_have_its_extensions() {
     let budget = Budget::fixed(1);
     let part = LoadShed::ratio(1.0).budget(&budget).layer(holding());
-    let fan_out = service_fn(move |_: Req| {
+    let fan_out = service_fn(move |request: Req| {
         let (mut one, mut other) = (part.clone(), part.clone());
         async move {
-            let (one, other) = tokio::join!(one.call(get("/1")), other.call(get("/2")));
+            let [mut one_part, mut other_part] = [get("/1"), get("/2")];
+            *one_part.extensions_mut() = request.extensions().clone();
+            *other_part.extensions_mut() = request.extensions().clone();
+            let (one, other) = tokio::join!(one.call(one_part), other.call(other_part));
             assert!(!is_refused(&one?) && !is_refused(&other?));
             Ok::<_, Broken>(Response::new(body([Step::Data])))
         }

@@ -105,7 +105,8 @@ async fn no_request_waits_in_a_dry_run() {
     let mut server = Server::new(shed.dry_run(true));
     let held = [server.served("/"), server.served("/")];
     let now = budget.snapshot();
-    assert_eq!((now.in_flight, now.would_refuse, now.waited), (1, 1, 0));
+    let seen = (now.in_flight, now.marked, now.would_refuse, now.waited);
+    assert_eq!(seen, (2, 1, 1, 0));
     drop(held);
     assert_eq!(budget.in_flight(), 0);
 }

@@ -16,10 +16,11 @@ pub(crate) fn allocations(shed: &LoadShed, request: Req) -> u64 {
     let mut service = shed.layer(service_fn(|_: Req| {
         ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())))
     }));
-    let mut request = Some(request);
-    let mut call = || {
-        let response = service.call(request.take().unwrap()).now_or_never();
+    let mut call = |request| {
+        let response = service.call(request).now_or_never();
         assert!(!is_refused(&response.unwrap().unwrap()));
     };
-    allocation_counter::measure(&mut call).count_total
+    // The first request of a thread, and one in 256, looks for a layer that is nested in itself, and allocates.
+    call(request.clone());
+    allocation_counter::measure(|| call(request)).count_total
 }
