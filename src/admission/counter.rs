@@ -17,12 +17,13 @@ pub(crate) struct Counter {
 }
 
 impl Counter {
+    /// Counts a request. Returns the number of requests.
     #[inline]
-    pub(crate) fn add(&self, units: u32, writers: Writers) {
-        writers.add(&self.requests, 1);
+    pub(crate) fn add(&self, units: u32, writers: Writers) -> usize {
         if units > 1 {
             writers.add(&self.surcharge, units as usize - 1);
         }
+        writers.add(&self.requests, 1)
     }
 
     /// Adds to the cost of a request that is counted already.

@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    claim::Claim,
-    count::count::Count,
-    shared_permit::{PermitRef, SharedPermit},
-    shares::shares::Tenant,
+    claim::Claim, count::count::Count, shared_permit::SharedPermit, shares::shares::Tenant,
 };
 use crate::threshold::threshold::Threshold;
 
@@ -102,27 +99,33 @@ impl CountPermit {
     /// Notes whether the response shares its connection with others. Before the permit is shared.
     #[inline]
     pub(crate) fn set_multiplexed(&mut self, is_multiplexed: bool) {
-        if is_multiplexed && let Self::Own(Some(held)) = self {
-            held.multiplexed = true;
+        if is_multiplexed {
+            self.set_multiplexed_now();
         }
     }
 
-    /// Shares the permit, so that inner layers find it by the reference that is returned. `outer` refers to the permits of other
-    /// budgets further out. `None` where there is nothing to share.
-    pub(crate) fn share(
-        &mut self,
-        threshold: Threshold,
-        outer: Option<PermitRef>,
-        is_probe: bool,
-    ) -> Option<PermitRef> {
-        let Self::Own(held) = self else {
-            return None;
-        };
-        let shared = SharedPermit::new(held.take()?, threshold, outer, is_probe);
-        let shared = Arc::new(shared);
-        let reference = PermitRef::to(&shared);
-        *self = Self::Shared(shared);
-        Some(reference)
+    fn set_multiplexed_now(&mut self) {
+        match self {
+            Self::Own(Some(held)) => held.multiplexed = true,
+            Self::Own(None) => {}
+            Self::Shared(shared) => shared.set_multiplexed(),
+        }
+    }
+
+    /// Shares the permit, so that inner layers find it.
+    pub(crate) fn share(&mut self, threshold: Threshold) -> Option<&Arc<SharedPermit>> {
+        if let Self::Own(held) = self {
+            let shared = SharedPermit::new(held.take()?, threshold, false);
+            *self = Self::Shared(Arc::new(shared));
+        }
+        self.shared()
+    }
+
+    /// Returns the permit of a request that is to find out whether its layer is nested in itself: see
+    /// [`sharing`](crate::admission::count::sharing).
+    #[cold]
+    pub(crate) fn probe(held: CountedUnits, threshold: Threshold) -> Self {
+        Self::Shared(Arc::new(SharedPermit::new(held, threshold, true)))
     }
 
     pub(crate) fn shared(&self) -> Option<&Arc<SharedPermit>> {
@@ -158,8 +161,7 @@ impl CountPermit {
     #[cold]
     pub(crate) fn watch_for_stall(&mut self) {
         // No layer asks for the threshold of a response.
-        self.share(Threshold::NEVER_SHED, None, false);
-        if let Self::Shared(shared) = self {
+        if let Some(shared) = self.share(Threshold::NEVER_SHED) {
             SharedPermit::watch_for_stall(shared);
         }
     }

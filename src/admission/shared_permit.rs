@@ -10,7 +10,7 @@ use std::{
     any::Any,
     fmt,
     sync::{
-        Arc, PoisonError, Weak,
+        Arc, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
@@ -37,7 +37,7 @@ pub(crate) struct SharedPermit {
     /// Whether it is shared only to find out whether an inner layer looks for it.
     is_probe: bool,
     /// The permit of another budget, further out.
-    outer: Option<PermitRef>,
+    outer: OnceLock<PermitRef>,
     /// How often the body of the response was polled, and in the lowest bit whether it is pending.
     progress: AtomicU32,
     is_watched: AtomicBool,
@@ -73,12 +73,7 @@ pub(crate) enum Standing {
 const PENDING: u32 = 1;
 
 impl SharedPermit {
-    pub(crate) fn new(
-        held: CountedUnits,
-        threshold: Threshold,
-        outer: Option<PermitRef>,
-        is_probe: bool,
-    ) -> Self {
+    pub(crate) fn new(held: CountedUnits, threshold: Threshold, is_probe: bool) -> Self {
         if is_probe {
             held.count.begin_probe();
         }
@@ -86,7 +81,7 @@ impl SharedPermit {
             count: held.count,
             generation: held.count.generation(),
             is_probe,
-            outer,
+            outer: OnceLock::new(),
             progress: AtomicU32::new(0),
             is_watched: AtomicBool::new(false),
             state: Mutex::new(State {
@@ -98,6 +93,12 @@ impl SharedPermit {
         }
     }
 
+    /// Notes the permit of another budget, further out, so that inner layers of that budget find it.
+    pub(crate) fn set_outer(&self, outer: PermitRef) {
+        // Set once: a permit is shared by the layer that has it.
+        let _ = self.outer.set(outer);
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -107,6 +108,12 @@ impl SharedPermit {
         match self.lock().standing {
             Standing::Held(held) => Some(held),
             _ => None,
+        }
+    }
+
+    pub(crate) fn set_multiplexed(&self) {
+        if let Standing::Held(held) = &mut self.lock().standing {
+            held.multiplexed = true;
         }
     }
 
@@ -299,8 +306,8 @@ impl SharedPermit {
 
 impl Drop for SharedPermit {
     fn drop(&mut self) {
-        if self.is_probe {
-            // First: once the count is empty, it may be another budget's.
+        // First: once the count is empty, it may be another budget's. It may be so already, if this holds no units.
+        if self.is_probe && self.generation == self.count.generation() {
             self.count.end_probe();
         }
         let mut state = self.lock();
@@ -340,6 +347,6 @@ impl PermitRef {
         if is_same {
             return Some(permit);
         }
-        permit.outer.as_ref()?.of(count)
+        permit.outer.get()?.of(count)
     }
 }

@@ -8,7 +8,7 @@ use super::budget::Budget;
 use crate::{
     admission::{
         claim::{Claim, Mode, Refused},
-        count::marks::Marked,
+        count::{marks::Marked, sharing::is_probe},
         permit::{CountPermit, CountedUnits},
         shared_permit::SharedPermit,
         verdict::Verdict,
@@ -51,10 +51,10 @@ impl Budget {
                 .map(|()| CountPermit::EMPTY);
         }
         let told = match mode {
-            Mode::Enforce => return self.acquire(claim),
+            Mode::Enforce => return self.acquire_or_probe::<true>(claim),
             Mode::DryRun(told) => told,
         };
-        let admitted = self.acquire(claim);
+        let admitted = self.acquire_or_probe::<true>(claim);
         Ok(admitted.unwrap_or_else(|refused| self.acquire_or_mark(claim, refused, told)))
     }
 
@@ -125,34 +125,44 @@ impl Budget {
     // its fields are in the cache, which costs as much as an atomic operation.
     #[inline]
     pub(crate) fn acquire(&self, claim: &Claim) -> Result<CountPermit, Refused> {
+        self.acquire_or_probe::<false>(claim)
+    }
+
+    /// [`acquire`](Self::acquire), where some requests are to find out whether a layer is nested in itself.
+    #[inline]
+    fn acquire_or_probe<const PROBES: bool>(&self, claim: &Claim) -> Result<CountPermit, Refused> {
         if self.count.queue.has_priority_over(claim) {
             return Err(Refused::new(Reason::Utilization, claim, claim.tenant()));
         }
         // Each arm returns by itself: a common end would copy the result once more.
-        let taken = match claim.caller {
-            None => match self.count.acquire(claim.units, claim.threshold) {
-                Ok(_) => CountedUnits::of(self.count, claim),
+        let admitted = match claim.caller {
+            None => match self.count.admit(claim.units, claim.threshold) {
+                Ok((_, nth)) => (CountedUnits::of(self.count, claim), nth),
                 // 2³¹ units are in flight, and this request is never refused: it runs uncounted.
                 Err(_) if claim.threshold.is_never_shed() => return Ok(CountPermit::EMPTY),
                 Err(_) => return Err(Refused::new(Reason::Utilization, claim, None)),
             },
             Some(_) => match self.acquire_within_band(claim) {
-                Ok(taken) => taken,
+                Ok(admitted) => admitted,
                 Err(_) if claim.threshold.is_never_shed() => return Ok(CountPermit::EMPTY),
                 Err(refused) => return Err(refused),
             },
         };
         self.inner.observed.admitted(&*self.inner);
-        Ok(taken.into())
+        let (units, nth) = admitted;
+        if PROBES && is_probe(nth) && !self.count.is_shared() {
+            return Ok(CountPermit::probe(units, claim.as_threshold()));
+        }
+        Ok(units.into())
     }
 
     // A function of its own, as its code would slow down all other requests.
     #[inline(never)]
-    fn acquire_within_band(&self, claim: &Claim) -> Result<CountedUnits, Refused> {
+    fn acquire_within_band(&self, claim: &Claim) -> Result<(CountedUnits, usize), Refused> {
         let entry = self.enter(*claim, Instant::now);
         let cap = |limit| claim.cap(limit, entry.share);
-        match self.count.acquire(claim.units, cap) {
-            Ok(_) => Ok(entry.units),
+        match self.count.admit(claim.units, cap) {
+            Ok((_, nth)) => Ok((entry.units, nth)),
             Err(level) => Err(self.leave_shares(entry, *claim, level, 0)),
         }
     }

@@ -24,7 +24,7 @@ pub(crate) struct SampleTimer {
 }
 
 impl SampleTimer {
-    /// Starts at the admission of a request under `threshold`.
+    /// Starts at the admission of a request under `threshold`, which goes on into the inner service.
     #[cold]
     pub(crate) fn new(budget: &Budget, threshold: Threshold) -> Self {
         // Read before a window is closed, which may move the limit.
@@ -43,7 +43,7 @@ impl SampleTimer {
             in_flight: level.in_flight,
             limit: level.limit,
             cap: threshold.cap(level.limit).min(level.limit),
-            inside: false,
+            inside: true,
         }
     }
 

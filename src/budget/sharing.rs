@@ -16,12 +16,6 @@ impl Budget {
         self.count.is_shared()
     }
 
-    /// Returns whether the request that was just admitted is to be a probe for a layer that is nested in itself.
-    #[inline]
-    pub(crate) fn probe_is_due(&self) -> bool {
-        self.count.probe_is_due()
-    }
-
     /// Notes one layer more.
     pub(crate) fn add_layer(&self, shares_permits: bool) {
         self.count.add_layer();

@@ -275,7 +275,7 @@ impl<S, B: Body + Send + 'static> Waiting<S, B> {
                     permit.set_multiplexed(request.version() > Version::HTTP_11);
                     if settings.budget().is_shared() {
                         let held = waiter.held();
-                        settings.share(request, &mut permit, held, threshold, false);
+                        settings.share(request, &mut permit, held, threshold);
                     }
                 }
                 let measurement =

@@ -66,7 +66,8 @@ impl Drop for InFlight {
 }
 
 impl Measurement {
-    /// Begins the measurement of a request that was admitted under `threshold`.
+    /// Begins the measurement of a request that was admitted under `threshold`, and the call of the inner service: see
+    /// [`leave`](Self::leave).
     #[inline]
     pub(crate) fn begin(
         settings: &Arc<Settings>,

@@ -12,6 +12,7 @@ use tower_service::Service;
 use super::{body::ResponseBody, future::ResponseFuture, measurement::Measurement, waiter::Waiter};
 use crate::{
     admission::{claim::Refused, permit::CountPermit, shared_permit::SharedPermit},
+    budget::budget::Budget,
     control::controller::Outcome,
     protocol::classification::decide::Decided,
     shedder::settings::Settings,
@@ -94,10 +95,19 @@ where
             // By reference: a copy of fields that were written just now stalls on the store buffer.
             Err(ref refused) => return self.wait_or_refuse(request, &decided, refused, None),
         };
-        if budget.probe_is_due() {
-            return self.share_and_call(request, permit, &decided, None, true);
+        // A probe: see `admission::count::sharing`.
+        if permit.shared().is_some() {
+            return self.share_and_call(request, permit, &decided, None);
         }
-        self.call_inner(request, permit, decided.claim.threshold)
+        let threshold = decided.claim.threshold;
+        call_inner(
+            &mut self.inner,
+            &self.settings,
+            budget,
+            request,
+            permit,
+            threshold,
+        )
     }
 }
 
@@ -122,8 +132,7 @@ impl<S> LoadShedService<S> {
             Ok(permit) => permit,
             Err(ref refused) => return self.wait_or_refuse(request, &decided, refused, held),
         };
-        let is_probe = !budget.is_shared();
-        self.share_and_call(request, permit, &decided, held, is_probe)
+        self.share_and_call(request, permit, &decided, held)
     }
 
     #[cold]
@@ -133,7 +142,6 @@ impl<S> LoadShedService<S> {
         mut permit: CountPermit,
         decided: &Decided,
         held: Option<Arc<SharedPermit>>,
-        is_probe: bool,
     ) -> ResponseFuture<S, B>
     where
         S: Service<Request<B>, Response = Response<R>> + Clone,
@@ -143,50 +151,16 @@ impl<S> LoadShedService<S> {
         let threshold = decided.claim.threshold;
         permit.set_multiplexed(request.version() > Version::HTTP_11);
         self.settings
-            .share(&mut request, &mut permit, held, threshold, is_probe);
-        self.call_inner(request, permit, threshold)
-    }
-
-    // Always: a request that is passed on by value is copied, which costs as much as the decision.
-    #[inline(always)]
-    fn call_inner<B, R>(
-        &mut self,
-        request: Request<B>,
-        mut permit: CountPermit,
-        threshold: Threshold,
-    ) -> ResponseFuture<S, B>
-    where
-        S: Service<Request<B>, Response = Response<R>> + Clone,
-        B: Body + Send + 'static,
-        R: Body<Data = Bytes>,
-    {
-        permit.set_multiplexed(request.version() > Version::HTTP_11);
+            .share(&mut request, &mut permit, held, threshold);
         let budget = self.settings.budget();
-        let mut measurement = Measurement::begin(&self.settings, budget, &permit, threshold);
-        measurement.enter();
-        // A waker that does nothing: if the inner service is not ready, the future polls again with the task's own waker.
-        match self
-            .inner
-            .poll_ready(&mut Context::from_waker(Waker::noop()))
-        {
-            Poll::Ready(Ok(())) => {
-                let future = self.inner.call(request);
-                measurement.leave();
-                ResponseFuture::called(future, permit, measurement)
-            }
-            Poll::Ready(Err(error)) => {
-                measurement.leave();
-                measurement.end(Outcome::Ignored);
-                ResponseFuture::failed(error)
-            }
-            Poll::Pending => {
-                measurement.leave();
-                // The polled service goes along, as readiness is its own: a clone starts unready.
-                let clone = self.inner.clone();
-                let asked = mem::replace(&mut self.inner, clone);
-                ResponseFuture::waiting(asked, request, permit, measurement)
-            }
-        }
+        call_inner(
+            &mut self.inner,
+            &self.settings,
+            budget,
+            request,
+            permit,
+            threshold,
+        )
     }
 
     /// Queues or refuses a request that was not admitted.
@@ -209,6 +183,45 @@ impl<S> LoadShedService<S> {
                 self.settings.read_rest(request);
                 ResponseFuture::refused(response)
             }
+        }
+    }
+}
+
+// Always: a request that is passed on by value is copied, which costs as much as the decision.
+#[inline(always)]
+fn call_inner<S, B, R>(
+    inner: &mut S,
+    settings: &Arc<Settings>,
+    budget: &Budget,
+    request: Request<B>,
+    mut permit: CountPermit,
+    threshold: Threshold,
+) -> ResponseFuture<S, B>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone,
+    B: Body + Send + 'static,
+    R: Body<Data = Bytes>,
+{
+    permit.set_multiplexed(request.version() > Version::HTTP_11);
+    let mut measurement = Measurement::begin(settings, budget, &permit, threshold);
+    // A waker that does nothing: if the inner service is not ready, the future polls again with the task's own waker.
+    match inner.poll_ready(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Ok(())) => {
+            let future = inner.call(request);
+            measurement.leave();
+            ResponseFuture::called(future, permit, measurement)
+        }
+        Poll::Ready(Err(error)) => {
+            measurement.leave();
+            measurement.end(Outcome::Ignored);
+            ResponseFuture::failed(error)
+        }
+        Poll::Pending => {
+            measurement.leave();
+            // The polled service goes along, as readiness is its own: a clone starts unready.
+            let clone = inner.clone();
+            let asked = mem::replace(inner, clone);
+            ResponseFuture::waiting(asked, request, permit, measurement)
         }
     }
 }

@@ -121,12 +121,12 @@ impl Settings {
         permit: &mut CountPermit,
         held: Option<Arc<SharedPermit>>,
         threshold: Threshold,
-        is_probe: bool,
     ) {
         let extensions = request.extensions_mut();
-        let outer = extensions.get::<PermitRef>().cloned();
-        if let Some(reference) = permit.share(threshold, outer, is_probe) {
-            extensions.insert(reference);
+        if let Some(shared) = permit.share(threshold) {
+            if let Some(outer) = extensions.insert(PermitRef::to(shared)) {
+                shared.set_outer(outer);
+            }
         }
         if self.share_permit {
             let shared = permit.shared().cloned().or(held);

@@ -33,17 +33,19 @@ pub(crate) enum Writers {
 }
 
 impl Writers {
-    /// Adds to a counter of the value.
+    /// Adds to a counter of the value. Returns the sum.
     #[inline]
-    pub(crate) fn add(self, counter: &AtomicUsize, delta: usize) {
+    pub(crate) fn add(self, counter: &AtomicUsize, delta: usize) -> usize {
         match self {
             // A load and a store: no other thread writes here, and an atomic addition costs as much as the admission.
             Self::ThisThread => {
-                let before = counter.load(Ordering::Relaxed);
-                counter.store(before.wrapping_add(delta), Ordering::Relaxed);
+                let sum = counter.load(Ordering::Relaxed).wrapping_add(delta);
+                counter.store(sum, Ordering::Relaxed);
+                sum
             }
             Self::Many => {
-                counter.fetch_add(delta, Ordering::Relaxed);
+                let before = counter.fetch_add(delta, Ordering::Relaxed);
+                before.wrapping_add(delta)
             }
         }
     }

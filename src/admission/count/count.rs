@@ -122,6 +122,16 @@ impl Count {
     /// If the units do not fit: the level without the request.
     #[inline]
     pub(crate) fn acquire(&self, units: u32, cap: impl Cap) -> Result<Level, Level> {
+        self.admit(units, cap).map(|(level, _)| level)
+    }
+
+    /// [`acquire`](Self::acquire), which also returns how many requests this thread has admitted.
+    ///
+    /// # Errors
+    ///
+    /// If the units do not fit: the level without the request.
+    #[inline]
+    pub(crate) fn admit(&self, units: u32, cap: impl Cap) -> Result<(Level, usize), Level> {
         let (lane, writers) = self.lanes.own();
         let level = match lane.take(units, &cap) {
             Some(limit) => Level {
@@ -130,8 +140,8 @@ impl Count {
             },
             None => self.acquire_from_word(units, cap)?,
         };
-        lane.admitted.add(units, writers);
-        Ok(level)
+        let nth = lane.admitted.add(units, writers);
+        Ok((level, nth))
     }
 
     // A function of its own, as is what follows from it: most requests never get here.

@@ -10,8 +10,11 @@ use crate::support::sync::Ordering;
 /// Set for good once permits have to be shared. Below it: the probes in flight.
 const SHARED: u32 = 1 << 31;
 
-/// One request in this many is a probe, on each thread.
-const PROBE: usize = 256;
+/// Returns whether the `nth` request that a thread has admitted is to be a probe: the first, and one in 256.
+#[inline]
+pub(crate) fn is_probe(nth: usize) -> bool {
+    nth % 256 == 1
+}
 
 impl Count {
     /// Returns whether a request may carry the permit of an outer layer, or has to carry it to inner layers.
@@ -38,12 +41,6 @@ impl Count {
         if self.layers.fetch_add(1, Ordering::Relaxed) > 0 {
             self.share();
         }
-    }
-
-    /// Returns whether the request that this thread has just admitted is to be a probe: the first of the thread, and one in 256.
-    #[inline]
-    pub(crate) fn probe_is_due(&self) -> bool {
-        self.admitted_here() % PROBE == 1
     }
 
     pub(crate) fn begin_probe(&self) {
