@@ -97,7 +97,9 @@ where
         if budget.probe_is_due() {
             return self.share_and_call(request, permit, &decided, None, true);
         }
-        self.call_inner(request, permit, decided.claim.threshold)
+        let threshold = decided.claim.threshold;
+        let measurement = Measurement::begin(&self.settings, budget, &permit, threshold);
+        self.call_inner(request, permit, measurement)
     }
 }
 
@@ -113,7 +115,7 @@ impl<S> LoadShedService<S> {
     {
         let decided = self.settings.decide(&mut request);
         let budget = self.settings.budget();
-        if !budget.may_be_shared() {
+        if !budget.may_be_shared() && !self.settings.has_upload(&request) {
             self.decided = Some(decided);
             return self.call(request);
         }
@@ -122,6 +124,9 @@ impl<S> LoadShedService<S> {
             Ok(permit) => permit,
             Err(ref refused) => return self.wait_or_refuse(request, &decided, refused, held),
         };
+        if !budget.may_be_shared() {
+            return self.watch_and_call(request, permit, decided.claim.threshold);
+        }
         let is_probe = !budget.is_shared();
         self.share_and_call(request, permit, &decided, held, is_probe)
     }
@@ -144,7 +149,26 @@ impl<S> LoadShedService<S> {
         permit.set_multiplexed(request.version() > Version::HTTP_11);
         self.settings
             .share(&mut request, &mut permit, held, threshold, is_probe);
-        self.call_inner(request, permit, threshold)
+        self.watch_and_call(request, permit, threshold)
+    }
+
+    /// Calls the inner service, and watches the upload of the request if it has one.
+    fn watch_and_call<B, R>(
+        &mut self,
+        request: Request<B>,
+        permit: CountPermit,
+        threshold: Threshold,
+    ) -> ResponseFuture<S, B>
+    where
+        S: Service<Request<B>, Response = Response<R>> + Clone,
+        B: Body + Send + 'static,
+        R: Body<Data = Bytes>,
+    {
+        let settings = &self.settings;
+        let mut measurement = Measurement::begin(settings, settings.budget(), &permit, threshold);
+        let (request, upload) = measurement.watch(settings, request, threshold);
+        self.call_inner(request, permit, measurement)
+            .with_upload(upload)
     }
 
     // Always: a request that is passed on by value is copied, which costs as much as the decision.
@@ -153,7 +177,7 @@ impl<S> LoadShedService<S> {
         &mut self,
         request: Request<B>,
         mut permit: CountPermit,
-        threshold: Threshold,
+        mut measurement: Measurement,
     ) -> ResponseFuture<S, B>
     where
         S: Service<Request<B>, Response = Response<R>> + Clone,
@@ -161,8 +185,6 @@ impl<S> LoadShedService<S> {
         R: Body<Data = Bytes>,
     {
         permit.set_multiplexed(request.version() > Version::HTTP_11);
-        let budget = self.settings.budget();
-        let mut measurement = Measurement::begin(&self.settings, budget, &permit, threshold);
         measurement.enter();
         // A waker that does nothing: if the inner service is not ready, the future polls again with the task's own waker.
         match self
