@@ -60,6 +60,21 @@
 //! A burst may be over sooner than a caller can retry. [`LoadShed::wait`] queues requests for some milliseconds, in a queue
 //! that is bounded in length and time. It is off by default, and no remedy for sustained overload.
 //!
+//! # Uploads
+//!
+//! A handler that reads an upload waits for its client. [`LoadShed::watch_uploads`] tells that time from the server's, so
+//! that slow clients do not look like an overload to a learned limit. [`LoadShed::min_upload_rate`] ends uploads that hold a
+//! permit and send next to nothing, while requests are refused:
+//!
+//! ```
+//! use std::time::Duration;
+//! use loadshed::LoadShed;
+//!
+//! let shed = LoadShed::ratio(0.85)
+//!     .watch_uploads(axum::body::Body::new) // in tonic: tonic::body::Body::new
+//!     .min_upload_rate(240, Duration::from_secs(5)); // bytes a second, after a grace
+//! ```
+//!
 //! # Where in the stack
 //!
 //! Put the layer outside of all layers that wait or cost something, so that a refusal is cheap. Put it inside of layers that
@@ -119,6 +134,7 @@
 //! | whose route or class is looked up | tens of nanoseconds more |
 //! | measured, learned limit | two clock reads, and one entry in a list of the thread; once a window (10 ms with [`Adaptive`], 25 ms with [`LatencyTarget`]) one request runs the controller, and no other request waits for it |
 //! | measured [to the end of its body](Measure::Body) | one allocation more |
+//! | with an [upload that is watched](LoadShed::watch_uploads) | two allocations, a lock of its own at each poll of the body, and a clock read where the handler begins or ends to wait |
 //! | refused | one clock read, at most 8 allocations |
 //! | that finds the inner service not ready | one allocation |
 //! | queued | some allocations, and a lock shared by queued requests and by the requests that end meanwhile |
@@ -162,6 +178,7 @@ mod support;
 #[cfg(not(any(feature = "metrics", feature = "tracing")))]
 mod telemetry;
 mod threshold;
+mod upload;
 
 pub use self::{
     budget::{budget::Budget, permit::Permit, request_permit::RequestPermit},
@@ -178,6 +195,7 @@ pub use self::{
     shedder::measure::Measure,
     support::invalid::InvalidSetting,
     threshold::{criticality::Criticality, threshold::Threshold},
+    upload::watched_body::WatchedBody,
 };
 
 #[cfg(feature = "axum")]

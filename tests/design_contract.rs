@@ -89,6 +89,11 @@ async fn the_code_of_the_design_compiles_and_its_values_are_allowed() -> Result<
         .fair_by(|head| tenant(head)) // any `impl Hash`; under pressure, fair shares
         .wait(64, Duration::from_millis(50)); // off unless asked for
 
+    // The permit's life.
+    let shed = LoadShed::ratio(0.85)
+        .watch_uploads(axum::body::Body::new) // tells the client's time from the server's
+        .min_upload_rate(240, Duration::from_secs(5)); // bytes a second after a grace; off by default
+
     // What the caller gets.
     let shed = LoadShed::ratio(0.85)
         .retry_after(RetryAfter::adaptive()) // the default: how long the excess load takes to be served, spread out

@@ -25,9 +25,9 @@ use crate::{
 /// A refusal that is counted, and not yet sent to the caller.
 #[must_use]
 pub(crate) struct Counted<'a> {
-    budget: &'a Budget,
+    pub(super) budget: &'a Budget,
     refused: &'a Refused,
-    now: Now,
+    pub(super) now: Now,
 }
 
 impl Budget {

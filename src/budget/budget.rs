@@ -24,6 +24,7 @@ use crate::{
     retry_after::schedule::Schedule,
     support::invalid::{InvalidSetting, expect_valid},
     telemetry::{observable::Observable, observed::Observed},
+    upload::noted::NotedUploads,
 };
 
 /// A concurrency limit, and the requests in flight under it.
@@ -55,7 +56,8 @@ pub(crate) struct Inner {
     pub(crate) counters: Counters,
     pub(crate) schedule: CachePadded<Schedule>,
     /// `None` where the limit is fixed.
-    sampler: Option<Sampler>,
+    pub(super) sampler: Option<Sampler>,
+    pub(super) noted_uploads: NotedUploads,
     name: OnceLock<Box<str>>,
     pub(crate) observed: Observed,
 }
@@ -121,6 +123,7 @@ impl Budget {
             counters: Counters::new(count),
             schedule: Schedule::new().into(),
             sampler,
+            noted_uploads: NotedUploads::default(),
             name: OnceLock::new(),
             observed: Observed::default(),
         };

@@ -9,4 +9,5 @@ pub(crate) mod request_permit;
 pub(crate) mod sample_timer;
 pub(crate) mod sharing;
 pub(crate) mod stall;
+pub(crate) mod uploads;
 pub(crate) mod waiting;

@@ -78,6 +78,7 @@ impl Budget {
             Err(refused) => {
                 let (hint, unit) = (&RetryAfter::adaptive(), Unit::Milliseconds);
                 let counted = self.refused(&refused);
+                counted.end_slow_uploads(threshold);
                 return Err(counted.shed(hint, unit, Criticality::default()));
             }
         };

@@ -57,12 +57,19 @@ impl SampleTimer {
     /// Ends the measurement, and gives the sample to the budget that has admitted the request.
     #[cold]
     pub(crate) fn finish(self, budget: &Budget, outcome: Outcome) {
+        self.finish_without(Duration::ZERO, budget, outcome);
+    }
+
+    /// The same for a request whose handler has waited for its client for `client_time`, which is no latency.
+    #[cold]
+    pub(crate) fn finish_without(self, client_time: Duration, budget: &Budget, outcome: Outcome) {
         let Some(sampler) = budget.sampler() else {
             return;
         };
         let now = sampler.now();
         let mut sample = Sample::new(sampler.at(self.admitted_at));
-        sample.latency = Duration::from_nanos(now.saturating_sub(self.admitted_at));
+        let elapsed = Duration::from_nanos(now.saturating_sub(self.admitted_at));
+        sample.latency = elapsed.saturating_sub(client_time);
         sample.in_flight = self.in_flight as usize;
         sample.limit = self.limit as usize;
         sample.cap = self.cap as usize;
@@ -109,6 +116,11 @@ impl<T: AsBudget> Watch<T> {
             weight,
             responded: false,
         }
+    }
+
+    /// Returns the units in flight that the request stands for.
+    pub(crate) fn units(&self) -> u32 {
+        self.weight
     }
 
     pub(crate) fn owner(&self) -> &T {

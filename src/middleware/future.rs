@@ -15,7 +15,7 @@ use tower_service::Service;
 use super::{body::ResponseBody, measurement::Measurement, waiter::Waiter};
 use crate::{
     admission::permit::CountPermit, control::controller::Outcome,
-    protocol::refusal::refusal::RefusalResponse, shed::Shed,
+    protocol::refusal::refusal::RefusalResponse, shed::Shed, upload::watch::EndableUpload,
 };
 
 pin_project! {
@@ -31,6 +31,7 @@ pin_project! {
         permit: CountPermit,
         // Declared after the permit: a sample may close a window, which takes longer.
         measurement: Measurement,
+        upload: Option<EndableUpload>,
     }
 }
 
@@ -67,7 +68,13 @@ where
             state,
             permit,
             measurement,
+            upload: None,
         }
+    }
+
+    pub(crate) fn with_upload(mut self, upload: Option<EndableUpload>) -> Self {
+        self.upload = upload;
+        self
     }
 
     fn without_permit(state: State<S, B>) -> Self {
@@ -113,6 +120,16 @@ where
     }
 }
 
+/// What the future holds of an admitted request.
+struct Admitted<'a> {
+    permit: &'a mut CountPermit,
+    measurement: &'a mut Measurement,
+    upload: &'a mut Option<EndableUpload>,
+}
+
+/// What a queued request holds once it is admitted.
+type AdmittedWaiter = (CountPermit, Measurement, Option<EndableUpload>);
+
 /// The result for the caller.
 type ServiceResult<R, E> = Result<Response<ResponseBody<R>>, E>;
 
@@ -126,6 +143,16 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
+        if let Some(upload) = this.upload {
+            if let Poll::Ready(response) = upload.poll_ended(cx) {
+                *this.upload = None;
+                // Drops the inner future, and with it the rest of the upload, before the permit.
+                this.state.set(State::Failed { error: None });
+                this.measurement.end(Outcome::Ignored);
+                *this.permit = CountPermit::EMPTY;
+                return Poll::Ready(Ok(response.map(ResponseBody::refused)));
+            }
+        }
         loop {
             if let StateProj::Called { future } = this.state.as_mut().project() {
                 this.measurement.enter();
@@ -141,6 +168,7 @@ where
                 }
                 return match polled {
                     Poll::Ready(Ok(response)) => {
+                        *this.upload = None;
                         let permit = mem::take(this.permit);
                         let held = |body| ResponseBody::served(body, permit, rest);
                         Poll::Ready(Ok(response.map(held)))
@@ -156,7 +184,12 @@ where
                 };
             }
             let state = this.state.as_mut();
-            if let Some(end) = ready!(state.poll_uncalled(this.permit, this.measurement, cx)) {
+            let request = Admitted {
+                permit: this.permit,
+                measurement: this.measurement,
+                upload: this.upload,
+            };
+            if let Some(end) = ready!(state.poll_uncalled(request, cx)) {
                 return Poll::Ready(end);
             }
         }
@@ -174,16 +207,20 @@ where
     #[cold]
     fn poll_uncalled(
         mut self: Pin<&mut Self>,
-        permit: &mut CountPermit,
-        measurement: &mut Measurement,
+        request: Admitted<'_>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<ServiceResult<R, S::Error>>> {
+        let Admitted {
+            permit,
+            measurement,
+            upload,
+        } = request;
         match self.as_mut().project() {
             StateProj::Called { .. } => Poll::Ready(None),
             StateProj::Waiting { waiting } if waiting.waiter.is_some() => {
                 match ready!(waiting.poll_waiter(cx)) {
                     Ok(admitted) => {
-                        (*permit, *measurement) = admitted;
+                        (*permit, *measurement, *upload) = admitted;
                         Poll::Ready(None)
                     }
                     Err(response) => {
@@ -261,7 +298,7 @@ impl<S, B: Body + Send + 'static> Waiting<S, B> {
     fn poll_waiter(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(CountPermit, Measurement), RefusalResponse>> {
+    ) -> Poll<Result<AdmittedWaiter, RefusalResponse>> {
         let Some(waiter) = &mut self.waiter else {
             return Poll::Pending;
         };
@@ -278,9 +315,12 @@ impl<S, B: Body + Send + 'static> Waiting<S, B> {
                         settings.share(request, &mut permit, held, threshold);
                     }
                 }
-                let measurement =
+                let mut measurement =
                     Measurement::begin(settings, settings.budget(), &permit, threshold);
-                Ok((permit, measurement))
+                let request = self.request.take().expect(POLLED_AGAIN);
+                let (request, upload) = measurement.watch(settings, request, threshold);
+                self.request = Some(request);
+                Ok((permit, measurement, upload))
             }
             Err(refused) => {
                 let mut request = self.request.take().expect(POLLED_AGAIN);

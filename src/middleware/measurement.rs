@@ -1,10 +1,11 @@
 use std::{
     sync::{Arc, Weak},
     task::Poll,
+    time::Duration,
 };
 
 use bytes::Bytes;
-use http::{Response, header::CONTENT_LENGTH};
+use http::{Request, Response, header::CONTENT_LENGTH};
 use http_body::{Body, Frame};
 
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
     shed::Shed,
     shedder::{measure::Measure, settings::Settings},
     threshold::threshold::Threshold,
+    upload::watch::{EndableUpload, UploadWatch},
 };
 
 /// The measurement of one request, or none.
@@ -28,7 +30,33 @@ pub(crate) struct Measurement(Option<Measured>);
 
 struct Measured {
     timer: SampleTimer,
+    upload: Option<MeasuredUpload>,
     in_flight: InFlight,
+}
+
+/// The upload of a measured request. A drop ends its part in the measurement.
+struct MeasuredUpload(Arc<UploadWatch>);
+
+impl Drop for MeasuredUpload {
+    fn drop(&mut self) {
+        self.0.end_measurement();
+    }
+}
+
+impl Measured {
+    /// Ends the measured time.
+    fn finish(self, outcome: Outcome) -> InFlight {
+        let Self {
+            timer,
+            upload,
+            in_flight,
+        } = self;
+        let client_time = upload.map_or(Duration::ZERO, |upload| upload.0.end_measurement());
+        if let Some(settings) = in_flight.settings() {
+            timer.finish_without(client_time, settings.budget(), outcome);
+        }
+        in_flight
+    }
 }
 
 /// A measured request in flight.
@@ -91,11 +119,34 @@ impl Measurement {
     ) -> Self {
         Self(Some(Measured {
             timer: SampleTimer::new(budget, threshold),
+            upload: None,
             in_flight: InFlight {
                 watch: Some(Watch::begin(Arc::clone(settings), permit.units())),
                 shared: permit.shared().map(Arc::downgrade).unwrap_or_default(),
             },
         }))
+    }
+
+    /// Returns the units in flight that the request stands for, or 0 if it is not measured.
+    fn units(&self) -> u32 {
+        let watch = self.0.as_ref().and_then(|it| it.in_flight.watch.as_ref());
+        watch.map_or(0, Watch::units)
+    }
+
+    /// Watches the upload of the request, if it has one, and leaves the time that its handler waits for the client out of the
+    /// latency. Returns the future's part in the upload.
+    pub(crate) fn watch<B: Body + 'static>(
+        &mut self,
+        settings: &Settings,
+        request: Request<B>,
+        threshold: Threshold,
+    ) -> (Request<B>, Option<EndableUpload>) {
+        let (request, watch) = settings.watch(request, threshold, self.units());
+        let upload = watch.as_ref().map(EndableUpload::new);
+        if let Some(measured) = &mut self.0 {
+            measured.upload = watch.map(MeasuredUpload);
+        }
+        (request, upload)
     }
 
     /// Marks the start of a call of the inner service, until [`leave`](Self::leave).
@@ -127,27 +178,19 @@ impl Measurement {
     /// Ends the measurement and the request.
     #[inline]
     pub(crate) fn end(&mut self, outcome: Outcome) {
-        if let Some(Measured { timer, in_flight }) = self.0.take()
-            && let Some(settings) = in_flight.settings()
-        {
-            timer.finish(settings.budget(), outcome);
+        if let Some(measured) = self.0.take() {
+            measured.finish(outcome);
         }
     }
 
     /// Ends the measurement at the response head. The request keeps its permit.
     #[cold]
     fn responded(&mut self, outcome: Outcome) -> BodyMeasurement {
-        let Some(Measured {
-            timer,
-            mut in_flight,
-        }) = self.0.take()
-        else {
+        let Some(mut measured) = self.0.take() else {
             return BodyMeasurement::default();
         };
-        in_flight.respond();
-        if let Some(settings) = in_flight.settings() {
-            timer.finish(settings.budget(), outcome);
-        }
+        measured.in_flight.respond();
+        let in_flight = measured.finish(outcome);
         BodyMeasurement(Some(Measuring::Responded {
             _until_dropped: in_flight,
         }))

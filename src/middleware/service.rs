@@ -12,11 +12,9 @@ use tower_service::Service;
 use super::{body::ResponseBody, future::ResponseFuture, measurement::Measurement, waiter::Waiter};
 use crate::{
     admission::{claim::Refused, permit::CountPermit, shared_permit::SharedPermit},
-    budget::budget::Budget,
     control::controller::Outcome,
     protocol::classification::decide::Decided,
     shedder::settings::Settings,
-    threshold::threshold::Threshold,
 };
 
 /// The service that [`LoadShed`](crate::LoadShed) makes of an inner service.
@@ -100,14 +98,8 @@ where
             return self.share_and_call(request, permit, &decided, None);
         }
         let threshold = decided.claim.threshold;
-        call_inner(
-            &mut self.inner,
-            &self.settings,
-            budget,
-            request,
-            permit,
-            threshold,
-        )
+        let measurement = Measurement::begin(&self.settings, budget, &permit, threshold);
+        call_inner(&mut self.inner, request, permit, measurement)
     }
 }
 
@@ -123,7 +115,7 @@ impl<S> LoadShedService<S> {
     {
         let decided = self.settings.decide(&mut request);
         let budget = self.settings.budget();
-        if !budget.may_be_shared() {
+        if !budget.may_be_shared() && !self.settings.has_upload(&request) {
             self.decided = Some(decided);
             return self.call(request);
         }
@@ -152,15 +144,10 @@ impl<S> LoadShedService<S> {
         permit.set_multiplexed(request.version() > Version::HTTP_11);
         self.settings
             .share(&mut request, &mut permit, held, threshold);
-        let budget = self.settings.budget();
-        call_inner(
-            &mut self.inner,
-            &self.settings,
-            budget,
-            request,
-            permit,
-            threshold,
-        )
+        let settings = &self.settings;
+        let mut measurement = Measurement::begin(settings, settings.budget(), &permit, threshold);
+        let (request, upload) = measurement.watch(settings, request, threshold);
+        call_inner(&mut self.inner, request, permit, measurement).with_upload(upload)
     }
 
     /// Queues or refuses a request that was not admitted.
@@ -191,11 +178,9 @@ impl<S> LoadShedService<S> {
 #[inline(always)]
 fn call_inner<S, B, R>(
     inner: &mut S,
-    settings: &Arc<Settings>,
-    budget: &Budget,
     request: Request<B>,
     mut permit: CountPermit,
-    threshold: Threshold,
+    mut measurement: Measurement,
 ) -> ResponseFuture<S, B>
 where
     S: Service<Request<B>, Response = Response<R>> + Clone,
@@ -203,7 +188,6 @@ where
     R: Body<Data = Bytes>,
 {
     permit.set_multiplexed(request.version() > Version::HTTP_11);
-    let mut measurement = Measurement::begin(settings, budget, &permit, threshold);
     // A waker that does nothing: if the inner service is not ready, the future polls again with the task's own waker.
     match inner.poll_ready(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Ok(())) => {

@@ -2,4 +2,5 @@
 
 pub(crate) mod measure;
 pub(crate) mod settings;
+pub(crate) mod uploads;
 pub(crate) mod wait;

@@ -12,7 +12,11 @@ use std::{
 use http::{Request, Response};
 use http_body::Body;
 
-use super::{measure::Measure, wait::Wait};
+use super::{
+    measure::Measure,
+    uploads::{Uploading, Uploads},
+    wait::Wait,
+};
 use crate::{
     admission::{
         claim::{Mode, Refused},
@@ -37,6 +41,7 @@ use crate::{
         class_thresholds::LiveClassThresholds, criticality::Criticality, routes::table::Routes,
         threshold::Threshold,
     },
+    upload::watch::UploadWatch,
 };
 
 /// The settings that all services of one layer share.
@@ -71,16 +76,17 @@ pub(crate) struct Settings {
     pub(crate) is_added: AtomicBool,
     /// Whether the layer never refused a request when it was first used: then it passes the readiness of the inner service on.
     pub(crate) passes_readiness: OnceLock<bool>,
+    pub(crate) uploads: Uploads,
 }
 
 /// The route label of requests without a route, in a layer without a name.
 const UNNAMED: &str = "other";
 
 impl Settings {
-    /// Returns whether the request has to be looked at: its claim depends on it, or its permit may be shared.
+    /// Returns whether the request has to be looked at: its claim depends on it, its permit may be shared, or its upload watched.
     #[inline]
     pub(crate) fn asks(&self, budget: &Budget) -> bool {
-        self.decide.is_some() || budget.may_be_shared()
+        self.decide.is_some() || budget.may_be_shared() || self.uploads.are_watched()
     }
 
     /// Returns the claim of all requests, where it does not depend on the request.
@@ -123,10 +129,13 @@ impl Settings {
         threshold: Threshold,
     ) {
         let extensions = request.extensions_mut();
-        if let Some(shared) = permit.share(threshold) {
-            if let Some(outer) = extensions.insert(PermitRef::to(shared)) {
-                shared.set_outer(outer);
-            }
+        // The permit of a probe is shared already.
+        let is_shared = self.budget().is_shared() || permit.shared().is_some();
+        if is_shared
+            && let Some(shared) = permit.share(threshold)
+            && let Some(outer) = extensions.insert(PermitRef::to(shared))
+        {
+            shared.set_outer(outer);
         }
         if self.share_permit {
             let shared = permit.shared().cloned().or(held);
@@ -218,6 +227,26 @@ impl Settings {
         admitted
     }
 
+    /// Returns whether the request has a body, in a layer that watches uploads.
+    pub(crate) fn has_upload<B: Body>(&self, request: &Request<B>) -> bool {
+        self.uploads.are_watched() && !request.body().is_end_stream()
+    }
+
+    /// Watches the upload of an admitted request: see [`Uploads::watch`].
+    pub(crate) fn watch<B: Body + 'static>(
+        &self,
+        request: Request<B>,
+        threshold: Threshold,
+        measured_units: u32,
+    ) -> (Request<B>, Option<Arc<UploadWatch>>) {
+        let uploading = Uploading {
+            budget: self.budget(),
+            threshold,
+            measured_units,
+        };
+        self.uploads.watch(request, uploading)
+    }
+
     /// Counts a queued request that was admitted.
     pub(crate) fn has_waited(&self, decided: &Decided) {
         self.decisions
@@ -252,6 +281,7 @@ impl Settings {
         refused: &Refused,
     ) -> RefusalResponse {
         let counted = self.budget().refused(refused);
+        counted.end_slow_uploads(decided.claim.threshold);
         self.decisions.add(
             decided.route,
             decided.class,
@@ -383,6 +413,7 @@ impl Clone for Settings {
             stall: self.stall.clone(),
             is_added: AtomicBool::new(false),
             passes_readiness: OnceLock::new(),
+            uploads: self.uploads.clone(),
         }
     }
 }
@@ -404,6 +435,7 @@ impl fmt::Debug for Settings {
             .field("wait", &self.wait)
             .field("share_permit", &self.share_permit)
             .field("stall", &self.stall)
+            .field("uploads", &self.uploads)
             .finish()
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct BudgetMetrics {
     pub(crate) hints: HintSum,
     /// Requests refused because of a share, and requests that a dry run would have refused because of it.
     pub(crate) by_share: [AtomicU64; 2],
+    pub(crate) slow_uploads: AtomicU64,
+    pub(crate) unwatched_uploads: AtomicU64,
     changes: Mutex<ChangeCounts>,
     pub(crate) routes: RouteMetrics,
     /// The label of the first publication. A name that the budget gets later does not change it.
@@ -66,6 +68,16 @@ impl BudgetMetrics {
         };
         // Relaxed, likewise.
         by_share.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn slow_uploads(&self, count: usize) {
+        // Relaxed, likewise.
+        self.slow_uploads.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn unwatched_upload(&self) {
+        // Relaxed, likewise.
+        self.unwatched_uploads.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn changed(&self, reason: &'static str) {

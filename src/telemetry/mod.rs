@@ -49,6 +49,8 @@
 //! | `loadshed_waited_total` | counter | requests | `budget` | requests that were queued |
 //! | `loadshed_stalled_total` | counter | responses | `budget` | responses that stalled, and lost their permit |
 //! | `loadshed_hint_seconds_total` | counter | seconds | `budget` | sum of the retry hints given to refused callers |
+//! | `loadshed_slow_uploads_total` | counter | requests | `budget` | uploads ended because they arrived [too slowly](crate::LoadShed::min_upload_rate) |
+//! | `loadshed_unwatched_uploads_total` | counter | requests | `budget` | requests with a body of a type that is not [watched](crate::LoadShed::watch_uploads) |
 //! | `loadshed_limit_changes_total` | counter | changes | `budget`, `reason` | changes of the limit |
 //! | `loadshed_latency_seconds` | histogram | seconds | `budget`, `outcome` | latency of measured requests of a learned budget |
 //! | `loadshed_route_admitted_total` | counter | requests | `budget`, `route`, `class` | requests that a layer admitted |

@@ -100,6 +100,18 @@ impl Observed {
         events::changed(budget, change);
     }
 
+    /// Notes uploads that were ended because they arrived too slowly.
+    pub(crate) fn slow_uploads(&self, count: usize) {
+        #[cfg(feature = "metrics")]
+        self.metrics.slow_uploads(count);
+    }
+
+    /// Notes an upload that its layer cannot watch.
+    pub(crate) fn unwatched_upload(&self) {
+        #[cfg(feature = "metrics")]
+        self.metrics.unwatched_upload();
+    }
+
     /// Notes the samples of a window.
     pub(crate) fn measured(&self, samples: &[Sample]) {
         #[cfg(feature = "metrics")]

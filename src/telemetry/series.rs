@@ -39,6 +39,8 @@ pub(crate) struct Totals {
     pub(crate) waited: u64,
     pub(crate) stalled: u64,
     pub(crate) hints: u64,
+    pub(crate) slow_uploads: u64,
+    pub(crate) unwatched_uploads: u64,
     pub(crate) changes: ChangeCounts,
     pub(crate) routes: RouteCounts,
 }
@@ -73,6 +75,8 @@ impl Totals {
             waited: snapshot.waited as u64,
             stalled: snapshot.stalled as u64,
             hints: metrics.hints.0.load(Ordering::Relaxed),
+            slow_uploads: metrics.slow_uploads.load(Ordering::Relaxed),
+            unwatched_uploads: metrics.unwatched_uploads.load(Ordering::Relaxed),
             changes: metrics.changes().clone(),
             routes: metrics.routes.counts(),
         }
@@ -89,6 +93,8 @@ impl Totals {
         self.waited += more.waited;
         self.stalled += more.stalled;
         self.hints += more.hints;
+        self.slow_uploads += more.slow_uploads;
+        self.unwatched_uploads += more.unwatched_uploads;
         for (reason, count) in &more.changes {
             add(&mut self.changes, reason, *count);
         }
@@ -108,6 +114,8 @@ impl Totals {
         self.waited = self.waited.max(now.waited);
         self.stalled = self.stalled.max(now.stalled);
         self.hints = self.hints.max(now.hints);
+        self.slow_uploads = self.slow_uploads.max(now.slow_uploads);
+        self.unwatched_uploads = self.unwatched_uploads.max(now.unwatched_uploads);
         for (reason, count) in now.changes {
             let published = self.changes.entry(reason).or_default();
             *published = count.max(*published);

@@ -57,6 +57,8 @@ impl BudgetSeries {
             waited,
             stalled,
             hints,
+            slow_uploads,
+            unwatched_uploads,
             changes,
             routes,
         } = totals;
@@ -65,6 +67,8 @@ impl BudgetSeries {
         counter!("loadshed_waited_total", labels()).absolute(waited);
         counter!("loadshed_stalled_total", labels()).absolute(stalled);
         counter!("loadshed_hint_seconds_total", labels()).absolute(hints / 1_000);
+        counter!("loadshed_slow_uploads_total", labels()).absolute(slow_uploads);
+        counter!("loadshed_unwatched_uploads_total", labels()).absolute(unwatched_uploads);
         let write = |reason: Reason, [refused, would_refuse]: [u64; 2]| {
             let labels = || with("reason", reason.label());
             counter!("loadshed_refused_total", labels()).absolute(refused);
@@ -144,6 +148,14 @@ fn describe() {
         (
             "loadshed_stalled_total",
             "Responses that stalled, and lost their permit.",
+        ),
+        (
+            "loadshed_slow_uploads_total",
+            "Uploads that were ended because they arrived too slowly.",
+        ),
+        (
+            "loadshed_unwatched_uploads_total",
+            "Requests with a body that their layer cannot watch.",
         ),
         ("loadshed_limit_changes_total", "Changes of the limit."),
         (

@@ -52,6 +52,8 @@ fn an_invalid_setting_panics_at_its_call_with_what_was_given_and_what_is_allowed
     let a_little_too_long = Duration::new(u64::from(u32::MAX), 1);
     let adaptive = Adaptive::default;
     let bounds = RefusedUpload::default;
+    let second = Duration::from_secs(1);
+    let watching = || LoadShed::ratio(0.85).watch_uploads(axum::body::Body::new);
     let narrow = || adaptive().max(20).initial(15).min(10);
     let controller = |limits: RangeInclusive<usize>, initial| {
         FnController::new(limits, initial, |window| window.limit)
@@ -179,6 +181,34 @@ fn an_invalid_setting_panics_at_its_call_with_what_was_given_and_what_is_allowed
             format!("invalid idle timeout of a refused upload 4294967296s: must be {hint}"),
         ),
         (
+            panic_of(|| watching().min_upload_rate(0, second)),
+            error_of(watching().try_min_upload_rate(0, second)),
+            "invalid min upload rate 0: must be from 1 to 4294967295 bytes a second".into(),
+        ),
+        (
+            panic_of(|| watching().min_upload_rate(1 << 32, second)),
+            error_of(watching().try_min_upload_rate(1 << 32, second)),
+            "invalid min upload rate 4294967296: must be from 1 to 4294967295 bytes a second"
+                .into(),
+        ),
+        (
+            panic_of(|| watching().min_upload_rate(240, second / 2)),
+            error_of(watching().try_min_upload_rate(240, second / 2)),
+            "invalid grace of the min upload rate 500ms: must be from 1s to 3600s".into(),
+        ),
+        (
+            panic_of(|| watching().min_upload_rate(240, second * 3_601)),
+            error_of(watching().try_min_upload_rate(240, second * 3_601)),
+            "invalid grace of the min upload rate 3601s: must be from 1s to 3600s".into(),
+        ),
+        (
+            panic_of(|| LoadShed::ratio(0.85).min_upload_rate(240, second)),
+            error_of(LoadShed::ratio(0.85).try_min_upload_rate(240, second)),
+            "invalid order of calls `min_upload_rate`: must be set after `watch_uploads`: only \
+             watched uploads have a rate"
+                .into(),
+        ),
+        (
             panic_of(|| adaptive().min(0)),
             error_of(adaptive().try_min(0)),
             format!("invalid min 0: must be {limit}"),
@@ -262,9 +292,12 @@ fn a_second_name_panics_at_its_call_with_both_names() {
 #[test]
 fn a_setter_after_the_handle_is_an_error_at_that_call() {
     type Setter = fn(LoadShed) -> LoadShed;
-    let setters: [(&str, Setter); 5] = [
+    let setters: [(&str, Setter); 6] = [
         ("budget", |shed| shed.budget(Budget::fixed(1))),
         ("named", |shed| shed.named("mail")),
+        ("watch_uploads", |shed| {
+            shed.watch_uploads(axum::body::Body::new)
+        }),
         ("dry_run", |shed| shed.dry_run(true)),
         ("only", |shed| shed.only(["/"])),
         ("try_ratio", |shed| shed.try_class_ratios([]).unwrap()),
@@ -311,6 +344,14 @@ fn the_extreme_valid_values_of_a_setting_are_allowed() {
             .try_status(StatusCode::BAD_REQUEST)
             .is_ok()
     );
+    let watching = LoadShed::ratio(1.0).watch_uploads(axum::body::Body::new);
+    for (rate, grace) in [(1, 1), (u64::from(u32::MAX), 3_600)] {
+        let shed = watching.clone();
+        assert!(
+            shed.try_min_upload_rate(rate, Duration::from_secs(grace))
+                .is_ok()
+        );
+    }
     let one = Adaptive::default().max(7).initial(7).min(7);
     assert_eq!(Budget::new(one).limit(), 7);
     assert_eq!(

@@ -161,6 +161,8 @@ async fn the_published_values_equal_the_snapshot() {
             "loadshed_hint_seconds_total".into(),
             hint.retry_after().as_secs_f64().floor(),
         ),
+        ("loadshed_slow_uploads_total".into(), 0.0),
+        ("loadshed_unwatched_uploads_total".into(), 0.0),
         ("loadshed_limit_changes_total reason=set".into(), 2.0),
     ];
     let mut values = published.values;

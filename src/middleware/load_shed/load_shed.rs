@@ -11,7 +11,7 @@ use crate::{
     protocol::refusal::refusal::RefusalSettings,
     refused_upload::refused_upload::RefusedUpload,
     retry_after::retry_after::RetryAfter,
-    shedder::{measure::Measure, settings::Settings, wait::Wait},
+    shedder::{measure::Measure, settings::Settings, uploads::Uploads, wait::Wait},
     support::invalid::{InvalidSetting, expect_valid},
     telemetry::observed::Decisions,
     threshold::{class_thresholds::LiveClassThresholds, threshold::Threshold},
@@ -98,6 +98,7 @@ impl LoadShed {
                 stall: StallSettings::default(),
                 is_added: AtomicBool::new(false),
                 passes_readiness: OnceLock::new(),
+                uploads: Uploads::default(),
             }),
         }
     }

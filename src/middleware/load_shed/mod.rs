@@ -17,6 +17,8 @@ pub(crate) mod refusal;
 
 pub(crate) mod permits;
 
+pub(crate) mod uploads;
+
 pub(crate) mod measuring;
 
 pub(crate) mod running;

@@ -15,7 +15,7 @@ use http::{
 use super::{digits::number, retry_info};
 use crate::{protocol::grpc::GRPC_STATUS, shed::Shed};
 
-const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+pub(super) const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// Milliseconds, an integer (gRFC A6). A client that receives 0 may stall.
 const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 /// The hint as `google.rpc.RetryInfo`, which some clients read instead.

@@ -1,7 +1,8 @@
-//! The response of a refusal.
+//! The response of a refusal, and of an upload that arrives too slowly.
 
 mod digits;
 mod grpc_response;
 mod http_response;
 pub(crate) mod refusal;
 mod retry_info;
+pub(crate) mod slow_upload;

@@ -1,0 +1,90 @@
+use std::sync::Arc;
+
+use http::Request;
+use http_body::Body;
+
+use crate::{
+    budget::budget::Budget,
+    protocol::refusal::slow_upload::SlowUploadResponse,
+    support::invalid::InvalidSetting,
+    threshold::threshold::Threshold,
+    upload::{
+        body_types::BodyTypes,
+        min_rate::MinRate,
+        watch::{RateRule, UploadWatch},
+    },
+};
+
+/// Which request bodies a layer watches, and when it ends an upload.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Uploads {
+    pub(crate) body_types: BodyTypes,
+    min_rate: Option<MinRate>,
+}
+
+/// An admitted request, as far as the watch of its upload goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Uploading<'a> {
+    pub(crate) budget: &'a Budget,
+    pub(crate) threshold: Threshold,
+    /// 0 if the request is not measured.
+    pub(crate) measured_units: u32,
+}
+
+impl Uploads {
+    /// # Errors
+    ///
+    /// If no type of bodies is watched: the rate would have no effect.
+    pub(crate) fn set_min_rate(&mut self, rate: MinRate) -> Result<(), InvalidSetting> {
+        if self.body_types.is_empty() {
+            let allowed = "set after `watch_uploads`: only watched uploads have a rate";
+            return Err(InvalidSetting::new(
+                "order of calls",
+                "`min_upload_rate`",
+                allowed,
+            ));
+        }
+        self.min_rate = Some(rate);
+        Ok(())
+    }
+
+    /// Returns whether any uploads are watched.
+    #[inline]
+    pub(crate) fn are_watched(&self) -> bool {
+        !self.body_types.is_empty()
+    }
+
+    /// Returns the request with a body that is watched, if it has one that can and need be.
+    ///
+    /// Takes the request by value: the body becomes a part of the new body.
+    pub(crate) fn watch<B: Body + 'static>(
+        &self,
+        request: Request<B>,
+        uploading: Uploading<'_>,
+    ) -> (Request<B>, Option<Arc<UploadWatch>>) {
+        let Uploading {
+            budget,
+            threshold,
+            measured_units,
+        } = uploading;
+        if !self.are_watched() || threshold.is_exempt() || request.body().is_end_stream() {
+            return (request, None);
+        }
+        let Some(wrap) = self.body_types.find() else {
+            budget.unwatched_upload();
+            return (request, None);
+        };
+        if measured_units == 0 && self.min_rate.is_none() {
+            return (request, None);
+        }
+        let rule = self.min_rate.map(|rate| RateRule {
+            rate,
+            threshold,
+            response: SlowUploadResponse::to(&request),
+        });
+        let watch = UploadWatch::new(budget.upload_budget(), measured_units, rule);
+        let (head, body) = request.into_parts();
+        let body = wrap.wrap(body, Arc::clone(&watch));
+        (Request::from_parts(head, body), Some(watch))
+    }
+}
