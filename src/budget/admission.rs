@@ -43,10 +43,15 @@ impl Budget {
             Mode::Enforce => return self.acquire(claim),
             Mode::DryRun(told) => told,
         };
-        Ok(self.acquire(claim).unwrap_or_else(|refused| {
+        self.acquire(claim).or_else(|refused| {
+            // The drain is a decision of the budget, not of the layer: a dry run enforces it.
+            if refused.reason == Reason::Draining {
+                told.set(None);
+                return Err(refused);
+            }
             let shadow = self.would_refuse(&refused, told);
-            shadow.map(CountPermit::from).unwrap_or_default()
-        }))
+            Ok(shadow.map(CountPermit::from).unwrap_or_default())
+        })
     }
 
     /// Returns the claim for no more units than it may use: see [`Claim::within`].
@@ -72,13 +77,13 @@ impl Budget {
         })
     }
 
-    /// Counts a request, if its units fit and no waiter has priority over it.
+    /// Counts a request, if its units fit, no waiter has priority over it, and the budget does not refuse all new requests.
     // By reference, so that the claim is read field by field, as it was just written. A copy of the whole would wait until all
     // its fields are in the cache, which costs as much as an atomic operation.
     #[inline]
     pub(crate) fn acquire(&self, claim: &Claim) -> Result<CountPermit, Refused> {
-        if self.count.queue.has_priority_over(claim) {
-            return Err(Refused::new(Reason::Utilization, claim, claim.tenant()));
+        if let Some(reason) = self.count.bars(claim) {
+            return Err(Refused::new(reason, claim, claim.tenant()));
         }
         // Each arm returns by itself: a common end would copy the result once more.
         let taken = match claim.caller {
@@ -113,7 +118,11 @@ impl Budget {
     pub(crate) fn refused<'a>(&'a self, refused: &'a Refused) -> Counted<'a> {
         let now = Now::default();
         self.inner.counters.refuse(refused.units);
-        self.missed(refused);
+        if refused.reason == Reason::Draining {
+            self.inner.counters.draining.add(refused.units);
+        } else {
+            self.missed(refused);
+        }
         self.tell_refused(Verdict::Refused(refused.reason), &now);
         Counted {
             budget: self,

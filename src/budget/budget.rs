@@ -291,12 +291,13 @@ impl Inner {
 impl Meter for Budget {
     fn reading(&self) -> Reading {
         let (level, counters) = (self.level(), &self.inner.counters);
+        let refused = counters.refused_units() + counters.would_refuse.units();
         Reading {
             limit: level.limit as usize,
             in_flight: level.in_flight as usize,
             admitted: counters.admitted(),
             admitted_units: counters.admitted_units(),
-            refused_units: counters.refused_units() + counters.would_refuse.units(),
+            refused_units: refused.saturating_sub(counters.draining.units()),
         }
     }
 

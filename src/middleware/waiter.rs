@@ -15,6 +15,7 @@ use tokio::{
 use crate::{
     admission::{claim::Refused, held::CountPermit, queue::queue::Ticket},
     protocol::classification::decide::Decided,
+    shed::Reason,
     shedder::settings::Settings,
 };
 
@@ -35,6 +36,9 @@ impl Waiter {
         decided: &Decided,
         refused: &Refused,
     ) -> Option<Self> {
+        if refused.reason == Reason::Draining {
+            return None;
+        }
         let wait = settings.wait()?;
         let mut entrant = wait.entrant(|| decided.claim.again(refused))?;
         let budget = settings.budget();
@@ -68,6 +72,11 @@ impl Waiter {
         };
         let (budget, claim) = (self.settings.budget(), self.decided.claim);
         let mut polled = budget.poll_waiter(ticket, claim, cx.waker());
+        // After the poll: from then on a change of this time wakes the waiter.
+        let until = budget.waits_until(ticket);
+        if self.timer.deadline() != until {
+            self.timer.as_mut().reset(until);
+        }
         if polled.is_pending() && self.timer.as_mut().poll(cx).is_ready() {
             polled = Poll::Ready(budget.leave(ticket, claim, Instant::now()));
         }

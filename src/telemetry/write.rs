@@ -46,9 +46,7 @@ impl BudgetSeries {
 
         let Totals {
             admitted,
-            by_share,
-            refused,
-            would_refuse,
+            refusals,
             exempt,
             waited,
             hints,
@@ -59,15 +57,14 @@ impl BudgetSeries {
         counter!("loadshed_exempt_total", labels()).absolute(exempt);
         counter!("loadshed_waited_total", labels()).absolute(waited);
         counter!("loadshed_hint_seconds_total", labels()).absolute(hints / 1_000);
-        let write = |reason: Reason, [refused, would_refuse]: [u64; 2]| {
+        for (reason, [refused, would_refuse]) in Reason::ALL.into_iter().zip(refusals) {
+            // Without fair shares and drains there are no series for them.
+            if reason != Reason::Utilization && refused + would_refuse == 0 {
+                continue;
+            }
             let labels = || with("reason", reason.label());
             counter!("loadshed_refused_total", labels()).absolute(refused);
             counter!("loadshed_would_refuse_total", labels()).absolute(would_refuse);
-        };
-        write(Reason::Utilization, [refused, would_refuse]);
-        // Without fair shares there is no series for them.
-        if by_share != [0; 2] {
-            write(Reason::Share, by_share);
         }
         for (reason, count) in changes {
             counter!("loadshed_limit_changes_total", with("reason", reason)).absolute(count);

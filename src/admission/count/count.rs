@@ -12,7 +12,7 @@ use super::{
     word::{ABANDONED, KEEPING, Level, TAKEN, ceiling},
 };
 use crate::{
-    admission::{claim::Claim, queue::queue::Queue, shares::shares::Shares},
+    admission::{claim::Claim, drain::Drain, queue::queue::Queue, shares::shares::Shares},
     support::{
         per_thread::{PerThread, Writers},
         sync::{AtomicU32, AtomicU64, Ordering, fence},
@@ -69,6 +69,7 @@ pub(crate) struct Count {
     pub(crate) peak: AtomicU32,
     /// Empty once the budget's last handle is dropped, as each waiter holds a handle.
     pub(crate) queue: Queue,
+    pub(crate) drain: Drain,
     /// Empty unless a layer asks for fair shares. Here, as it lives as long as the count and is found by it.
     shares: OnceLock<Shares>,
 }
@@ -83,6 +84,7 @@ impl Count {
             patience: Patience::default(),
             peak: AtomicU32::new(0),
             queue: Queue::default(),
+            drain: Drain::default(),
             shares: OnceLock::new(),
         }
     }
@@ -239,22 +241,26 @@ impl Count {
         self.serve_waiters();
     }
 
-    /// Admits waiters, after a change that freed capacity.
+    /// Admits waiters and tells watches, after a change that freed capacity.
     #[inline]
     pub(crate) fn serve_waiters(&self) {
-        if !self.queue.is_empty() {
+        if !self.queue.gate_is_open() {
             self.serve_now();
         }
     }
 
-    // The clock is read only here: a release while the queue is empty does without.
+    // The clock is read only here: a release while the gate is open does without.
     #[cold]
     fn serve_now(&self) {
         self.serve(Instant::now());
+        self.tell_watches();
     }
 
-    /// Admits waiters for as long as the first of them fits.
+    /// Admits waiters for as long as the first of them fits. After the grace of a drain, their own timers refuse them.
     fn serve(&self, now: Instant) {
+        if self.drain.refuses_from().is_some_and(|from| from <= now) {
+            return;
+        }
         self.queue.serve(now, |claim: Claim| {
             self.acquire(claim.units, |limit| claim.cap(limit, 1.0))
                 .is_ok()

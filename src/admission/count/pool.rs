@@ -32,6 +32,7 @@ impl Count {
         let word = u64::from(limit) << LIMIT_SHIFT;
         // Relaxed: no other thread has the count yet. The handle that is about to be made is published by other means.
         count.word.store(word, Ordering::Relaxed);
+        count.drain.renew();
         count.queue.renew();
         count
     }
