@@ -19,11 +19,13 @@ use crate::support::{
 /// # Memory ordering
 ///
 /// The words are written with the lock held and read without it, `Relaxed`: the count orders them, as it does the words of the
-/// queue.
+/// queue. The number of decisions is a lock's: a decision that has ended has happened before its end is seen.
 #[derive(Debug, Default)]
 pub(crate) struct Drain {
     /// From when on new requests are refused. `None` while the budget does not drain.
     refuses_from: AtomicInstant,
+    /// The number of decisions at the gate that are being made.
+    deciding: AtomicU32,
     /// The number of watches.
     watching: AtomicU32,
     /// Padded: its changes must not slow down the requests that read the word of the count.
@@ -57,6 +59,18 @@ impl Drain {
     /// Returns whether requests or releases have to look here.
     pub(crate) fn shuts_gate(&self) -> bool {
         self.refuses_from().is_some() || self.is_watched()
+    }
+
+    pub(crate) fn begin_decision(&self) {
+        self.deciding.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn end_decision(&self) {
+        self.deciding.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn is_deciding(&self) -> bool {
+        self.deciding.load(Ordering::Acquire) > 0
     }
 
     /// Returns whether there is a watch.

@@ -82,9 +82,22 @@ impl Budget {
     // its fields are in the cache, which costs as much as an atomic operation.
     #[inline]
     pub(crate) fn acquire(&self, claim: &Claim) -> Result<CountPermit, Refused> {
-        if let Some(reason) = self.count.bars(claim) {
-            return Err(Refused::new(reason, claim, claim.tenant()));
+        if !self.count.queue.gate_is_open() {
+            return self.acquire_at_gate(claim);
         }
+        self.acquire_past_gate(claim)
+    }
+
+    #[cold]
+    fn acquire_at_gate(&self, claim: &Claim) -> Result<CountPermit, Refused> {
+        self.count.decide_at_gate(claim, |reason| match reason {
+            Some(reason) => Err(Refused::new(reason, claim, claim.tenant())),
+            None => self.acquire_past_gate(claim),
+        })
+    }
+
+    #[inline]
+    fn acquire_past_gate(&self, claim: &Claim) -> Result<CountPermit, Refused> {
         // Each arm returns by itself: a common end would copy the result once more.
         let taken = match claim.caller {
             None => match self.count.acquire(claim.units, claim.threshold) {

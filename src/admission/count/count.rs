@@ -253,26 +253,32 @@ impl Count {
     #[cold]
     fn serve_now(&self) {
         self.serve(Instant::now());
-        self.tell_watches();
     }
 
-    /// Admits waiters for as long as the first of them fits. After the grace of a drain, their own timers refuse them.
+    /// Admits waiters for as long as the first of them fits, and tells watches. After the grace of a drain, no waiter is admitted:
+    /// their own timers refuse them.
     fn serve(&self, now: Instant) {
-        if self.drain.refuses_from().is_some_and(|from| from <= now) {
-            return;
-        }
-        self.queue.serve(now, |claim: Claim| {
-            self.acquire(claim.units, |limit| claim.cap(limit, 1.0))
-                .is_ok()
+        self.at_gate(|| {
+            if !self.drain.refuses() {
+                self.queue.serve(now, |claim: Claim| {
+                    self.acquire(claim.units, |limit| claim.cap(limit, 1.0))
+                        .is_ok()
+                });
+            }
         });
     }
 
     /// Admits waiters, after a request has joined the queue or left it: the first waiter may fit.
     pub(crate) fn queue_has_changed(&self, now: Instant) {
-        // Changes nothing, and comes before or after each release: see `Queue`. A permit that a lane caches changes no word;
-        // but a request that does not fit reclaims it, and lanes are not opened while there is a waiter.
-        self.word.fetch_add(0, Ordering::AcqRel);
+        // A permit that a lane caches changes no word; but a request that does not fit reclaims it, and lanes are not opened while
+        // there is a waiter.
+        self.touch();
         self.serve(now);
+    }
+
+    /// Changes nothing, and comes before or after each release: see [`Queue`].
+    pub(crate) fn touch(&self) {
+        self.word.fetch_add(0, Ordering::AcqRel);
     }
 
     /// Returns the shares of the tenants, if a layer asked for fair shares.

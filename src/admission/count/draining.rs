@@ -3,25 +3,34 @@
 use tokio::time::Instant;
 
 use super::{count::Count, word::Level};
-use crate::{admission::claim::Claim, shed::Reason, support::sync::Ordering};
+use crate::{admission::claim::Claim, shed::Reason};
 
 impl Count {
-    /// Returns why a request that arrives is refused, whatever is in flight: the budget drains, or a waiter has priority.
-    #[inline]
-    pub(crate) fn bars(&self, claim: &Claim) -> Option<Reason> {
-        if self.queue.gate_is_open() {
-            return None;
-        }
-        self.bars_at_gate(claim)
+    /// Has a request decided upon that finds the gate shut. `decide` gets the reason why it is refused whatever is in flight, if
+    /// there is one: the budget drains, or a waiter has priority.
+    pub(crate) fn decide_at_gate<T>(
+        &self,
+        claim: &Claim,
+        decide: impl FnOnce(Option<Reason>) -> T,
+    ) -> T {
+        self.at_gate(|| {
+            let reason = if self.drain.refuses() {
+                Some(Reason::Draining)
+            } else {
+                let is_behind = self.queue.has_priority_over(claim);
+                is_behind.then_some(Reason::Utilization)
+            };
+            decide(reason)
+        })
     }
 
-    #[cold]
-    fn bars_at_gate(&self, claim: &Claim) -> Option<Reason> {
-        if self.drain.refuses() {
-            return Some(Reason::Draining);
-        }
-        let is_behind = self.queue.has_priority_over(claim);
-        is_behind.then_some(Reason::Utilization)
+    /// Runs a decision that first asks whether the grace has passed, and then may count a request. While it runs, the count is not
+    /// unused: a thread may sleep between the two steps, and the grace pass meanwhile.
+    pub(crate) fn at_gate<T>(&self, decide: impl FnOnce() -> T) -> T {
+        let deciding = Deciding::begin(self);
+        let decided = decide();
+        drop(deciding);
+        decided
     }
 
     /// Refuses new requests from an instant on, or ends the drain.
@@ -49,8 +58,7 @@ impl Count {
 
     /// Returns whether nothing is in flight, to a watch that waits. A release to nothing in flight that is not seen here wakes it.
     pub(crate) fn is_unused_after_wait(&self) -> bool {
-        // Changes nothing, and comes before or after each release, as in `queue_has_changed`.
-        self.word.fetch_add(0, Ordering::AcqRel);
+        self.touch();
         self.is_unused()
     }
 
@@ -61,13 +69,36 @@ impl Count {
         }
     }
 
-    /// Returns whether nothing is in flight. Cached permits are reclaimed, and lanes are not opened while the gate is shut: so
-    /// the answer is exact.
+    /// Returns whether nothing is in flight, and no request is decided upon at the gate. Cached permits are reclaimed, and lanes
+    /// are not opened while the gate is shut: so the answer is exact.
     fn is_unused(&self) -> bool {
-        Level::from(self.call_in()).in_flight == 0
+        // In this order: a decision that has ended is seen in the word.
+        !self.drain.is_deciding() && Level::from(self.call_in()).in_flight == 0
     }
 
     fn update_gate(&self) {
         self.queue.shut_gate_if(|| self.drain.shuts_gate());
     }
 }
+
+/// A decision at the gate.
+struct Deciding<'a>(&'a Count);
+
+impl<'a> Deciding<'a> {
+    fn begin(count: &'a Count) -> Self {
+        count.drain.begin_decision();
+        Self(count)
+    }
+}
+
+impl Drop for Deciding<'_> {
+    fn drop(&mut self) {
+        self.0.drain.end_decision();
+        // So that this end is seen by a later release, or an earlier release is seen here.
+        self.0.touch();
+        self.0.tell_watches();
+    }
+}
+
+#[cfg(all(test, loadshed_loom))]
+mod model;
