@@ -51,7 +51,7 @@ pub struct Budget {
 }
 
 pub(crate) struct Inner {
-    count: &'static Count,
+    pub(super) count: &'static Count,
     /// The requests that run although a layer in dry run would have refused them. They are not in `count`. Inner layers know
     /// them by this count.
     pub(crate) shadow: &'static Count,

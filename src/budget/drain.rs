@@ -3,6 +3,7 @@
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -91,6 +92,12 @@ impl Budget {
             grace: None,
         };
         poll_fn(|cx| emptied.poll(cx)).await;
+    }
+
+    /// Returns a function that returns from when on new requests are refused, where the budget drains. It keeps no budget alive.
+    pub(crate) fn refuses_from(&self) -> impl Fn() -> Option<Instant> + Send + 'static {
+        let inner = Arc::downgrade(&self.inner);
+        move || inner.upgrade()?.count.drain.refuses_from()
     }
 }
 

@@ -8,7 +8,7 @@ use tower_layer::Layer;
 use crate::{
     middleware::service::LoadShedService,
     protocol::refusal::refusal::RefusalSettings,
-    refused_upload::refused_upload::RefusedUpload,
+    refused_upload::{reader::LayerReaders, refused_upload::RefusedUpload},
     retry_after::retry_after::RetryAfter,
     shedder::{measure::Measure, settings::Settings, wait::Wait},
     support::invalid::{InvalidSetting, expect_valid},
@@ -85,6 +85,7 @@ impl LoadShed {
                 seed: None,
                 refusal: RefusalSettings::default(),
                 refused_upload: RefusedUpload::default(),
+                readers: LayerReaders::default(),
                 measure: Measure::default(),
                 outcome: None,
                 name: None,
