@@ -194,7 +194,11 @@ impl RefusedUpload {
     ///
     /// If `bytes_per_second` is 0.
     pub fn try_min_rate(mut self, bytes_per_second: usize) -> Result<Self, InvalidSetting> {
-        self.min_rate = at_least_1("min rate of a refused upload", bytes_per_second)?;
+        if bytes_per_second == 0 {
+            let allowed = "at least 1 byte per second";
+            return Err(InvalidSetting::new(MIN_RATE, bytes_per_second, allowed));
+        }
+        self.min_rate = bytes_per_second;
         Ok(self)
     }
 
@@ -301,6 +305,7 @@ impl<'de> serde::Deserialize<'de> for RefusedUpload {
 
 const TIMEOUT: &str = "timeout of a refused upload";
 const IDLE_TIMEOUT: &str = "idle timeout of a refused upload";
+const MIN_RATE: &str = "min rate of a refused upload";
 const TIMEOUT_RANGE: &str = "greater than 0 and at most 4294967295 seconds";
 
 fn at_least_1(setting: &'static str, given: usize) -> Result<usize, InvalidSetting> {
