@@ -66,7 +66,7 @@ impl LoadShed {
         Threshold::try_ratio(ratio).map(Self::with_threshold)
     }
 
-    /// Creates a layer that counts and never sheds. Around the whole app, it tells a layer at one route what the other routes use.
+    /// Creates a layer that counts and never sheds, unless its budget [drains](crate::Budget::begin_drain). Around the whole app, it tells a layer at one route what the other routes use.
     pub fn observe() -> Self {
         Self::with_threshold(Threshold::NEVER_SHED)
     }

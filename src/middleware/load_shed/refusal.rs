@@ -18,7 +18,8 @@ impl LoadShed {
     }
 
     /// Sets the status of a refusal over HTTP. By default 429. With 503, proxies count the refusal against the server and retry
-    /// elsewhere. A refused gRPC call is RESOURCE_EXHAUSTED in any case.
+    /// elsewhere. A refused gRPC call is RESOURCE_EXHAUSTED in any case. While the budget
+    /// [drains](crate::Budget::begin_drain), the status is 503, and that of gRPC UNAVAILABLE.
     ///
     /// # Panics
     ///
