@@ -183,3 +183,22 @@ async fn p26_over_http_2_a_connection_goes_on_after_a_refusal_and_the_end_of_the
     assert_eq!(response.headers()["grpc-status"], "14");
     assert!(http_body::Body::is_end_stream(response.body()));
 }
+
+#[tokio::test]
+async fn p26_over_http_1_a_client_that_sends_8_mb_before_it_reads_sees_the_503_of_a_drain() {
+    const LENGTH: usize = 8_000_000;
+    let server = Server::start().await;
+    server.budget.begin_drain(Duration::ZERO);
+    for _ in 0..10 {
+        let mut client = server.http1().await;
+        client
+            .send(&format!(
+                "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {LENGTH}\r\n\r\n"
+            ))
+            .await;
+        client.send(&"x".repeat(LENGTH)).await;
+        let response = client.rest().await;
+        assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
+        assert!(response.ends_with("\"status\":503}"), "{response}");
+    }
+}
