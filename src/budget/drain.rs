@@ -48,8 +48,11 @@ impl Budget {
     /// - **Refused uploads** are no longer read after 2 s: see [`RefusedUpload`](crate::RefusedUpload).
     ///
     /// A second call sets the grace anew, from its own time on: it may serve requests again that the first call refused. A grace of
-    /// zero refuses the next request. A request that another thread decides upon at the very moment in which a grace of zero
-    /// begins may be admitted. A grace of more than `u32::MAX` seconds (136 years) counts as that long.
+    /// more than `u32::MAX` seconds (136 years) counts as that long.
+    ///
+    /// A grace of zero refuses the next request. But a request that another thread is deciding upon at the moment of the call counts
+    /// as an earlier one, and may still be admitted, also right after [`emptied`](Self::emptied). A grace of some milliseconds
+    /// excludes that.
     ///
     /// A drain runs no task and no timer, and a budget that does not drain pays nothing for it. While the budget drains, each
     /// request reads the clock, some 50 ns, and permits are counted in one place for all threads.
@@ -76,9 +79,8 @@ impl Budget {
 
     /// Waits until nothing is in flight, and, where the budget drains, until the grace has passed as well.
     ///
-    /// Where the budget does not drain, more requests may be admitted right after. Any number of tasks may wait. A future that is
-    /// dropped is waited for no longer, and costs nothing. While one waits, requests and releases of the budget use one counter
-    /// for all threads.
+    /// Where the budget does not drain, more requests may be admitted right after. Any number of tasks may wait, and a future may be
+    /// dropped at any time. While a task waits, requests and releases of the budget use one counter for all threads.
     ///
     /// Requests that a layer refuses or [exempts](crate::Threshold::EXEMPT) are not in flight, nor are queued requests.
     ///
