@@ -85,19 +85,6 @@ impl Budget {
         if !self.count.queue.gate_is_open() {
             return self.acquire_at_gate(claim);
         }
-        self.acquire_past_gate(claim)
-    }
-
-    #[cold]
-    fn acquire_at_gate(&self, claim: &Claim) -> Result<CountPermit, Refused> {
-        self.count.decide_at_gate(claim, |reason| match reason {
-            Some(reason) => Err(Refused::new(reason, claim, claim.tenant())),
-            None => self.acquire_past_gate(claim),
-        })
-    }
-
-    #[inline]
-    fn acquire_past_gate(&self, claim: &Claim) -> Result<CountPermit, Refused> {
         // Each arm returns by itself: a common end would copy the result once more.
         let taken = match claim.caller {
             None => match self.count.acquire(claim.units, claim.threshold) {
@@ -114,6 +101,25 @@ impl Budget {
         };
         self.inner.observed.admitted(&*self.inner);
         Ok(taken.into())
+    }
+
+    /// As [`acquire`](Self::acquire), where the gate is shut: a waiter may have priority, or the budget drain.
+    #[cold]
+    fn acquire_at_gate(&self, claim: &Claim) -> Result<CountPermit, Refused> {
+        self.count.decide_at_gate(claim, |reason| {
+            if let Some(reason) = reason {
+                return Err(Refused::new(reason, claim, claim.tenant()));
+            }
+            // Serves for all claims: without a caller, the band is the threshold.
+            match self.acquire_within_band(claim) {
+                Ok(taken) => {
+                    self.inner.observed.admitted(&*self.inner);
+                    Ok(taken.into())
+                }
+                Err(_) if claim.threshold.is_never_shed() => Ok(CountPermit::default()),
+                Err(refused) => Err(refused),
+            }
+        })
     }
 
     // A function of its own, as its code would slow down all other requests.
