@@ -28,6 +28,14 @@ pub(crate) struct Counted<'a> {
     now: Now,
 }
 
+/// The decision upon a request that finds the gate shut.
+enum AtGate {
+    Admitted,
+    /// Runs uncounted: 2³¹ units are in flight, and the request is never refused.
+    Uncounted,
+    Refused(Reason),
+}
+
 impl Budget {
     /// Decides upon a request that passes a layer. A refusal is counted once it is final: see [`refused`](Self::refused).
     #[inline]
@@ -83,7 +91,11 @@ impl Budget {
     #[inline]
     pub(crate) fn acquire(&self, claim: &Claim) -> Result<CountPermit, Refused> {
         if !self.count.queue.gate_is_open() {
-            return self.acquire_at_gate(claim);
+            return match self.acquire_at_gate(claim) {
+                AtGate::Admitted => Ok(CountedUnits::of(self.count, claim).into()),
+                AtGate::Uncounted => Ok(CountPermit::default()),
+                AtGate::Refused(reason) => Err(Refused::new(reason, claim, claim.tenant())),
+            };
         }
         // Each arm returns by itself: a common end would copy the result once more.
         let taken = match claim.caller {
@@ -103,21 +115,23 @@ impl Budget {
         Ok(taken.into())
     }
 
-    /// As [`acquire`](Self::acquire), where the gate is shut: a waiter may have priority, or the budget drain.
+    /// Decides where the gate is shut: a waiter may have priority, or the budget drain.
+    // It returns a byte: a whole result would be copied, also where the gate is open.
     #[cold]
-    fn acquire_at_gate(&self, claim: &Claim) -> Result<CountPermit, Refused> {
+    #[inline(never)]
+    fn acquire_at_gate(&self, claim: &Claim) -> AtGate {
         self.count.decide_at_gate(claim, |reason| {
             if let Some(reason) = reason {
-                return Err(Refused::new(reason, claim, claim.tenant()));
+                return AtGate::Refused(reason);
             }
             // Serves for all claims: without a caller, the band is the threshold.
             match self.acquire_within_band(claim) {
-                Ok(taken) => {
+                Ok(_) => {
                     self.inner.observed.admitted(&*self.inner);
-                    Ok(taken.into())
+                    AtGate::Admitted
                 }
-                Err(_) if claim.threshold.is_never_shed() => Ok(CountPermit::default()),
-                Err(refused) => Err(refused),
+                Err(_) if claim.threshold.is_never_shed() => AtGate::Uncounted,
+                Err(refused) => AtGate::Refused(refused.reason),
             }
         })
     }
