@@ -26,7 +26,12 @@ impl Count {
 
     /// Runs a decision that first asks whether the grace has passed, and then may count a request. While it runs, the count is not
     /// unused: a thread may sleep between the two steps, and the grace pass meanwhile.
+    ///
+    /// A decision that began before the drain and before the watch is not held up, as any of an open gate.
     pub(crate) fn at_gate<T>(&self, decide: impl FnOnce() -> T) -> T {
+        if !self.drain.shuts_gate() {
+            return decide();
+        }
         let deciding = Deciding::begin(self);
         let decided = decide();
         drop(deciding);
