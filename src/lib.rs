@@ -121,6 +121,21 @@
 //!
 //! [`Budget::try_acquire`] returns a [`Permit`] for work that no layer sees: the consumer of a queue, an upgraded connection.
 //!
+//! # Shutdown
+//!
+//! [`Budget::begin_drain`] has a budget serve on for a grace, in which load balancers notice that the server is not ready
+//! ([`Budget::is_draining`]), and then refuse all new requests. [`Budget::emptied`] resolves once nothing is in flight:
+//!
+//! ```
+//! # use std::time::Duration;
+//! # async fn terminated() {}
+//! # async fn shutdown(pool: loadshed::Budget) {
+//! terminated().await;
+//! pool.begin_drain(Duration::from_secs(5));
+//! pool.emptied().await;
+//! # }
+//! ```
+//!
 //! # Outgoing calls
 //!
 //! The crate `loadshed-client` has a layer for calls to a server that refuses requests. It waits as long as the refusal says,

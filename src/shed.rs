@@ -31,17 +31,20 @@ pub enum Reason {
     Utilization,
     /// The budget had free capacity, but the tenant was above its [fair share](crate::LoadShed::fair_by).
     Share,
+    /// The budget [drains](crate::Budget::begin_drain), and its grace has passed: the server is about to stop.
+    Draining,
 }
 
 #[cfg(feature = "metrics")]
 impl Reason {
-    pub(crate) const ALL: [Self; 2] = [Self::Utilization, Self::Share];
+    pub(crate) const ALL: [Self; 3] = [Self::Utilization, Self::Share, Self::Draining];
 
     /// Returns the value of the label `reason`.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Utilization => "utilization",
             Self::Share => "share",
+            Self::Draining => "draining",
         }
     }
 }
@@ -95,6 +98,7 @@ impl fmt::Display for Shed {
                 f,
                 "shed: no free capacity in the tenant's share of the budget"
             )?,
+            Reason::Draining => write!(f, "shed: the budget is draining")?,
         }
         write!(f, ", retry after {:?}", self.hint.wait())
     }

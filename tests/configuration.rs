@@ -25,9 +25,10 @@ fn refused_upload(value: &str) -> RefusedUpload {
 fn absent_bounds_of_refused_uploads_have_their_defaults() {
     assert_eq!(refused_upload("{}"), RefusedUpload::default());
     assert_eq!(
-        refused_upload("{ timeout = 0.5, max_concurrent = 3 }"),
+        refused_upload("{ timeout = 0.5, min_rate = 1000, max_concurrent = 3 }"),
         RefusedUpload::default()
             .timeout(Duration::from_millis(500))
+            .min_rate(1_000)
             .max_concurrent(3)
     );
     assert_eq!(refused_upload("'none'"), RefusedUpload::none());
@@ -63,6 +64,10 @@ fn bounds_of_refused_uploads_out_of_range_are_errors_that_say_what_is_allowed() 
         (
             "max_concurrent = 0",
             "invalid max concurrent refused uploads 0: must be at least 1",
+        ),
+        (
+            "min_rate = 0",
+            "invalid min rate of a refused upload 0: must be at least 1 byte per second",
         ),
         ("max_byte = 1", "unknown field `max_byte`"),
     ] {

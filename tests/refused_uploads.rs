@@ -18,7 +18,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use http_body::{Body, Frame};
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::Empty;
 use loadshed::{Budget, LoadShed, RefusedUpload, Threshold};
 use tokio::{
@@ -37,6 +37,10 @@ struct Upload {
     frames: usize,
     size: usize,
     pause: Duration,
+    /// Whether the size hint is the rest.
+    is_announced: bool,
+    /// Whether all frames but the first have a byte.
+    then_small: bool,
     end: End,
     next: Option<Pin<Box<Sleep>>>,
     seen: Arc<Seen>,
@@ -84,6 +88,8 @@ impl Upload {
             frames,
             size,
             pause,
+            is_announced: false,
+            then_small: false,
             end: End::Whole,
             next: None,
             seen: Arc::default(),
@@ -100,6 +106,11 @@ impl Upload {
         self
     }
 
+    fn announced(mut self) -> Self {
+        self.is_announced = true;
+        self
+    }
+
     fn watched_by(mut self, seen: &Arc<Seen>) -> Self {
         self.seen = Arc::clone(seen);
         self
@@ -112,10 +123,14 @@ impl Upload {
         seen.bytes.fetch_add(self.size, Ordering::Relaxed);
         let in_memory = seen.in_memory.fetch_add(1, Ordering::Relaxed) + 1;
         seen.most_in_memory.fetch_max(in_memory, Ordering::Relaxed);
-        Bytes::from_owner(Data {
+        let data = Data {
             data: &[0; MIB][..self.size],
             seen: Arc::clone(seen),
-        })
+        };
+        if self.then_small {
+            self.size = 1;
+        }
+        Bytes::from_owner(data)
     }
 }
 
@@ -140,6 +155,14 @@ impl Body for Upload {
             (0, End::Panicked) => panic::resume_unwind(Box::new("on purpose, without a message")),
         })
     }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.is_announced {
+            SizeHint::with_exact(self.frames.saturating_mul(self.size) as u64)
+        } else {
+            SizeHint::default()
+        }
+    }
 }
 
 impl Drop for Upload {
@@ -156,38 +179,43 @@ async fn refused(bounds: RefusedUpload, upload: Upload) {
 async fn refuse(bounds: RefusedUpload, request: Request<Upload>) {
     let budget = Budget::fixed(1);
     let _held = budget.try_acquire(Threshold::NEVER_SHED).unwrap();
+    let shed = LoadShed::ratio(1.0).budget(&budget).refused_upload(bounds);
+    let status = call(&shed, request).await;
+    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
+}
+
+/// Sends a request that is refused.
+async fn call(shed: &LoadShed, request: Request<Upload>) -> StatusCode {
     let inner = tower::service_fn(|_: Request<Upload>| {
         ready(Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new())))
     });
     let seen = Arc::clone(&request.body().seen);
-    let response = LoadShed::ratio(1.0)
-        .budget(&budget)
-        .refused_upload(bounds)
-        .layer(inner)
-        .call(request)
-        .await;
-    assert_eq!(response.unwrap().status(), StatusCode::TOO_MANY_REQUESTS);
+    let response = shed.layer(inner).call(request).await.unwrap();
     assert_eq!(
         seen.frames.load(Ordering::Relaxed),
         0,
         "read before the response"
     );
+    response.status()
 }
 
 /// Returns the bytes that were read, and the time until the body was dropped, in milliseconds.
 async fn read(bounds: RefusedUpload, upload: Upload) -> (usize, u128) {
     let (seen, start) = (Arc::clone(&upload.seen), Instant::now());
     refused(bounds, upload).await;
-    while seen.dropped.load(Ordering::Relaxed) == 0 {
-        sleep(Duration::from_millis(1)).await;
-    }
+    let bytes = dropped(&seen).await;
     assert_eq!(seen.in_memory.load(Ordering::Relaxed), 0);
     // Each frame is dropped before the next is read.
     assert!(seen.most_in_memory.load(Ordering::Relaxed) <= 1);
-    (
-        seen.bytes.load(Ordering::Relaxed),
-        start.elapsed().as_millis(),
-    )
+    (bytes, start.elapsed().as_millis())
+}
+
+/// Returns the bytes that were read, once the body is dropped.
+async fn dropped(seen: &Seen) -> usize {
+    while seen.dropped.load(Ordering::Relaxed) == 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    seen.bytes.load(Ordering::Relaxed)
 }
 
 /// A timer may be late by some milliseconds.
@@ -228,11 +256,11 @@ async fn p17_an_upload_is_read_within_the_default_bounds() {
         let (bytes, _) = read(bounds, Upload::large(usize::MAX, pause)).await;
         assert_eq!(bytes, 65 * MIB);
     }
-    // A byte a second: for 60 s.
-    let slow = Upload::new(usize::MAX, 1, SECOND);
-    assert_read(read(bounds, slow).await, 60, 60_000);
-    let slower = Upload::new(usize::MAX, 1, Duration::from_millis(4_500));
-    assert_read(read(bounds, slower).await, 13, 60_000);
+    // 300 bytes a second: for 60 s.
+    let slow = Upload::new(usize::MAX, 300, SECOND);
+    assert_read(read(bounds, slow).await, 18_000, 60_000);
+    let rare = Upload::large(usize::MAX, Duration::from_millis(4_500));
+    assert_read(read(bounds, rare).await, 13 * MIB, 60_000);
     // Silent: for 5 s.
     let silent = Upload::large(1, 3600 * SECOND);
     assert_read(read(bounds, silent).await, 0, 5_000);
@@ -242,15 +270,183 @@ async fn p17_an_upload_is_read_within_the_default_bounds() {
 async fn p17_the_bounds_are_settings() {
     let _alone = alone();
     let endless = || Upload::new(usize::MAX, 100, SECOND);
-    let bytes = RefusedUpload::default().max_bytes(1_000);
+    let slow = RefusedUpload::default().min_rate(90);
+    assert_read(read(slow, endless()).await, 6_000, 60_000);
+    let bytes = slow.max_bytes(1_000);
     assert_read(read(bytes, endless()).await, 1_100, 11_000);
-    let time = RefusedUpload::default().timeout(Duration::from_millis(3_500));
+    let time = slow.timeout(Duration::from_millis(3_500));
     assert_read(read(time, endless()).await, 300, 3_500);
-    let idle = RefusedUpload::default().idle_timeout(Duration::from_millis(900));
+    let idle = slow.idle_timeout(Duration::from_millis(900));
     assert_read(read(idle, endless()).await, 0, 900);
-    let longer = RefusedUpload::default().timeout(120 * SECOND);
+    let longer = slow.timeout(120 * SECOND);
     assert_read(read(longer, endless()).await, 12_000, 120_000);
     assert_read(read(RefusedUpload::none(), endless()).await, 0, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn p17_an_upload_below_the_minimum_rate_is_read_until_the_idle_timeout_has_passed() {
+    let _alone = alone();
+    let bounds = RefusedUpload::default();
+    let tenth = Duration::from_millis(100);
+    for (bounds, size, expected) in [
+        // 200 uploads of a byte a second block a connection for 5 s, and not for a minute.
+        (bounds, 1, 5_000),
+        (bounds, 23, 5_000),
+        (bounds, 26, 60_000),
+        (bounds.min_rate(1_000), 90, 5_000),
+        (bounds.min_rate(1_000), 110, 60_000),
+        (bounds.min_rate(1_000).idle_timeout(2 * SECOND), 90, 2_000),
+        (bounds.min_rate(1), 1, 60_000),
+    ] {
+        let (_, took) = read(bounds, Upload::new(usize::MAX, size, tenth)).await;
+        assert!(about(expected)(took), "{size} bytes: {took} ms");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn p17_an_upload_that_becomes_slow_is_dropped_once_its_mean_rate_is_below_the_minimum() {
+    let _alone = alone();
+    // 4,800 bytes in the first second, and then a byte now and then: at the minimum rate until 20 s.
+    let seen = Arc::<Seen>::default();
+    let mut upload = Upload::new(usize::MAX, 4_800, SECOND).watched_by(&seen);
+    upload.then_small = true;
+    let (_, took) = read(RefusedUpload::default(), upload).await;
+    assert!((20_000..21_100).contains(&took), "{took} ms");
+}
+
+#[tokio::test(start_paused = true)]
+async fn p17_an_upload_whose_announced_rest_cannot_arrive_in_time_is_read_for_5_s() {
+    let _alone = alone();
+    let bounds = RefusedUpload::default();
+    let at_10_kb = |kilobytes: usize| Upload::new(kilobytes, 1_000, SECOND / 10).announced();
+    for (kilobytes, expected) in [
+        // In 50 s, in 59 s: to their ends.
+        (500, 50_100),
+        (590, 59_100),
+        // In 61 s, in 100 s, never.
+        (610, 5_000),
+        (1_000, 5_000),
+        (usize::MAX, 5_000),
+    ] {
+        let (_, took) = read(bounds, at_10_kb(kilobytes)).await;
+        assert!(about(expected)(took), "{kilobytes} kB: {took} ms");
+    }
+    // A longer timeout is time for more, and a length that is not announced is not missed.
+    let (bytes, _) = read(bounds.timeout(120 * SECOND), at_10_kb(1_000)).await;
+    assert_eq!(bytes, 1_000_000);
+    let (_, took) = read(bounds, Upload::new(usize::MAX, 1_000, SECOND / 10)).await;
+    assert!(about(60_000)(took), "{took} ms");
+}
+
+#[tokio::test(start_paused = true)]
+async fn p26_refused_uploads_end_within_2_s_once_the_grace_of_a_drain_has_passed() {
+    let _alone = alone();
+    let start = Duration::from_millis(3_300);
+    // A silent client as well.
+    let uploads = [
+        || Upload::new(usize::MAX, 1_000, SECOND / 10),
+        || Upload::large(1, 3_600 * SECOND),
+    ];
+    let bounds = RefusedUpload::default().idle_timeout(60 * SECOND);
+    for upload in uploads {
+        for grace in [Duration::ZERO, SECOND / 2, 4 * SECOND] {
+            let budget = Budget::fixed(1);
+            let _held = budget.try_acquire(Threshold::NEVER_SHED).unwrap();
+            let shed = LoadShed::ratio(1.0).budget(&budget).refused_upload(bounds);
+            let (seen, begin) = (Arc::<Seen>::default(), Instant::now());
+            let upload = upload().watched_by(&seen);
+            let status = call(&shed, Request::new(upload)).await;
+            assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
+            sleep(start).await;
+            budget.begin_drain(grace);
+            dropped(&seen).await;
+            let expected = (start + grace + 2 * SECOND).as_millis();
+            let took = begin.elapsed().as_millis();
+            assert!(about(expected)(took), "{took} ms");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn p26_an_upload_that_a_drain_refuses_is_read_for_2_s() {
+    let _alone = alone();
+    let budget = Budget::fixed(1);
+    budget.begin_drain(SECOND);
+    sleep(10 * SECOND).await;
+    let shed = LoadShed::ratio(1.0).budget(&budget);
+    for (frames, expected) in [(15, 1_600), (usize::MAX, 2_000)] {
+        let (seen, begin) = (Arc::<Seen>::default(), Instant::now());
+        let upload = Upload::new(frames, 1_000, SECOND / 10).watched_by(&seen);
+        let status = call(&shed, Request::new(upload)).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        dropped(&seen).await;
+        let took = begin.elapsed().as_millis();
+        assert!(about(expected)(took), "{took} ms");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn p26_neither_a_drain_that_ends_nor_a_budget_that_is_dropped_ends_a_refused_upload() {
+    let _alone = alone();
+    let budget = Budget::fixed(1);
+    let held = budget.try_acquire(Threshold::NEVER_SHED).unwrap();
+    let shed = LoadShed::ratio(1.0).budget(&budget);
+    let (seen, begin) = (Arc::<Seen>::default(), Instant::now());
+    let upload = Upload::new(100, 1_000, SECOND / 10).watched_by(&seen);
+    call(&shed, Request::new(upload)).await;
+    budget.begin_drain(Duration::ZERO);
+    sleep(SECOND).await;
+    budget.end_drain();
+    sleep(SECOND).await;
+    drop((shed, budget, held));
+    // Gets the counts of the dropped budget.
+    let next = [(); 4].map(|()| Budget::fixed(1));
+    next.iter().for_each(|it| it.begin_drain(Duration::ZERO));
+    assert_eq!(dropped(&seen).await, 100_000);
+    assert!(about(10_100)(begin.elapsed().as_millis()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn p17_slow_uploads_to_a_layer_leave_reads_to_the_other_layers() {
+    let _alone = alone();
+    let budget = Budget::fixed(1);
+    let _held = budget.try_acquire(Threshold::NEVER_SHED).unwrap();
+    let [slow, other, third] = [(); 3].map(|()| LoadShed::ratio(1.0).budget(&budget));
+    let trickled = Arc::<Seen>::default();
+    let trickle = || Upload::new(usize::MAX, 250, SECOND).watched_by(&trickled);
+    for nth in 0..256 {
+        // A service of the same layer, and a clone of it, are the same layer.
+        let slow = if nth % 2 == 0 { &slow } else { &slow.clone() };
+        call(slow, Request::new(trickle())).await;
+    }
+    let unread = || trickled.dropped.load(Ordering::Relaxed);
+    assert_eq!(unread(), 128);
+    // 64 at once are read of the next layer, and 32 of the one after it.
+    for (shed, reads) in [(&other, 64), (&third, 32)] {
+        let seen = Arc::<Seen>::default();
+        for _ in 0..reads {
+            let upload = Upload::large(8, SECOND / 10).watched_by(&seen);
+            call(shed, Request::new(upload)).await;
+        }
+        assert_eq!(seen.dropped.load(Ordering::Relaxed), 0);
+        call(
+            shed,
+            Request::new(Upload::large(8, SECOND).watched_by(&seen)),
+        )
+        .await;
+        assert_eq!(seen.dropped.load(Ordering::Relaxed), 1);
+    }
+    sleep(2 * SECOND).await;
+    // One after the other, any number is read to its end.
+    for _ in 0..20 {
+        let seen = Arc::<Seen>::default();
+        let upload = Upload::large(8, SECOND / 10).watched_by(&seen);
+        call(&other, Request::new(upload)).await;
+        assert_eq!(dropped(&seen).await, 8 * MIB);
+    }
+    assert_eq!(unread(), 128);
+    sleep(60 * SECOND).await;
+    assert_eq!(unread(), 256);
 }
 
 #[tokio::test(start_paused = true)]

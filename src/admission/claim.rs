@@ -116,8 +116,8 @@ impl From<Threshold> for Claim {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Mode<'a> {
     Enforce,
-    /// Admits it, and writes the verdict to the cell. `None`: an outer layer in dry run has refused the request, so it would not
-    /// have reached this layer.
+    /// Admits it, and writes the verdict to the cell. `None`: there is no verdict of this layer. Either an outer layer in dry run
+    /// has refused the request, so it would not have reached this layer; or the budget drains, and refuses it all the same.
     DryRun(&'a Cell<Option<Verdict>>),
 }
 

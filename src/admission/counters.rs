@@ -11,6 +11,8 @@ pub(crate) struct Counters {
     /// The number of threads that have refused a request.
     refusing: AtomicUsize,
     pub(crate) would_refuse: SharedCounter,
+    /// The refusals of drains, which are among all refusals. They say nothing about load.
+    pub(crate) draining: SharedCounter,
     pub(crate) exempt: SharedCounter,
     pub(crate) waited: SharedCounter,
 }
@@ -21,6 +23,7 @@ impl Counters {
             count,
             refusing: AtomicUsize::new(0),
             would_refuse: SharedCounter::default(),
+            draining: SharedCounter::default(),
             exempt: SharedCounter::default(),
             waited: SharedCounter::default(),
         }

@@ -6,6 +6,7 @@ pub(crate) mod claim;
 pub(crate) mod count;
 pub(crate) mod counter;
 pub(crate) mod counters;
+pub(crate) mod drain;
 #[cfg(all(test, loadshed_loom))]
 pub(crate) mod model;
 pub(crate) mod permit;

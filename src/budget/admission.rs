@@ -30,6 +30,14 @@ pub(crate) struct Counted<'a> {
     pub(super) now: Now,
 }
 
+/// The decision upon a request that finds the gate shut.
+enum AtGate {
+    Admitted,
+    /// Runs uncounted: 2³¹ units are in flight, and the request is never refused.
+    Uncounted,
+    Refused(Reason),
+}
+
 impl Budget {
     /// Decides upon a request that passes a layer. A refusal is counted once it is final: see [`refused`](Self::refused).
     ///
@@ -55,7 +63,20 @@ impl Budget {
             Mode::DryRun(told) => told,
         };
         let admitted = self.acquire_or_probe::<true>(claim);
-        Ok(admitted.unwrap_or_else(|refused| self.acquire_or_mark(claim, refused, told)))
+        admitted.or_else(|refused| {
+            // The drain is a decision of the budget, not of the layer: a dry run enforces it.
+            if refused.reason == Reason::Draining {
+                told.set(None);
+                return Err(refused);
+            }
+            self.count.at_gate(|| match self.count.drain.refuses() {
+                true => {
+                    told.set(None);
+                    Err(Refused::new(Reason::Draining, claim, claim.tenant()))
+                }
+                false => Ok(self.acquire_or_mark(claim, refused, told)),
+            })
+        })
     }
 
     /// Decides in a dry run upon a request that does not fit beside all that is in flight: without what is marked. A request that
@@ -120,7 +141,7 @@ impl Budget {
         })
     }
 
-    /// Counts a request, if its units fit and no waiter has priority over it.
+    /// Counts a request, if its units fit, no waiter has priority over it, and the budget does not refuse all new requests.
     // By reference, so that the claim is read field by field, as it was just written. A copy of the whole would wait until all
     // its fields are in the cache, which costs as much as an atomic operation.
     #[inline]
@@ -131,8 +152,12 @@ impl Budget {
     /// [`acquire`](Self::acquire), where some requests are to find out whether a layer is nested in itself.
     #[inline]
     fn acquire_or_probe<const PROBES: bool>(&self, claim: &Claim) -> Result<CountPermit, Refused> {
-        if self.count.queue.has_priority_over(claim) {
-            return Err(Refused::new(Reason::Utilization, claim, claim.tenant()));
+        if !self.count.queue.gate_is_open() {
+            return match self.acquire_at_gate(claim) {
+                AtGate::Admitted => Ok(CountedUnits::of(self.count, claim).into()),
+                AtGate::Uncounted => Ok(CountPermit::EMPTY),
+                AtGate::Refused(reason) => Err(Refused::new(reason, claim, claim.tenant())),
+            };
         }
         // Each arm returns by itself: a common end would copy the result once more.
         let admitted = match claim.caller {
@@ -156,6 +181,27 @@ impl Budget {
         Ok(units.into())
     }
 
+    /// Decides where the gate is shut: a waiter may have priority, or the budget drain.
+    // It returns a byte: a whole result would be copied, also where the gate is open.
+    #[cold]
+    #[inline(never)]
+    fn acquire_at_gate(&self, claim: &Claim) -> AtGate {
+        self.count.decide_at_gate(claim, |reason| {
+            if let Some(reason) = reason {
+                return AtGate::Refused(reason);
+            }
+            // Serves for all claims: without a caller, the band is the threshold.
+            match self.acquire_within_band(claim) {
+                Ok(_) => {
+                    self.inner.observed.admitted(&*self.inner);
+                    AtGate::Admitted
+                }
+                Err(_) if claim.threshold.is_never_shed() => AtGate::Uncounted,
+                Err(refused) => AtGate::Refused(refused.reason),
+            }
+        })
+    }
+
     // A function of its own, as its code would slow down all other requests.
     #[inline(never)]
     fn acquire_within_band(&self, claim: &Claim) -> Result<(CountedUnits, usize), Refused> {
@@ -172,7 +218,11 @@ impl Budget {
         let now = Now::default();
         self.count.stalls.sweep_if_due(&now);
         self.inner.counters.refuse(refused.units);
-        self.missed(refused);
+        if refused.reason == Reason::Draining {
+            self.inner.counters.draining.add(refused.units);
+        } else {
+            self.missed(refused);
+        }
         self.tell_refused(Verdict::Refused(refused.reason), &now);
         Counted {
             budget: self,

@@ -52,7 +52,7 @@ pub struct Budget {
 }
 
 pub(crate) struct Inner {
-    count: &'static Count,
+    pub(super) count: &'static Count,
     pub(crate) counters: Counters,
     pub(crate) schedule: CachePadded<Schedule>,
     /// `None` where the limit is fixed.
@@ -304,12 +304,13 @@ impl Inner {
 impl Meter for Budget {
     fn reading(&self) -> Reading {
         let (level, counters) = (self.unmarked_level(), &self.inner.counters);
+        let refused = counters.refused_units() + counters.would_refuse.units();
         Reading {
             limit: level.limit as usize,
             in_flight: level.in_flight as usize,
             admitted: counters.admitted(),
             admitted_units: counters.admitted_units(),
-            refused_units: counters.refused_units() + counters.would_refuse.units(),
+            refused_units: refused.saturating_sub(counters.draining.units()),
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod budget;
+pub(crate) mod drain;
 pub(crate) mod entry;
 pub(crate) mod nested;
 pub(crate) mod permit;

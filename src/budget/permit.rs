@@ -52,7 +52,8 @@ impl Budget {
     ///
     /// # Errors
     ///
-    /// If 1 more unit does not fit under `threshold`, or a [queued request](crate::LoadShed::wait) has priority.
+    /// If 1 more unit does not fit under `threshold`, or a [queued request](crate::LoadShed::wait) has priority,
+    /// or the budget [drains](Self::begin_drain) and its grace has passed.
     pub fn try_acquire(&self, threshold: Threshold) -> Result<Permit, Shed> {
         self.try_acquire_many(1, threshold)
     }
@@ -63,7 +64,8 @@ impl Budget {
     ///
     /// # Errors
     ///
-    /// If the units do not fit under `threshold`, or a [queued request](crate::LoadShed::wait) has priority.
+    /// If the units do not fit under `threshold`, or a [queued request](crate::LoadShed::wait) has priority,
+    /// or the budget [drains](Self::begin_drain) and its grace has passed.
     pub fn try_acquire_many(&self, units: usize, threshold: Threshold) -> Result<Permit, Shed> {
         let mut claim = Claim::of(threshold, units);
         if threshold.is_exempt() {

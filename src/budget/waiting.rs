@@ -36,7 +36,13 @@ impl Budget {
         Some(ticket)
     }
 
-    /// Polls for the decision upon a queued request.
+    /// Returns until when a request stays in the queue: a drain refuses it once its grace has passed.
+    pub(crate) fn waits_until(&self, ticket: &Ticket) -> Instant {
+        let refuses_from = self.count.drain.refuses_from();
+        refuses_from.map_or(ticket.until, |from| from.min(ticket.until))
+    }
+
+    /// Polls for the decision upon a queued request. The waker is also called when [`waits_until`](Self::waits_until) changes.
     pub(crate) fn poll_waiter(
         &self,
         ticket: &Ticket,
@@ -65,7 +71,11 @@ impl Budget {
         let units = CountedUnits::of(self.count, &claim);
         let WaitOutcome::Admitted = verdict else {
             units.leave_shares();
-            return Err(Refused::new(Reason::Utilization, &claim, claim.tenant()));
+            let reason = match self.count.drain.refuses() {
+                true => Reason::Draining,
+                false => Reason::Utilization,
+            };
+            return Err(Refused::new(reason, &claim, claim.tenant()));
         };
         // Not earlier: the thread that freed the capacity knows the count alone.
         self.inner.observed.admitted(&*self.inner);

@@ -17,6 +17,7 @@ use crate::{
         claim::Refused, permit::CountPermit, queue::queue::Ticket, shared_permit::SharedPermit,
     },
     protocol::classification::decide::Decided,
+    shed::Reason,
     shedder::settings::Settings,
 };
 
@@ -40,6 +41,9 @@ impl Waiter {
         refused: &Refused,
         held: Option<Arc<SharedPermit>>,
     ) -> Option<Self> {
+        if refused.reason == Reason::Draining {
+            return None;
+        }
         let wait = settings.wait()?;
         let mut entrant = wait.entrant(|| decided.claim.again(refused))?;
         let budget = settings.budget();
@@ -78,6 +82,11 @@ impl Waiter {
         };
         let (budget, claim) = (self.settings.budget(), self.decided.claim);
         let mut polled = budget.poll_waiter(ticket, claim, cx.waker());
+        // After the poll: from then on a change of this time wakes the waiter.
+        let until = budget.waits_until(ticket);
+        if self.timer.deadline() != until {
+            self.timer.as_mut().reset(until);
+        }
         if polled.is_pending() && self.timer.as_mut().poll(cx).is_ready() {
             polled = Poll::Ready(budget.leave(ticket, claim, Instant::now()));
         }

@@ -15,7 +15,24 @@ use crate::support::invalid::{InvalidSetting, expect_valid};
 /// | [`max_bytes`](Self::max_bytes) of an upload | 64 MiB | mail servers and object stores accept less in one piece |
 /// | [`timeout`](Self::timeout) of an upload | 60 s | a slow network needs about that long for 64 MiB, and clients give up about then |
 /// | [`idle_timeout`](Self::idle_timeout) of an upload | 5 s | a client that is silent for longer has stopped, or is malicious |
+/// | [`min_rate`](Self::min_rate) of an upload | 240 B/s | as in Kestrel, the server of ASP.NET: a slower client has stalled, or is malicious |
 /// | [`max_concurrent`](Self::max_concurrent) in the process | 256 | each upload needs a task and a flow-control window, usually 64 KiB: 16 MiB |
+///
+/// # Uploads that cannot end in time
+///
+/// Once an upload has been read for the idle timeout, its rate is looked at: the bytes that were read ÷ the time since its
+/// refusal, about once a second. It is read no longer
+///
+/// - below the minimum rate;
+/// - where the announced rest cannot arrive within the timeout at this rate. A rest is announced by the
+///   [size hint](http_body::Body::size_hint) of the body, so by `Content-Length`: 1 MB at 10 kB/s takes 100 s, and is
+///   dropped after 5 s. A body of unknown length is read to the timeout.
+///
+/// A server whose graceful shutdown waits for connections waits for refused uploads, too: at most for the timeout. To end all of
+/// them within 2 s, [drain](crate::Budget::begin_drain) the budget first: once its grace has passed, the uploads that
+/// its layers have refused are read for 2 s at most, so that a client that is sending still sees its response.
+///
+/// # Example
 ///
 /// ```
 /// use std::time::Duration;
@@ -54,12 +71,14 @@ use crate::support::invalid::{InvalidSetting, expect_valid};
 ///     max_bytes = 1048576
 ///     timeout = 10
 ///     idle_timeout = 2.5
+///     min_rate = 1000
 ///     max_concurrent = 64
 /// ").unwrap();
 /// assert_eq!(config.refused_upload, RefusedUpload::default()
 ///     .max_bytes(1 << 20)
 ///     .timeout(Duration::from_secs(10))
 ///     .idle_timeout(Duration::from_millis(2_500))
+///     .min_rate(1_000)
 ///     .max_concurrent(64));
 /// # }
 /// ```
@@ -69,6 +88,8 @@ pub struct RefusedUpload {
     pub(crate) max_bytes: usize,
     pub(crate) timeout: Duration,
     pub(crate) idle_timeout: Duration,
+    /// In bytes per second.
+    pub(crate) min_rate: usize,
     pub(crate) max_concurrent: usize,
 }
 
@@ -78,6 +99,7 @@ impl Default for RefusedUpload {
             max_bytes: 64 << 20,
             timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(5),
+            min_rate: 240,
             max_concurrent: 256,
         }
     }
@@ -133,7 +155,7 @@ impl RefusedUpload {
         Ok(self)
     }
 
-    /// Sets how long the next frame of an upload may take. The default is 5 s.
+    /// Sets how long the next frame of an upload may take, and after which time its rate counts. The default is 5 s.
     ///
     /// # Panics
     ///
@@ -154,10 +176,41 @@ impl RefusedUpload {
         Ok(self)
     }
 
+    /// Sets the rate, in bytes per second, below which an upload is read no longer. The rate is the mean since the refusal, and counts
+    /// once the [idle timeout](Self::idle_timeout) has passed. The default is 240 bytes per second.
+    ///
+    /// # Panics
+    ///
+    /// If `bytes_per_second` is 0. [`try_min_rate`](Self::try_min_rate) returns an error instead. 1 accepts any upload that is
+    /// not silent.
+    #[track_caller]
+    pub fn min_rate(self, bytes_per_second: usize) -> Self {
+        expect_valid(self.try_min_rate(bytes_per_second))
+    }
+
+    /// [`min_rate`](Self::min_rate) for a value that comes from configuration.
+    ///
+    /// # Errors
+    ///
+    /// If `bytes_per_second` is 0.
+    pub fn try_min_rate(mut self, bytes_per_second: usize) -> Result<Self, InvalidSetting> {
+        if bytes_per_second == 0 {
+            let allowed = "at least 1 byte per second";
+            return Err(InvalidSetting::new(MIN_RATE, bytes_per_second, allowed));
+        }
+        self.min_rate = bytes_per_second;
+        Ok(self)
+    }
+
     /// Sets how many uploads the process reads at once. Further refused uploads are dropped unread. The default is 256.
     ///
     /// The count is shared by all layers of the process, as the bounded resources are: memory and idle connections. Where
     /// layers have different bounds, the layer with the lowest bound stops reading first.
+    ///
+    /// A layer reads one upload more only while it reads fewer than are still free. So a layer that is alone reads at most half:
+    /// 128. A second layer then reads up to 64, a third up to 32. Slow uploads to one layer do not cost the others their reads;
+    /// within the layer, the [minimum rate](Self::min_rate) frees the reads of uploads that hardly move. A layer here is a
+    /// [`LoadShed`](crate::LoadShed) value with its clones; a clone that is given another setting is another layer.
     ///
     /// # Panics
     ///
@@ -186,6 +239,7 @@ struct Fields {
     max_bytes: Option<usize>,
     timeout: Option<f64>,
     idle_timeout: Option<f64>,
+    min_rate: Option<usize>,
     max_concurrent: Option<usize>,
 }
 
@@ -205,6 +259,9 @@ impl TryFrom<Fields> for RefusedUpload {
         if let Some(seconds) = fields.idle_timeout {
             let timeout = seconds::duration(IDLE_TIMEOUT, seconds, TIMEOUT_RANGE)?;
             bounds = bounds.try_idle_timeout(timeout)?;
+        }
+        if let Some(rate) = fields.min_rate {
+            bounds = bounds.try_min_rate(rate)?;
         }
         if let Some(uploads) = fields.max_concurrent {
             bounds = bounds.try_max_concurrent(uploads)?;
@@ -248,6 +305,7 @@ impl<'de> serde::Deserialize<'de> for RefusedUpload {
 
 const TIMEOUT: &str = "timeout of a refused upload";
 const IDLE_TIMEOUT: &str = "idle timeout of a refused upload";
+const MIN_RATE: &str = "min rate of a refused upload";
 const TIMEOUT_RANGE: &str = "greater than 0 and at most 4294967295 seconds";
 
 fn at_least_1(setting: &'static str, given: usize) -> Result<usize, InvalidSetting> {

@@ -33,7 +33,10 @@ use crate::{
         outcome::{self, AskOutcome},
         refusal::refusal::{RefusalResponse, RefusalSettings},
     },
-    refused_upload::{reader, refused_upload::RefusedUpload},
+    refused_upload::{
+        reader::{self, LayerReaders},
+        refused_upload::RefusedUpload,
+    },
     retry_after::retry_after::RetryAfter,
     support::invalid::InvalidSetting,
     telemetry::observed::Decisions,
@@ -64,6 +67,7 @@ pub(crate) struct Settings {
     pub(crate) seed: Option<u64>,
     pub(crate) refusal: RefusalSettings,
     pub(crate) refused_upload: RefusedUpload,
+    pub(crate) readers: LayerReaders,
     pub(crate) measure: Measure,
     pub(crate) outcome: Option<AskOutcome>,
     pub(crate) name: Option<Box<str>>,
@@ -297,7 +301,9 @@ impl Settings {
     pub(crate) fn read_rest<B: Body + Send + 'static>(&self, request: Request<B>) {
         // Checked first: passing the request on copies it.
         if reader::has_more(&request) {
-            reader::read(self.refused_upload, request.into_body());
+            let refuses_from = self.budget().refuses_from();
+            let (bounds, readers) = (self.refused_upload, &self.readers);
+            reader::read(bounds, readers, refuses_from, request.into_body());
         }
     }
 
@@ -403,6 +409,8 @@ impl Clone for Settings {
             seed: self.seed,
             refusal: self.refusal.clone(),
             refused_upload: self.refused_upload,
+            // Reads for this layer alone.
+            readers: LayerReaders::default(),
             measure: self.measure,
             outcome: self.outcome.clone(),
             name: self.name.clone(),

@@ -22,8 +22,8 @@ use crate::{admission::verdict::Verdict, control::controller::Sample, shed::Reas
 #[derive(Debug, Default)]
 pub(crate) struct BudgetMetrics {
     pub(crate) hints: HintSum,
-    /// Requests refused because of a share, and requests that a dry run would have refused because of it.
-    pub(crate) by_share: [AtomicU64; 2],
+    /// The refusals for each reason but [`Reason::Utilization`], which has all others.
+    pub(crate) refusals: Refusals<AtomicU64>,
     pub(crate) slow_uploads: AtomicU64,
     pub(crate) unwatched_uploads: AtomicU64,
     changes: Mutex<ChangeCounts>,
@@ -37,6 +37,9 @@ pub(crate) struct BudgetMetrics {
 /// The sum of the retry hints given, in milliseconds. On its own cache line, as each refusal writes to it.
 #[derive(Debug, Default)]
 pub(crate) struct HintSum(pub(crate) CachePadded<AtomicU64>);
+
+/// For each reason, in the order of [`Reason::ALL`]: requests refused, and requests that a dry run would have refused.
+pub(crate) type Refusals<T> = [[T; 2]; Reason::ALL.len()];
 
 /// The number of limit changes, by reason.
 pub(crate) type ChangeCounts = BTreeMap<&'static str, u64>;
@@ -61,13 +64,15 @@ impl BudgetMetrics {
     }
 
     pub(crate) fn refused(&self, verdict: Verdict) {
-        let by_share = match verdict {
-            Verdict::Refused(Reason::Share) => &self.by_share[0],
-            Verdict::WouldRefuse(Reason::Share) => &self.by_share[1],
+        let (reason, mode) = match verdict {
+            Verdict::Refused(reason) => (reason, 0),
+            Verdict::WouldRefuse(reason) => (reason, 1),
             _ => return,
         };
-        // Relaxed, likewise.
-        by_share.fetch_add(1, Ordering::Relaxed);
+        if reason != Reason::Utilization {
+            // Relaxed, likewise.
+            self.refusals[reason as usize][mode].fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn slow_uploads(&self, count: usize) {

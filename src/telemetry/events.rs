@@ -210,6 +210,34 @@ pub(crate) fn changed(budget: &dyn Observable, change: &LimitChange) {
     });
 }
 
+/// Logs that a budget begins to drain, or gets another grace.
+pub(crate) fn drain_begun(budget: &dyn Observable, grace: Duration) {
+    emit(|| {
+        let now = budget.snapshot();
+        info!(
+            target: "loadshed",
+            budget = name(budget),
+            grace_seconds = grace.as_secs_f64(),
+            in_flight = now.in_flight,
+            waiting = now.waiting,
+            "draining has begun"
+        );
+    });
+}
+
+/// Logs that a budget drains no longer.
+pub(crate) fn drain_ended(budget: &dyn Observable) {
+    emit(|| {
+        let now = budget.snapshot();
+        info!(
+            target: "loadshed",
+            budget = name(budget),
+            in_flight = now.in_flight,
+            "draining has ended"
+        );
+    });
+}
+
 fn name(budget: &dyn Observable) -> &str {
     #[cfg(feature = "metrics")]
     let label = || budget.metrics().label();

@@ -76,6 +76,7 @@
 //! | --- | --- |
 //! | `utilization` | the request would have exceeded its ratio of the limit |
 //! | `share` | there was free capacity, but the tenant has exceeded its [fair share](crate::LoadShed::fair_by) |
+//! | `draining` | the budget [drains](crate::Budget::begin_drain), and its grace has passed |
 //!
 //! ## Reasons of limit changes
 //!
@@ -106,6 +107,8 @@
 //! | --- | --- | --- |
 //! | `shedding has started` | WARN | `budget`, `limit`, `in_flight`, `refused`, `would_refuse`, `limit_change`, `limit_changed_seconds_ago`, `advice` |
 //! | `shedding has stopped` | INFO | `budget`, `seconds`, `refused`, `would_refuse`, `limit`, `in_flight`, `limit_change`, `limit_changed_seconds_ago` |
+//! | `draining has begun` | INFO | `budget`, `grace_seconds`, `in_flight`, `waiting` |
+//! | `draining has ended` | INFO | `budget`, `in_flight` |
 //! | `the limit has changed` | DEBUG | `budget`, `from`, `to`, `reason`, `elapsed_seconds`, `in_flight`, `responded`, `completed`, `refused`, `successes`, `latency_seconds` |
 //!
 //! `refused` and `would_refuse` count since the last event of the same budget that shedding has stopped. `limit_change` is the
@@ -157,6 +160,8 @@
 //! - Shedding starts with the first refusal, and has stopped 10 s after the last refusal. There is no timer: the next request or
 //!   the next [`publish`] finds that it has stopped. So a flood of refusals, in any pattern, writes at most two lines in 10 s
 //!   and budget.
+//! - Refusals of a [drain](crate::Budget::begin_drain) are no shedding. Draining has begun with each call of `begin_drain`, and has
+//!   ended with `end_drain`: a server that stops does not log the end.
 //! - A limit changes at most once a window of the controller, 10 ms for `Adaptive`.
 //! - The field `budget` is the name of the budget, its number if it was published without a name, or `unnamed`.
 //! - An admitted request pays for the read of one flag. While shedding lasts, each request reads the clock, about 80 ns.

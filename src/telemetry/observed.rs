@@ -13,6 +13,8 @@ use super::registry;
 use super::routes::RouteCounter;
 
 use super::observable::Observable;
+#[cfg(feature = "tracing")]
+use crate::shed::Reason;
 use crate::{
     admission::verdict::Verdict,
     control::controller::Sample,
@@ -82,8 +84,23 @@ impl Observed {
     pub(crate) fn refused(&self, budget: &dyn Observable, verdict: Verdict, now: &Now) {
         #[cfg(feature = "metrics")]
         self.metrics.refused(verdict);
+        // A drain has its own events. Its refusals are no overload.
         #[cfg(feature = "tracing")]
-        self.shedding.refused(budget, now);
+        if verdict != Verdict::Refused(Reason::Draining) {
+            self.shedding.refused(budget, now);
+        }
+    }
+
+    /// Notes that the budget begins to drain, or gets another grace.
+    pub(crate) fn drain_begun(&self, budget: &dyn Observable, grace: Duration) {
+        #[cfg(feature = "tracing")]
+        events::drain_begun(budget, grace);
+    }
+
+    /// Notes that the budget drains no longer.
+    pub(crate) fn drain_ended(&self, budget: &dyn Observable) {
+        #[cfg(feature = "tracing")]
+        events::drain_ended(budget);
     }
 
     /// Notes the retry hint of a refusal.

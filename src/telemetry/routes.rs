@@ -118,8 +118,8 @@ pub(crate) fn write(budget: &SharedString, routes: &RouteCounts) {
             let class = ("class", class.name());
             counter!("loadshed_route_admitted_total", labels(&[class])).absolute(admitted);
             for (reason, [refused, would_refuse]) in all {
-                // Without fair shares there is no series for them.
-                if reason == Reason::Share && refused + would_refuse == 0 {
+                // Without fair shares and drains there are no series for them.
+                if reason != Reason::Utilization && refused + would_refuse == 0 {
                     continue;
                 }
                 let labels = || labels(&[class, ("reason", reason.label())]);

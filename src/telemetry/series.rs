@@ -1,17 +1,20 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use metrics::SharedString;
 
 use super::{
-    budget_metrics::{BudgetLabel, BudgetMetrics, ChangeCounts, add},
+    budget_metrics::{BudgetLabel, BudgetMetrics, ChangeCounts, Refusals, add},
     label::{OTHER, Text},
     observable::Observable,
     routes::{self, RouteCounts},
 };
-use crate::report::Snapshot;
+use crate::{report::Snapshot, shed::Reason};
 
 /// The published counts of all labels.
 pub(crate) struct Series {
@@ -32,9 +35,7 @@ struct LabelTotals {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Totals {
     pub(crate) admitted: u64,
-    pub(crate) by_share: [u64; 2],
-    pub(crate) refused: u64,
-    pub(crate) would_refuse: u64,
+    pub(crate) refusals: Refusals<u64>,
     pub(crate) exempt: u64,
     pub(crate) waited: u64,
     pub(crate) stalled: u64,
@@ -63,14 +64,23 @@ const MOST_LABELS: usize = 1_000;
 
 impl Totals {
     fn of(metrics: &BudgetMetrics, snapshot: &Snapshot) -> Self {
-        let by_share = [0, 1].map(|mode| metrics.by_share[mode].load(Ordering::Relaxed));
-        // A refusal counted meanwhile may be in `by_share` already, and not yet in the snapshot.
-        let others = |all: usize, by_share| (all as u64).saturating_sub(by_share);
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let mut refusals = metrics
+            .refusals
+            .each_ref()
+            .map(|it| it.each_ref().map(load));
+        for (mode, all) in [snapshot.refused, snapshot.would_refuse]
+            .into_iter()
+            .enumerate()
+        {
+            let others: u64 = refusals.iter().map(|it| it[mode]).sum();
+            // A refusal counted meanwhile may be in `others` already, and not yet in the snapshot.
+            let rest = (all as u64).saturating_sub(others);
+            refusals[Reason::Utilization as usize][mode] = rest;
+        }
         Self {
             admitted: snapshot.admitted as u64,
-            by_share,
-            refused: others(snapshot.refused, by_share[0]),
-            would_refuse: others(snapshot.would_refuse, by_share[1]),
+            refusals,
             exempt: snapshot.exempt as u64,
             waited: snapshot.waited as u64,
             stalled: snapshot.stalled as u64,
@@ -84,9 +94,8 @@ impl Totals {
 
     fn add(&mut self, more: &Self) {
         self.admitted += more.admitted;
-        self.refused += more.refused;
-        self.would_refuse += more.would_refuse;
-        for (all, more) in self.by_share.iter_mut().zip(more.by_share) {
+        let refusals = self.refusals.as_flattened_mut().iter_mut();
+        for (all, more) in refusals.zip(more.refusals.as_flattened()) {
             *all += more;
         }
         self.exempt += more.exempt;
@@ -105,10 +114,9 @@ impl Totals {
     /// outer layer, and a budget that is being dropped is neither alive nor retired for a moment.
     fn rise_to(&mut self, now: Self) {
         self.admitted = self.admitted.max(now.admitted);
-        self.refused = self.refused.max(now.refused);
-        self.would_refuse = self.would_refuse.max(now.would_refuse);
-        for (published, now) in self.by_share.iter_mut().zip(now.by_share) {
-            *published = now.max(*published);
+        let refusals = self.refusals.as_flattened_mut().iter_mut();
+        for (published, now) in refusals.zip(now.refusals.as_flattened()) {
+            *published = (*now).max(*published);
         }
         self.exempt = self.exempt.max(now.exempt);
         self.waited = self.waited.max(now.waited);

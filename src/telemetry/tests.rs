@@ -254,6 +254,9 @@ async fn the_documented_log_events_are_those_that_are_emitted() {
     drop(held);
     advance(Duration::from_secs(10)).await;
     drop(budget.try_acquire(Threshold::NEVER_SHED).unwrap());
+    budget.begin_drain(Duration::ZERO);
+    budget.try_acquire(Threshold::ratio(1.0)).unwrap_err();
+    budget.end_drain();
     budget.set_limit(2).unwrap();
 
     let documented = table("Log events").into_iter().map(|row| {

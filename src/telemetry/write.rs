@@ -50,9 +50,7 @@ impl BudgetSeries {
 
         let Totals {
             admitted,
-            by_share,
-            refused,
-            would_refuse,
+            refusals,
             exempt,
             waited,
             stalled,
@@ -69,15 +67,14 @@ impl BudgetSeries {
         counter!("loadshed_hint_seconds_total", labels()).absolute(hints / 1_000);
         counter!("loadshed_slow_uploads_total", labels()).absolute(slow_uploads);
         counter!("loadshed_unwatched_uploads_total", labels()).absolute(unwatched_uploads);
-        let write = |reason: Reason, [refused, would_refuse]: [u64; 2]| {
+        for (reason, [refused, would_refuse]) in Reason::ALL.into_iter().zip(refusals) {
+            // Without fair shares and drains there are no series for them.
+            if reason != Reason::Utilization && refused + would_refuse == 0 {
+                continue;
+            }
             let labels = || with("reason", reason.label());
             counter!("loadshed_refused_total", labels()).absolute(refused);
             counter!("loadshed_would_refuse_total", labels()).absolute(would_refuse);
-        };
-        write(Reason::Utilization, [refused, would_refuse]);
-        // Without fair shares there is no series for them.
-        if by_share != [0; 2] {
-            write(Reason::Share, by_share);
         }
         for (reason, count) in changes {
             counter!("loadshed_limit_changes_total", with("reason", reason)).absolute(count);

@@ -26,7 +26,7 @@ pub struct Threshold(u64);
 const SLACK: f64 = 1.0 + 4.0 * f64::EPSILON;
 
 impl Threshold {
-    /// Counted as in flight, and never shed.
+    /// Counted as in flight, and never shed. Only a [drain](crate::Budget::begin_drain) refuses it, after its grace.
     // Infinity: any number may be in flight.
     pub const NEVER_SHED: Self = Self(f64::INFINITY.to_bits());
 

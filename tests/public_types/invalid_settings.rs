@@ -171,6 +171,11 @@ fn an_invalid_setting_panics_at_its_call_with_what_was_given_and_what_is_allowed
             format!("invalid max concurrent refused uploads 0: must be {some}"),
         ),
         (
+            panic_of(|| bounds().min_rate(0)),
+            error_of(bounds().try_min_rate(0)),
+            "invalid min rate of a refused upload 0: must be at least 1 byte per second".into(),
+        ),
+        (
             panic_of(|| bounds().timeout(Duration::ZERO)),
             error_of(bounds().try_timeout(Duration::ZERO)),
             format!("invalid timeout of a refused upload 0ns: must be {hint}"),
@@ -334,6 +339,8 @@ fn the_extreme_valid_values_of_a_setting_are_allowed() {
     let longest = Duration::from_secs(u64::from(u32::MAX));
     let bounds = RefusedUpload::default().try_max_bytes(1).unwrap();
     let bounds = bounds.try_max_bytes(usize::MAX).unwrap();
+    let bounds = bounds.try_min_rate(1).unwrap();
+    let bounds = bounds.try_min_rate(usize::MAX).unwrap();
     let bounds = bounds.try_max_concurrent(1).unwrap();
     let bounds = bounds.try_max_concurrent(usize::MAX).unwrap();
     let bounds = bounds.try_timeout(Duration::from_nanos(1)).unwrap();

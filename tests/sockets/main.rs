@@ -1,7 +1,8 @@
-//! Promises 3, 4, 6, 17 and 18 over real sockets: what clients receive, and what happens when they disconnect.
+//! Promises 3, 4, 6, 17, 18 and 26 over real sockets: what clients receive, and what happens when they disconnect.
 
 mod disconnects;
 mod refused_clients;
+mod shutdown;
 #[path = "../support/mod.rs"]
 mod support;
 mod upload_connections;

@@ -121,6 +121,34 @@ async fn refusals_because_of_a_share_have_their_own_reason() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn p26_refusals_of_a_drain_have_their_own_reason() {
+    let _alone = alone();
+    let budget = Budget::fixed(4).named("drained");
+    let shed = LoadShed::ratio(1.0).budget(&budget).named("/route");
+    let mut service = shed.dry_run(true).layer(holding());
+    drop(answer(&mut service, get("/")));
+    let recorder = DebuggingRecorder::new();
+    let before = values(&recorder, "drained");
+    assert!(before.keys().all(|series| !series.contains("draining")));
+    budget.begin_drain(Duration::ZERO);
+    for _ in 0..3 {
+        answer(&mut service, get("/"));
+    }
+    let values = values(&recorder, "drained");
+    assert_eq!(values["loadshed_refused_total reason=draining"], 3.0);
+    assert_eq!(values["loadshed_would_refuse_total reason=draining"], 0.0);
+    assert_eq!(values["loadshed_refused_total reason=utilization"], 0.0);
+    let route = |series: &str| {
+        let of_route = |(name, _): &(&String, &f64)| name.starts_with(series);
+        let mut all = values.iter().filter(of_route);
+        all.find(|(name, _)| !name.contains("utilization"))
+    };
+    let (_, refused) = route("loadshed_route_refused_total").unwrap();
+    let (_, admitted) = route("loadshed_route_admitted_total").unwrap();
+    assert_eq!((*refused, *admitted), (3.0, 1.0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_published_values_equal_the_snapshot() {
     let _alone = alone();
     let budget = Budget::fixed(4).named("all values");

@@ -12,7 +12,9 @@ use super::{
     word::{ABANDONED, KEEPING, Level, TAKEN, ceiling},
 };
 use crate::{
-    admission::{claim::Claim, queue::queue::Queue, shares::shares::Shares, stalls::Stalls},
+    admission::{
+        claim::Claim, drain::Drain, queue::queue::Queue, shares::shares::Shares, stalls::Stalls,
+    },
     support::{
         per_thread::{PerThread, Writers},
         sync::{AtomicU32, AtomicU64, Mutex, Ordering, fence},
@@ -69,6 +71,7 @@ pub(crate) struct Count {
     pub(crate) peak: AtomicU32,
     /// Empty once the budget's last handle is dropped, as each waiter holds a handle.
     pub(crate) queue: Queue,
+    pub(crate) drain: Drain,
     /// Empty unless a layer asks for fair shares. Here, as it lives as long as the count and is found by it.
     shares: OnceLock<Shares>,
     /// Whether permits are shared: see [`sharing`](super::sharing).
@@ -102,6 +105,7 @@ impl Count {
             patience: Patience::default(),
             peak: AtomicU32::new(0),
             queue: Queue::default(),
+            drain: Drain::default(),
             shares: OnceLock::new(),
             sharing: AtomicU32::new(0),
             layers: AtomicU32::new(0),
@@ -273,34 +277,44 @@ impl Count {
         self.serve_waiters();
     }
 
-    /// Admits waiters, after a change that freed capacity.
+    /// Admits waiters and tells watches, after a change that freed capacity.
     #[inline]
     pub(crate) fn serve_waiters(&self) {
-        if !self.queue.is_empty() {
+        if !self.queue.gate_is_open() {
             self.serve_now();
         }
     }
 
-    // The clock is read only here: a release while the queue is empty does without.
+    // The clock is read only here: a release while the gate is open does without.
     #[cold]
     fn serve_now(&self) {
         self.serve(Instant::now());
     }
 
-    /// Admits waiters for as long as the first of them fits.
+    /// Admits waiters for as long as the first of them fits, and tells watches. After the grace of a drain, no waiter is admitted:
+    /// their own timers refuse them.
     fn serve(&self, now: Instant) {
-        self.queue.serve(now, |claim: Claim| {
-            self.acquire(claim.units, |limit| claim.cap(limit, 1.0))
-                .is_ok()
+        self.at_gate(|| {
+            if !self.drain.refuses() {
+                self.queue.serve(now, |claim: Claim| {
+                    self.acquire(claim.units, |limit| claim.cap(limit, 1.0))
+                        .is_ok()
+                });
+            }
         });
     }
 
     /// Admits waiters, after a request has joined the queue or left it: the first waiter may fit.
     pub(crate) fn queue_has_changed(&self, now: Instant) {
-        // Changes nothing, and comes before or after each release: see `Queue`. A permit that a lane caches changes no word;
-        // but a request that does not fit reclaims it, and lanes are not opened while there is a waiter.
-        self.word.fetch_add(0, Ordering::AcqRel);
+        // A permit that a lane caches changes no word; but a request that does not fit reclaims it, and lanes are not opened while
+        // there is a waiter.
+        self.touch();
         self.serve(now);
+    }
+
+    /// Changes nothing, and comes before or after each release: see [`Queue`].
+    pub(crate) fn touch(&self) {
+        self.word.fetch_add(0, Ordering::AcqRel);
     }
 
     /// Returns the shares of the tenants, if a layer asked for fair shares.

@@ -41,19 +41,21 @@ impl Count {
         });
     }
 
-    /// Admits waiters that joined the queue before the lanes were opened, and do not know of it. See
+    /// Admits waiters that joined the queue before the lanes were opened, and do not know of it, and tells watches. See
     /// [`Queue`](crate::admission::queue::queue::Queue): the opening has changed the word, as a release does.
     fn serve_queue(&self) {
-        if !self.queue.is_empty() {
+        if !self.queue.gate_is_open() {
             self.call_in();
             self.serve_waiters();
         }
     }
 
-    /// Returns whether at most half of the ceiling is taken, the ceiling has a unit for each lane, and the queue is empty.
+    /// Returns whether at most half of the ceiling is taken, the ceiling has a unit for each lane, and the gate is open.
     fn may_open(&self, Level { limit, in_flight }: Level) -> bool {
         let ceiling = ceiling(limit);
-        in_flight <= ceiling / 2 && ceiling as usize >= self.lanes.len() && self.queue.is_empty()
+        in_flight <= ceiling / 2
+            && ceiling as usize >= self.lanes.len()
+            && self.queue.gate_is_open()
     }
 
     /// Caches `units` in a `lane` that has cached none since the lanes were opened. Returns whether it may.

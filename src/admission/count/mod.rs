@@ -2,6 +2,7 @@
 
 pub(crate) mod cap;
 pub(crate) mod count;
+pub(crate) mod draining;
 pub(crate) mod kept;
 pub(crate) mod lane;
 pub(crate) mod limit;

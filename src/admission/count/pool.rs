@@ -38,6 +38,7 @@ impl Count {
         // Release: a request of the budget before that reads this word sees the new generation. The handle that is about to be
         // made is published by other means.
         count.word.store(word, Ordering::Release);
+        count.drain.renew();
         count.queue.renew();
         count
     }

@@ -31,13 +31,18 @@ use crate::{
 /// release, the joining request sees the free capacity. Otherwise the release, an `Acquire`, reads from the release sequence
 /// that the joining request's `Release` heads, as all changes of the count are read-modify-writes. So it sees the waiter.
 ///
+/// # The gate
+///
+/// Requests and releases look no further than one word, as long as it is 0: the gate is open. A waiter shuts it, and so does a
+/// [`Drain`](crate::admission::drain::Drain) that has something to say to requests or to releases.
+///
 /// # Memory ordering
 ///
 /// The words are written with the lock held and read without it, `Relaxed`: the count orders them, as above. A request that
 /// arrives and reads an old value is treated as if it had arrived a moment before.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    /// The priority of the first waiter, plus 1. 0 if the queue is empty.
+    /// The gate: the priority of the first waiter, plus 1, or 0 if the queue is empty; and [`DRAIN`].
     first: AtomicU32,
     /// The priority of the last waiter, plus 1. 0 if the queue is empty.
     last: AtomicU32,
@@ -53,7 +58,12 @@ struct QueueState {
     called: BTreeMap<Key, WaitOutcome>,
     delay: Delay,
     joined: u64,
+    /// Whether a drain shuts the gate.
+    is_shut_by_drain: bool,
 }
+
+/// Set in the gate while a drain shuts it. No priority of a waiter reaches it.
+const DRAIN: u32 = 1 << 31;
 
 /// In the order of the queue while it is not standing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,25 +108,44 @@ pub(crate) struct Ticket {
 }
 
 impl Queue {
-    /// Empties the queue for another budget, and forgets whether it was standing.
+    /// Empties the queue for another budget, forgets whether it was standing, and opens the gate.
     pub(crate) fn renew(&self) {
-        *self.lock() = QueueState::default();
+        let mut state = self.lock();
+        *state = QueueState::default();
+        self.publish(state);
     }
 
+    /// Returns whether the gate is open: there is no waiter, and no drain to look at.
     #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(crate) fn gate_is_open(&self) -> bool {
         self.first.load(Ordering::Relaxed) == 0
+    }
+
+    /// Shuts the gate, or lets go of it, as `shuts` says under the lock. The caller then has to touch the count.
+    pub(crate) fn shut_gate_if(&self, shuts: impl FnOnce() -> bool) {
+        let mut state = self.lock();
+        state.is_shut_by_drain = shuts();
+        self.publish(state);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first_priority() == 0
+    }
+
+    /// Returns the priority of the first waiter, plus 1. 0 if the queue is empty.
+    fn first_priority(&self) -> u32 {
+        self.first.load(Ordering::Relaxed) & !DRAIN
     }
 
     /// Returns whether a waiter has at least the priority of a request that arrives.
     #[inline]
     pub(crate) fn has_priority_over(&self, claim: &Claim) -> bool {
-        !self.is_empty() && self.is_not_below(claim)
+        !self.gate_is_open() && self.is_not_below(claim)
     }
 
     #[cold]
     fn is_not_below(&self, claim: &Claim) -> bool {
-        self.first.load(Ordering::Relaxed) > claim.priority()
+        self.first_priority() > claim.priority()
     }
 
     pub(crate) fn waiting(&self) -> u32 {
@@ -178,6 +207,15 @@ impl Queue {
         Poll::Pending
     }
 
+    /// Wakes all waiters, as the time until which they may wait has changed.
+    pub(crate) fn wake_all(&self) {
+        let mut state = self.lock();
+        let waiting = state.waiting.values_mut();
+        let wakers: Vec<_> = waiting.filter_map(|waiter| waiter.waker.take()).collect();
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
     /// Leaves the queue. Returns `None` if there was no decision yet: another waiter may then be the first, and has to be
     /// [served](Self::serve).
     pub(crate) fn leave(&self, ticket: &Ticket, now: Instant) -> Option<WaitOutcome> {
@@ -208,7 +246,8 @@ impl Queue {
         ];
         let [first, last] =
             priorities.map(|waiter| waiter.map_or(0, |(key, _)| key.priority.0 + 1));
-        self.first.store(first, Ordering::Relaxed);
+        let drain = if state.is_shut_by_drain { DRAIN } else { 0 };
+        self.first.store(first | drain, Ordering::Relaxed);
         self.last.store(last, Ordering::Relaxed);
         let waiting = state.waiting.len() as u32;
         self.waiting.store(waiting, Ordering::Relaxed);

@@ -9,7 +9,7 @@ use crate::{
     budget::stall::StallSettings,
     middleware::service::LoadShedService,
     protocol::refusal::refusal::RefusalSettings,
-    refused_upload::refused_upload::RefusedUpload,
+    refused_upload::{reader::LayerReaders, refused_upload::RefusedUpload},
     retry_after::retry_after::RetryAfter,
     shedder::{measure::Measure, settings::Settings, uploads::Uploads, wait::Wait},
     support::invalid::{InvalidSetting, expect_valid},
@@ -67,7 +67,8 @@ impl LoadShed {
         Threshold::try_ratio(ratio).map(Self::with_threshold)
     }
 
-    /// Creates a layer that counts and never sheds. Around the whole app, it tells a layer at one route what the other routes use.
+    /// Creates a layer that counts and never sheds, unless its budget [drains](crate::Budget::begin_drain). Around the whole app, it
+    /// tells a layer at one route what the other routes use.
     ///
     /// While no request can be refused by a threshold, the layer is ready when the inner service is. It is decided when the layer is
     /// first used, and holds for good, whatever a [`handle`](Self::handle) changes later.
@@ -89,6 +90,7 @@ impl LoadShed {
                 seed: None,
                 refusal: RefusalSettings::default(),
                 refused_upload: RefusedUpload::default(),
+                readers: LayerReaders::default(),
                 measure: Measure::default(),
                 outcome: None,
                 name: None,

@@ -18,7 +18,8 @@ impl LoadShed {
     }
 
     /// Sets the status of a refusal over HTTP. By default 429. With 503, proxies count the refusal against the server and retry
-    /// elsewhere. A refused gRPC call is RESOURCE_EXHAUSTED in any case.
+    /// elsewhere. A refused gRPC call is RESOURCE_EXHAUSTED in any case. While the budget
+    /// [drains](crate::Budget::begin_drain), the status is 503, and that of gRPC UNAVAILABLE.
     ///
     /// # Panics
     ///
@@ -92,7 +93,8 @@ impl LoadShed {
     }
 
     /// Sets how much of a refused upload is read after the response, so that its sender sees the response and not a reset. By
-    /// default up to 64 MiB, for up to 60 s in all and 5 s without a byte, at most 256 uploads at once in the process.
+    /// default up to 64 MiB, for up to 60 s in all and 5 s without a byte, and after 5 s at 240 bytes per second or more; at most 256
+    /// uploads at once in the process, of which this layer reads at most half.
     #[track_caller]
     pub fn refused_upload(self, bounds: RefusedUpload) -> Self {
         self.with(|settings| settings.refused_upload = bounds)

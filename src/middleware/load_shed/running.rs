@@ -40,6 +40,8 @@ impl LoadShed {
 
     /// Takes and counts the same decisions, and refuses nothing. A request that would have been refused runs uncounted, so
     /// that the next decision is the one that an enforcing layer would take.
+    ///
+    /// A [drain](crate::Budget::begin_drain) is a decision of the budget: after its grace a layer in dry run refuses requests, too.
     #[track_caller]
     pub fn dry_run(self, dry_run: bool) -> Self {
         self.with(|settings| *settings.dry_run.get_mut() = dry_run)

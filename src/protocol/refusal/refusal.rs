@@ -1,13 +1,16 @@
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, header::CONTENT_LENGTH};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
+    header::{CONNECTION, CONTENT_LENGTH},
+};
 
 use super::{digits::number, grpc_response, http_response};
 use crate::{
     protocol::{grpc::take_grpc_content_type, head::lend},
     retry_after::refusal::Unit,
-    shed::Shed,
+    shed::{Reason, Shed},
     support::invalid::InvalidSetting,
 };
 
@@ -62,27 +65,44 @@ impl RefusalSettings {
         shed: impl FnOnce(Unit) -> Shed,
     ) -> RefusalResponse {
         let asked = Asked::by(request.method());
-        if let Some(content_type) = take_grpc_content_type(request.headers_mut()) {
-            let shed = shed(Unit::Milliseconds);
-            return RefusalResponse::written(
-                grpc_response::response(content_type, &shed),
-                asked,
-                shed,
-            );
-        }
-        let shed = shed(Unit::Seconds);
+        let content_type = take_grpc_content_type(request.headers_mut());
+        let shed = shed(match content_type {
+            Some(_) => Unit::Milliseconds,
+            None => Unit::Seconds,
+        });
+        // Later versions have no such header: there the server itself says that it goes away.
+        let closes = shed.reason() == Reason::Draining && request.version() <= Version::HTTP_11;
+        let response = match content_type {
+            Some(content_type) => {
+                RefusalResponse::written(grpc_response::response(content_type, &shed), asked, shed)
+            }
+            None => self.respond_over_http(request, asked, shed),
+        };
+        if closes { response.closing() } else { response }
+    }
+
+    fn respond_over_http<B>(
+        &self,
+        request: &mut Request<B>,
+        asked: Asked,
+        shed: Shed,
+    ) -> RefusalResponse {
         // If the closure panics, the layer's own response goes out, with the hint.
         let written = self
             .on_shed
             .as_ref()
             .and_then(|on_shed| lend(request, |head| on_shed(head, &shed)).flatten());
-        match written {
-            Some(response) => RefusalResponse::written(response, asked, shed),
-            None => RefusalResponse::Own {
-                shed,
-                status: self.status,
-                asked,
-            },
+        if let Some(response) = written {
+            return RefusalResponse::written(response, asked, shed);
+        }
+        let status = match shed.reason() {
+            Reason::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            _ => self.status,
+        };
+        RefusalResponse::Own {
+            shed,
+            status,
+            asked,
         }
     }
 }
@@ -105,6 +125,16 @@ impl RefusalResponse {
         }
         head.extensions.insert(shed);
         Self::Written(Box::new(Response::from_parts(head, body)))
+    }
+
+    /// Has the connection closed after the response, unless the response says something about the connection already.
+    #[cold]
+    fn closing(self) -> Self {
+        let mut response = self.into_response(|text| text);
+        let headers = response.headers_mut();
+        let connection = headers.entry(CONNECTION);
+        connection.or_insert(HeaderValue::from_static("close"));
+        Self::Written(Box::new(response))
     }
 
     /// Builds the response, with a body made of its text. In parts: [`Response::map`] would copy the head once more.

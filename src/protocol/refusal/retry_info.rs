@@ -10,12 +10,10 @@
 
 use http::HeaderValue;
 
-/// RESOURCE_EXHAUSTED.
-const CODE: u64 = 8;
 const TYPE: &[u8] = b"type.googleapis.com/google.rpc.RetryInfo";
 
 /// Returns a status with this `message`, which must equal `grpc-message`: Python's `rpc_status.from_call` raises if they differ.
-pub(super) fn details(message: &HeaderValue, milliseconds: u64) -> HeaderValue {
+pub(super) fn details(code: u8, message: &HeaderValue, milliseconds: u64) -> HeaderValue {
     let delay = Message::<20>::new()
         .number(1, milliseconds / 1_000)
         .number(2, milliseconds % 1_000 * 1_000_000);
@@ -24,7 +22,7 @@ pub(super) fn details(message: &HeaderValue, milliseconds: u64) -> HeaderValue {
         .field(1, TYPE)
         .field(2, retry_info.bytes());
     let status = Message::<MOST>::new()
-        .number(1, CODE)
+        .number(1, code.into())
         .field(2, message.as_bytes())
         .field(3, any.bytes());
     base64(&status)
@@ -102,8 +100,9 @@ mod tests {
 
     const MESSAGE: &str = "the server is busy, retry later";
 
-    fn ours(milliseconds: u64) -> HeaderValue {
-        details(&HeaderValue::from_static(MESSAGE), milliseconds)
+    fn ours(code: tonic::Code, milliseconds: u64) -> HeaderValue {
+        let message = HeaderValue::from_static(MESSAGE);
+        details(code as u8, &message, milliseconds)
     }
 
     #[test]
@@ -112,16 +111,17 @@ mod tests {
         for milliseconds in [1, 127, 128, 999, 1_000, 1_001, 61_500, longest - 1, longest] {
             let retry_info =
                 ErrorDetails::with_retry_info(Some(Duration::from_millis(milliseconds)));
-            let code = tonic::Code::ResourceExhausted;
-            let status = tonic::Status::with_error_details(code, MESSAGE, retry_info);
-            let theirs = status.into_http::<()>();
-            let theirs = &theirs.headers()["grpc-status-details-bin"];
-            assert_eq!(ours(milliseconds), theirs, "{milliseconds}");
+            for code in [tonic::Code::ResourceExhausted, tonic::Code::Unavailable] {
+                let status = tonic::Status::with_error_details(code, MESSAGE, retry_info.clone());
+                let theirs = status.into_http::<()>();
+                let theirs = &theirs.headers()["grpc-status-details-bin"];
+                assert_eq!(ours(code, milliseconds), theirs, "{milliseconds}");
+            }
         }
     }
 
     #[test]
     fn the_longest_delay_fits() {
-        assert!(!ours(u64::MAX).is_empty());
+        assert!(!ours(tonic::Code::Unavailable, u64::MAX).is_empty());
     }
 }
