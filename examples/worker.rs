@@ -69,9 +69,9 @@ pub(crate) async fn run_jobs(jobs: usize, pool: &Budget) -> Vec<usize> {
             Ok(permit) => {
                 println!("{now:.2} s: job {number:>2} admitted");
                 running.spawn(async move {
-                    // The job ends here, and its permit with it.
                     sleep(BACK_END).await;
-                    drop((job, permit));
+                    drop(job);
+                    permit.succeeded();
                     number
                 });
             }

@@ -214,7 +214,7 @@ pub use self::{
 };
 
 #[cfg(feature = "axum")]
-pub use self::budget::request_permit::MissingRequestPermit;
+pub use self::budget::extractor::MissingRequestPermit;
 
 /// The README's code, compiled.
 #[cfg(doctest)]

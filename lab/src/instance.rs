@@ -46,7 +46,7 @@ struct Admission {
 /// What an admitted call holds until it completes or times out.
 pub(crate) enum Admitted {
     Response(Pin<Box<ResponseFuture<Handler, EmptyBody>>>),
-    Permit { _held: Permit },
+    Permit(Permit),
 }
 
 /// Connects the simulation to its handlers, which are called and polled by the layer.
@@ -141,7 +141,7 @@ impl Instance {
                 false => admission.sheddable,
             };
             return match self.budget.try_acquire(threshold) {
-                Ok(permit) => Ok(Admitted::Permit { _held: permit }),
+                Ok(permit) => Ok(Admitted::Permit(permit)),
                 // On this path no caller follows the hint: see `AdmissionPath::Budget`.
                 Err(_) => Err(Duration::ZERO),
             };

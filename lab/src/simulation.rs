@@ -350,15 +350,18 @@ impl<'a> Simulation<'a> {
 
     /// Completes a call whose work is done, unless the caller has timed out.
     fn complete(&mut self, call: CallId) {
-        let Some(mut caller) = self.callers.remove(&call) else {
+        let Some(caller) = self.callers.remove(&call) else {
             return;
         };
         let draw = caller.attempt.draw;
         self.units -= draw.units as usize;
         self.link.completed.set(call);
-        if let Admitted::Response(response) = &mut caller.admitted {
-            let polled = response.as_mut().poll(&mut context());
-            assert!(polled.is_ready(), "a handler whose work is done is ready");
+        match caller.admitted {
+            Admitted::Response(mut response) => {
+                let polled = response.as_mut().poll(&mut context());
+                assert!(polled.is_ready(), "a handler whose work is done is ready");
+            }
+            Admitted::Permit(permit) => permit.succeeded(),
         }
         let arrived_in = &mut self.report.phases[caller.attempt.phase];
         arrived_in.record_latency(&draw, self.now - caller.since);

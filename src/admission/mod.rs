@@ -4,6 +4,7 @@
 pub(crate) mod changes;
 pub(crate) mod claim;
 pub(crate) mod count;
+pub(crate) mod counted_units;
 pub(crate) mod counter;
 pub(crate) mod counters;
 pub(crate) mod drain;

@@ -1,10 +1,6 @@
-//! The units of one request in a count, and what ends them.
-
 use std::sync::Arc;
 
-use super::{
-    claim::Claim, count::count::Count, shared_permit::SharedPermit, shares::shares::Tenant,
-};
+use super::{count::count::Count, counted_units::CountedUnits, shared_permit::SharedPermit};
 use crate::threshold::threshold::Threshold;
 
 /// The permit of a request, given back on drop. Empty if the request is exempt, or if an outer layer holds the permit.
@@ -21,52 +17,6 @@ impl Default for CountPermit {
     #[inline]
     fn default() -> Self {
         Self::EMPTY
-    }
-}
-
-/// The units that a count has counted for a request.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct CountedUnits {
-    pub(crate) count: &'static Count,
-    pub(crate) units: u32,
-    /// The tenant whose fair share they count against.
-    pub(crate) tenant: Option<Tenant>,
-    /// Whether a dry run would have refused them: they are among the marks of the count.
-    pub(crate) marked: bool,
-    /// Whether the response shares its connection with others, so that it may stall before its body is polled even once.
-    pub(crate) multiplexed: bool,
-}
-
-impl CountedUnits {
-    /// Returns the units of a claim.
-    #[inline]
-    pub(crate) fn of(count: &'static Count, claim: &Claim) -> Self {
-        Self {
-            count,
-            units: claim.units,
-            tenant: claim.tenant(),
-            marked: false,
-            multiplexed: false,
-        }
-    }
-
-    // A function of its own, so that the drop of a permit is inlined: it stands at many places, and mostly there is none.
-    #[inline(never)]
-    pub(crate) fn release(self) {
-        // The shares first: once the count is empty, it may be another budget's.
-        self.leave_shares();
-        if self.marked {
-            self.count.release_marked(self.units);
-        } else {
-            self.count.release(self.units);
-        }
-    }
-
-    #[inline]
-    pub(crate) fn leave_shares(self) {
-        if let (Some(tenant), Some(shares)) = (self.tenant, self.count.shares()) {
-            shares.leave(tenant, self.units);
-        }
     }
 }
 

@@ -16,13 +16,12 @@ use std::{
 };
 
 use super::{
-    claim::Refused,
     count::{
         cap::Cap,
         count::{Again, Count},
     },
-    permit::{CountPermit, CountedUnits},
-    stalls::Stalls,
+    counted_units::CountedUnits,
+    stalls::{Stalling, Stalls},
 };
 use crate::{
     support::sync::{Mutex, MutexGuard},
@@ -146,22 +145,25 @@ impl SharedPermit {
         Some(decided)
     }
 
-    /// Takes the units of a request that was admitted again, after an inner layer had refused it.
-    pub(crate) fn admitted_again(&self, permit: CountPermit, threshold: Threshold) {
+    /// Takes the units of a request that was admitted again, after an inner layer had refused or queued it. `None`: it runs
+    /// uncounted. Returns the units if the permit holds some by now.
+    pub(crate) fn admit_again(&self, units: Option<CountedUnits>) -> Option<CountedUnits> {
         let mut state = self.lock();
         state.is_refused = false;
         if let Standing::Held(_) = state.standing {
             // Another part of the request was quicker.
-            drop(state);
-            drop(permit);
-            return;
+            return units;
         }
+        state.standing = units.map_or(Standing::Uncounted, Standing::Held);
+        None
+    }
+
+    /// Notes that an inner layer has admitted the request under `threshold`.
+    pub(crate) fn lower(&self, threshold: Threshold) {
+        let mut state = self.lock();
         if threshold.priority() < state.threshold.priority() {
             state.threshold = threshold;
         }
-        state.standing = permit
-            .into_units()
-            .map_or(Standing::Uncounted, Standing::Held);
     }
 
     /// Notes that the request which an inner layer has just refused is queued there.
@@ -172,27 +174,12 @@ impl SharedPermit {
         }
     }
 
-    /// Takes the verdict upon the request that was queued at an inner layer. The units that it was given are held here.
-    pub(crate) fn leave_queue(
-        &self,
-        verdict: Result<CountPermit, Refused>,
-    ) -> Result<CountPermit, Refused> {
+    /// Notes that the request that was queued at an inner layer is refused in the end.
+    pub(crate) fn refuse_queued(&self) {
         let mut state = self.lock();
-        state.is_refused = verdict.is_err();
-        match verdict {
-            Ok(permit) if !matches!(state.standing, Standing::Held(_)) => {
-                state.standing = permit
-                    .into_units()
-                    .map_or(Standing::Uncounted, Standing::Held);
-                Ok(CountPermit::EMPTY)
-            }
-            Ok(permit) => Ok(permit),
-            Err(refused) => {
-                if let Standing::Queued(held) = state.standing {
-                    state.standing = Standing::Refused(held);
-                }
-                Err(refused)
-            }
+        state.is_refused = true;
+        if let Standing::Queued(held) = state.standing {
+            state.standing = Standing::Refused(held);
         }
     }
 
@@ -237,7 +224,9 @@ impl SharedPermit {
     /// Has the response seen by the sweep of stalled responses from now on.
     pub(crate) fn watch_for_stall(this: &Arc<Self>) {
         if !this.is_watched.swap(true, Ordering::Relaxed) {
-            this.count.stalls.watch(this);
+            this.count
+                .stalls
+                .watch(Arc::<Self>::downgrade(this), this.frames_taken());
         }
     }
 
@@ -250,26 +239,6 @@ impl SharedPermit {
             false => (before | PENDING).wrapping_add(1),
         };
         self.progress.store(next, Ordering::Relaxed);
-    }
-
-    /// Returns how often the body was polled, or `None` while it waits for the server.
-    pub(crate) fn frames_taken(&self) -> Option<u32> {
-        let progress = self.progress.load(Ordering::Relaxed);
-        (progress & PENDING == 0).then_some(progress)
-    }
-
-    /// Releases the units of a response that has stalled. Returns whether it had any.
-    pub(crate) fn stall(&self) -> bool {
-        let mut state = self.lock();
-        let Standing::Held(held) = state.standing else {
-            return false;
-        };
-        state.standing = Standing::Stalled(held);
-        self.count.stalls.begin();
-        // Without the lock: wakers may run any code.
-        drop(state);
-        held.release();
-        true
     }
 
     /// Returns whether the response may go on. One that has stalled needs a permit again.
@@ -294,13 +263,37 @@ impl SharedPermit {
         };
         this.count.stalls.end();
         drop(state);
-        this.count.stalls.watch(this);
+        this.count
+            .stalls
+            .watch(Arc::<Self>::downgrade(this), this.frames_taken());
         true
     }
 
     /// Has a stalled response go on, whatever else is in flight.
     pub(crate) fn resume_anyway(this: &Arc<Self>) {
         let _ = Self::resume_within(this, |_| u32::MAX);
+    }
+}
+
+impl Stalling for SharedPermit {
+    /// Returns how often the body was polled, or `None` while it waits for the server.
+    fn frames_taken(&self) -> Option<u32> {
+        let progress = self.progress.load(Ordering::Relaxed);
+        (progress & PENDING == 0).then_some(progress)
+    }
+
+    /// Releases the units of a response that has stalled. Returns whether it had any.
+    fn stall(&self) -> bool {
+        let mut state = self.lock();
+        let Standing::Held(held) = state.standing else {
+            return false;
+        };
+        state.standing = Standing::Stalled(held);
+        self.count.stalls.begin();
+        // Without the lock: wakers may run any code.
+        drop(state);
+        held.release();
+        true
     }
 }
 

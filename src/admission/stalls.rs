@@ -6,6 +6,7 @@
 
 use std::{
     any::Any,
+    fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -15,7 +16,6 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::shared_permit::SharedPermit;
 use crate::support::{
     clock::{Now, nanos},
     per_thread::PerThread,
@@ -46,9 +46,18 @@ struct Watched {
     prune_at: usize,
 }
 
+/// The permit of a response.
+pub(crate) trait Stalling: fmt::Debug + Send + Sync {
+    /// Returns how often the body was polled, or `None` while it waits for the server.
+    fn frames_taken(&self) -> Option<u32>;
+
+    /// Releases the units of a response that has stalled. Returns whether it had any.
+    fn stall(&self) -> bool;
+}
+
 #[derive(Debug)]
 struct Response {
-    permit: Weak<SharedPermit>,
+    permit: Weak<dyn Stalling>,
     /// The frames that had been taken at `since`.
     frames: Option<u32>,
     since: Instant,
@@ -128,8 +137,8 @@ impl Stalls {
             .find_map(|error| Arc::clone(error).downcast().ok())
     }
 
-    /// Has a response seen by the sweeps.
-    pub(crate) fn watch(&self, permit: &Arc<SharedPermit>) {
+    /// Has a response seen by the sweeps, of whose body so many frames were taken.
+    pub(crate) fn watch(&self, permit: Weak<dyn Stalling>, frames: Option<u32>) {
         self.is_used.store(true, Ordering::Relaxed);
         let (watched, _) = self.watched.own();
         let mut watched = watched.lock().unwrap_or_else(PoisonError::into_inner);
@@ -139,8 +148,8 @@ impl Stalls {
             watched.prune_at = (2 * watched.responses.len()).max(PRUNE);
         }
         watched.responses.push(Response {
-            permit: Arc::downgrade(permit),
-            frames: permit.frames_taken(),
+            permit,
+            frames,
             since: Instant::now(),
         });
     }

@@ -9,7 +9,8 @@ use crate::{
     admission::{
         claim::{Claim, Mode, Refused},
         count::{marks::Marked, sharing::is_probe},
-        permit::{CountPermit, CountedUnits},
+        counted_units::CountedUnits,
+        permit::CountPermit,
         shared_permit::SharedPermit,
         verdict::Verdict,
     },

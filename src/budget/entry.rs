@@ -5,7 +5,7 @@ use crate::{
     admission::{
         claim::{Claim, Refused},
         count::word::Level,
-        permit::CountedUnits,
+        counted_units::CountedUnits,
         shares::shares::{Seen, Shares},
     },
     shed::Reason,

@@ -4,6 +4,8 @@ pub(crate) mod admission;
 pub(crate) mod budget;
 pub(crate) mod drain;
 pub(crate) mod entry;
+#[cfg(feature = "axum")]
+pub(crate) mod extractor;
 pub(crate) mod nested;
 pub(crate) mod permit;
 pub(crate) mod request_permit;

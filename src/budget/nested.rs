@@ -9,7 +9,8 @@ use crate::{
     admission::{
         claim::{Claim, Mode, Refused},
         count::word::Level,
-        permit::CountedUnits,
+        counted_units::CountedUnits,
+        permit::CountPermit,
         shared_permit::{SharedPermit, Standing},
         verdict::Verdict,
     },
@@ -39,7 +40,12 @@ impl Budget {
         }
         // An inner layer has refused it before, and it comes once more.
         let again = self.admit(claim, mode, None)?;
-        permit.admitted_again(again, claim.as_threshold());
+        permit.lower(claim.as_threshold());
+        drop(
+            permit
+                .admit_again(again.into_units())
+                .map(CountPermit::from),
+        );
         Ok(())
     }
 

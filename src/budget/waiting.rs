@@ -6,7 +6,8 @@ use super::budget::Budget;
 use crate::{
     admission::{
         claim::{Claim, Refused},
-        permit::{CountPermit, CountedUnits},
+        counted_units::CountedUnits,
+        permit::CountPermit,
         queue::queue::{Entrant, Ticket, WaitOutcome},
     },
     shed::Reason,

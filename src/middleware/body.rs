@@ -22,7 +22,7 @@ pin_project! {
     /// body that is at its end from the start never holds a permit.
     ///
     /// A frame of more than 64 KiB is handed on in pieces of 64 KiB, without a copy: a server takes a frame whole, and polls for
-    /// the next one when it has room again. So the permit is held until the last piece has room in the server's buffer.
+    /// the next one once its buffer has free space. So the permit is held until the last piece is in the server's buffer.
     pub struct ResponseBody<B> {
         #[pin]
         kind: Kind<B>,

@@ -3,7 +3,7 @@ use std::{any::Any, fmt, sync::Arc};
 use crate::admission::stalls::Stalls;
 
 /// The response has stalled: its reader did not read for the [stall timeout](crate::LoadShed::stall_timeout), the permit was
-/// released, and there was no room for it when the reader went on.
+/// released, and it did not fit when the reader went on.
 ///
 /// It is the source of the error with which such a body ends.
 #[derive(Debug)]

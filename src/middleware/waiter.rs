@@ -93,10 +93,27 @@ impl Waiter {
         if polled.is_ready() {
             self.ticket = None;
             if let Some(held) = &self.held {
-                return polled.map(|verdict| held.leave_queue(verdict));
+                return polled.map(|verdict| leave_queue(held, verdict));
             }
         }
         polled
+    }
+}
+
+/// Hands the verdict to the permit of an outer layer, which holds the units from now on.
+fn leave_queue(
+    held: &SharedPermit,
+    verdict: Result<CountPermit, Refused>,
+) -> Result<CountPermit, Refused> {
+    match verdict {
+        Ok(permit) => {
+            let units = held.admit_again(permit.into_units());
+            Ok(units.map(CountPermit::from).unwrap_or_default())
+        }
+        Err(refused) => {
+            held.refuse_queued();
+            Err(refused)
+        }
     }
 }
 
@@ -107,8 +124,8 @@ impl Drop for Waiter {
             let left = budget.leave(&ticket, self.decided.claim, Instant::now());
             // Admitted meanwhile: the permit is released here.
             let refused = left.map(|_| self.settings.has_waited(&self.decided));
-            if let (Some(held), Err(refused)) = (&self.held, refused) {
-                let _ = held.leave_queue(Err(refused));
+            if let (Some(held), Err(_)) = (&self.held, refused) {
+                held.refuse_queued();
             }
         }
     }

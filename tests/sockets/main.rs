@@ -5,6 +5,7 @@ mod refused_clients;
 mod shutdown;
 #[path = "../support/mod.rs"]
 mod support;
+mod unread_responses;
 mod upload_connections;
 
 use std::{convert::Infallible, net::SocketAddr};

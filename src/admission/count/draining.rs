@@ -74,8 +74,8 @@ impl Count {
         }
     }
 
-    /// Returns whether nothing is in flight, and no request is decided upon at the gate. Cached permits are reclaimed, and lanes
-    /// are not opened while the gate is shut: so the answer is exact.
+    /// Returns whether nothing is in flight, and no request is decided upon at the gate. Cached permits are reclaimed, and no thread
+    /// caches permits while the gate is shut: so the answer is exact.
     fn is_unused(&self) -> bool {
         // In this order: a decision that has ended is seen in the word.
         !self.drain.is_deciding() && Level::from(self.call_in()).in_flight == 0

@@ -45,8 +45,8 @@ impl Count {
         let mut marks = self.lock_marks();
         let level = match self.change_unmarked(*marks, 0, units, cap) {
             Ok(()) => {
-                let (lane, writers) = self.own();
-                lane.admitted.add(units, writers);
+                let (own, writers) = self.own();
+                own.admitted.add(units, writers);
                 return Ok(());
             }
             Err(level) => level,

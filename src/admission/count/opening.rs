@@ -30,10 +30,11 @@ impl Visitors {
 
     /// Enters to open the lanes. Returns `None` if there is a visitor.
     pub(crate) fn enter_to_open(&self) -> Option<Visit<'_>> {
+        // The visit is made where it begins only: its drop ends it.
         self.0
             .compare_exchange(0, OPENING, Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok()
-            .then_some(Visit(self, OPENING))
+            .ok()
+            .map(|_| Visit(self, OPENING))
     }
 }
 
@@ -94,5 +95,24 @@ impl Patience {
 
     pub(crate) fn reset(&self) {
         self.mask.store(LEAST - 1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(all(test, not(loadshed_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p02_a_thread_that_may_not_open_ends_the_visit_of_no_other_thread() {
+        let visitors = Visitors::default();
+        let opening = visitors.enter_to_open();
+        assert!(opening.is_some());
+        assert!(visitors.enter_to_open().is_none());
+        assert!(visitors.enter_to_open().is_none(), "it was let in");
+        drop(opening);
+        let visit = visitors.enter();
+        assert!(visitors.enter_to_open().is_none());
+        drop(visit);
+        assert!(visitors.enter_to_open().is_some());
     }
 }

@@ -38,8 +38,8 @@ impl LoadShed {
         self.with(|settings| settings.seed = Some(seed))
     }
 
-    /// Takes and counts the same decisions, and refuses nothing. A request that would have been refused runs uncounted, so
-    /// that the next decision is the one that an enforcing layer would take.
+    /// Takes and counts the same decisions, and refuses nothing. A request that would have been refused runs, and is
+    /// marked: later decisions in dry run leave it out, as if it had been refused. Layers that enforce count it, as it runs.
     ///
     /// A [drain](crate::Budget::begin_drain) is a decision of the budget: after its grace a layer in dry run refuses requests, too.
     #[track_caller]

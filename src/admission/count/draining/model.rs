@@ -91,7 +91,7 @@ fn loom_p26_a_refusal_by_an_inner_layer_and_a_watch_do_not_miss_each_other() {
 #[test]
 fn loom_p26_cached_permits_and_a_watch_do_not_miss_each_other() {
     model_the_likely(|| {
-        // The other thread opens the lanes, which may then cache its permit.
+        // The other thread has permits cached from then on, its own as the first.
         let count = holding(64, 1);
         let other = thread::spawn(move || {
             count.let_keep();
