@@ -237,10 +237,10 @@ async fn p23_each_change_of_a_limit_is_logged_at_debug_with_its_figures() {
     let budget = Budget::new(controller).named("learned");
     let permit = budget.try_acquire(all()).unwrap();
     advance(SECOND / 4).await;
-    drop(permit);
+    permit.succeeded();
     let mut socket = budget.try_acquire(all()).unwrap();
     socket.responded();
-    drop(budget.try_acquire(all()).unwrap());
+    budget.try_acquire(all()).unwrap().succeeded();
     budget.set_limit(2).unwrap();
     budget.set_limit(100).unwrap_err();
     assert_eq!(

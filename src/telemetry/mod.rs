@@ -38,7 +38,7 @@
 //! | `loadshed_in_flight` | gauge | units | `budget` | units in flight |
 //! | `loadshed_marked` | gauge | units | `budget` | units in flight that a dry run would have refused |
 //! | `loadshed_peak_in_flight` | gauge | units | `budget` | the most units that ever were in flight at once |
-//! | `loadshed_utilization_ratio` | gauge | 1 | `budget` | units in flight ÷ limit |
+//! | `loadshed_utilization_ratio` | gauge | 1 | `budget` | units in flight ÷ limit, without the marked ones |
 //! | `loadshed_waiting` | gauge | requests | `budget` | requests that are queued now |
 //! | `loadshed_stalled_responses` | gauge | responses | `budget` | responses that are [stalled](crate::LoadShed::stall_timeout) now: not in flight, but in memory |
 //! | `loadshed_refused_uploads` | gauge | uploads | | refused uploads that are being read, in the whole process |

@@ -45,7 +45,8 @@ impl BudgetSeries {
         gauge!("loadshed_peak_in_flight", labels()).set(peak_in_flight as f64);
         gauge!("loadshed_waiting", labels()).set(waiting as f64);
         gauge!("loadshed_stalled_responses", labels()).set(stalled_responses as f64);
-        let utilization = in_flight as f64 / limit.max(1) as f64;
+        let unmarked = in_flight.saturating_sub(marked);
+        let utilization = unmarked as f64 / limit.max(1) as f64;
         gauge!("loadshed_utilization_ratio", labels()).set(utilization);
 
         let Totals {
@@ -125,7 +126,10 @@ fn describe() {
             "loadshed_refused_uploads",
             "Refused uploads that are being read, in the whole process.",
         ),
-        ("loadshed_utilization_ratio", "Units in flight ÷ limit."),
+        (
+            "loadshed_utilization_ratio",
+            "Units in flight ÷ limit, without those that a dry run would have refused.",
+        ),
     ] {
         // Without a unit: OpenTelemetry writes a count as the unit 1, and Prometheus then adds _ratio to the name of a gauge.
         describe_gauge!(name, text);

@@ -312,8 +312,9 @@ async fn admin_shows_its_metrics_takes_valid_settings_and_refuses_invalid_settin
         (&"admin".into(), &false.into())
     );
     let snapshot = serde_json::json!({
-        "limit": 200, "in_flight": 0, "peak_in_flight": 1,
+        "limit": 200, "in_flight": 0, "marked": 0, "peak_in_flight": 1,
         "admitted": 1, "refused": 0, "would_refuse": 0, "exempt": 0, "waiting": 0, "waited": 0,
+        "stalled": 0, "stalled_responses": 0,
     });
     assert_eq!(first["snapshot"], snapshot);
 

@@ -79,7 +79,10 @@ async fn p04_a_response_of_64_mib_arrives_whole() {
     let mut client = http_2(address).await;
     let request = Request::get("http://a/").body(Empty::new()).unwrap();
     let response = soon(client.send_request(request)).await.unwrap();
-    let body = soon(response.into_body().collect()).await.unwrap().to_bytes();
+    let body = soon(response.into_body().collect())
+        .await
+        .unwrap()
+        .to_bytes();
     assert_eq!(body.len(), LENGTH);
     assert!(body.iter().all(|byte| *byte == 7));
     until(|| pool.in_flight() == 0).await;

@@ -103,7 +103,7 @@ async fn refusals_because_of_a_share_have_their_own_reason() {
             let after = budget.snapshot();
             let refused = after.refused + after.would_refuse;
             let is_refused = refused > before.refused + before.would_refuse;
-            by_share += u32::from(is_refused && before.in_flight < 40);
+            by_share += u32::from(is_refused && before.in_flight - before.marked < 40);
             running.push_back(response);
             if running.len() > 50 {
                 running.pop_front();
@@ -174,6 +174,9 @@ async fn the_published_values_equal_the_snapshot() {
     let expected = [
         ("loadshed_limit".into(), s.limit as f64),
         ("loadshed_in_flight".into(), s.in_flight as f64),
+        ("loadshed_marked".into(), s.marked as f64),
+        ("loadshed_stalled_responses".into(), 0.0),
+        ("loadshed_stalled_total".into(), 0.0),
         ("loadshed_peak_in_flight".into(), s.peak_in_flight as f64),
         ("loadshed_utilization_ratio".into(), budget.utilization()),
         ("loadshed_admitted_total".into(), s.admitted as f64),
@@ -376,6 +379,7 @@ proptest! {
         prop_assert_eq!(since(&format!("loadshed_would_refuse_total {WHY}")), s.would_refuse as f64);
         prop_assert_eq!(since("loadshed_exempt_total"), s.exempt as f64);
         prop_assert_eq!(now["loadshed_in_flight"], s.in_flight as f64);
+        prop_assert_eq!(now["loadshed_marked"], s.marked as f64);
         prop_assert_eq!(s.refused > 0, !dry_run);
         prop_assert_eq!(s.would_refuse > 0, dry_run);
     }
@@ -400,6 +404,11 @@ fn p22_a_dry_run_writes_the_same_metrics() {
     let mut as_real = dry.clone();
     as_real.insert(format!("{refused} {WHY}"), dry[&format!("{would} {WHY}")]);
     as_real.insert(format!("{would} {WHY}"), dry[&format!("{refused} {WHY}")]);
+    let marked = as_real.insert("loadshed_marked".into(), 0.0).unwrap();
+    *as_real.get_mut("loadshed_in_flight").unwrap() -= marked;
+    // What would have been refused runs, and counts in the peak.
+    let peak = as_real.insert("loadshed_peak_in_flight".into(), 2.0);
+    assert_eq!((marked, peak), (4.0, Some(6.0)));
     assert_eq!(as_real, real);
     assert_eq!(real[&format!("{refused} {WHY}")], 4.0);
 }
@@ -413,7 +422,7 @@ async fn latencies_of_a_learned_budget_are_published_once_by_outcome() {
     for millis in [1, 20, 300, 4_000] {
         let permit = budget.try_acquire(all()).unwrap();
         tokio::time::advance(Duration::from_millis(millis)).await;
-        drop(permit);
+        permit.succeeded();
     }
     let shed = LoadShed::ratio(1.0).budget(&budget);
     drop(shed.layer(holding()).call(get("/")));
