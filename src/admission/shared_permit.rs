@@ -343,3 +343,6 @@ impl PermitRef {
         permit.outer.get()?.of(count)
     }
 }
+
+#[cfg(all(test, loadshed_loom))]
+mod model;

@@ -25,8 +25,11 @@ use crate::{
     support::{FnController, is_refused},
 };
 
-/// A budget that shows its samples, and how many requests had responded when its latest window was closed.
-pub(crate) fn seen() -> (Budget, Arc<Mutex<(Vec<Sample>, usize)>>) {
+/// The samples of a budget, and how many requests had responded when its latest window was closed.
+type Seen = Arc<Mutex<(Vec<Sample>, usize)>>;
+
+/// A budget that shows its samples.
+pub(crate) fn seen() -> (Budget, Seen) {
     let seen = Arc::new(Mutex::new((Vec::new(), 0)));
     let budget = {
         let seen = Arc::clone(&seen);
@@ -290,13 +293,4 @@ async fn p12_silent_uploads_take_no_capacity_from_other_requests_while_a_limit_i
 async fn p11_silent_uploads_cause_no_refusals_under_a_learned_limit() {
     let shed = LoadShed::ratio(0.85).watch_uploads(boxed);
     assert_eq!(served(shed, LIGHT).await, 100);
-}
-
-#[tokio::test(start_paused = true)]
-#[ignore = "the figure before, for comparison"]
-async fn unwatched_silent_uploads() {
-    let shed = || LoadShed::ratio(0.85);
-    let light = served(shed(), LIGHT).await;
-    let overload = served(shed(), overload(100)).await;
-    eprintln!("served: {light} %, in an overload: {overload} %");
 }

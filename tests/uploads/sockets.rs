@@ -133,14 +133,6 @@ async fn p11_silent_uploads_to_axum_cause_no_refusals_under_a_learned_limit() {
 }
 
 #[tokio::test]
-#[ignore = "the figures before, for comparison"]
-async fn unwatched_silent_uploads_over_sockets() {
-    let axum = axum_with_silent_uploads(LoadShed::ratio(0.85)).await;
-    let tonic = tonic_with_silent_calls(LoadShed::ratio(0.85)).await;
-    eprintln!("(percent served, in flight): axum {axum:?}, tonic {tonic:?}");
-}
-
-#[tokio::test]
 async fn p03_trickled_uploads_to_axum_are_ended_while_requests_are_refused() {
     const TRICKLED: usize = 170;
     let pool = Budget::fixed(POOL);

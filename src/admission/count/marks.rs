@@ -157,3 +157,6 @@ impl Count {
         }
     }
 }
+
+#[cfg(all(test, loadshed_loom))]
+mod model;
