@@ -31,7 +31,6 @@ pin_project! {
         permit: CountPermit,
         // Declared after the permit: a sample may close a window, which takes longer.
         measurement: Measurement,
-        upload: Option<EndableUpload>,
     }
 }
 
@@ -42,6 +41,8 @@ pin_project! {
         S: Service<Request<B>>,
     {
         Called { #[pin] future: S::Future },
+        // Called, with an upload that may be ended.
+        Uploading { #[pin] future: S::Future, upload: EndableUpload },
         // In a box, as a request is large and few requests wait: the future of each request would be larger.
         Waiting { waiting: Box<Waiting<S, B>> },
         Refused { response: Option<RefusalResponse> },
@@ -56,6 +57,7 @@ struct Waiting<S, B> {
     waiter: Option<Waiter>,
     service: S,
     request: Option<Request<B>>,
+    upload: Option<EndableUpload>,
 }
 
 impl<S, B> ResponseFuture<S, B>
@@ -68,12 +70,22 @@ where
             state,
             permit,
             measurement,
-            upload: None,
         }
     }
 
+    /// Has the upload of the request ended if it is too slow.
     pub(crate) fn with_upload(mut self, upload: Option<EndableUpload>) -> Self {
-        self.upload = upload;
+        let Some(upload) = upload else {
+            return self;
+        };
+        self.state = match self.state {
+            State::Called { future } => State::Uploading { future, upload },
+            State::Waiting { mut waiting } => {
+                waiting.upload = Some(upload);
+                State::Waiting { waiting }
+            }
+            other => other,
+        };
         self
     }
 
@@ -96,6 +108,7 @@ where
             waiter: None,
             service,
             request: Some(request),
+            upload: None,
         });
         Self::new(State::Waiting { waiting }, permit, measurement)
     }
@@ -105,6 +118,7 @@ where
             waiter: Some(waiter),
             service,
             request: Some(request),
+            upload: None,
         });
         Self::without_permit(State::Waiting { waiting })
     }
@@ -120,16 +134,6 @@ where
     }
 }
 
-/// What the future holds of an admitted request.
-struct Admitted<'a> {
-    permit: &'a mut CountPermit,
-    measurement: &'a mut Measurement,
-    upload: &'a mut Option<EndableUpload>,
-}
-
-/// What a queued request holds once it is admitted.
-type AdmittedWaiter = (CountPermit, Measurement, Option<EndableUpload>);
-
 /// The result for the caller.
 type ServiceResult<R, E> = Result<Response<ResponseBody<R>>, E>;
 
@@ -143,55 +147,57 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        if let Some(upload) = this.upload {
-            if let Poll::Ready(response) = upload.poll_ended(cx) {
-                *this.upload = None;
-                // Drops the inner future, and with it the rest of the upload, before the permit.
-                this.state.set(State::Failed { error: None });
-                this.measurement.end(Outcome::Ignored);
-                *this.permit = CountPermit::EMPTY;
-                return Poll::Ready(Ok(response.map(ResponseBody::refused)));
-            }
-        }
         loop {
-            if let StateProj::Called { future } = this.state.as_mut().project() {
-                this.measurement.enter();
-                let mut polled = future.poll(cx);
-                this.measurement.leave();
-                if let CountPermit::Shared(_) = this.permit {
-                    inner_polled(this.permit, &polled);
-                }
-                let rest = this.measurement.head(&mut polled, this.permit);
-                // In place: once the response is taken apart, each call that may panic costs a copy of it.
-                if let Poll::Ready(Ok(response)) = &polled {
-                    keep_for_body(this.permit, response.body());
-                }
-                return match polled {
-                    Poll::Ready(Ok(response)) => {
-                        *this.upload = None;
-                        let permit = mem::take(this.permit);
-                        let held = |body| ResponseBody::served(body, permit, rest);
-                        Poll::Ready(Ok(response.map(held)))
-                    }
-                    Poll::Ready(Err(error)) => {
-                        // Drops the inner future before the permit.
+            let (future, is_upload) = match this.state.as_mut().project() {
+                StateProj::Called { future } => (future, false),
+                StateProj::Uploading { future, upload } => {
+                    if let Poll::Ready(response) = upload.poll_ended(cx) {
+                        // Drops the inner future, and with it the rest of the upload, before the permit.
                         this.state.set(State::Failed { error: None });
                         this.measurement.end(Outcome::Ignored);
                         *this.permit = CountPermit::EMPTY;
-                        Poll::Ready(Err(error))
+                        return Poll::Ready(Ok(response.map(ResponseBody::refused)));
                     }
-                    Poll::Pending => Poll::Pending,
-                };
-            }
-            let state = this.state.as_mut();
-            let request = Admitted {
-                permit: this.permit,
-                measurement: this.measurement,
-                upload: this.upload,
+                    (future, true)
+                }
+                _ => {
+                    let state = this.state.as_mut();
+                    match ready!(state.poll_uncalled(this.permit, this.measurement, cx)) {
+                        Some(end) => return Poll::Ready(end),
+                        None => continue,
+                    }
+                }
             };
-            if let Some(end) = ready!(state.poll_uncalled(request, cx)) {
-                return Poll::Ready(end);
+            this.measurement.enter();
+            let mut polled = future.poll(cx);
+            this.measurement.leave();
+            if let CountPermit::Shared(_) = this.permit {
+                inner_polled(this.permit, &polled);
             }
+            let rest = this.measurement.head(&mut polled, this.permit);
+            // In place: once the response is taken apart, each call that may panic costs a copy of it.
+            if let Poll::Ready(Ok(response)) = &polled {
+                keep_for_body(this.permit, response.body());
+                if is_upload {
+                    // Once the request has responded, its upload is not ended any more.
+                    this.state.set(State::Failed { error: None });
+                }
+            }
+            return match polled {
+                Poll::Ready(Ok(response)) => {
+                    let permit = mem::take(this.permit);
+                    let held = |body| ResponseBody::served(body, permit, rest);
+                    Poll::Ready(Ok(response.map(held)))
+                }
+                Poll::Ready(Err(error)) => {
+                    // Drops the inner future before the permit.
+                    this.state.set(State::Failed { error: None });
+                    this.measurement.end(Outcome::Ignored);
+                    *this.permit = CountPermit::EMPTY;
+                    Poll::Ready(Err(error))
+                }
+                Poll::Pending => Poll::Pending,
+            };
         }
     }
 }
@@ -207,20 +213,16 @@ where
     #[cold]
     fn poll_uncalled(
         mut self: Pin<&mut Self>,
-        request: Admitted<'_>,
+        permit: &mut CountPermit,
+        measurement: &mut Measurement,
         cx: &mut Context<'_>,
     ) -> Poll<Option<ServiceResult<R, S::Error>>> {
-        let Admitted {
-            permit,
-            measurement,
-            upload,
-        } = request;
         match self.as_mut().project() {
-            StateProj::Called { .. } => Poll::Ready(None),
+            StateProj::Called { .. } | StateProj::Uploading { .. } => Poll::Ready(None),
             StateProj::Waiting { waiting } if waiting.waiter.is_some() => {
                 match ready!(waiting.poll_waiter(cx)) {
                     Ok(admitted) => {
-                        (*permit, *measurement, *upload) = admitted;
+                        (*permit, *measurement) = admitted;
                         Poll::Ready(None)
                     }
                     Err(response) => {
@@ -243,7 +245,10 @@ where
                 measurement.enter();
                 let future = waiting.service.call(request);
                 measurement.leave();
-                self.set(Self::Called { future });
+                match waiting.upload.take() {
+                    Some(upload) => self.set(Self::Uploading { future, upload }),
+                    None => self.set(Self::Called { future }),
+                }
                 Poll::Ready(None)
             }
             StateProj::Refused { response } => {
@@ -298,7 +303,7 @@ impl<S, B: Body + Send + 'static> Waiting<S, B> {
     fn poll_waiter(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<AdmittedWaiter, RefusalResponse>> {
+    ) -> Poll<Result<(CountPermit, Measurement), RefusalResponse>> {
         let Some(waiter) = &mut self.waiter else {
             return Poll::Pending;
         };
@@ -319,8 +324,8 @@ impl<S, B: Body + Send + 'static> Waiting<S, B> {
                     Measurement::begin(settings, settings.budget(), &permit, threshold);
                 let request = self.request.take().expect(POLLED_AGAIN);
                 let (request, upload) = measurement.watch(settings, request, threshold);
-                self.request = Some(request);
-                Ok((permit, measurement, upload))
+                (self.request, self.upload) = (Some(request), upload);
+                Ok((permit, measurement))
             }
             Err(refused) => {
                 let mut request = self.request.take().expect(POLLED_AGAIN);
@@ -342,7 +347,7 @@ where
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
-            State::Called { .. } => "called",
+            State::Called { .. } | State::Uploading { .. } => "called",
             State::Waiting { waiting } if waiting.waiter.is_some() => "queued",
             State::Waiting { .. } => "waiting for the inner service",
             State::Refused { .. } => "refused",

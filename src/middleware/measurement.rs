@@ -45,6 +45,8 @@ impl Drop for MeasuredUpload {
 
 impl Measured {
     /// Ends the measured time.
+    #[cold]
+    #[inline(never)]
     fn finish(self, outcome: Outcome) -> InFlight {
         let Self {
             timer,
@@ -178,6 +180,14 @@ impl Measurement {
     /// Ends the measurement and the request.
     #[inline]
     pub(crate) fn end(&mut self, outcome: Outcome) {
+        if self.0.is_some() {
+            self.end_measured(outcome);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn end_measured(&mut self, outcome: Outcome) {
         if let Some(measured) = self.0.take() {
             measured.finish(outcome);
         }
