@@ -40,9 +40,8 @@ pin_project! {
     where
         S: Service<Request<B>>,
     {
-        Called { #[pin] future: S::Future },
-        // Called, with an upload that may be ended.
-        Uploading { #[pin] future: S::Future, upload: EndableUpload },
+        // The upload, if there is one that may be ended.
+        Called { #[pin] future: S::Future, upload: Option<EndableUpload> },
         // In a box, as a request is large and few requests wait: the future of each request would be larger.
         Waiting { waiting: Box<Waiting<S, B>> },
         Refused { response: Option<RefusalResponse> },
@@ -79,7 +78,10 @@ where
             return self;
         };
         self.state = match self.state {
-            State::Called { future } => State::Uploading { future, upload },
+            State::Called { future, .. } => State::Called {
+                future,
+                upload: Some(upload),
+            },
             State::Waiting { mut waiting } => {
                 waiting.upload = Some(upload);
                 State::Waiting { waiting }
@@ -95,7 +97,14 @@ where
 
     #[inline]
     pub(crate) fn called(future: S::Future, permit: CountPermit, measurement: Measurement) -> Self {
-        Self::new(State::Called { future }, permit, measurement)
+        Self::new(
+            State::Called {
+                future,
+                upload: None,
+            },
+            permit,
+            measurement,
+        )
     }
 
     pub(crate) fn waiting(
@@ -148,26 +157,22 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
-            let (future, is_upload) = match this.state.as_mut().project() {
-                StateProj::Called { future } => (future, false),
-                StateProj::Uploading { future, upload } => {
-                    if let Poll::Ready(response) = upload.poll_ended(cx) {
-                        // Drops the inner future, and with it the rest of the upload, before the permit.
-                        this.state.set(State::Failed { error: None });
-                        this.measurement.end(Outcome::Ignored);
-                        *this.permit = CountPermit::EMPTY;
-                        return Poll::Ready(Ok(response.map(ResponseBody::refused)));
-                    }
-                    (future, true)
-                }
-                _ => {
-                    let state = this.state.as_mut();
-                    match ready!(state.poll_uncalled(this.permit, this.measurement, cx)) {
-                        Some(end) => return Poll::Ready(end),
-                        None => continue,
-                    }
+            let StateProj::Called { future, upload } = this.state.as_mut().project() else {
+                let state = this.state.as_mut();
+                match ready!(state.poll_uncalled(this.permit, this.measurement, cx)) {
+                    Some(end) => return Poll::Ready(end),
+                    None => continue,
                 }
             };
+            if let Some(watched) = upload
+                && let Poll::Ready(response) = watched.poll_ended(cx)
+            {
+                // Drops the inner future, and with it the rest of the upload, before the permit.
+                this.state.set(State::Failed { error: None });
+                this.measurement.end(Outcome::Ignored);
+                *this.permit = CountPermit::EMPTY;
+                return Poll::Ready(Ok(response.map(ResponseBody::refused)));
+            }
             this.measurement.enter();
             let mut polled = future.poll(cx);
             this.measurement.leave();
@@ -175,13 +180,13 @@ where
                 inner_polled(this.permit, &polled);
             }
             let rest = this.measurement.head(&mut polled, this.permit);
+            if polled.is_ready() && upload.is_some() {
+                // Once the request has responded, its upload is not ended any more.
+                *upload = None;
+            }
             // In place: once the response is taken apart, each call that may panic costs a copy of it.
             if let Poll::Ready(Ok(response)) = &polled {
                 keep_for_body(this.permit, response.body());
-                if is_upload {
-                    // Once the request has responded, its upload is not ended any more.
-                    this.state.set(State::Failed { error: None });
-                }
             }
             return match polled {
                 Poll::Ready(Ok(response)) => {
@@ -218,7 +223,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<ServiceResult<R, S::Error>>> {
         match self.as_mut().project() {
-            StateProj::Called { .. } | StateProj::Uploading { .. } => Poll::Ready(None),
+            StateProj::Called { .. } => Poll::Ready(None),
             StateProj::Waiting { waiting } if waiting.waiter.is_some() => {
                 match ready!(waiting.poll_waiter(cx)) {
                     Ok(admitted) => {
@@ -245,10 +250,8 @@ where
                 measurement.enter();
                 let future = waiting.service.call(request);
                 measurement.leave();
-                match waiting.upload.take() {
-                    Some(upload) => self.set(Self::Uploading { future, upload }),
-                    None => self.set(Self::Called { future }),
-                }
+                let upload = waiting.upload.take();
+                self.set(Self::Called { future, upload });
                 Poll::Ready(None)
             }
             StateProj::Refused { response } => {
@@ -347,7 +350,7 @@ where
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
-            State::Called { .. } | State::Uploading { .. } => "called",
+            State::Called { .. } => "called",
             State::Waiting { waiting } if waiting.waiter.is_some() => "queued",
             State::Waiting { .. } => "waiting for the inner service",
             State::Refused { .. } => "refused",

@@ -27,6 +27,7 @@ pub struct LoadShedService<S> {
     inner: S,
     settings: Arc<Settings>,
     passes_readiness: bool,
+    looks_at_requests: bool,
     /// The claim of the request that is about to be called, where it depends on the request.
     decided: Option<Decided>,
 }
@@ -36,6 +37,7 @@ impl<S> LoadShedService<S> {
         Self {
             inner,
             passes_readiness: settings.passes_readiness(),
+            looks_at_requests: settings.looks_at_requests(),
             settings,
             decided: None,
         }
@@ -81,7 +83,7 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let budget = self.settings.budget();
         // Built in place and read by reference: a move would cost as much as the decision.
-        let decided = if !self.settings.asks(budget) {
+        let decided = if !self.looks_at_requests && !budget.may_be_shared() {
             self.settings.decided()
         } else if let Some(decided) = self.decided.take() {
             decided

@@ -87,10 +87,9 @@ pub(crate) struct Settings {
 const UNNAMED: &str = "other";
 
 impl Settings {
-    /// Returns whether the request has to be looked at: its claim depends on it, its permit may be shared, or its upload watched.
-    #[inline]
-    pub(crate) fn asks(&self, budget: &Budget) -> bool {
-        self.decide.is_some() || budget.may_be_shared() || self.uploads.are_watched()
+    /// Returns whether requests have to be looked at: their claims depend on them, or their uploads are watched.
+    pub(crate) fn looks_at_requests(&self) -> bool {
+        self.decide.is_some() || self.uploads.are_watched()
     }
 
     /// Returns the claim of all requests, where it does not depend on the request.
