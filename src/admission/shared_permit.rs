@@ -40,6 +40,8 @@ pub(crate) struct SharedPermit {
     /// How often the body of the response was polled, and in the lowest bit whether it is pending.
     progress: AtomicU32,
     is_watched: AtomicBool,
+    /// How many parts of the program have taken the permit along.
+    taken_along: AtomicU32,
     state: Mutex<State>,
 }
 
@@ -83,6 +85,7 @@ impl SharedPermit {
             outer: OnceLock::new(),
             progress: AtomicU32::new(0),
             is_watched: AtomicBool::new(false),
+            taken_along: AtomicU32::new(0),
             state: Mutex::new(State {
                 standing: Standing::Held(held),
                 threshold,
@@ -209,6 +212,16 @@ impl SharedPermit {
         self.lock().is_refused
     }
 
+    /// Notes that a handler, or what it has spawned, holds the permit, too.
+    pub(crate) fn take_along(&self) {
+        self.taken_along.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn bring_back(&self) {
+        // Release: a sweep that sees none left sees what was done under the permit.
+        self.taken_along.fetch_sub(1, Ordering::Release);
+    }
+
     /// Keeps `value` until the units are released.
     pub(crate) fn keep_until_released(&self, value: Box<dyn Any + Send>) {
         self.lock().until_released = Some(value);
@@ -276,6 +289,10 @@ impl SharedPermit {
 }
 
 impl Stalling for SharedPermit {
+    fn is_taken_along(&self) -> bool {
+        self.taken_along.load(Ordering::Acquire) > 0
+    }
+
     /// Returns how often the body was polled, or `None` while it waits for the server.
     fn frames_taken(&self) -> Option<u32> {
         let progress = self.progress.load(Ordering::Relaxed);

@@ -51,6 +51,9 @@ pub(crate) trait Stalling: fmt::Debug + Send + Sync {
     /// Returns how often the body was polled, or `None` while it waits for the server.
     fn frames_taken(&self) -> Option<u32>;
 
+    /// Returns whether work besides the response holds the permit.
+    fn is_taken_along(&self) -> bool;
+
     /// Releases the units of a response that has stalled. Returns whether it had any.
     fn stall(&self) -> bool;
 }
@@ -195,10 +198,8 @@ impl Stalls {
                 if frames.is_none() || frames != response.frames {
                     (response.frames, response.since) = (frames, now);
                 }
-                // Besides the body and this sweep, a handler's work may hold the permit.
-                let is_taken_along = Arc::strong_count(&permit) > 2;
                 let stood = now.saturating_duration_since(response.since);
-                if is_taken_along || stood < timeout {
+                if permit.is_taken_along() || stood < timeout {
                     return true;
                 }
                 stalled.push(permit);

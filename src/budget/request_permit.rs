@@ -33,14 +33,31 @@ use crate::admission::shared_permit::SharedPermit;
 ///
 /// A learned budget takes its sample at the response. From then on the request counts as responded while clones live. Where the
 /// caller leaves before the response, that is no success.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct RequestPermit {
-    /// Held until it is dropped. `None` for a request that is not counted.
-    _permit: Option<Arc<SharedPermit>>,
+    /// `None` for a request that is not counted.
+    permit: Option<Arc<SharedPermit>>,
 }
 
 impl RequestPermit {
     pub(crate) fn new(permit: Option<Arc<SharedPermit>>) -> Self {
-        Self { _permit: permit }
+        if let Some(permit) = &permit {
+            permit.take_along();
+        }
+        Self { permit }
+    }
+}
+
+impl Clone for RequestPermit {
+    fn clone(&self) -> Self {
+        Self::new(self.permit.clone())
+    }
+}
+
+impl Drop for RequestPermit {
+    fn drop(&mut self) {
+        if let Some(permit) = &self.permit {
+            permit.bring_back();
+        }
     }
 }

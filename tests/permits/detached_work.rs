@@ -94,11 +94,11 @@ async fn p09_an_exempt_request_has_a_permit_that_holds_nothing() {
 /// A controller that keeps the limit, and what it is shown: outcomes with their latencies, and the requests in flight of which so
 /// many have responded.
 #[derive(Clone, Debug, Default)]
-struct Recorder(Arc<Mutex<Recorded>>);
+pub(crate) struct Recorder(pub(crate) Arc<Mutex<Recorded>>);
 
 #[derive(Debug, Default)]
-struct Recorded {
-    samples: Vec<(Outcome, Duration)>,
+pub(crate) struct Recorded {
+    pub(crate) samples: Vec<(Outcome, Duration)>,
     responded: Vec<(usize, usize)>,
 }
 

@@ -2,8 +2,11 @@
 
 mod detached_work;
 mod dry_runs;
+mod faulty_requests;
 mod large_frames;
 mod other_requests;
+mod outcomes;
+mod readiness;
 mod stalled_responses;
 #[path = "../support/mod.rs"]
 mod support;
