@@ -51,6 +51,8 @@ use crate::{
 pub(crate) struct Settings {
     /// Unset until the layer is used: a learned budget is not made where one is about to be given.
     pub(crate) budget: OnceLock<Budget>,
+    /// The learned budget that this layer and its clones share, unless they are given another.
+    pub(crate) learned: Arc<OnceLock<Budget>>,
     /// Whether a handle was taken: from then on only the handle changes the settings.
     pub(crate) has_handle: AtomicBool,
     /// The bits of the [`Threshold`] of the lowest class.
@@ -383,7 +385,8 @@ impl Settings {
     // A function of its own: within `budget` it would keep that from being inlined.
     #[cold]
     fn learned_budget(&self) -> &Budget {
-        self.budget.get_or_init(Budget::adaptive)
+        self.budget
+            .get_or_init(|| self.learned.get_or_init(Budget::adaptive).clone())
     }
 }
 
@@ -397,7 +400,8 @@ impl Clone for Settings {
     fn clone(&self) -> Self {
         Self {
             // A clone of a layer shares its budget, the learned one as well.
-            budget: self.budget().clone().into(),
+            budget: self.budget.clone(),
+            learned: Arc::clone(&self.learned),
             has_handle: AtomicBool::new(false),
             threshold: AtomicU64::new(self.threshold.load(Ordering::Relaxed)),
             class_thresholds: self.class_thresholds.clone(),

@@ -80,6 +80,7 @@ impl LoadShed {
         Self {
             settings: Arc::new(Settings {
                 budget: OnceLock::new(),
+                learned: Arc::default(),
                 has_handle: AtomicBool::new(false),
                 threshold: AtomicU64::new(threshold.to_bits()),
                 class_thresholds: LiveClassThresholds::default(),
@@ -162,6 +163,10 @@ mod tests {
         let pool = Budget::fixed(200);
         let given = LoadShed::ratio(0.85).budget(&pool);
         assert_eq!(given.settings.budget().limit(), 200);
+        let learned = LoadShed::ratio(0.85);
+        let given = learned.clone().budget(&pool);
+        assert_eq!(given.settings.budget().limit(), 200);
+        assert!(learned.settings.learned.get().is_none(), "{learned:?}");
     }
 
     #[test]

@@ -8,8 +8,8 @@ use crate::{
 
 /// # How long a permit is held
 ///
-/// A permit is held until the response has left, up to what the server buffers, and no longer. The page
-/// [`docs/permit.md`](https://github.com/loadshed/loadshed/blob/main/docs/permit.md) lists what ends it.
+/// A permit is held until the response has left, up to what the server buffers, and no longer. The page `docs/permit.md` of the
+/// repository lists what ends it.
 impl LoadShed {
     /// Puts a [`RequestPermit`](crate::RequestPermit) into the extensions of each request: for work that goes on after the
     /// response or without the caller. By default a request leaves the count when its caller leaves, whatever it has spawned.
