@@ -166,6 +166,14 @@ impl Stalls {
         self.sweep_after(now.get())
     }
 
+    /// Returns when the next sweep is due. `None` where no response was ever noted, or none ever stalls.
+    pub(crate) fn next_sweep(&self) -> Option<Instant> {
+        let is_used = self.is_used.load(Ordering::Relaxed);
+        self.timeout().filter(|_| is_used)?;
+        let due = Duration::from_nanos(self.due.load(Ordering::Relaxed));
+        self.epoch.checked_add(due)
+    }
+
     #[cold]
     fn sweep_after(&self, now: Instant) -> usize {
         let since_epoch = nanos(now.saturating_duration_since(self.epoch));

@@ -11,6 +11,7 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::budget::Budget;
+use crate::support::clock::Now;
 
 /// # Draining
 ///
@@ -86,12 +87,13 @@ impl Budget {
     ///
     /// # Panics
     ///
-    /// If the budget drains, its grace has not passed, and there is no tokio runtime with a timer (`Builder::enable_time`).
+    /// If the budget drains and its grace has not passed, or a response may have [stalled](crate::LoadShed::stall_timeout), and there
+    /// is no tokio runtime with a timer (`Builder::enable_time`).
     pub async fn emptied(&self) {
         let mut emptied = Emptied {
             budget: self,
             number: self.count.watch(),
-            grace: None,
+            timer: None,
         };
         poll_fn(|cx| emptied.poll(cx)).await;
     }
@@ -110,8 +112,8 @@ const LONGEST_GRACE: Duration = Duration::from_secs(u32::MAX as u64);
 struct Emptied<'a> {
     budget: &'a Budget,
     number: u64,
-    /// The timer of the grace, once there was a grace to wait for.
-    grace: Option<Pin<Box<Sleep>>>,
+    /// The timer of the grace, and then of the sweeps of stalled responses, once there was something to wait for.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Emptied<'_> {
@@ -121,18 +123,25 @@ impl Emptied<'_> {
         count.drain.wait(self.number, cx.waker());
         let refuses_from = count.drain.refuses_from();
         if let Some(from) = refuses_from.filter(|from| *from > Instant::now()) {
-            let timer = self
-                .grace
-                .get_or_insert_with(|| Box::pin(sleep_until(from)));
-            if timer.deadline() != from {
-                timer.as_mut().reset(from);
-            }
-            ready!(timer.as_mut().poll(cx));
+            ready!(self.poll_timer(from, cx));
         }
-        match count.is_unused_after_wait() {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
+        // A response whose reader does not read would hold this up for ever, where no refusal looks for it.
+        while !count.is_unused_after_wait() {
+            count.stalls.sweep_if_due(&Now::default());
+            let Some(next) = count.stalls.next_sweep() else {
+                return Poll::Pending;
+            };
+            ready!(self.poll_timer(next, cx));
         }
+        Poll::Ready(())
+    }
+
+    fn poll_timer(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        if timer.deadline() != at {
+            timer.as_mut().reset(at);
+        }
+        timer.as_mut().poll(cx)
     }
 }
 

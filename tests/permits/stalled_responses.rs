@@ -224,3 +224,21 @@ async fn p04_a_complete_response_and_one_that_is_taken_along_are_never_stalled()
     assert_eq!(pool.in_flight(), 0);
     assert_eq!(served_after(&shed).await, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn p26_a_response_that_has_stalled_does_not_hold_up_a_drain() {
+    let pool = Budget::fixed(20);
+    let shed = shed(&pool).stall_timeout(Duration::from_secs(10));
+    let bodies = stall(&shed.layer(streams::<Error>()), 3).await;
+    pool.begin_drain(Duration::from_secs(1));
+    let begin = tokio::time::Instant::now();
+    // No request arrives any more, whose refusal would look for it.
+    pool.emptied().await;
+    let after = begin.elapsed();
+    assert!(
+        after >= Duration::from_secs(10) && after <= Duration::from_secs(12),
+        "{after:?}"
+    );
+    assert_eq!(pool.snapshot().stalled, 3);
+    drop(bodies);
+}
