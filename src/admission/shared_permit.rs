@@ -34,7 +34,7 @@ pub(crate) struct SharedPermit {
     /// Of the count: it may be another budget's by now.
     generation: u32,
     /// Whether it is shared only to find out whether an inner layer looks for it.
-    is_probe: bool,
+    is_probe: AtomicBool,
     /// The permit of another budget, further out.
     outer: OnceLock<PermitRef>,
     /// How often the body of the response was polled, and in the lowest bit whether it is pending.
@@ -81,7 +81,7 @@ impl SharedPermit {
         Self {
             count: held.count,
             generation: held.count.generation(),
-            is_probe,
+            is_probe: AtomicBool::new(is_probe),
             outer: OnceLock::new(),
             progress: AtomicU32::new(0),
             is_watched: AtomicBool::new(false),
@@ -92,6 +92,21 @@ impl SharedPermit {
                 is_refused: false,
                 until_released: None,
             }),
+        }
+    }
+
+    /// Ends the search for inner layers, once the response head is ready.
+    pub(crate) fn end_probe(&self) {
+        let is_own = || self.generation == self.count.generation();
+        if self.is_probe.swap(false, Ordering::Relaxed) && is_own() {
+            self.count.end_probe();
+        }
+    }
+
+    /// Counts a stalled response no longer, unless the count is another budget's by now.
+    fn end_stall(&self) {
+        if self.generation == self.count.generation() {
+            self.count.stalls.end();
         }
     }
 
@@ -153,9 +168,11 @@ impl SharedPermit {
     pub(crate) fn admit_again(&self, units: Option<CountedUnits>) -> Option<CountedUnits> {
         let mut state = self.lock();
         state.is_refused = false;
-        if let Standing::Held(_) = state.standing {
+        match state.standing {
             // Another part of the request was quicker.
-            return units;
+            Standing::Held(_) => return units,
+            Standing::Stalled(_) => self.end_stall(),
+            _ => {}
         }
         state.standing = units.map_or(Standing::Uncounted, Standing::Held);
         None
@@ -274,11 +291,9 @@ impl SharedPermit {
             Again::Full => return false,
             Again::Gone => Standing::Uncounted,
         };
-        this.count.stalls.end();
+        this.end_stall();
         drop(state);
-        this.count
-            .stalls
-            .watch(Arc::<Self>::downgrade(this), this.frames_taken());
+        Self::watch_for_stall(this);
         true
     }
 
@@ -306,6 +321,8 @@ impl Stalling for SharedPermit {
             return false;
         };
         state.standing = Standing::Stalled(held);
+        // The next frame has it seen again.
+        self.is_watched.store(false, Ordering::Relaxed);
         self.count.stalls.begin();
         // Without the lock: wakers may run any code.
         drop(state);
@@ -316,17 +333,15 @@ impl Stalling for SharedPermit {
 
 impl Drop for SharedPermit {
     fn drop(&mut self) {
-        // First: once the count is empty, it may be another budget's. It may be so already, if this holds no units.
-        if self.is_probe && self.generation == self.count.generation() {
-            self.count.end_probe();
-        }
+        // First: once the count is empty, it may be another budget's.
+        self.end_probe();
         let mut state = self.lock();
         let (standing, last) = (state.standing, state.until_released.take());
         state.standing = Standing::Uncounted;
         drop(state);
         match standing {
             Standing::Held(held) => held.release(),
-            Standing::Stalled(_) => self.count.stalls.end(),
+            Standing::Stalled(_) => self.end_stall(),
             _ => {}
         }
         drop(last);

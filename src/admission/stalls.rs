@@ -215,7 +215,15 @@ impl Stalls {
             });
         }
         // Without the locks: a waiter that is admitted by this may note a response.
-        stalled.iter().filter(|permit| permit.stall()).count()
+        let mut count = 0;
+        for permit in stalled {
+            match permit.stall() {
+                true => count += 1,
+                // Its units are elsewhere for the moment: it is seen again.
+                false => self.watch(Arc::downgrade(&permit), permit.frames_taken()),
+            }
+        }
+        count
     }
 
     pub(crate) fn begin(&self) {
@@ -224,7 +232,11 @@ impl Stalls {
     }
 
     pub(crate) fn end(&self) {
-        self.now.fetch_sub(1, Ordering::Relaxed);
+        let less = |now: usize| now.checked_sub(1);
+        // Nothing to do where another budget has the count, and has begun anew.
+        let _ = self
+            .now
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
     pub(crate) fn all(&self) -> usize {

@@ -27,7 +27,7 @@ use crate::{
 #[must_use]
 pub(crate) struct Counted<'a> {
     pub(super) budget: &'a Budget,
-    refused: &'a Refused,
+    pub(super) refused: &'a Refused,
     pub(super) now: Now,
 }
 

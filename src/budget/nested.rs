@@ -143,9 +143,11 @@ impl Budget {
     pub(crate) fn would_refuse(&self, refused: &Refused, told: &Cell<Option<Verdict>>) {
         let verdict = Verdict::WouldRefuse(refused.reason);
         told.set(Some(verdict));
+        let now = Now::default();
+        self.count.stalls.sweep_if_due(&now);
         self.inner.counters.would_refuse.add(refused.units);
         self.missed(refused);
-        self.tell_refused(verdict, &Now::default());
+        self.tell_refused(verdict, &now);
     }
 }
 

@@ -37,20 +37,23 @@ use crate::admission::shared_permit::SharedPermit;
 pub struct RequestPermit {
     /// `None` for a request that is not counted.
     permit: Option<Arc<SharedPermit>>,
+    /// The permit of another budget, from a layer further out.
+    outer: Option<Box<Self>>,
 }
 
 impl RequestPermit {
-    pub(crate) fn new(permit: Option<Arc<SharedPermit>>) -> Self {
+    pub(crate) fn new(permit: Option<Arc<SharedPermit>>, outer: Option<Self>) -> Self {
         if let Some(permit) = &permit {
             permit.take_along();
         }
-        Self { permit }
+        let outer = outer.map(Box::new);
+        Self { permit, outer }
     }
 }
 
 impl Clone for RequestPermit {
     fn clone(&self) -> Self {
-        Self::new(self.permit.clone())
+        Self::new(self.permit.clone(), self.outer.as_deref().cloned())
     }
 }
 

@@ -7,6 +7,7 @@ use super::{
     budget::{Budget, Inner},
 };
 use crate::{
+    shed::Reason,
     threshold::threshold::Threshold,
     upload::watch::{UploadBudget, UploadWatch},
 };
@@ -24,7 +25,12 @@ impl Budget {
 
 impl Counted<'_> {
     /// Ends the uploads that arrive too slowly, of requests up to the `threshold` of the request that was refused.
+    ///
+    /// A refusal by a drain ends none: what is in flight runs to its end.
     pub(crate) fn end_slow_uploads(&self, threshold: Threshold) {
+        if self.refused.reason == Reason::Draining {
+            return;
+        }
         let inner = &self.budget.inner;
         let ended = inner.noted_uploads.refused(threshold, &self.now);
         if ended > 0 {

@@ -11,6 +11,7 @@ use crate::{
         queue::queue::{Entrant, Ticket, WaitOutcome},
     },
     shed::Reason,
+    support::clock::Now,
 };
 
 impl Budget {
@@ -32,6 +33,8 @@ impl Budget {
             entry.units.leave_shares();
             return None;
         };
+        // A queued request is not refused yet, and waits for what a stalled response holds.
+        self.count.stalls.sweep_if_due(&Now::default());
         self.inner.counters.waited.add(1);
         self.count.queue_has_changed(now);
         Some(ticket)

@@ -154,8 +154,9 @@ impl<B: Body<Data = Bytes, Error: 'static>> Body for ResponseBody<B> {
                     && let Err(error) = resume(permit)
                 {
                     *rest = None;
-                    measurement.frame::<B::Error>(None, End::Now);
-                    return Poll::Ready(Some(Err(error)));
+                    let failed = Err(error);
+                    measurement.frame(Some(&failed), End::Now);
+                    return Poll::Ready(Some(failed));
                 }
                 let piece = match rest {
                     Some(_) => next_piece(rest),

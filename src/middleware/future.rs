@@ -284,6 +284,9 @@ fn inner_polled<R, E>(permit: &mut CountPermit, polled: &Poll<Result<Response<R>
     let CountPermit::Shared(shared) = permit else {
         return;
     };
+    if polled.is_ready() {
+        shared.end_probe();
+    }
     match polled {
         Poll::Ready(Err(_)) => {}
         // The response is that refusal: whatever becomes of its body, the request is not in flight.

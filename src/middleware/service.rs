@@ -117,7 +117,9 @@ impl<S> LoadShedService<S> {
     {
         let decided = self.settings.decide(&mut request);
         let budget = self.settings.budget();
-        if !budget.may_be_shared() && !self.settings.has_upload(&request) {
+        // Else `call` would not take the claim that is put aside for it.
+        let takes_claim = self.looks_at_requests;
+        if takes_claim && !budget.may_be_shared() && !self.settings.has_upload(&request) {
             self.decided = Some(decided);
             return self.call(request);
         }

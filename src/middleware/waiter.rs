@@ -107,8 +107,9 @@ fn leave_queue(
 ) -> Result<CountPermit, Refused> {
     match verdict {
         Ok(permit) => {
-            let units = held.admit_again(permit.into_units());
-            Ok(units.map(CountPermit::from).unwrap_or_default())
+            // Units that the permit holds already are released: it is one request.
+            drop(held.admit_again(permit.into_units()).map(CountPermit::from));
+            Ok(CountPermit::EMPTY)
         }
         Err(refused) => {
             held.refuse_queued();
@@ -123,9 +124,12 @@ impl Drop for Waiter {
             let budget = self.settings.budget();
             let left = budget.leave(&ticket, self.decided.claim, Instant::now());
             // Admitted meanwhile: the permit is released here.
-            let refused = left.map(|_| self.settings.has_waited(&self.decided));
-            if let (Some(held), Err(_)) = (&self.held, refused) {
-                held.refuse_queued();
+            if left.is_ok() {
+                self.settings.has_waited(&self.decided);
+            }
+            // An outer layer has the request, which may work on.
+            if let Some(held) = &self.held {
+                drop(leave_queue(held, left));
             }
         }
     }

@@ -144,7 +144,8 @@ impl Settings {
         }
         if self.share_permit {
             let shared = permit.shared().cloned().or(held);
-            extensions.insert(RequestPermit::new(shared));
+            let outer = extensions.remove();
+            extensions.insert(RequestPermit::new(shared, outer));
         }
     }
 
@@ -248,6 +249,7 @@ impl Settings {
             budget: self.budget(),
             threshold,
             measured_units,
+            is_dry_run: self.dry_run(),
         };
         self.uploads.watch(request, uploading)
     }

@@ -29,6 +29,7 @@ pub(crate) struct Uploading<'a> {
     pub(crate) threshold: Threshold,
     /// 0 if the request is not measured.
     pub(crate) measured_units: u32,
+    pub(crate) is_dry_run: bool,
 }
 
 impl Uploads {
@@ -66,6 +67,7 @@ impl Uploads {
             budget,
             threshold,
             measured_units,
+            is_dry_run,
         } = uploading;
         if !self.are_watched() || threshold.is_exempt() || request.body().is_end_stream() {
             return (request, None);
@@ -74,10 +76,12 @@ impl Uploads {
             budget.unwatched_upload();
             return (request, None);
         };
-        if measured_units == 0 && self.min_rate.is_none() {
+        // A layer in dry run ends nothing.
+        let min_rate = self.min_rate.filter(|_| !is_dry_run);
+        if measured_units == 0 && min_rate.is_none() {
             return (request, None);
         }
-        let rule = self.min_rate.map(|rate| RateRule {
+        let rule = min_rate.map(|rate| RateRule {
             rate,
             threshold,
             response: SlowUploadResponse::to(&request),

@@ -289,3 +289,86 @@ async fn p07_the_layers_of_two_budgets_interleaved_count_once_in_each() {
     assert_eq!(refused(calls).await, 0);
     assert_eq!((one.in_flight(), two.in_flight()), (0, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn p07_a_handler_that_gives_up_a_queued_inner_call_stays_counted() {
+    let pool = Budget::fixed(1);
+    let gauge = Gauge::default();
+    let queue = LoadShed::ratio(1.0)
+        .budget(&pool)
+        .wait(4, Duration::from_secs(5));
+    let client = queue.layer(gauge.service());
+    let working = gauge.clone();
+    let handler = service_fn(move |own: FullRequest| {
+        let (client, gauge) = (client.clone(), working.clone());
+        async move {
+            // Another request has the only permit: the inner call is queued, and given up.
+            let call = tokio::time::timeout(Duration::from_millis(10), client.oneshot(own));
+            drop(call.await);
+            gauge.work().await;
+            response()
+        }
+    });
+    let service = LoadShed::observe().budget(&pool).layer(handler);
+    let held = pool.try_acquire(Threshold::NEVER_SHED).unwrap();
+    let calls = begin(&service, 1);
+    sleep(Duration::from_millis(5)).await;
+    assert_eq!((pool.in_flight(), pool.snapshot().waiting), (1, 1));
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!((pool.in_flight(), gauge.now()), (2, 1));
+    drop(held);
+    assert_eq!(refused(calls).await, 0);
+    assert_eq!(pool.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn p07_a_queued_inner_call_beside_one_that_is_served_takes_no_second_permit() {
+    let pool = Budget::fixed(2);
+    let gauge = Gauge::default();
+    let shed = LoadShed::ratio(1.0).budget(&pool);
+    let queued = shed.clone().wait(4, Duration::from_secs(5));
+    let queued = queued.layer(gauge.service());
+    let served = LoadShed::observe().budget(&pool).layer(gauge.service());
+    let handler = service_fn(move |own: FullRequest| {
+        let (queued, served) = (queued.clone(), served.clone());
+        async move {
+            let later = async {
+                sleep(Duration::from_millis(1)).await;
+                served.oneshot(own.clone()).await
+            };
+            let (one, _) = tokio::join!(queued.oneshot(own.clone()), later);
+            one.map(|_| response())?
+        }
+    });
+    let service = LoadShed::observe().budget(&pool).layer(handler);
+    let held = [(); 2].map(|()| pool.try_acquire(Threshold::NEVER_SHED).unwrap());
+    let calls = begin(&service, 1);
+    sleep(Duration::from_millis(10)).await;
+    assert_eq!((pool.in_flight(), gauge.now()), (3, 1));
+    // The queued call is admitted, and the request has its permit already.
+    drop(held);
+    sleep(Duration::from_millis(10)).await;
+    assert_eq!((pool.in_flight(), gauge.now()), (1, 2));
+    assert_eq!(refused(calls).await, 0);
+    assert_eq!(pool.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn p03_the_permits_of_two_budgets_are_both_taken_along() {
+    let (one, two) = (Budget::fixed(10), Budget::fixed(10));
+    let taken = Arc::new(std::sync::Mutex::new(None));
+    let taking = Arc::clone(&taken);
+    let handler = service_fn(move |request: FullRequest| {
+        *taking.lock().unwrap() = request
+            .extensions()
+            .get::<loadshed::RequestPermit>()
+            .cloned();
+        async { response() }
+    });
+    let of = |budget: &Budget| LoadShed::ratio(1.0).budget(budget).share_permit();
+    let service = of(&one).layer(of(&two).layer(handler));
+    assert_eq!(status(service, request()).await, 200);
+    assert_eq!((one.in_flight(), two.in_flight()), (1, 1));
+    drop(taken.lock().unwrap().take());
+    assert_eq!((one.in_flight(), two.in_flight()), (0, 0));
+}

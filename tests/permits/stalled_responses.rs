@@ -242,3 +242,29 @@ async fn p26_a_response_that_has_stalled_does_not_hold_up_a_drain() {
     assert_eq!(pool.snapshot().stalled, 3);
     drop(bodies);
 }
+
+#[tokio::test(start_paused = true)]
+async fn p22_a_dry_run_sees_stalled_responses_as_an_enforcing_run_does() {
+    for dry_run in [false, true] {
+        let pool = Budget::fixed(20);
+        let shed = shed(&pool).dry_run(dry_run);
+        let bodies = stall(&shed.layer(streams::<Error>()), 20).await;
+        let quick = shed.layer(service_fn(|_: FullRequest| async { response() }));
+        let refused = || {
+            let seen = pool.snapshot();
+            seen.refused + seen.would_refuse
+        };
+        let mut seconds = 0;
+        loop {
+            let before = refused();
+            status(quick.clone(), request()).await;
+            if refused() == before {
+                break;
+            }
+            seconds += 1;
+            sleep(Duration::from_secs(1)).await;
+        }
+        assert!((60..=68).contains(&seconds), "{dry_run}: {seconds} s");
+        drop(bodies);
+    }
+}

@@ -82,6 +82,8 @@ pub(crate) struct Count {
     pub(crate) generation: AtomicU32,
     /// The units in flight that a dry run would have refused. They are in the word.
     pub(crate) marks: Mutex<u32>,
+    /// The same number, to be read without the lock.
+    pub(crate) marked: AtomicU32,
     pub(crate) stalls: Stalls,
 }
 
@@ -111,6 +113,7 @@ impl Count {
             layers: AtomicU32::new(0),
             generation: AtomicU32::new(0),
             marks: Mutex::new(0),
+            marked: AtomicU32::new(0),
             stalls: Stalls::new(),
         }
     }

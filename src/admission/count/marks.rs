@@ -5,14 +5,17 @@
 //! is held, the word alone changes, and one compare-and-swap decides. Layers that enforce never take the lock for a request that
 //! is not marked.
 
-use std::sync::PoisonError;
+use std::{
+    ops::{Deref, DerefMut},
+    sync::PoisonError,
+};
 
 use super::{
     cap::Cap,
     count::Count,
     word::{ABANDONED, KEEPING, Level, TAKEN},
 };
-use crate::support::sync::{MutexGuard, Ordering};
+use crate::support::sync::{AtomicU32, MutexGuard, Ordering};
 
 /// The verdict of a dry run that would have refused.
 #[derive(Clone, Copy, Debug)]
@@ -23,15 +26,44 @@ pub(crate) struct Marked {
     pub(crate) counted: bool,
 }
 
+/// The number of marked units, locked. Its end writes the number where it is read without the lock.
+struct Marks<'a> {
+    number: MutexGuard<'a, u32>,
+    to_read: &'a AtomicU32,
+}
+
+impl Deref for Marks<'_> {
+    type Target = u32;
+
+    fn deref(&self) -> &u32 {
+        &self.number
+    }
+}
+
+impl DerefMut for Marks<'_> {
+    fn deref_mut(&mut self) -> &mut u32 {
+        &mut self.number
+    }
+}
+
+impl Drop for Marks<'_> {
+    fn drop(&mut self) {
+        self.to_read.store(*self.number, Ordering::Relaxed);
+    }
+}
+
 impl Count {
-    fn lock_marks(&self) -> MutexGuard<'_, u32> {
-        // A poisoned lock is as good: each change of the number is one assignment.
-        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_marks(&self) -> Marks<'_> {
+        Marks {
+            // A poisoned lock is as good: each change of the number is one assignment.
+            number: self.marks.lock().unwrap_or_else(PoisonError::into_inner),
+            to_read: &self.marked,
+        }
     }
 
-    /// Returns the units that are marked.
+    /// Returns the units that are marked. Takes no lock, as refusals read it.
     pub(crate) fn marked(&self) -> u32 {
-        *self.lock_marks()
+        self.marked.load(Ordering::Relaxed)
     }
 
     /// Counts `units` more, as [`acquire`](Self::acquire) does, but decides without what is marked. A request that does not fit is

@@ -29,11 +29,11 @@ impl Count {
         count.lanes.iter().for_each(Lane::reset);
         count.patience.reset();
         count.peak.store(0, Ordering::Relaxed);
+        // Before all that a request of the budget before may still change: see `acquire_again`.
+        count.generation.fetch_add(1, Ordering::AcqRel);
         count.sharing.store(0, Ordering::Relaxed);
         count.layers.store(0, Ordering::Relaxed);
         count.stalls.renew();
-        // Before the word, which a request of the budget before may still read: see `acquire_again`.
-        count.generation.fetch_add(1, Ordering::AcqRel);
         let word = u64::from(limit) << LIMIT_SHIFT;
         // Release: a request of the budget before that reads this word sees the new generation. The handle that is about to be
         // made is published by other means.

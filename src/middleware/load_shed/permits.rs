@@ -49,8 +49,8 @@ impl LoadShed {
     /// connection are TCP_USER_TIMEOUT, the keep-alive of HTTP/2 and the send timeout of a proxy.
     ///
     /// The kernel's buffers hide the progress of a slow reader: a reader of some 24 KB/s or more is seen to read within 60 s. With a
-    /// shorter timeout faster readers are taken for stalled ones. `Duration::MAX` means never. Where layers of one budget have
-    /// different timeouts, the shortest holds.
+    /// shorter timeout faster readers are taken for stalled ones. `Duration::MAX` means never. Where layers of one budget set
+    /// different timeouts, the shortest of these holds.
     ///
     /// # Panics
     ///
