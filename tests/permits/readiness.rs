@@ -5,9 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use loadshed::{Budget, LoadShed, Threshold};
 use tokio::time::{Instant, sleep};
-use tower::{
-    Layer, Service, ServiceExt, limit::ConcurrencyLimit, load_shed::LoadShed as TowerLoadShed,
-};
+use tower::{Layer, ServiceExt, limit::ConcurrencyLimit, load_shed::LoadShed as TowerLoadShed};
 
 use crate::{Gauge, request};
 
