@@ -90,10 +90,9 @@
 //! - The request body has to be `Body + Send + 'static`: what is left of a refused upload is read in the background
 //!   ([`RefusedUpload`]).
 //! - Retries belong outside: a refused attempt is no longer counted while the retry layer waits for the next attempt.
-//! - Calls that run within one poll of a request count as that request. A handler that joins ten calls of a service under
-//!   the same budget counts once, and a call that the handler begins and then spawns is not counted. Spawn first, then call.
-//! - With a `Buffer` or a spawn between two layers of one budget, a request counts twice: the inner layer no longer runs
-//!   within the outer one.
+//! - Layers of one budget count a request once. An inner layer finds the request in its extensions, also across a spawn or
+//!   a `tower::Buffer`. A call with a request of its own, such as the sub-requests of a handler, counts on its own.
+//! - What a handler spawns goes on uncounted when the request ends. A [`RequestPermit`] that goes along keeps it counted.
 //!
 //! # Callers in a browser
 //!

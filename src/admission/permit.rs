@@ -46,7 +46,7 @@ impl CountPermit {
         held.map_or(0, |held| held.units)
     }
 
-    /// Notes whether the response shares its connection with others. Before the permit is shared.
+    /// Notes whether the response shares its connection with others.
     #[inline]
     pub(crate) fn set_multiplexed(&mut self, is_multiplexed: bool) {
         if is_multiplexed {

@@ -181,9 +181,7 @@ impl SharedPermit {
     /// Notes that an inner layer has admitted the request under `threshold`.
     pub(crate) fn lower(&self, threshold: Threshold) {
         let mut state = self.lock();
-        if threshold.priority() < state.threshold.priority() {
-            state.threshold = threshold;
-        }
+        state.threshold = state.threshold.lower(threshold);
     }
 
     /// Notes that the request which an inner layer has just refused is queued there.
@@ -208,19 +206,22 @@ impl SharedPermit {
     pub(crate) fn works_on(&self) {
         let mut state = self.lock();
         if let Standing::Refused(held) = state.standing {
-            // It has left its tenant's share with the refusal, and stays out of it.
-            let again = CountedUnits {
+            let counted = self.count_again(held, |_| u32::MAX);
+            state.standing = counted.unwrap_or(Standing::Uncounted);
+        }
+    }
+
+    /// Counts units again that had left the count. `None` if they do not fit.
+    fn count_again(&self, held: CountedUnits, cap: impl Cap) -> Option<Standing> {
+        match self.count.acquire_again(self.generation, held.units, cap) {
+            // They have left their tenant's share, and stay out of it.
+            Again::Counted => Some(Standing::Held(CountedUnits {
                 tenant: None,
                 marked: false,
                 ..held
-            };
-            let counted = self
-                .count
-                .acquire_again(self.generation, held.units, |_| u32::MAX);
-            state.standing = match counted {
-                Again::Counted => Standing::Held(again),
-                Again::Full | Again::Gone => Standing::Uncounted,
-            };
+            })),
+            Again::Full => None,
+            Again::Gone => Some(Standing::Uncounted),
         }
     }
 
@@ -281,16 +282,10 @@ impl SharedPermit {
         let Standing::Stalled(held) = state.standing else {
             return true;
         };
-        let counted = this.count.acquire_again(this.generation, held.units, cap);
-        state.standing = match counted {
-            Again::Counted => Standing::Held(CountedUnits {
-                tenant: None,
-                marked: false,
-                ..held
-            }),
-            Again::Full => return false,
-            Again::Gone => Standing::Uncounted,
+        let Some(standing) = this.count_again(held, cap) else {
+            return false;
         };
+        state.standing = standing;
         this.end_stall();
         drop(state);
         Self::watch_for_stall(this);

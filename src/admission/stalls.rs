@@ -146,8 +146,8 @@ impl Stalls {
         let (watched, _) = self.watched.own();
         let mut watched = watched.lock().unwrap_or_else(PoisonError::into_inner);
         if watched.responses.len() >= watched.prune_at {
-            let has_ended = |response: &Response| response.permit.strong_count() == 0;
-            watched.responses.retain(|response| !has_ended(response));
+            let responses = &mut watched.responses;
+            responses.retain(|response| response.permit.strong_count() > 0);
             watched.prune_at = (2 * watched.responses.len()).max(PRUNE);
         }
         watched.responses.push(Response {
@@ -157,13 +157,12 @@ impl Stalls {
         });
     }
 
-    /// Releases the permits of the responses that have stalled. Returns how many.
+    /// Releases the permits of the responses that have stalled.
     #[inline]
-    pub(crate) fn sweep_if_due(&self, now: &Now) -> usize {
-        if !self.is_used.load(Ordering::Relaxed) {
-            return 0;
+    pub(crate) fn sweep_if_due(&self, now: &Now) {
+        if self.is_used.load(Ordering::Relaxed) {
+            self.sweep_after(now.get());
         }
-        self.sweep_after(now.get())
     }
 
     /// Returns when the next sweep is due. `None` where no response was ever noted, or none ever stalls.
@@ -175,23 +174,22 @@ impl Stalls {
     }
 
     #[cold]
-    fn sweep_after(&self, now: Instant) -> usize {
+    fn sweep_after(&self, now: Instant) {
         let since_epoch = nanos(now.saturating_duration_since(self.epoch));
         let due = self.due.load(Ordering::Relaxed);
         let Some(timeout) = self.timeout().filter(|_| since_epoch >= due) else {
-            return 0;
+            return;
         };
         let next = since_epoch.saturating_add(nanos(timeout) / SWEEPS);
         let claimed = self
             .due
             .compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed);
-        match claimed {
-            Ok(_) => self.sweep(now, timeout),
-            Err(_) => 0,
+        if claimed.is_ok() {
+            self.sweep(now, timeout);
         }
     }
 
-    fn sweep(&self, now: Instant, timeout: Duration) -> usize {
+    fn sweep(&self, now: Instant, timeout: Duration) {
         let mut stalled = Vec::new();
         for watched in self.watched.iter() {
             // A refusal waits for no lock: a thread that notes a response now is seen by the next sweep.
@@ -215,15 +213,12 @@ impl Stalls {
             });
         }
         // Without the locks: a waiter that is admitted by this may note a response.
-        let mut count = 0;
         for permit in stalled {
-            match permit.stall() {
-                true => count += 1,
+            if !permit.stall() {
                 // Its units are elsewhere for the moment: it is seen again.
-                false => self.watch(Arc::downgrade(&permit), permit.frames_taken()),
+                self.watch(Arc::downgrade(&permit), permit.frames_taken());
             }
         }
-        count
     }
 
     pub(crate) fn begin(&self) {

@@ -62,14 +62,11 @@ impl Budget {
         let entry = self.enter_again(held, claim, Instant::now);
         let is_behind_waiters =
             threshold.priority() > claim.priority() && self.count.queue.has_priority_over(&claim);
-        let kept = match mode {
-            Mode::Enforce => self.keep(held, claim, &entry, is_behind_waiters),
-            Mode::DryRun(_) => self.keep_or_mark(held, claim, &entry, is_behind_waiters),
-        };
+        let kept = self.keep(held, claim, &entry, is_behind_waiters, mode);
         let level = match kept {
             Ok(()) => {
                 self.inner.counters.charge(units - held.units);
-                let lower = lower(threshold, claim.as_threshold());
+                let lower = threshold.lower(claim.as_threshold());
                 return (Standing::Held(entry.units), lower, Ok(()));
             }
             Err(level) => level,
@@ -98,44 +95,37 @@ impl Budget {
 
     /// As [`Count::keep`](crate::admission::count::count::Count::keep), unless a waiter has priority. The request was not queued
     /// under the lower threshold that it has here, as an outer layer has admitted it under a higher threshold.
+    ///
+    /// A dry run decides without what is marked, and marks a request that would be refused.
     fn keep(
         &self,
         held: CountedUnits,
         claim: Claim,
         entry: &Entry,
         is_behind_waiters: bool,
+        mode: Mode<'_>,
     ) -> Result<(), Level> {
-        if is_behind_waiters {
-            let level = self.level();
-            CountedUnits {
-                tenant: None,
-                ..held
+        let (count, units) = (self.count, held.units);
+        let cap = |limit| claim.cap(limit, entry.share);
+        match mode {
+            Mode::Enforce if is_behind_waiters => {
+                let level = self.level();
+                // It leaves the shares with the entry.
+                CountedUnits {
+                    tenant: None,
+                    ..held
+                }
+                .release();
+                Err(level)
             }
-            .release();
-            return Err(level);
+            Mode::Enforce if held.marked => count.keep_marked(units, claim.units, cap).map(drop),
+            Mode::Enforce => count.keep(units, claim.units, cap).map(drop),
+            Mode::DryRun(_) if is_behind_waiters => {
+                count.mark(units);
+                Err(self.unmarked_level())
+            }
+            Mode::DryRun(_) => count.keep_or_mark(units, claim.units, cap),
         }
-        let cap = |limit| claim.cap(limit, entry.share);
-        let kept = match held.marked {
-            true => self.count.keep_marked(held.units, claim.units, cap),
-            false => self.count.keep(held.units, claim.units, cap),
-        };
-        kept.map(|_| ())
-    }
-
-    /// The same decision in a dry run: without what is marked. A request that would be refused is marked.
-    fn keep_or_mark(
-        &self,
-        held: CountedUnits,
-        claim: Claim,
-        entry: &Entry,
-        is_behind_waiters: bool,
-    ) -> Result<(), Level> {
-        if is_behind_waiters {
-            self.count.mark(held.units);
-            return Err(self.unmarked_level());
-        }
-        let cap = |limit| claim.cap(limit, entry.share);
-        self.count.keep_or_mark(held.units, claim.units, cap)
     }
 
     /// Counts a refusal by a dry run. The request runs.
@@ -149,8 +139,4 @@ impl Budget {
         self.missed(refused);
         self.tell_refused(verdict, &now);
     }
-}
-
-fn lower(a: Threshold, b: Threshold) -> Threshold {
-    if a.priority() < b.priority() { a } else { b }
 }

@@ -321,10 +321,8 @@ impl<S, B: Body + Send + 'static> Waiting<S, B> {
                 let threshold = decided.claim.threshold;
                 if let Some(request) = &mut self.request {
                     permit.set_multiplexed(request.version() > Version::HTTP_11);
-                    if settings.budget().is_shared() {
-                        let held = waiter.held();
-                        settings.share(request, &mut permit, held, threshold);
-                    }
+                    let held = waiter.held();
+                    settings.share(request, &mut permit, held, threshold);
                 }
                 let mut measurement =
                     Measurement::begin(settings, settings.budget(), &permit, threshold);

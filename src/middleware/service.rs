@@ -145,7 +145,6 @@ impl<S> LoadShedService<S> {
         R: Body<Data = Bytes>,
     {
         let threshold = decided.claim.threshold;
-        permit.set_multiplexed(request.version() > Version::HTTP_11);
         self.settings
             .share(&mut request, &mut permit, held, threshold);
         let settings = &self.settings;

@@ -103,6 +103,15 @@ impl Threshold {
     /// found again [by its priority](Self::of_priority).
     pub(crate) const HIGHEST_PRIORITY: u32 = 1_000_000_000;
 
+    /// Returns the threshold of the two that stops first.
+    pub(crate) fn lower(self, other: Self) -> Self {
+        if self.priority() < other.priority() {
+            self
+        } else {
+            other
+        }
+    }
+
     /// Returns a number that orders thresholds by what they allow, to nine digits.
     #[inline]
     pub(crate) fn priority(self) -> u32 {

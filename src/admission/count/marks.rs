@@ -83,17 +83,17 @@ impl Count {
             }
             Err(level) => level,
         };
-        let counted = self.change_unmarked(0, 0, units, |_| u32::MAX).is_ok();
-        if counted {
-            *marks += units;
-        }
+        let counted = self.add_marked(&mut marks, units);
         Err(Marked { level, counted })
     }
 
     /// Marks `units` more that do not count as admitted, without a decision. Returns whether they are counted.
     #[cold]
     pub(crate) fn count_marked(&self, units: u32) -> bool {
-        let mut marks = self.lock_marks();
+        self.add_marked(&mut self.lock_marks(), units)
+    }
+
+    fn add_marked(&self, marks: &mut u32, units: u32) -> bool {
         let counted = self.change_unmarked(0, 0, units, |_| u32::MAX).is_ok();
         if counted {
             *marks += units;
