@@ -148,7 +148,7 @@
 //! | whose route or class is looked up | tens of nanoseconds more |
 //! | measured, learned limit | two clock reads, and one entry in a list of the thread; once a window (10 ms with [`Adaptive`], 25 ms with [`LatencyTarget`]) one request runs the controller, and no other request waits for it |
 //! | measured [to the end of its body](Measure::Body) | one allocation more |
-//! | with an [upload that is watched](LoadShed::watch_uploads) | two allocations, a lock of its own at each poll of the body, and a clock read where the handler begins or ends to wait |
+//! | with an [upload that is watched](LoadShed::watch_uploads) | two allocations, or four if it is measured, a lock of its own at each poll of the body, and a clock read where the handler begins or ends to wait |
 //! | refused | one clock read, at most 8 allocations |
 //! | that finds the inner service not ready | one allocation |
 //! | queued | some allocations, and a lock shared by queued requests and by the requests that end meanwhile |

@@ -8,6 +8,7 @@ pub(crate) mod counted_units;
 pub(crate) mod counter;
 pub(crate) mod counters;
 pub(crate) mod drain;
+pub(crate) mod measured_units;
 #[cfg(all(test, loadshed_loom))]
 pub(crate) mod model;
 pub(crate) mod permit;

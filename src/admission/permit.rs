@@ -107,13 +107,13 @@ impl CountPermit {
         }
     }
 
-    /// Notes the response for the sweep of stalled responses: its bytes may have to wait for their reader.
+    /// Notes the response for the sweep of stalled responses: its bytes may have to wait for their reader. Returns the permit,
+    /// shared with the sweep.
     #[cold]
-    pub(crate) fn watch_for_stall(&mut self) {
+    pub(crate) fn watch_for_stall(&mut self) -> Option<&Arc<SharedPermit>> {
         // No layer asks for the threshold of a response.
-        if let Some(shared) = self.share(Threshold::NEVER_SHED) {
-            SharedPermit::watch_for_stall(shared);
-        }
+        self.share(Threshold::NEVER_SHED)
+            .inspect(|shared| SharedPermit::watch_for_stall(shared))
     }
 
     /// Returns the lowest threshold under which the layers have admitted the request, or `None` if one has refused it, or would

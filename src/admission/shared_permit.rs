@@ -7,7 +7,6 @@
 //! outermost layer's future and body, and by the clones of a [`RequestPermit`](crate::RequestPermit) that a handler takes along.
 
 use std::{
-    any::Any,
     fmt,
     sync::{
         Arc, OnceLock, PoisonError, Weak,
@@ -21,6 +20,7 @@ use super::{
         count::{Again, Count},
     },
     counted_units::CountedUnits,
+    measured_units::SharedWeight,
     stalls::{Stalling, Stalls},
 };
 use crate::{
@@ -51,8 +51,22 @@ struct State {
     threshold: Threshold,
     /// Whether the latest decision of an inner layer was a refusal.
     is_refused: bool,
-    /// Dropped after the units are released.
-    until_released: Option<Box<dyn Any + Send>>,
+    /// `None` unless the request is measured.
+    weight: Option<Arc<SharedWeight>>,
+}
+
+impl State {
+    fn stand(&mut self, standing: Standing) {
+        self.standing = standing;
+        if let Some(weight) = &self.weight {
+            weight.count(self.is_unmarked());
+        }
+    }
+
+    /// Returns whether the units are in the count, and no dry run would have refused them.
+    fn is_unmarked(&self) -> bool {
+        matches!(self.standing, Standing::Held(held) if !held.marked)
+    }
 }
 
 /// Where the units of a request are.
@@ -90,7 +104,7 @@ impl SharedPermit {
                 standing: Standing::Held(held),
                 threshold,
                 is_refused: false,
-                until_released: None,
+                weight: None,
             }),
         }
     }
@@ -141,10 +155,7 @@ impl SharedPermit {
 
     pub(crate) fn admitted_threshold(&self) -> Option<Threshold> {
         let state = self.lock();
-        match state.standing {
-            Standing::Held(held) if !held.marked => Some(state.threshold),
-            _ => None,
-        }
+        state.is_unmarked().then_some(state.threshold)
     }
 
     /// Decides upon the units that are in the count. `decide` takes them and the threshold under which they were admitted, and
@@ -158,7 +169,8 @@ impl SharedPermit {
             return None;
         };
         let (standing, threshold, decided) = decide(held, state.threshold);
-        (state.standing, state.threshold) = (standing, threshold);
+        state.stand(standing);
+        state.threshold = threshold;
         state.is_refused = matches!(standing, Standing::Refused(_));
         Some(decided)
     }
@@ -174,7 +186,7 @@ impl SharedPermit {
             Standing::Stalled(_) => self.end_stall(),
             _ => {}
         }
-        state.standing = units.map_or(Standing::Uncounted, Standing::Held);
+        state.stand(units.map_or(Standing::Uncounted, Standing::Held));
         None
     }
 
@@ -207,19 +219,30 @@ impl SharedPermit {
         let mut state = self.lock();
         if let Standing::Refused(held) = state.standing {
             let counted = self.count_again(held, |_| u32::MAX);
-            state.standing = counted.unwrap_or(Standing::Uncounted);
+            state.stand(counted.unwrap_or(Standing::Uncounted));
         }
     }
 
     /// Counts units again that had left the count. `None` if they do not fit.
     fn count_again(&self, held: CountedUnits, cap: impl Cap) -> Option<Standing> {
-        match self.count.acquire_again(self.generation, held.units, cap) {
-            // They have left their tenant's share, and stay out of it.
-            Again::Counted => Some(Standing::Held(CountedUnits {
-                tenant: None,
-                marked: false,
-                ..held
-            })),
+        let again = match held.marked {
+            // A dry run refuses nothing.
+            true => self
+                .count
+                .acquire_again(self.generation, held.units, |_| u32::MAX),
+            false => self.count.acquire_again(self.generation, held.units, cap),
+        };
+        match again {
+            Again::Counted => {
+                if held.marked {
+                    self.count.mark(held.units);
+                }
+                // They have left their tenant's share, and stay out of it.
+                Some(Standing::Held(CountedUnits {
+                    tenant: None,
+                    ..held
+                }))
+            }
             Again::Full => None,
             Again::Gone => Some(Standing::Uncounted),
         }
@@ -240,9 +263,15 @@ impl SharedPermit {
         self.taken_along.fetch_sub(1, Ordering::Release);
     }
 
-    /// Keeps `value` until the units are released.
-    pub(crate) fn keep_until_released(&self, value: Box<dyn Any + Send>) {
-        self.lock().until_released = Some(value);
+    /// Notes the weight of the request, which is measured.
+    pub(crate) fn set_weight(&self, weight: Arc<SharedWeight>) {
+        let mut state = self.lock();
+        weight.count(state.is_unmarked());
+        state.weight = Some(weight);
+    }
+
+    pub(crate) fn weight(&self) -> Option<Arc<SharedWeight>> {
+        self.lock().weight.clone()
     }
 }
 
@@ -285,7 +314,7 @@ impl SharedPermit {
         let Some(standing) = this.count_again(held, cap) else {
             return false;
         };
-        state.standing = standing;
+        state.stand(standing);
         this.end_stall();
         drop(state);
         Self::watch_for_stall(this);
@@ -315,7 +344,7 @@ impl Stalling for SharedPermit {
         let Standing::Held(held) = state.standing else {
             return false;
         };
-        state.standing = Standing::Stalled(held);
+        state.stand(Standing::Stalled(held));
         // The next frame has it seen again.
         self.is_watched.store(false, Ordering::Relaxed);
         self.count.stalls.begin();
@@ -331,15 +360,14 @@ impl Drop for SharedPermit {
         // First: once the count is empty, it may be another budget's.
         self.end_probe();
         let mut state = self.lock();
-        let (standing, last) = (state.standing, state.until_released.take());
-        state.standing = Standing::Uncounted;
+        let standing = state.standing;
+        state.stand(Standing::Uncounted);
         drop(state);
         match standing {
             Standing::Held(held) => held.release(),
             Standing::Stalled(_) => self.end_stall(),
             _ => {}
         }
-        drop(last);
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A server does not poll a body while the bytes before have not left. So a body cannot time out by itself, and a reader that
 //! reads nothing would hold its permit for ever. Responses that may come to that are noted here, and refusals look through them,
-//! at most eight times in the timeout: so it costs nothing while no request is refused.
+//! at most eight times in the timeout: so it costs nothing while no request is refused. Each refusal looks at some of them, so it
+//! takes no longer where there are many.
 
 use std::{
     any::Any,
@@ -27,7 +28,9 @@ pub(crate) struct Stalls {
     /// Whether a response was ever noted.
     is_used: AtomicBool,
     epoch: Instant,
-    /// When the next sweep is due, in nanoseconds since `epoch`.
+    /// Where the sweep goes on.
+    position: Mutex<Position>,
+    /// When the next sweep begins, or has begun that is not whole yet, in nanoseconds since `epoch`.
     due: AtomicU64,
     /// In nanoseconds. 0 until a layer sets it, `u64::MAX` for never.
     timeout: AtomicU64,
@@ -66,10 +69,52 @@ struct Response {
     since: Instant,
 }
 
+/// The place of a response: which thread's list it is in, and where in that.
+#[derive(Debug, Default)]
+struct Position {
+    list: usize,
+    response: usize,
+}
+
+/// How far a sweep has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Swept {
+    /// There are more responses to look at.
+    InPart,
+    /// Or none is due.
+    Whole,
+}
+
+/// What a sweep finds a response to do.
+enum Found {
+    GoesOn,
+    Ended,
+    Stalled(Arc<dyn Stalling>),
+}
+
+impl Response {
+    fn look(&mut self, now: Instant, timeout: Duration) -> Found {
+        let Some(permit) = self.permit.upgrade() else {
+            return Found::Ended;
+        };
+        let frames = permit.frames_taken();
+        if frames.is_none() || frames != self.frames {
+            (self.frames, self.since) = (frames, now);
+        }
+        let stood = now.saturating_duration_since(self.since);
+        match stood < timeout || permit.is_taken_along() {
+            true => Found::GoesOn,
+            false => Found::Stalled(permit),
+        }
+    }
+}
+
 /// The least number of responses at which those that have ended are removed.
 const PRUNE: usize = 64;
 /// Sweeps in one timeout.
 const SWEEPS: u64 = 8;
+/// The most responses that a refusal looks at: some 10 µs.
+const AT_ONCE: usize = 256;
 
 /// The default timeout. A shorter one would end readers of some 24 KB/s, as the buffers of the kernel hide their progress for up
 /// to a minute.
@@ -84,6 +129,7 @@ impl Stalls {
             watched: PerThread::new(),
             is_used: AtomicBool::new(false),
             epoch: Instant::now(),
+            position: Mutex::default(),
             due: AtomicU64::new(0),
             timeout: AtomicU64::new(0),
             errors: Mutex::default(),
@@ -97,6 +143,7 @@ impl Stalls {
         for watched in self.watched.iter() {
             *watched.lock().unwrap_or_else(PoisonError::into_inner) = Watched::default();
         }
+        *self.lock_position() = Position::default();
         self.is_used.store(false, Ordering::Relaxed);
         self.due.store(0, Ordering::Relaxed);
         self.timeout.store(0, Ordering::Relaxed);
@@ -122,6 +169,10 @@ impl Stalls {
             u64::MAX => None,
             nanos => Some(Duration::from_nanos(nanos)),
         }
+    }
+
+    fn lock_position(&self) -> MutexGuard<'_, Position> {
+        self.position.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_errors(&self) -> MutexGuard<'_, Vec<StallError>> {
@@ -173,52 +224,77 @@ impl Stalls {
         self.epoch.checked_add(due)
     }
 
-    #[cold]
-    fn sweep_after(&self, now: Instant) {
-        let since_epoch = nanos(now.saturating_duration_since(self.epoch));
-        let due = self.due.load(Ordering::Relaxed);
-        let Some(timeout) = self.timeout().filter(|_| since_epoch >= due) else {
-            return;
-        };
-        let next = since_epoch.saturating_add(nanos(timeout) / SWEEPS);
-        let claimed = self
-            .due
-            .compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed);
-        if claimed.is_ok() {
-            self.sweep(now, timeout);
+    /// Sweeps all responses that are due, where no request waits for it.
+    pub(crate) fn sweep_whole_if_due(&self, now: Instant) {
+        if self.is_used.load(Ordering::Relaxed) {
+            while self.sweep_after(now) == Swept::InPart {}
         }
     }
 
-    fn sweep(&self, now: Instant, timeout: Duration) {
+    #[cold]
+    fn sweep_after(&self, now: Instant) -> Swept {
+        let since_epoch = nanos(now.saturating_duration_since(self.epoch));
+        let is_due = || since_epoch >= self.due.load(Ordering::Relaxed);
+        let Some(timeout) = self.timeout().filter(|_| is_due()) else {
+            return Swept::Whole;
+        };
+        // A refusal waits for no lock: another thread sweeps.
+        let Ok(mut position) = self.position.try_lock() else {
+            return Swept::Whole;
+        };
+        if !is_due() {
+            return Swept::Whole;
+        }
         let mut stalled = Vec::new();
-        for watched in self.watched.iter() {
-            // A refusal waits for no lock: a thread that notes a response now is seen by the next sweep.
-            let Ok(mut watched) = watched.try_lock() else {
-                continue;
-            };
-            watched.responses.retain_mut(|response| {
-                let Some(permit) = response.permit.upgrade() else {
-                    return false;
-                };
-                let frames = permit.frames_taken();
-                if frames.is_none() || frames != response.frames {
-                    (response.frames, response.since) = (frames, now);
-                }
-                let stood = now.saturating_duration_since(response.since);
-                if permit.is_taken_along() || stood < timeout {
-                    return true;
-                }
-                stalled.push(permit);
-                false
-            });
+        let swept = self.sweep(&mut position, now, timeout, &mut stalled);
+        if swept == Swept::Whole {
+            let next = since_epoch.saturating_add(nanos(timeout) / SWEEPS);
+            self.due.store(next, Ordering::Relaxed);
         }
         // Without the locks: a waiter that is admitted by this may note a response.
+        drop(position);
         for permit in stalled {
             if !permit.stall() {
                 // Its units are elsewhere for the moment: it is seen again.
                 self.watch(Arc::downgrade(&permit), permit.frames_taken());
             }
         }
+        swept
+    }
+
+    /// Looks through the responses from `position` on, at most [`AT_ONCE`] of them.
+    fn sweep(
+        &self,
+        position: &mut Position,
+        now: Instant,
+        timeout: Duration,
+        stalled: &mut Vec<Arc<dyn Stalling>>,
+    ) -> Swept {
+        let mut left = AT_ONCE;
+        for watched in self.watched.iter().skip(position.list) {
+            // A thread that notes a response now is seen by the next sweep.
+            if let Ok(mut watched) = watched.try_lock() {
+                let responses = &mut watched.responses;
+                while let Some(response) = responses.get_mut(position.response) {
+                    if left == 0 {
+                        return Swept::InPart;
+                    }
+                    left -= 1;
+                    match response.look(now, timeout) {
+                        Found::GoesOn => position.response += 1,
+                        Found::Ended => drop(responses.swap_remove(position.response)),
+                        Found::Stalled(permit) => {
+                            stalled.push(permit);
+                            responses.swap_remove(position.response);
+                        }
+                    }
+                }
+            }
+            position.list += 1;
+            position.response = 0;
+        }
+        *position = Position::default();
+        Swept::Whole
     }
 
     pub(crate) fn begin(&self) {
@@ -240,5 +316,72 @@ impl Stalls {
 
     pub(crate) fn now(&self) -> usize {
         self.now.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(all(test, not(loadshed_loom)))]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    /// A response that its reader does not read, with the number of times that a sweep has looked at it.
+    #[derive(Debug, Default)]
+    struct Unread {
+        looked_at: AtomicUsize,
+        has_stalled: AtomicBool,
+    }
+
+    impl Stalling for Unread {
+        fn frames_taken(&self) -> Option<u32> {
+            self.looked_at.fetch_add(1, Ordering::Relaxed);
+            Some(1)
+        }
+
+        fn is_taken_along(&self) -> bool {
+            false
+        }
+
+        fn stall(&self) -> bool {
+            !self.has_stalled.swap(true, Ordering::Relaxed)
+        }
+    }
+
+    const RESPONSES: usize = 10 * AT_ONCE + 1;
+
+    #[tokio::test(start_paused = true)]
+    async fn p17_a_refusal_looks_at_some_responses_and_the_next_ones_go_on() {
+        let stalls = Stalls::new();
+        let responses: Vec<_> = (0..RESPONSES)
+            .map(|_| Arc::new(Unread::default()))
+            .collect();
+        for response in &responses {
+            let weak = Arc::downgrade(response);
+            stalls.watch(weak, Some(1));
+        }
+        let looked_at = || {
+            let looks = responses.iter().map(|response| &response.looked_at);
+            looks.map(|looks| looks.swap(0, Ordering::Relaxed)).sum()
+        };
+        let refuse = || stalls.sweep_if_due(&Now::default());
+        for in_first_sweep in [[AT_ONCE; 10].as_slice(), &[1, 0, 0]].concat() {
+            refuse();
+            assert_eq!(looked_at(), in_first_sweep);
+        }
+        advance(DEFAULT_TIMEOUT).await;
+        refuse();
+        let stalled = || {
+            let stalled = responses.iter().map(|response| &response.has_stalled);
+            stalled
+                .filter(|stalled| stalled.load(Ordering::Relaxed))
+                .count()
+        };
+        assert_eq!((looked_at(), stalled()), (AT_ONCE, AT_ONCE));
+        // A task that waits has it done.
+        stalls.sweep_whole_if_due(Instant::now());
+        assert_eq!((looked_at(), stalled()), (RESPONSES - AT_ONCE, RESPONSES));
+        advance(DEFAULT_TIMEOUT).await;
+        stalls.sweep_whole_if_due(Instant::now());
+        assert_eq!(looked_at(), 0, "what has stalled is not looked at");
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     admission::{
         count::{count::Count, word::Level},
         counters::Counters,
+        measured_units::Sampled,
         sampler::{Meter, Reading, Sampler},
     },
     control::{
@@ -237,6 +238,10 @@ impl Budget {
         self.inner.sampler.as_ref()
     }
 
+    pub(crate) fn sampled(&self) -> Arc<dyn Sampled> {
+        self.inner.clone()
+    }
+
     pub(crate) fn observed(&self) -> &Observed {
         &self.inner.observed
     }
@@ -298,6 +303,12 @@ impl Inner {
             stalled: self.count.stalls.all(),
             stalled_responses: self.count.stalls.now(),
         }
+    }
+}
+
+impl Sampled for Inner {
+    fn sampler(&self) -> Option<&Sampler> {
+        self.sampler.as_ref()
     }
 }
 

@@ -11,7 +11,6 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::budget::Budget;
-use crate::support::clock::Now;
 
 /// # Draining
 ///
@@ -127,7 +126,7 @@ impl Emptied<'_> {
         }
         // A response whose reader does not read would hold this up for ever, where no refusal looks for it.
         while !count.is_unused_after_wait() {
-            count.stalls.sweep_if_due(&Now::default());
+            count.stalls.sweep_whole_if_due(Instant::now());
             let Some(next) = count.stalls.next_sweep() else {
                 return Poll::Pending;
             };

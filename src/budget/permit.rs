@@ -1,11 +1,8 @@
 use std::fmt;
 
-use super::{
-    budget::Budget,
-    sample_timer::{SampleTimer, Watch},
-};
+use super::{budget::Budget, sample_timer::SampleTimer};
 use crate::{
-    admission::{claim::Claim, permit::CountPermit},
+    admission::{claim::Claim, measured_units::Weight, permit::CountPermit, sampler::Sampler},
     control::controller::Outcome,
     retry_after::{refusal::Unit, retry_after::RetryAfter},
     shed::Shed,
@@ -28,7 +25,29 @@ pub struct Permit {
 struct Measured {
     /// `None` once the request has responded.
     timer: Option<SampleTimer>,
-    watch: Watch<Budget>,
+    weight: Weight,
+    budget: Budget,
+}
+
+impl Measured {
+    fn change_weight(&mut self, change: impl FnOnce(&mut Weight, &Sampler)) {
+        if let Some(sampler) = self.budget.sampler() {
+            change(&mut self.weight, sampler);
+        }
+    }
+
+    /// Ends the measured time, if it has not ended yet.
+    fn finish(&mut self, outcome: Outcome) {
+        if let Some(timer) = self.timer.take() {
+            timer.finish(&self.budget, outcome);
+        }
+    }
+}
+
+impl Drop for Measured {
+    fn drop(&mut self) {
+        self.change_weight(|weight, sampler| weight.count(sampler, false));
+    }
 }
 
 impl Budget {
@@ -70,7 +89,10 @@ impl Budget {
         let mut claim = Claim::of(threshold, units);
         if threshold.is_exempt() {
             self.inner.counters.exempt.add(claim.units);
-            return Ok(Permit::new(CountPermit::EMPTY));
+            return Ok(Permit {
+                permit: CountPermit::EMPTY,
+                measured: None,
+            });
         }
         if claim.units > 1 {
             claim = self.bound(claim);
@@ -84,28 +106,17 @@ impl Budget {
                 return Err(counted.shed(hint, unit, Criticality::default()));
             }
         };
-        if !self.measures(&permit) {
-            return Ok(Permit::new(permit));
-        }
-        let timer = SampleTimer::new(self, threshold);
-        Ok(Permit::measured(permit, self, timer))
+        let sampler = self.sampler().filter(|_| self.measures(&permit));
+        let measured = sampler.map(|sampler| Measured {
+            timer: Some(SampleTimer::new(self, threshold)),
+            weight: Weight::begin(sampler, permit.units()),
+            budget: self.clone(),
+        });
+        Ok(Permit { permit, measured })
     }
 }
 
 impl Permit {
-    pub(crate) fn new(permit: CountPermit) -> Self {
-        let measured = None;
-        Self { permit, measured }
-    }
-
-    pub(crate) fn measured(permit: CountPermit, budget: &Budget, timer: SampleTimer) -> Self {
-        let measured = Some(Measured {
-            timer: Some(timer),
-            watch: Watch::begin(budget.clone(), permit.units()),
-        });
-        Self { permit, measured }
-    }
-
     /// Releases the permit of work that is complete.
     pub fn succeeded(mut self) {
         self.end(Outcome::Success);
@@ -128,23 +139,17 @@ impl Permit {
     /// A learned budget takes the time from admission to this call as the latency, and counts the work as complete. In any
     /// budget the units stay in flight until the permit is dropped.
     pub fn responded(&mut self) {
-        if let Some(Measured { timer, watch }) = &mut self.measured {
-            watch.respond();
-            if let Some(timer) = timer.take() {
-                timer.finish(watch.budget(), Outcome::Success);
-            }
+        if let Some(measured) = &mut self.measured {
+            measured.change_weight(Weight::respond);
+            measured.finish(Outcome::Success);
         }
     }
 
     fn end(&mut self, outcome: Outcome) {
         // The permit first: a sample may close a window, which takes longer.
         self.permit = CountPermit::EMPTY;
-        if let Some(Measured {
-            timer: Some(timer),
-            watch,
-        }) = self.measured.take()
-        {
-            timer.finish(watch.budget(), outcome);
+        if let Some(mut measured) = self.measured.take() {
+            measured.finish(outcome);
         }
     }
 }

@@ -40,18 +40,6 @@ impl Counted<'_> {
 }
 
 impl UploadBudget for Inner {
-    fn client_wait_begins(&self, units: u32) {
-        if let Some(sampler) = &self.sampler {
-            sampler.responded.add(units as usize);
-        }
-    }
-
-    fn client_wait_ends(&self, units: u32) {
-        if let Some(sampler) = &self.sampler {
-            sampler.responded.subtract(units as usize);
-        }
-    }
-
     fn note(&self, upload: &Arc<UploadWatch>) {
         self.noted_uploads.note(upload);
     }

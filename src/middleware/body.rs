@@ -188,7 +188,7 @@ impl<B: Body<Data = Bytes, Error: 'static>> Body for ResponseBody<B> {
                 let is_last = rest.is_none() && body.is_end_stream();
                 let end = if matches!(frame, Some(Ok(_))) && !is_last {
                     if permit.is_held() {
-                        permit.watch_for_stall();
+                        measurement.watch_for_stall(permit);
                     }
                     End::Later
                 } else {

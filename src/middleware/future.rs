@@ -12,7 +12,11 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{body::ResponseBody, measurement::Measurement, waiter::Waiter};
+use super::{
+    body::ResponseBody,
+    measurement::{BodyMeasurement, Measurement},
+    waiter::Waiter,
+};
 use crate::{
     admission::permit::CountPermit, control::controller::Outcome,
     protocol::refusal::refusal::RefusalResponse, shed::Shed, upload::watch::EndableUpload,
@@ -179,14 +183,14 @@ where
             if let CountPermit::Shared(_) = this.permit {
                 inner_polled(this.permit, &polled);
             }
-            let rest = this.measurement.head(&mut polled, this.permit);
+            let mut rest = this.measurement.head(&mut polled, this.permit);
             if polled.is_ready() && upload.is_some() {
                 // Once the request has responded, its upload is not ended any more.
                 *upload = None;
             }
             // In place: once the response is taken apart, each call that may panic costs a copy of it.
             if let Poll::Ready(Ok(response)) = &polled {
-                keep_for_body(this.permit, response.body());
+                keep_for_body(this.permit, &mut rest, response.body());
             }
             return match polled {
                 Poll::Ready(Ok(response)) => {
@@ -268,13 +272,13 @@ where
 
 /// Ends the permit of a request whose response is complete with its head.
 #[inline]
-fn keep_for_body<B: Body>(permit: &mut CountPermit, body: &B) {
+fn keep_for_body<B: Body>(permit: &mut CountPermit, rest: &mut BodyMeasurement, body: &B) {
     // hyper never polls such a body, it asks `is_end_stream` alone.
     if body.is_end_stream() {
         *permit = CountPermit::EMPTY;
     } else if permit.is_multiplexed() {
         // The body is not even polled once while the window of its stream is full.
-        permit.watch_for_stall();
+        rest.watch_for_stall(permit);
     }
 }
 
@@ -319,15 +323,13 @@ impl<S, B: Body + Send + 'static> Waiting<S, B> {
             Ok(mut permit) => {
                 settings.has_waited(&decided);
                 let threshold = decided.claim.threshold;
-                if let Some(request) = &mut self.request {
-                    permit.set_multiplexed(request.version() > Version::HTTP_11);
-                    let held = waiter.held();
-                    settings.share(request, &mut permit, held, threshold);
-                }
-                let mut measurement =
+                let mut request = self.request.take().expect(POLLED_AGAIN);
+                permit.set_multiplexed(request.version() > Version::HTTP_11);
+                let shared = settings.share(&mut request, &mut permit, waiter.held(), threshold);
+                let measurement =
                     Measurement::begin(settings, settings.budget(), &permit, threshold);
-                let request = self.request.take().expect(POLLED_AGAIN);
-                let (request, upload) = measurement.watch(settings, request, threshold);
+                let weight = shared.and_then(|permit| permit.weight());
+                let (request, upload) = settings.watch(request, threshold, weight);
                 (self.request, self.upload) = (Some(request), upload);
                 Ok((permit, measurement))
             }

@@ -1,25 +1,22 @@
-use std::{
-    sync::{Arc, Weak},
-    task::Poll,
-    time::Duration,
-};
+use std::{sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response, header::CONTENT_LENGTH};
+use http::{Response, header::CONTENT_LENGTH};
 use http_body::{Body, Frame};
 
 use crate::{
-    admission::{permit::CountPermit, shared_permit::SharedPermit},
-    budget::{
-        budget::Budget,
-        sample_timer::{SampleTimer, Watch},
+    admission::{
+        measured_units::{SharedWeight, Weight},
+        permit::CountPermit,
+        sampler::Sampler,
+        shared_permit::SharedPermit,
     },
+    budget::{budget::Budget, sample_timer::SampleTimer},
     control::controller::Outcome,
     protocol::{grpc::grpc_content_type, outcome},
     shed::Shed,
     shedder::{measure::Measure, settings::Settings},
     threshold::threshold::Threshold,
-    upload::watch::{EndableUpload, UploadWatch},
 };
 
 /// The measurement of one request, or none.
@@ -30,17 +27,7 @@ pub(crate) struct Measurement(Option<Measured>);
 
 struct Measured {
     timer: SampleTimer,
-    upload: Option<MeasuredUpload>,
     in_flight: InFlight,
-}
-
-/// The upload of a measured request. A drop ends its part in the measurement.
-struct MeasuredUpload(Arc<UploadWatch>);
-
-impl Drop for MeasuredUpload {
-    fn drop(&mut self) {
-        self.0.end_measurement();
-    }
 }
 
 impl Measured {
@@ -48,36 +35,59 @@ impl Measured {
     #[cold]
     #[inline(never)]
     fn finish(self, outcome: Outcome) -> InFlight {
-        let Self {
-            timer,
-            upload,
-            in_flight,
-        } = self;
-        let client_time = upload.map_or(Duration::ZERO, |upload| upload.0.end_measurement());
-        if let Some(settings) = in_flight.settings() {
-            timer.finish_without(client_time, settings.budget(), outcome);
-        }
+        let Self { timer, in_flight } = self;
+        let client_time = match &in_flight.weight {
+            InFlightWeight::Own(_) => Duration::ZERO,
+            InFlightWeight::Shared(weight) => weight.client_time(),
+        };
+        timer.finish_without(client_time, in_flight.settings.budget(), outcome);
         in_flight
     }
 }
 
 /// A measured request in flight.
 struct InFlight {
-    /// Holds the settings, and so the budget: the layer that measures a request decides its outcome. `None` once a shared permit
-    /// keeps it.
-    watch: Option<Watch<Arc<Settings>>>,
-    /// Empty where the permit is not shared.
-    shared: Weak<SharedPermit>,
+    /// Holds the budget, too: the layer that measures a request decides its outcome.
+    settings: Arc<Settings>,
+    weight: InFlightWeight,
+}
+
+enum InFlightWeight {
+    Own(Weight),
+    /// The permit is shared, and weighed for as long as it is held.
+    Shared(Arc<SharedWeight>),
 }
 
 impl InFlight {
-    fn settings(&self) -> Option<&Arc<Settings>> {
-        self.watch.as_ref().map(Watch::owner)
+    fn begin(settings: &Arc<Settings>, permit: &CountPermit, sampler: &Sampler) -> Self {
+        let weight = InFlightWeight::Own(Weight::begin(sampler, permit.units()));
+        let mut begun = Self {
+            settings: Arc::clone(settings),
+            weight,
+        };
+        if let Some(shared) = permit.shared() {
+            begun.share(shared);
+        }
+        begun
+    }
+
+    /// Hands the weight to the permit, which others know by now.
+    fn share(&mut self, permit: &SharedPermit) {
+        if let InFlightWeight::Own(weight) = self.weight {
+            let weight = SharedWeight::new(self.settings.budget().sampled(), weight);
+            permit.set_weight(Arc::clone(&weight));
+            self.weight = InFlightWeight::Shared(weight);
+        }
     }
 
     fn respond(&mut self) {
-        if let Some(watch) = &mut self.watch {
-            watch.respond();
+        match &mut self.weight {
+            InFlightWeight::Own(weight) => {
+                if let Some(sampler) = self.settings.budget().sampler() {
+                    weight.respond(sampler);
+                }
+            }
+            InFlightWeight::Shared(weight) => weight.respond(),
         }
     }
 }
@@ -85,12 +95,14 @@ impl InFlight {
 impl Drop for InFlight {
     #[inline]
     fn drop(&mut self) {
-        // A handler has taken the permit along: until it is released, the request counts as responded.
-        if let Some(shared) = self.shared.upgrade()
-            && let Some(mut watch) = self.watch.take()
-        {
-            watch.respond();
-            shared.keep_until_released(Box::new(watch));
+        match &mut self.weight {
+            InFlightWeight::Own(weight) => {
+                if let Some(sampler) = self.settings.budget().sampler() {
+                    weight.count(sampler, false);
+                }
+            }
+            // Where a handler has taken the permit along, the request counts as responded until it is released.
+            InFlightWeight::Shared(weight) => weight.respond(),
         }
     }
 }
@@ -119,36 +131,10 @@ impl Measurement {
         permit: &CountPermit,
         threshold: Threshold,
     ) -> Self {
-        Self(Some(Measured {
+        Self(budget.sampler().map(|sampler| Measured {
             timer: SampleTimer::new(budget, threshold),
-            upload: None,
-            in_flight: InFlight {
-                watch: Some(Watch::begin(Arc::clone(settings), permit.units())),
-                shared: permit.shared().map(Arc::downgrade).unwrap_or_default(),
-            },
+            in_flight: InFlight::begin(settings, permit, sampler),
         }))
-    }
-
-    /// Returns the units in flight that the request stands for, or 0 if it is not measured.
-    fn units(&self) -> u32 {
-        let watch = self.0.as_ref().and_then(|it| it.in_flight.watch.as_ref());
-        watch.map_or(0, Watch::units)
-    }
-
-    /// Watches the upload of the request, if it has one, and leaves the time that its handler waits for the client out of the
-    /// latency. Returns the future's part in the upload.
-    pub(crate) fn watch<B: Body + 'static>(
-        &mut self,
-        settings: &Settings,
-        request: Request<B>,
-        threshold: Threshold,
-    ) -> (Request<B>, Option<EndableUpload>) {
-        let (request, watch) = settings.watch(request, threshold, self.units());
-        let upload = watch.as_ref().map(EndableUpload::new);
-        if let Some(measured) = &mut self.0 {
-            measured.upload = watch.map(MeasuredUpload);
-        }
-        (request, upload)
     }
 
     /// Marks the start of a call of the inner service, until [`leave`](Self::leave).
@@ -193,6 +179,10 @@ impl Measurement {
         }
     }
 
+    fn in_flight(&mut self) -> Option<&mut InFlight> {
+        self.0.as_mut().map(|measured| &mut measured.in_flight)
+    }
+
     /// Ends the measurement at the response head. The request keeps its permit.
     #[cold]
     fn responded(&mut self, outcome: Outcome) -> BodyMeasurement {
@@ -202,7 +192,7 @@ impl Measurement {
         measured.in_flight.respond();
         let in_flight = measured.finish(outcome);
         BodyMeasurement(Some(Measuring::Responded {
-            _until_dropped: in_flight,
+            until_dropped: in_flight,
         }))
     }
 
@@ -242,9 +232,7 @@ impl Measurement {
             self.0 = None;
             return BodyMeasurement::default();
         }
-        let Some(settings) = measured.in_flight.settings() else {
-            return BodyMeasurement::default();
-        };
+        let settings = &measured.in_flight.settings;
         let outcome = settings.outcome(response);
         if response.body().is_end_stream() {
             self.end(outcome);
@@ -279,7 +267,7 @@ enum Measuring {
     /// The measurement goes on. In a box, as each response body would be larger, measured or not.
     Rest(Box<Rest>),
     /// The measurement is over, and the permit is still held.
-    Responded { _until_dropped: InFlight },
+    Responded { until_dropped: InFlight },
 }
 
 struct Rest {
@@ -322,6 +310,22 @@ impl BodyMeasurement {
     fn set_inside(&mut self, inside: bool) {
         if let Some(Measuring::Rest(rest)) = &mut self.0 {
             rest.measurement.set_inside(inside);
+        }
+    }
+
+    /// Notes the response for the sweep of stalled responses: see [`CountPermit::watch_for_stall`].
+    #[cold]
+    pub(crate) fn watch_for_stall(&mut self, permit: &mut CountPermit) {
+        let Some(permit) = permit.watch_for_stall() else {
+            return;
+        };
+        let in_flight = match &mut self.0 {
+            Some(Measuring::Responded { until_dropped }) => Some(until_dropped),
+            Some(Measuring::Rest(rest)) => rest.measurement.in_flight(),
+            None => None,
+        };
+        if let Some(in_flight) = in_flight {
+            in_flight.share(permit);
         }
     }
 

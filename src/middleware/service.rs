@@ -145,11 +145,11 @@ impl<S> LoadShedService<S> {
         R: Body<Data = Bytes>,
     {
         let threshold = decided.claim.threshold;
-        self.settings
-            .share(&mut request, &mut permit, held, threshold);
         let settings = &self.settings;
-        let mut measurement = Measurement::begin(settings, settings.budget(), &permit, threshold);
-        let (request, upload) = measurement.watch(settings, request, threshold);
+        let shared = settings.share(&mut request, &mut permit, held, threshold);
+        let measurement = Measurement::begin(settings, settings.budget(), &permit, threshold);
+        let weight = shared.and_then(|permit| permit.weight());
+        let (request, upload) = settings.watch(request, threshold, weight);
         call_inner(&mut self.inner, request, permit, measurement).with_upload(upload)
     }
 

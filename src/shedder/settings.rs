@@ -20,13 +20,12 @@ use super::{
 use crate::{
     admission::{
         claim::{Mode, Refused},
+        measured_units::SharedWeight,
         permit::CountPermit,
         shared_permit::{PermitRef, SharedPermit},
         verdict::Verdict,
     },
-    budget::{
-        budget::Budget, request_permit::RequestPermit, sample_timer::AsBudget, stall::StallSettings,
-    },
+    budget::{budget::Budget, request_permit::RequestPermit, stall::StallSettings},
     control::controller::Outcome,
     protocol::{
         classification::decide::{Decide, Decided},
@@ -44,7 +43,7 @@ use crate::{
         class_thresholds::LiveClassThresholds, criticality::Criticality, routes::table::Routes,
         threshold::Threshold,
     },
-    upload::watch::UploadWatch,
+    upload::watch::EndableUpload,
 };
 
 /// The settings that all services of one layer share.
@@ -124,15 +123,15 @@ impl Settings {
     }
 
     /// Lets inner layers find the permit of a request that was admitted just now, and handlers if they are to. `held` is the
-    /// permit that an outer layer has.
+    /// permit that an outer layer has. Returns the permit of the request, if it is shared.
     #[cold]
-    pub(crate) fn share<B>(
+    pub(crate) fn share<B: Body>(
         &self,
         request: &mut Request<B>,
         permit: &mut CountPermit,
         held: Option<Arc<SharedPermit>>,
         threshold: Threshold,
-    ) {
+    ) -> Option<Arc<SharedPermit>> {
         let extensions = request.extensions_mut();
         // The permit of a probe is shared already.
         let is_shared = self.budget().is_shared() || permit.shared().is_some();
@@ -143,10 +142,15 @@ impl Settings {
             shared.set_outer(outer);
         }
         if self.share_permit {
-            let shared = permit.shared().cloned().or(held);
+            let shared = permit.shared().cloned().or_else(|| held.clone());
             let outer = extensions.remove();
             extensions.insert(RequestPermit::new(shared, outer));
         }
+        if self.has_upload(request) && self.budget().measures(permit) {
+            // Its upload tells how long the handler waits for the client.
+            permit.share(threshold);
+        }
+        permit.shared().cloned().or(held)
     }
 
     pub(crate) fn decide_mut(&mut self) -> &mut Decide {
@@ -243,15 +247,16 @@ impl Settings {
         &self,
         request: Request<B>,
         threshold: Threshold,
-        measured_units: u32,
-    ) -> (Request<B>, Option<Arc<UploadWatch>>) {
+        weight: Option<Arc<SharedWeight>>,
+    ) -> (Request<B>, Option<EndableUpload>) {
         let uploading = Uploading {
             budget: self.budget(),
             threshold,
-            measured_units,
+            weight,
             is_dry_run: self.dry_run(),
         };
-        self.uploads.watch(request, uploading)
+        let (request, watch) = self.uploads.watch(request, uploading);
+        (request, watch.map(EndableUpload::new))
     }
 
     /// Counts a queued request that was admitted.
@@ -389,12 +394,6 @@ impl Settings {
     fn learned_budget(&self) -> &Budget {
         self.budget
             .get_or_init(|| self.learned.get_or_init(Budget::adaptive).clone())
-    }
-}
-
-impl AsBudget for Arc<Settings> {
-    fn budget(&self) -> &Budget {
-        Settings::budget(self)
     }
 }
 

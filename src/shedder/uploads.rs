@@ -4,6 +4,7 @@ use http::Request;
 use http_body::Body;
 
 use crate::{
+    admission::measured_units::SharedWeight,
     budget::budget::Budget,
     protocol::refusal::slow_upload::SlowUploadResponse,
     support::invalid::InvalidSetting,
@@ -23,12 +24,12 @@ pub(crate) struct Uploads {
 }
 
 /// An admitted request, as far as the watch of its upload goes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Uploading<'a> {
     pub(crate) budget: &'a Budget,
     pub(crate) threshold: Threshold,
-    /// 0 if the request is not measured.
-    pub(crate) measured_units: u32,
+    /// `None` if the request is not measured.
+    pub(crate) weight: Option<Arc<SharedWeight>>,
     pub(crate) is_dry_run: bool,
 }
 
@@ -66,7 +67,7 @@ impl Uploads {
         let Uploading {
             budget,
             threshold,
-            measured_units,
+            weight,
             is_dry_run,
         } = uploading;
         if !self.are_watched() || threshold.is_exempt() || request.body().is_end_stream() {
@@ -78,7 +79,7 @@ impl Uploads {
         };
         // A layer in dry run ends nothing.
         let min_rate = self.min_rate.filter(|_| !is_dry_run);
-        if measured_units == 0 && min_rate.is_none() {
+        if weight.is_none() && min_rate.is_none() {
             return (request, None);
         }
         let rule = min_rate.map(|rate| RateRule {
@@ -86,7 +87,7 @@ impl Uploads {
             threshold,
             response: SlowUploadResponse::to(&request),
         });
-        let watch = UploadWatch::new(budget.upload_budget(), measured_units, rule);
+        let watch = UploadWatch::new(budget.upload_budget(), weight, rule);
         let (head, body) = request.into_parts();
         let body = wrap.wrap(body, Arc::clone(&watch));
         (Request::from_parts(head, body), Some(watch))

@@ -183,15 +183,11 @@ impl PerThreadCounter {
         Self(PerThread::new())
     }
 
+    /// Adds `delta`, wrapping: a thread subtracts what it or another has added by adding the negative.
     #[inline]
     pub(crate) fn add(&self, delta: usize) {
         let (counter, writers) = self.0.own();
         writers.add(counter, delta);
-    }
-
-    /// Subtracts what this thread or another has added.
-    pub(crate) fn subtract(&self, delta: usize) {
-        self.add(delta.wrapping_neg());
     }
 
     pub(crate) fn sum(&self) -> usize {

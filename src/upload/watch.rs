@@ -10,27 +10,25 @@ use http::Response;
 use tokio::time::Instant;
 
 use super::min_rate::{MinRate, Pace};
-use crate::{protocol::refusal::slow_upload::SlowUploadResponse, threshold::threshold::Threshold};
+use crate::{
+    admission::measured_units::SharedWeight, protocol::refusal::slow_upload::SlowUploadResponse,
+    threshold::threshold::Threshold,
+};
 
 /// The budget of watched uploads.
 pub(crate) trait UploadBudget: Send + Sync {
-    /// Counts `units` in flight as responded: their handler waits for its client.
-    fn client_wait_begins(&self, units: u32);
-
-    /// Takes them back: the handler goes on.
-    fn client_wait_ends(&self, units: u32);
-
     /// Notes an upload that is to be ended if it arrives too slowly.
     fn note(&self, upload: &Arc<UploadWatch>);
 }
 
-/// What is known of an upload while its handler reads it: shared by the body, the future of the layer, the measurement of the
-/// request, and the budget.
+/// What is known of an upload while its handler reads it: shared by the body, the future of the layer, and the budget.
 ///
 /// The handler waits for the client from a poll of the body that is pending to the next one that is not, or to the drop of
 /// the body. The body may be polled by another task than the future.
 pub(crate) struct UploadWatch {
     budget: Arc<dyn UploadBudget>,
+    /// `None` where the request is not measured.
+    weight: Option<Arc<SharedWeight>>,
     rule: Option<RateRule>,
     /// Locked for a few assignments at a time. A sweep that finds it locked skips the upload, which is active then.
     state: Mutex<State>,
@@ -51,8 +49,6 @@ struct State {
     /// How long it has waited before.
     waited: Duration,
     bytes: u64,
-    /// The units that count as responded while the handler waits. 0 where the request is not measured, or no longer.
-    measured_units: u32,
     /// Up to where the rate has been found to be high enough.
     compared: Compared,
     is_noted: bool,
@@ -92,17 +88,15 @@ pub(crate) enum Swept {
 }
 
 impl UploadWatch {
-    /// Watches the upload of a request, of which `measured_units` are measured.
     pub(crate) fn new(
         budget: Arc<dyn UploadBudget>,
-        measured_units: u32,
+        weight: Option<Arc<SharedWeight>>,
         rule: Option<RateRule>,
     ) -> Arc<Self> {
         let state = State {
             waiting_since: None,
             waited: Duration::ZERO,
             bytes: 0,
-            measured_units,
             compared: Compared::default(),
             is_noted: false,
             end: End::Possible,
@@ -110,6 +104,7 @@ impl UploadWatch {
         };
         Arc::new(Self {
             budget,
+            weight,
             rule,
             state: Mutex::new(state),
         })
@@ -120,7 +115,9 @@ impl UploadWatch {
         let mut state = self.state();
         if state.waiting_since.is_none() {
             state.waiting_since = Some(Instant::now());
-            self.count_responded(state.measured_units);
+            if let Some(weight) = &self.weight {
+                weight.client_wait_begins();
+            }
         }
         let is_new = self.rule.is_some() && !mem::replace(&mut state.is_noted, true);
         drop(state);
@@ -135,19 +132,10 @@ impl UploadWatch {
         state.bytes = state.bytes.saturating_add(bytes);
         if let Some(since) = state.waiting_since.take() {
             state.waited += since.elapsed();
-            self.count_responded_no_longer(state.measured_units);
+            if let Some(weight) = &self.weight {
+                weight.client_wait_ends();
+            }
         }
-    }
-
-    /// Returns how long the handler has waited for the client, as the measurement of the request is over: from now on it is
-    /// not counted as responded here.
-    pub(crate) fn end_measurement(&self) -> Duration {
-        let mut state = self.state();
-        let units = mem::take(&mut state.measured_units);
-        if state.waiting_since.is_some() {
-            self.count_responded_no_longer(units);
-        }
-        state.waited_until(Instant::now)
     }
 
     fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<Response<Bytes>> {
@@ -193,18 +181,6 @@ impl UploadWatch {
         }
     }
 
-    fn count_responded(&self, units: u32) {
-        if units > 0 {
-            self.budget.client_wait_begins(units);
-        }
-    }
-
-    fn count_responded_no_longer(&self, units: u32) {
-        if units > 0 {
-            self.budget.client_wait_ends(units);
-        }
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         // A poisoned lock is as good: a panic leaves nothing half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -212,8 +188,8 @@ impl UploadWatch {
 }
 
 impl EndableUpload {
-    pub(crate) fn new(watch: &Arc<UploadWatch>) -> Self {
-        Self(Arc::clone(watch))
+    pub(crate) fn new(watch: Arc<UploadWatch>) -> Self {
+        Self(watch)
     }
 
     /// Returns the response once the upload was ended because it arrived too slowly. Until then, the task of `cx` is woken when

@@ -7,7 +7,7 @@ use futures_util::stream;
 use http::{Response, StatusCode, Version};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, StreamBody};
-use loadshed::{Budget, LoadShed, LoadShedService, ResponseStalled, RetryAfter};
+use loadshed::{Budget, LoadShed, LoadShedService, ResponseStalled, RetryAfter, Threshold};
 use tokio::time::sleep;
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 
@@ -267,4 +267,31 @@ async fn p22_a_dry_run_sees_stalled_responses_as_an_enforcing_run_does() {
         assert!((60..=68).contains(&seconds), "{dry_run}: {seconds} s");
         drop(bodies);
     }
+}
+
+/// A dry run refuses nothing, and goes on telling what it would refuse.
+#[tokio::test(start_paused = true)]
+async fn p22_a_response_that_a_dry_run_would_have_refused_is_marked_again_when_it_goes_on() {
+    let pool = Budget::fixed(2);
+    let shed = shed(&pool)
+        .dry_run(true)
+        .stall_timeout(Duration::from_secs(10));
+    let service = shed.layer(streams::<Error>());
+    let mut bodies = stall(&service, 3).await;
+    let counts = || {
+        let seen = pool.snapshot();
+        (seen.in_flight, seen.marked, seen.stalled_responses)
+    };
+    assert_eq!(counts(), (3, 1, 0));
+    for _ in 0..15 {
+        sleep(Duration::from_secs(1)).await;
+        drop(pool.try_acquire(Threshold::ratio(0.5)));
+    }
+    assert_eq!(counts(), (0, 0, 3));
+    for body in &mut bodies {
+        assert!(body.frame().await.unwrap().is_ok());
+    }
+    assert_eq!(counts(), (3, 1, 0));
+    drop(bodies);
+    assert_eq!(counts(), (0, 0, 0));
 }

@@ -5,6 +5,7 @@ mod bodies;
 mod limit_bounds;
 mod no_sample;
 mod outcomes;
+mod responded;
 #[path = "../support/mod.rs"]
 mod support;
 mod windows;

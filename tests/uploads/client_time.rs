@@ -18,7 +18,7 @@ use tokio::{
     task::{JoinSet, LocalSet, spawn_local, yield_now},
     time::{Instant, sleep, sleep_until},
 };
-use tower::Service;
+use tower::{Layer, Service};
 
 use crate::{
     Upload, boxed, get, millis, pieces, post, read, seconds, serve, silent,
@@ -112,6 +112,35 @@ async fn p14_a_request_counts_as_responded_while_its_handler_waits_for_the_clien
             assert_eq!(found, [(1, 1), (1, 0), (1, 1), (1, 0), (0, 0)]);
         })
         .await;
+}
+
+/// The quick start's shape: a layer around the whole app counts and measures, and a layer at a route sheds.
+#[tokio::test(start_paused = true)]
+async fn p14_the_upload_that_an_inner_layer_watches_is_no_latency_of_the_outer_one() {
+    let (budget, seen) = seen();
+    let outer = LoadShed::observe().budget(&budget);
+    let inner = LoadShed::ratio(1.0).budget(&budget).watch_uploads(boxed);
+    for both_watch in [false, true] {
+        let outer = match both_watch {
+            true => outer.clone().watch_uploads(boxed),
+            false => outer.clone(),
+        };
+        let mut service = outer.layer(serve(inner.clone(), in_pieces));
+        let upload = pieces([1_000, 3_000].map(|pause| (millis(pause), 100)));
+        let waits = async {
+            sleep(millis(500)).await;
+            close_window(&budget);
+            seen.lock().unwrap().1
+        };
+        let (response, responded) = tokio::join!(service.call(post("/", upload)), waits);
+        assert_eq!((response.unwrap().status(), responded), (StatusCode::OK, 1));
+        close_window(&budget);
+        let mut seen = seen.lock().unwrap();
+        let last = seen.0.iter().max_by_key(|sample| sample.latency).unwrap();
+        assert_eq!((last.latency, last.outcome), (millis(20), Outcome::Success));
+        assert_eq!(seen.1, 0);
+        seen.0.clear();
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -34,9 +34,9 @@ impl LoadShed {
     /// - **What stays.** The body has the same type, frames, trailers, errors and size hint. It is not polled before the handler polls
     ///   it, so a client that sent `Expect: 100-continue` is asked for the body no sooner. Body limits apply as before.
     /// - **What it costs.** A request without a body pays for one test. A watched upload is allocated twice, once here and once by
-    ///   `wrap`, and takes a lock of its own at each poll. Without `min_upload_rate`, only measured requests are watched.
-    /// - **Several layers.** The layer that measures a request has to watch it: of the layers of one budget, the outermost.
-    ///   Exempt requests are not watched.
+    ///   `wrap`, and takes a lock of its own at each poll. Where its request is measured, it takes two allocations more. Without
+    ///   `min_upload_rate`, only measured requests are watched.
+    /// - **Several layers.** Of the layers of one budget, any may watch. Exempt requests are not watched.
     /// - **If `wrap` panics**, so does the call, as the body is lost. The permit is released.
     ///
     /// # Which bodies
