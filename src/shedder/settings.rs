@@ -216,7 +216,8 @@ impl Settings {
     }
 
     /// Decides upon a request. Takes the layer's budget, as the caller has it at hand.
-    #[inline]
+    // Always: its result is copied otherwise, which costs as much as the decision.
+    #[inline(always)]
     pub(crate) fn admit(
         &self,
         budget: &Budget,
