@@ -37,8 +37,10 @@
 //! ```
 
 pub(crate) mod adaptive;
+pub(crate) mod average;
 pub(crate) mod controller;
 pub(crate) mod latency_target;
+pub(crate) mod overtaking;
 pub(crate) mod range;
 pub(crate) mod reason;
 

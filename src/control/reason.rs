@@ -23,6 +23,7 @@ pub(crate) mod adaptive {
         NO_RESPONSES = "no responses",
         BURST_GUARD = "burst guard",
         PROBING = "probing",
+        PROBING_FROM_BELOW = "probing from below",
         PROBE_COMPLETE = "probe complete",
         TRACKING = "tracking",
         RECOVERING = "recovering",
@@ -40,6 +41,7 @@ pub(crate) mod latency_target {
         ABOUT_TO_EXCEED = "latency about to exceed target",
         HEADROOM = "headroom",
         NO_RESPONSES = "no responses",
+        OLDER_THAN_TARGET = "requests older than target",
     }
 
     /// Keeps the limit, so no change has this reason.

@@ -90,6 +90,7 @@
 //! | `no responses` | `Adaptive` | callers cancel, and hardly any request succeeded since the start: a few requests are admitted |
 //! | `burst guard` | `Adaptive` | the queue is as long as callers tolerate: a burst, or the begin of an overload |
 //! | `probing` | `Adaptive` | the limit is lowered to measure the service time without a queue |
+//! | `probing from below` | `Adaptive` | the limit is full of requests that do not end: one more is admitted, to see whether it passes them |
 //! | `probe complete` | `Adaptive` | the probe has found the service time: the limit is the knee and its margin |
 //! | `tracking` | `Adaptive` | the queue is longer or shorter than the margin |
 //! | `recovering` | `Adaptive` | far below the best throughput, at low latency: the limit rises by a quarter |
@@ -98,6 +99,7 @@
 //! | `latency about to exceed target` | `LatencyTarget` | the percentile will exceed 2.5 × the target |
 //! | `headroom` | `LatencyTarget` | the percentile is well below the target, and requests are refused |
 //! | `no responses` | `LatencyTarget` | more requests are cancelled after the target than succeed |
+//! | `requests older than target` | `LatencyTarget` | too many of the requests in flight are older than the target |
 //!
 //! ## Log events
 //!

@@ -3,10 +3,15 @@ pub(crate) mod tests;
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use super::law::{Law, Room};
+use super::{
+    law::{Law, Room},
+    probe_from_below::ProbeFromBelow,
+};
 use crate::control::{
-    controller::{Controller, Decision, MAX_LIMIT, Window},
+    controller::{Controller, Decision, MAX_LIMIT, Sample, Window},
+    overtaking::{Held, Known, Overtaking},
     range::{Range, range_settings},
+    reason::adaptive as reason,
 };
 
 /// The default controller of a learned budget. It needs no settings.
@@ -37,6 +42,7 @@ use crate::control::{
 /// | `no responses` | 16 or less, halved each time it does not help | at least 16 callers have cancelled, and as many as requests are in flight; fewer than 4 requests have succeeded since the start |
 /// | `burst guard` | `X × max(0.7 × T, 3 × S)` | more requests than that are in flight for `S`, or a queue lasts for `S` at `max` |
 /// | `probing` | `0.8 × K`, halved until `S` is found | a queue has lasted for 1 s or `3 × S`, whichever is longer; most callers cancel before the response; or the last probe is 5 s, or 15 times its duration, old |
+/// | `probing from below` | one more than are in flight | requests are refused, and no request was admitted or has ended for 1.5 s or `8 × S` |
 /// | `probe complete` | `K + m` | a probe has found `S` |
 /// | `tracking` | moves by `(m − Q) / 2` a step, while requests are refused | after a probe, and after a manual change |
 /// | `recovering` | × 1.25 a step | the limit is below 0.7 of the best `K`, and `W < 1.2 × S` |
@@ -50,8 +56,13 @@ use crate::control::{
 /// - Requests that have responded and still hold their permit, for a body that is being sent or a
 ///   [`Permit`](crate::Permit::responded), are not in the queue. The limit is higher by their number. Where the work is done
 ///   while the body is sent, use [`Measure::Body`](crate::Measure::Body).
+/// - Requests that later ones have overtaken are *held*: a long poll, an export, an upload, a call that hangs. No request passes
+///   another in a queue, so they are in none. The limit is higher by their number, and by the number expected until they are
+///   found: together with the requests that have responded by at most 4 × the limit, 1,024, or as many as were in flight before there
+///   was a limit, whichever is most. A held request
+///   was overtaken by at least 4 others, and is at least 1.5 s old.
 /// - A cancelled request and an overload response both count as a caller that did not get its response.
-///   [`Outcome`](crate::control::Outcome) defines them.
+///   [`Outcome`](crate::control::Outcome) defines them. Sooner than `S ÷ 2` they say nothing: no queue is that short.
 ///
 /// The project's `docs/adaptive.md` explains the algorithm with measurements, and its limitations.
 ///
@@ -87,10 +98,26 @@ pub struct Adaptive {
     responded: f64,
     /// That limit, and what it was taken for.
     set: Option<(usize, Room)>,
+    /// The requests in flight when there was no limit last.
+    before: f64,
+    overtaking: Overtaking,
+    probe_from_below: ProbeFromBelow,
+    /// The samples of a window that are not held: kept for its memory.
+    samples: Vec<Sample>,
 }
 
 /// More requests than a process has sockets for, by default on Linux.
 const CEILING: usize = 1 << 16;
+
+/// The requests that are held or have responded raise the limit by their number, up to so many times the requests that wait, or to
+/// so many: else what does not end would fill the memory. Or to as many as came before there was a limit: they are no
+/// reason to refuse all others.
+const MOST_BESIDE: f64 = 4.0;
+const MANY_BESIDE: f64 = 1_024.0;
+
+/// The least age of a request that is held, in seconds: twice the longest queue that the controller lets stand, 0.7 s. At 1 s a
+/// queue was taken for held requests, at 3 s requests to a model were refused.
+const FENCE: f64 = 1.5;
 
 /// How soon a flood is seen: 10 times what a server carries fills a line of 0.1 s meanwhile.
 const WINDOW: Duration = Duration::from_millis(10);
@@ -104,14 +131,22 @@ impl Default for Adaptive {
             decided: None,
             responded: 0.0,
             set: None,
+            before: 0.0,
+            overtaking: Overtaking::default(),
+            probe_from_below: ProbeFromBelow::default(),
+            samples: Vec::new(),
         }
     }
 }
 
 impl Adaptive {
-    /// Not at every step: each is a change of the limit.
+    /// Upwards at once: a permit too many does no harm, one too few may refuse all requests. Downwards not at every step: each is a
+    /// change of the limit.
     fn follow_responded(&mut self, responded: f64, waiting: f64) {
-        if (responded - self.responded).abs() > (waiting / 16.0).max(1.0) {
+        let slack = (waiting / 16.0).max(1.0);
+        let bound = (MOST_BESIDE * waiting).max(MANY_BESIDE);
+        let responded = responded.min(bound.max(self.before));
+        if responded > self.responded || self.responded - responded > slack {
             self.responded = responded;
         }
     }
@@ -160,26 +195,61 @@ impl Controller for Adaptive {
     }
 
     fn update(&mut self, window: &Window<'_>) -> Decision {
+        let known = self.law.known();
+        let service = match known {
+            Known::ServiceTime(service) => service,
+            Known::Nothing => UNKNOWN,
+        };
+        let probes = self.probe_from_below.is_due(window, service, FENCE);
+        let held = self.overtaking.observe(window, known, FENCE);
+        let shown = without(&held, window, &mut self.samples);
+        let responded = shown.responded as f64;
         if self.decided.is_some_and(|decided| decided != window.limit) {
-            let room = self.law.set(window);
+            let room = self.law.set(&shown);
             self.set = room.map(|room| (window.limit, room));
         }
-        let (room, reason) = self.law.update(window);
+        let (room, reason) = self.law.update(&shown);
         let limit = match room {
             // As it was set, and not as rounding would have it.
             room if self.set.is_some_and(|set| set == (window.limit, room)) => window.limit,
             Room::Unchanged => window.limit,
-            Room::Unlimited => *self.range.limits().end(),
+            Room::Unlimited => {
+                self.before = window.in_flight as f64;
+                *self.range.limits().end()
+            }
             // It fits: an `f64` beyond is cut to the largest `usize`.
             Room::For(waiting) => {
-                self.follow_responded(window.responded as f64, waiting);
+                self.follow_responded(responded, waiting);
                 let wanted = self.law.limit(waiting + self.responded) as usize;
                 let limit = self.range.clamp(wanted);
                 self.law.keep_within((limit < wanted).then_some(limit));
                 limit
             }
         };
+        let one_more = self.law.limit_that_admits(window.in_flight as f64 + 1.0) as usize;
+        let (limit, reason) = match probes && limit < one_more && room != Room::Unlimited {
+            true => (self.range.clamp(one_more), reason::PROBING_FROM_BELOW),
+            false => (limit, reason),
+        };
         self.decided = Some(limit.min(MAX_LIMIT));
         Decision::new(limit, reason)
     }
+}
+
+/// The service time where it is unknown, in seconds.
+const UNKNOWN: f64 = 0.1;
+
+/// Returns a window in which held requests count as responded.
+fn without<'a>(held: &Held, window: &Window<'a>, samples: &'a mut Vec<Sample>) -> Window<'a> {
+    let mut shown = *window;
+    let beside = (held.in_flight + held.expected).round() as usize;
+    shown.responded += beside.min(window.waiting());
+    shown.completed -= (held.completed.round() as usize).min(window.completed);
+    samples.clear();
+    if window.samples.iter().any(|sample| held.is_held(sample)) {
+        let others = window.samples.iter().filter(|sample| !held.is_held(sample));
+        samples.extend(others);
+        shown.samples = samples;
+    }
+    shown
 }

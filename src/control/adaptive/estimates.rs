@@ -2,7 +2,10 @@
 
 use tokio::time::Instant;
 
-use crate::control::controller::{Outcome, Sample, Window};
+use crate::control::{
+    average::gain,
+    controller::{Outcome, Sample, Window},
+};
 
 /// How the server is doing, by what has been seen of it. Times in seconds, rates per second.
 #[derive(Clone, Debug)]
@@ -27,6 +30,8 @@ pub(crate) struct Estimates {
     pub(crate) hung: f64,
     /// Which share of the callers got an answer, of the last 16 or so.
     responded: f64,
+    /// Which share of all was no error, likewise.
+    told: f64,
     /// How long the last 16 or so answers took, and since when there has been none.
     latency: f64,
     silent: Since,
@@ -51,6 +56,8 @@ pub(crate) struct Seen {
     left: f64,
     left_latency: f64,
     squares: f64,
+    /// Requests that have neither succeeded nor been given up after a wait.
+    errors: f64,
 }
 
 /// The figures of several windows, from a moment on at which what was changed has had its effect.
@@ -130,6 +137,7 @@ impl Estimates {
             left_behind: 0.0,
             hung: 0.0,
             responded: 1.0,
+            told: 1.0,
             latency: service,
             silent: Since::default(),
             usual: 1.0,
@@ -152,7 +160,11 @@ impl Estimates {
             self.silent = Since::default();
             return;
         }
-        let good = seen.completed * self.responded;
+        let all = ended + seen.errors;
+        if all > 0.0 {
+            self.told += gain(all, ENOUGH) * (ended / all - self.told);
+        }
+        let good = seen.completed * self.responded * self.told;
         if seen.elapsed > 0.0 {
             let rate = good / seen.elapsed;
             // Over three service times, as completions come in waves of that length, and over at least 24 of them.
@@ -319,7 +331,8 @@ impl Estimates {
 }
 
 impl Seen {
-    pub(crate) fn of(window: &Window<'_>) -> Self {
+    /// Callers and back ends that give up sooner than `soon`, in seconds, have met no queue here: these samples say nothing.
+    pub(crate) fn of(window: &Window<'_>, soon: f64) -> Self {
         let mut seen = Self {
             now: window.now,
             elapsed: window.elapsed.as_secs_f64(),
@@ -331,6 +344,7 @@ impl Seen {
             left: 0.0,
             left_latency: 0.0,
             squares: 0.0,
+            errors: 0.0,
         };
         for sample in window.samples {
             let latency = latency(sample);
@@ -338,9 +352,11 @@ impl Seen {
                 seen.successes += 1.0;
                 seen.latency += latency;
                 seen.squares += latency * latency;
-            } else if has_left(sample) {
+            } else if has_left(sample) && latency >= soon {
                 seen.left += 1.0;
                 seen.left_latency += latency;
+            } else {
+                seen.errors += 1.0;
             }
         }
         seen
@@ -481,9 +497,4 @@ pub(crate) fn has_left(sample: &Sample) -> bool {
 /// At least a microsecond, as a clock that stands still makes no server infinitely fast.
 pub(crate) fn latency(sample: &Sample) -> f64 {
     sample.latency.as_secs_f64().max(1e-6)
-}
-
-/// The weight of what has gone on for `elapsed` against an average over `time`.
-pub(crate) fn gain(elapsed: f64, time: f64) -> f64 {
-    1.0 - (-elapsed / time).exp()
 }

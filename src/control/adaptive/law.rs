@@ -10,7 +10,9 @@ use super::{
     ratio::Ratio,
     start::{Learned, Start},
 };
-use crate::control::{controller::Window, reason::adaptive as reason};
+use crate::control::{
+    average::seconds, controller::Window, overtaking::Known, reason::adaptive as reason,
+};
 
 /// How many may be in flight, and why.
 pub(crate) type Verdict = (Room, &'static str);
@@ -93,7 +95,7 @@ impl Law {
                 let overloaded = learned.overloaded;
                 let mut running = Running::new(learned, *ratio, window.now);
                 let verdict = match overloaded {
-                    true => running.begin_guard(&Seen::of(window)),
+                    true => running.begin_guard(&Seen::of(window, 0.0)),
                     false => (Room::Unlimited, reason::UNLIMITED),
                 };
                 *self = Self::Running(Box::new(running));
@@ -126,11 +128,30 @@ impl Law {
         }
     }
 
+    /// Returns the service time, where it was measured.
+    pub(crate) fn known(&self) -> Known {
+        match self {
+            Self::Running(running) if !running.known.hasty => {
+                Known::ServiceTime(running.known.service)
+            }
+            _ => Known::Nothing,
+        }
+    }
+
     /// The limit under which so many may be in flight.
     pub(crate) fn limit(&self, in_flight: f64) -> f64 {
+        self.ratio().limit(in_flight)
+    }
+
+    /// The same, or one more: so many may be in flight for sure.
+    pub(crate) fn limit_that_admits(&self, in_flight: f64) -> f64 {
+        self.ratio().limit_that_admits(in_flight)
+    }
+
+    fn ratio(&self) -> &Ratio {
         match self {
-            Self::Starting(_, ratio) => ratio.limit(in_flight),
-            Self::Running(running) => running.ratio.limit(in_flight),
+            Self::Starting(_, ratio) => ratio,
+            Self::Running(running) => &running.ratio,
         }
     }
 }
@@ -168,7 +189,12 @@ impl Running {
     }
 
     fn update(&mut self, window: &Window<'_>) -> Verdict {
-        let seen = Seen::of(window);
+        // In half of a service time no request has waited in a queue. Not where S is provisional: it may be far too long.
+        let soon = match self.known.hasty {
+            true => 0.0,
+            false => self.known.service / 2.0,
+        };
+        let seen = Seen::of(window, soon);
         self.ratio.learn(window.samples, window.now);
         self.known.take_in(&seen, &mut self.batch);
         self.known.learn_patience(window.samples);
@@ -368,8 +394,4 @@ impl Running {
         self.calm = Since::default();
         self.standing = Since::default();
     }
-}
-
-fn seconds(from: Instant, to: Instant) -> f64 {
-    to.saturating_duration_since(from).as_secs_f64()
 }

@@ -66,6 +66,11 @@ impl Ratio {
         (in_flight.round().max(1.0) / self.low * (1.0 - 1e-4)).ceil()
     }
 
+    /// The limit under which so many may be in flight for sure.
+    pub(crate) fn limit_that_admits(&self, in_flight: f64) -> f64 {
+        (in_flight.round().max(1.0) / self.low).ceil()
+    }
+
     /// How many may be in flight under this limit.
     pub(crate) fn in_flight(&self, limit: usize) -> f64 {
         (limit as f64 * self.low).max(1.0)

@@ -129,7 +129,7 @@ impl Start {
             self.first = Some((self.crowd.came, window.now));
         }
         self.take_in(window, began);
-        let (mut known, seen) = (self.known(elapsed), Seen::of(window));
+        let (mut known, seen) = (self.known(elapsed), Seen::of(window, 0.0));
         self.crowded.take_in(&seen, &known);
         let slower = self.is_slower(elapsed);
         if self.ended.successes < ENOUGH || elapsed == 0.0 {

@@ -66,6 +66,10 @@ impl Evidence {
         self.refused > 0
     }
 
+    pub(crate) fn successes(&self) -> usize {
+        self.successes
+    }
+
     pub(crate) fn peak_in_flight(&self) -> usize {
         self.peak_in_flight.max(1)
     }

@@ -10,6 +10,7 @@ use super::evidence::{Evidence, Finding};
 use crate::{
     control::{
         controller::{Controller, Decision, Window},
+        overtaking::{Held, Known, Overtaking},
         range::{Range, range_settings},
         reason::latency_target as reason,
     },
@@ -27,13 +28,15 @@ use crate::{
 /// | with the present number of requests in flight, `W` will exceed 2.5 × the target | the same, in advance | `latency about to exceed target` |
 /// | `W` is below 0.85 × the target, and requests were refused | half of the way up to it, at most to twice the most that were in flight | `headroom` |
 /// | more callers cancel after the target than requests succeed | halved | `no responses` |
+/// | of the requests in flight, twice as many as may be slower than the target are older than it, and at least 10 | halved | `requests older than target` |
 ///
 /// The first rule applies at once if chance does not explain `W`, else after samples of as long as the target.
 ///
 /// The size of a step is Newton's step by Little's law (1961), L = X × W: where requests are queued, `W` changes by d when the
 /// requests in flight change by d × X, with X the successes per second. A decrease takes 5 % to 50 % of the limit.
 ///
-/// A cancelled request is no success, and a failure says nothing, so hanging requests do not make the limit collapse.
+/// A cancelled request is no success, and a failure says nothing, so hanging requests do not make the limit collapse. Requests that
+/// later ones have overtaken are slow by design, or hang: they do not count.
 ///
 /// # Which target
 ///
@@ -78,6 +81,7 @@ pub struct LatencyTarget {
     percentile: f64,
     range: Range,
     evidence: Evidence,
+    overtaking: Overtaking,
 }
 
 /// Short beside any target, as a queue grows fast. Long enough for some samples on a busy server.
@@ -95,6 +99,9 @@ const RISING: f64 = 0.25;
 
 /// The largest decrease, as a part of the limit.
 const HALF: f64 = 0.5;
+
+/// The requests older than the target that are no chance.
+const MANY_LATE: f64 = 10.0;
 
 /// The smallest decrease: a smaller one would be lost in the noise.
 const LEAST: f64 = 0.05;
@@ -126,6 +133,7 @@ impl LatencyTarget {
             // sockets for, by default on Linux.
             range: Range::new(1 << 16, 1, 1 << 16),
             evidence: Evidence::default(),
+            overtaking: Overtaking::default(),
         })
     }
 
@@ -179,6 +187,21 @@ impl LatencyTarget {
             (window.limit, reason::WITHIN_TARGET)
         };
         Some(Decision::new(limit, reason))
+    }
+
+    /// Decides by the age of the requests in flight, where hardly any request ends: more than may be slower than the target are
+    /// older than the target already, of those admitted under the present limit.
+    fn decide_by_age(&self, window: &Window<'_>, held: &Held) -> Option<Decision> {
+        let seconds_since = |at| window.now.saturating_duration_since(at).as_secs_f64();
+        let since_change = self.evidence.changed().map_or(f64::INFINITY, seconds_since);
+        let earlier = self.overtaking.older(window.now, since_change);
+        let earlier = earlier.max(held.in_flight + held.expected);
+        let target = self.target.as_secs_f64();
+        let late = self.overtaking.older(window.now, target) - earlier;
+        let all = window.waiting() as f64 - earlier + self.evidence.successes() as f64;
+        let too_many = late >= MANY_LATE && late > 2.0 * (1.0 - self.percentile) * all;
+        let half = window.in_flight.min(window.limit) as f64 * HALF;
+        too_many.then(|| Decision::new(half as usize, reason::OLDER_THAN_TARGET))
     }
 
     /// Returns how many more requests in flight, or fewer if negative, bring the percentile to the aim.
@@ -266,7 +289,9 @@ impl Controller for LatencyTarget {
 
     fn update(&mut self, window: &Window<'_>) -> Decision {
         self.evidence.add(window, self.target);
-        let Some(mut decision) = self.decide(window) else {
+        let held = self.overtaking.observe(window, Known::Nothing, 0.0);
+        let by_age = self.decide_by_age(window, &held);
+        let Some(mut decision) = by_age.or_else(|| self.decide(window)) else {
             return Decision::new(window.limit, reason::TOO_FEW_SAMPLES);
         };
         decision.limit = self.range.clamp(decision.limit);

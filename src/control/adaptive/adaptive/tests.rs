@@ -1,6 +1,6 @@
 pub(crate) mod flood;
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use proptest::prelude::*;
 use tokio::time::Instant;
@@ -44,16 +44,20 @@ pub(crate) fn window(
     window
 }
 
-/// A pool of workers that take 100 ms each, in steps of 20 ms; who finds no room is refused.
+/// A pool of workers that take 80, 100 or 120 ms for a request each, in steps of 20 ms, and their queue. A request that does not fit is
+/// refused.
 struct Server {
     now: Instant,
     workers: usize,
-    in_flight: usize,
+    queue: VecDeque<Sample>,
+    /// The requests at work, and when they will be done.
+    working: Vec<(Sample, Instant)>,
+    begun: u32,
     limit: usize,
-    /// So many arrive in each step besides, at a ratio of 0.95.
+    /// The requests that arrive in each step besides, at a ratio of 0.95.
     critical: usize,
     critical_refused: usize,
-    /// So many have their answer, and keep their place.
+    /// The requests that have responded and keep their permit.
     kept: usize,
 }
 
@@ -62,7 +66,9 @@ impl Server {
         Self {
             now: Instant::now(),
             workers,
-            in_flight: 0,
+            queue: VecDeque::new(),
+            working: Vec::new(),
+            begun: 0,
             limit: law.initial_limit(),
             critical: 0,
             critical_refused: 0,
@@ -70,26 +76,49 @@ impl Server {
         }
     }
 
-    /// So many arrive in a step. The latency is that of a line of this length.
+    fn in_flight(&self) -> usize {
+        self.queue.len() + self.working.len()
+    }
+
+    /// Admits as many of `arrive` requests as fit under `cap`. Returns how many are refused.
+    fn admit(&mut self, arrive: usize, cap: usize) -> usize {
+        let admitted = arrive.min(cap.saturating_sub(self.in_flight() + self.kept));
+        let mut sample = Sample::new(self.now);
+        (sample.limit, sample.cap, sample.in_flight) = (self.limit, cap, 1);
+        self.queue.extend(vec![sample; admitted]);
+        arrive - admitted
+    }
+
+    /// Works for a step. Returns a sample of each request that is done.
+    fn work(&mut self) -> Vec<Sample> {
+        let now = self.now;
+        let is_done = |(_, until): &mut (Sample, Instant)| *until <= now;
+        let done = self.working.extract_if(.., is_done);
+        let samples = done.map(|(mut sample, _)| {
+            sample.latency = now - sample.admitted_at;
+            sample
+        });
+        let samples = samples.collect();
+        while self.working.len() < self.workers
+            && let Some(sample) = self.queue.pop_front()
+        {
+            // Not all alike, or the workers would be done all at once.
+            self.begun += 1;
+            self.working
+                .push((sample, now + (4 + self.begun % 3) * TICK));
+        }
+        samples
+    }
+
     fn step(&mut self, law: &mut Adaptive, arrive: usize) -> Decision {
         self.now += TICK;
-        let admitted = arrive.min(cap(self.limit).saturating_sub(self.in_flight + self.kept));
-        let finished = self.in_flight.min(self.workers).div_ceil(5);
-        let rounds = self.in_flight.max(self.workers) as f64 / self.workers as f64;
-        let latency = Duration::from_millis(100).mul_f64(rounds);
-        let mut samples = samples(finished, self.now - latency, latency, self.limit);
-        self.in_flight += admitted;
-        self.in_flight -= finished;
-        let cap = self.limit * 95 / 100;
-        let critical = self.critical.min(cap.saturating_sub(self.in_flight));
-        for sample in samples.iter_mut().take(critical) {
-            sample.cap = cap;
-        }
-        self.in_flight += critical;
-        self.critical_refused += self.critical - critical;
-        let mut window = window(self.now, self.limit, self.in_flight + self.kept, &samples);
+        let samples = self.work();
+        let refused = self.admit(arrive, cap(self.limit));
+        let critical_refused = self.admit(self.critical, self.limit * 95 / 100);
+        self.critical_refused += critical_refused;
+        let mut window = window(self.now, self.limit, self.in_flight() + self.kept, &samples);
         window.responded = self.kept;
-        window.refused = arrive - admitted + self.critical - critical;
+        window.refused = refused + critical_refused;
         let decision = law.update(&window);
         self.limit = decision.limit;
         decision
@@ -312,7 +341,7 @@ fn p11_a_few_who_leave_soon_are_forgotten_when_others_are_seen_to_wait() {
         }
         all.extend(samples(responded, now, Duration::from_millis(latency), 100));
         known.take_in(
-            &Seen::of(&window(now, 100, 100, &all)),
+            &Seen::of(&window(now, 100, 100, &all), 0.0),
             &mut Batch::default(),
         );
         known.learn_patience(&all);
@@ -337,7 +366,7 @@ fn p11_a_moment_without_answers_is_no_flood_and_a_long_one_is() {
         now += elapsed;
         let mut window = window(now, 1_000, 40, &[]);
         (window.elapsed, window.completed) = (elapsed, completed);
-        let seen = Seen::of(&window);
+        let seen = Seen::of(&window, 0.0);
         crowded.take_in(&seen, &known);
         known.is_flooded(&seen, &crowded)
     };

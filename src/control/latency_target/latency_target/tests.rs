@@ -152,11 +152,16 @@ fn one_episode_is_one_decrease() {
 #[test]
 fn p12_the_limit_grows_only_while_requests_are_refused() {
     let mut run = Run::at(100);
-    assert_eq!(run.windows(TARGET, &[QUICK]), ["within target"]);
+    let steady = Requests {
+        latency_ms: 100,
+        finished: 25,
+        ..QUICK
+    };
+    assert_eq!(run.windows(TARGET, &[steady]), ["within target"]);
     assert_eq!(run.limit, 100);
-    assert_eq!(run.windows(TARGET, &[QUICK.refusing()]), ["headroom"]);
-    // 120 ms below the aim at 800 requests a second: half of 96, and a little more as the first sample begins the span.
-    assert!((145..=155).contains(&run.limit), "{}", run.limit);
+    assert_eq!(run.windows(TARGET, &[steady.refusing()]), ["headroom"]);
+    // 70 ms below the aim at 1,000 requests a second: half of 70, and a little more as the first sample begins the span.
+    assert!((133..=140).contains(&run.limit), "{}", run.limit);
 }
 
 #[test]
@@ -272,6 +277,7 @@ fn requests_that_ended_long_ago_do_not_count() {
     let mut run = Run::at(100);
     let nine = Requests {
         finished: 9,
+        in_flight: 9,
         ..SLOW
     };
     run.window(&[nine]);
@@ -283,7 +289,10 @@ fn requests_that_ended_long_ago_do_not_count() {
 #[test]
 fn the_percentile_is_a_setting() {
     let one_in_eight = [
-        QUICK,
+        Requests {
+            in_flight: 70,
+            ..QUICK
+        },
         Requests {
             finished: 3,
             ..SLOW
@@ -295,13 +304,14 @@ fn the_percentile_is_a_setting() {
     // The 99th needs 100 samples.
     let mut run = Run::at(100);
     run.controller = LatencyTarget::new(TARGET).percentile(0.99);
-    run.controller.target = WINDOW;
+    run.controller.target = Duration::from_millis(60);
     let ninety_nine = Requests {
         finished: 33,
+        in_flight: 66,
         ..QUICK
     };
     assert_eq!(run.windows(WINDOW * 2, &[ninety_nine]).len(), 0);
-    assert_eq!(run.window(&[ninety_nine]), "latency above target");
+    assert_eq!(run.window(&[ninety_nine]), "within target");
 }
 
 #[test]
@@ -399,4 +409,34 @@ fn many_samples_are_thinned_out_without_a_change_of_the_percentile() {
     assert!((found.quantile - 0.095).abs() < 0.001, "{}", found.quantile);
     let throughput = found.throughput;
     assert!((100_000.0..112_000.0).contains(&throughput), "{throughput}");
+}
+
+/// Calls that hang: nothing ends any more.
+#[test]
+fn p12_where_no_request_ends_the_limit_is_halved_by_the_age_of_those_in_flight() {
+    let mut run = Run::at(1 << 16);
+    let steady = Requests {
+        finished: 15,
+        in_flight: 30,
+        ..QUICK
+    };
+    run.windows(TARGET, &[steady]);
+    let mut reasons = Vec::new();
+    for more in 1..=12 {
+        let stalled = Requests {
+            finished: 0,
+            in_flight: 30 + 15 * more,
+            ..QUICK
+        };
+        reasons.push(run.window(&[stalled]));
+    }
+    let decided = reasons
+        .iter()
+        .position(|reason| *reason == "requests older than target");
+    // The first of them is 200 ms old after eight windows.
+    assert!(
+        decided.is_some_and(|nth| (7..=9).contains(&nth)),
+        "{reasons:?}"
+    );
+    assert!(run.limit < 100, "{}", run.limit);
 }
