@@ -1,0 +1,6 @@
+//! Promises 3, 4 and 7 in whole stacks: servers with TLS, axum, tonic, and the layers of tower and tower-http.
+
+#[path = "../support/mod.rs"]
+mod support;
+mod transports;
+mod unread_responses;
