@@ -1,5 +1,6 @@
 //! Promises 3, 4 and 7 in whole stacks: servers with TLS, axum, tonic, and the layers of tower and tower-http.
 
+mod kept_responses;
 mod middlewares;
 mod nested_layers;
 mod observed;
