@@ -6,5 +6,6 @@ mod nested_layers;
 mod observed;
 #[path = "../support/mod.rs"]
 mod support;
+mod tonic_calls;
 mod transports;
 mod unread_responses;
