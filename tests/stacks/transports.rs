@@ -1,6 +1,12 @@
 //! axum's server over plain sockets and TLS, and clients that need not read.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use axum::{Router, serve::Listener};
 use bytes::Bytes;
@@ -12,10 +18,9 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
 };
-use tokio_native_tls::native_tls;
 use tokio_rustls::{
     TlsAcceptor, TlsConnector,
     rustls::{
@@ -30,8 +35,8 @@ use crate::support::sockets::{bind, soon};
 pub(crate) enum Transport {
     Plain,
     Rustls,
-    /// hyper copies what it writes into one buffer, as this transport has no vectored writes.
-    NativeTls,
+    /// rustls behind an IO without vectored writes, as native-tls is: hyper copies what it writes into one buffer.
+    RustlsCopied,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +65,7 @@ type BoxIo = Box<dyn Io>;
 enum Acceptor {
     Plain,
     Rustls(TlsAcceptor),
-    NativeTls(tokio_native_tls::TlsAcceptor),
+    RustlsCopied(TlsAcceptor),
 }
 
 impl Acceptor {
@@ -68,11 +73,44 @@ impl Acceptor {
         let io: BoxIo = match self {
             Self::Plain => Box::new(socket),
             Self::Rustls(tls) => Box::new(tls.accept(socket).await.expect("a handshake")),
-            Self::NativeTls(tls) => Box::new(tls.accept(socket).await.expect("a handshake")),
+            Self::RustlsCopied(tls) => {
+                Box::new(NotVectored(tls.accept(socket).await.expect("a handshake")))
+            }
         };
-        let is_native = matches!(self, Self::NativeTls(_));
-        assert_eq!(io.is_write_vectored(), !is_native, "vectored writes");
+        let is_copied = matches!(self, Self::RustlsCopied(_));
+        assert_eq!(io.is_write_vectored(), !is_copied, "vectored writes");
         io
+    }
+}
+
+/// A stream that takes one buffer at a time.
+struct NotVectored<T>(T);
+
+impl<T: AsyncRead + Unpin> AsyncRead for NotVectored<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for NotVectored<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }
 
@@ -96,7 +134,6 @@ impl Listener for Accepting {
 }
 
 pub(crate) struct Server {
-    transport: Transport,
     address: SocketAddr,
     /// The certificates that clients trust. Without TLS, there are none.
     roots: Option<Arc<RootCertStore>>,
@@ -108,11 +145,7 @@ impl Server {
         let (acceptor, roots) = acceptor(transport);
         let accepting = Accepting { listener, acceptor };
         tokio::spawn(async { axum::serve(accepting, app).await });
-        Self {
-            transport,
-            address,
-            roots,
-        }
+        Self { address, roots }
     }
 
     async fn connect(&self, protocol: Protocol) -> BoxIo {
@@ -126,9 +159,8 @@ impl Server {
         let name = ServerName::try_from("localhost").unwrap();
         let tls = TlsConnector::from(Arc::new(config)).connect(name, socket);
         let stream = soon(tls).await.expect("a handshake");
-        // The server over native-tls selects no protocol: it knows HTTP/2 by its first bytes.
-        let expected = (self.transport == Transport::Rustls).then(|| protocol.alpn());
-        assert_eq!(stream.get_ref().1.alpn_protocol(), expected);
+        let selected = stream.get_ref().1.alpn_protocol();
+        assert_eq!(selected, Some(protocol.alpn()));
         Box::new(stream)
     }
 
@@ -178,19 +210,16 @@ fn acceptor(transport: Transport) -> (Acceptor, Option<Arc<RootCertStore>>) {
     let (certificate, key) = (own.cert, own.signing_key);
     let mut roots = RootCertStore::empty();
     roots.add(certificate.der().clone()).unwrap();
-    let acceptor = if transport == Transport::NativeTls {
-        let (certificate, key) = (certificate.pem(), key.serialize_pem());
-        let identity = native_tls::Identity::from_pkcs8(certificate.as_bytes(), key.as_bytes());
-        let tls = native_tls::TlsAcceptor::new(identity.unwrap()).unwrap();
-        Acceptor::NativeTls(tls.into())
-    } else {
-        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-        let chain = vec![certificate.der().clone()];
-        let config = ServerConfig::builder().with_no_client_auth();
-        let mut config = config.with_single_cert(chain, key).unwrap();
-        let protocols = Protocol::ALL.map(|protocol| protocol.alpn().to_vec());
-        config.alpn_protocols = protocols.to_vec();
-        Acceptor::Rustls(Arc::new(config).into())
+    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    let chain = vec![certificate.der().clone()];
+    let config = ServerConfig::builder().with_no_client_auth();
+    let mut config = config.with_single_cert(chain, key).unwrap();
+    let protocols = Protocol::ALL.map(|protocol| protocol.alpn().to_vec());
+    config.alpn_protocols = protocols.to_vec();
+    let tls = Arc::new(config).into();
+    let acceptor = match transport {
+        Transport::RustlsCopied => Acceptor::RustlsCopied(tls),
+        _ => Acceptor::Rustls(tls),
     };
     (acceptor, Some(Arc::new(roots)))
 }

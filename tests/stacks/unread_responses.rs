@@ -59,6 +59,6 @@ async fn p04_unread_responses_over_rustls_stay_in_flight() {
 }
 
 #[tokio::test]
-async fn p04_unread_responses_over_native_tls_without_vectored_writes_stay_in_flight() {
-    unread_responses_stay_in_flight(Transport::NativeTls).await;
+async fn p04_unread_responses_over_tls_without_vectored_writes_stay_in_flight() {
+    unread_responses_stay_in_flight(Transport::RustlsCopied).await;
 }
