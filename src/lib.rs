@@ -92,7 +92,15 @@
 //! - Retries belong outside: a refused attempt is no longer counted while the retry layer waits for the next attempt.
 //! - Layers of one budget count a request once. An inner layer finds the request in its extensions, also across a spawn or
 //!   a `tower::Buffer`. A call with a request of its own, such as the sub-requests of a handler, counts on its own.
-//! - What a handler spawns goes on uncounted when the request ends. A [`RequestPermit`] that goes along keeps it counted.
+//! - What a handler spawns goes on uncounted when the request ends. A [`RequestPermit`] that goes along keeps it counted: see
+//!   [work that outlives its caller](#work-that-outlives-its-caller).
+//!
+//! # Work that outlives its caller
+//!
+//! When a caller leaves, the handler's future is dropped, and its permit is released. Jobs of `spawn_blocking` and spawned tasks go
+//! on: with callers that leave early, many more than the limit are at work. The layer's setting
+//! [`share_permit`](LoadShed::share_permit) gives the handler a [`RequestPermit`], which it moves into the work. [Its
+//! page](RequestPermit) has the code for `spawn_blocking`, `spawn`, streams and upgrades (WebSocket, extended CONNECT).
 //!
 //! # Callers in a browser
 //!
@@ -118,7 +126,7 @@
 //!
 //! # Outside of tower
 //!
-//! [`Budget::try_acquire`] returns a [`Permit`] for work that no layer sees: the consumer of a queue, an upgraded connection.
+//! [`Budget::try_acquire`] returns a [`Permit`] for work that no layer sees, such as the consumer of a queue.
 //!
 //! # Shutdown
 //!

@@ -20,6 +20,7 @@ mod in_flight;
 mod memory;
 mod sections;
 mod series;
+mod throughput;
 
 use std::{error::Error, process::ExitCode};
 
@@ -53,6 +54,9 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     }
     if options.wants("memory") {
         memory::report(&plan, &mut report, &mut csv);
+    }
+    if options.wants("throughput") {
+        throughput::report(&plan, &mut report, &mut csv);
     }
     report.close(&csv)
 }

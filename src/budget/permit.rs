@@ -51,7 +51,7 @@ impl Drop for Measured {
 }
 
 impl Budget {
-    /// Acquires a permit of 1 unit for work that passes no layer: a message from a queue, an upgraded connection.
+    /// Acquires a permit of 1 unit for work that passes no layer: a message from a queue, a scheduled job.
     ///
     /// The unit is in flight until the permit is dropped. It is counted separately from a request that holds a permit already.
     ///

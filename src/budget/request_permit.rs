@@ -8,28 +8,92 @@ use crate::admission::shared_permit::SharedPermit;
 /// units of the request stay in flight until the response has ended and the last clone is dropped, the one in the extensions
 /// included.
 ///
-/// With the feature `axum` it is an extractor. In tonic it is in the extensions of the request.
+/// With the feature `axum` it is an extractor. In tonic it is in the extensions of the request:
+/// `request.extensions().get::<RequestPermit>().cloned()`. The example `detached_work` runs all four kinds of work below.
+///
+/// # Blocking jobs
+///
+/// The caller may leave. A job of `spawn_blocking` cannot be cancelled, and stays in flight until the permit is dropped:
 ///
 /// ```
 /// # #[cfg(feature = "axum")] {
-/// use axum::{Router, routing::get};
+/// use axum::{Router, routing::post};
 /// use loadshed::{LoadShed, RequestPermit};
 ///
-/// async fn export(permit: RequestPermit) {
-///     // The caller may leave. The job goes on, and stays in flight.
-///     tokio::task::spawn_blocking(move || {
+/// async fn report(permit: RequestPermit) {
+///     let job = tokio::task::spawn_blocking(move || {
 ///         // the work
 ///         drop(permit);
 ///     });
+///     job.await.unwrap();
 /// }
 ///
 /// let app: Router = Router::new()
-///     .route("/export", get(export))
+///     .route("/report", post(report))
 ///     .layer(LoadShed::ratio(0.85).share_permit());
 /// # }
 /// ```
 ///
-/// Where the work is a future, a stream or an upgraded connection, move the permit into it: it is dropped with it.
+/// # Tasks
+///
+/// To drop the handle of a task does not cancel the task:
+///
+/// ```
+/// # use loadshed::RequestPermit;
+/// # async fn work() {}
+/// async fn import(permit: RequestPermit) {
+///     tokio::spawn(async move {
+///         work().await;
+///         drop(permit);
+///     });
+/// }
+/// ```
+///
+/// # Streams
+///
+/// The body of the response needs no permit: the layer holds one until the body ends. Where a task produces the body, move the
+/// permit into that task. It may be at work when the reader has left:
+///
+/// ```
+/// use axum::body::Body;
+/// use futures_util::stream;
+/// # use std::convert::Infallible;
+/// # use loadshed::RequestPermit;
+/// # async fn next_item() -> String { String::new() }
+///
+/// async fn export(permit: RequestPermit) -> Body {
+///     let (items, mut received) = tokio::sync::mpsc::channel(1);
+///     tokio::spawn(async move {
+///         // `send` fails once the body is dropped.
+///         while items.send(Ok::<_, Infallible>(next_item().await)).await.is_ok() {}
+///         drop(permit);
+///     });
+///     Body::from_stream(stream::poll_fn(move |cx| received.poll_recv(cx)))
+/// }
+/// ```
+///
+/// # Upgraded connections
+///
+/// The response to an upgrade ends before the connection is upgraded. Move the permit into the task that serves the connection. This
+/// is the same for a WebSocket over HTTP/1 and for one over HTTP/2 (extended CONNECT):
+///
+/// ```
+/// use axum::extract::ws::{WebSocket, WebSocketUpgrade};
+/// use axum::response::Response;
+/// # use loadshed::RequestPermit;
+///
+/// async fn open(permit: RequestPermit, upgrade: WebSocketUpgrade) -> Response {
+///     upgrade.on_upgrade(move |socket| serve(socket, permit))
+/// }
+///
+/// async fn serve(mut socket: WebSocket, _permit: RequestPermit) {
+///     while let Some(Ok(message)) = socket.recv().await {
+///         // the work
+///     }
+/// }
+/// ```
+///
+/// # The sample
 ///
 /// A learned budget takes its sample at the response. From then on the request counts as responded while clones live. Where the
 /// caller leaves before the response, that is no success.

@@ -17,12 +17,11 @@ mod last_good_example;
 #[path = "../../examples/tonic.rs"]
 mod tonic_example;
 #[allow(dead_code, reason = "its main is unused here")]
-#[path = "../../examples/websocket.rs"]
-mod websocket_example;
-#[allow(dead_code, reason = "its main is unused here")]
 #[path = "../../examples/worker.rs"]
 mod worker_example;
 
+#[cfg(feature = "axum")]
+mod detached_work;
 #[path = "../support/mod.rs"]
 mod support;
 mod tuned_endpoints;
@@ -42,14 +41,9 @@ use hyper_util::{
 };
 use loadshed::{Budget, Threshold};
 use tokio::{
-    net::TcpStream,
     sync::watch,
     task::JoinSet,
     time::{sleep, timeout},
-};
-use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async,
-    tungstenite::{Error as WebSocketError, Message},
 };
 use tonic::{Code, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
@@ -152,39 +146,6 @@ async fn hyper_refuses_requests_beyond_17_of_20(client: Http) {
     assert_eq!(count_of(&heads, StatusCode::OK), 17);
     assert_refused(&heads, 8);
     eventually("the budget is free", || budget.in_flight() == 0).await;
-}
-
-#[tokio::test]
-async fn a_websocket_holds_its_permit_until_it_is_closed() {
-    let (listener, server) = bind().await;
-    let budget = Budget::fixed(4);
-    tokio::spawn(websocket_example::serve(listener, budget.clone()));
-
-    let mut sockets = Vec::new();
-    for _ in 0..3 {
-        sockets.push(open_socket(server).await.unwrap());
-    }
-    for socket in &mut sockets {
-        assert_echoes(socket).await;
-    }
-    assert_eq!(budget.in_flight(), 3);
-
-    let Err(WebSocketError::Http(refused)) = open_socket(server).await else {
-        panic!("a fourth socket was not refused, with 3 of 4 open");
-    };
-    assert_refused(&[(refused.status(), refused.headers().clone())], 1);
-
-    sockets.remove(0).close(None).await.unwrap();
-    eventually("the permit of the closed socket is free", || {
-        budget.in_flight() == 2
-    })
-    .await;
-    let mut socket = open_socket(server).await.unwrap();
-    assert_echoes(&mut socket).await;
-
-    // The sockets are dropped without a close.
-    drop((sockets, socket));
-    eventually("all permits are free", || budget.in_flight() == 0).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -464,19 +425,4 @@ fn assert_refused(heads: &[Head], count: usize) {
             assert_eq!(headers[header::CACHE_CONTROL], "no-store");
         }
     }
-}
-
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
-
-async fn open_socket(server: SocketAddr) -> Result<Socket, WebSocketError> {
-    let (socket, _) = connect_async(format!("ws://{server}/ws")).await?;
-    Ok(socket)
-}
-
-async fn assert_echoes(socket: &mut Socket) {
-    use futures_util::{SinkExt, StreamExt};
-
-    let text = Message::text("hello");
-    socket.send(text.clone()).await.unwrap();
-    assert_eq!(socket.next().await.unwrap().unwrap(), text);
 }

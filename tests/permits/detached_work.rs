@@ -6,12 +6,19 @@ use std::{
     time::Duration,
 };
 
+use futures_util::stream::Pending;
 use http::{Request, StatusCode};
 use loadshed::{
     Budget, LoadShed, RequestPermit, Threshold,
     control::{Controller, Decision, Outcome, Window},
 };
 use tokio::time::{sleep, timeout};
+use tonic::Code;
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse,
+    health_client::HealthClient,
+    health_server::{Health, HealthServer},
+};
 use tower::{Layer, ServiceExt, service_fn};
 
 use crate::{FullRequest, Gauge, request, response, status};
@@ -50,6 +57,74 @@ async fn p03_detached_work_stays_in_the_count_when_its_caller_leaves() {
     assert!(refused >= 190, "{refused}");
     sleep(Duration::from_secs(2)).await;
     assert_eq!((pool.in_flight(), gauge.now()), (0, 0));
+}
+
+/// A health service whose checks are jobs of a task.
+struct Detached {
+    gauge: Gauge,
+    /// Which permits the handler has found.
+    found: Arc<Mutex<Vec<bool>>>,
+}
+
+#[tonic::async_trait]
+impl Health for Detached {
+    type WatchStream = Pending<Result<HealthCheckResponse, tonic::Status>>;
+
+    async fn check(
+        &self,
+        request: tonic::Request<HealthCheckRequest>,
+    ) -> Result<tonic::Response<HealthCheckResponse>, tonic::Status> {
+        let permit = request.extensions().get::<RequestPermit>().cloned();
+        self.found.lock().unwrap().push(permit.is_some());
+        let gauge = self.gauge.clone();
+        let job = async move {
+            gauge.work().await;
+            drop(permit);
+        };
+        tokio::spawn(job).await.unwrap();
+        Ok(tonic::Response::new(HealthCheckResponse::default()))
+    }
+
+    async fn watch(
+        &self,
+        _: tonic::Request<HealthCheckRequest>,
+    ) -> Result<tonic::Response<Self::WatchStream>, tonic::Status> {
+        Err(tonic::Status::unimplemented("only `check` is tested"))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn p03_in_tonic_detached_work_stays_in_the_count_when_its_caller_leaves() {
+    for shares in [true, false] {
+        let (pool, gauge, found) = (Budget::fixed(8), Gauge::default(), Arc::default());
+        let service = HealthServer::new(Detached {
+            gauge: gauge.clone(),
+            found: Arc::clone(&found),
+        });
+        let shed = LoadShed::ratio(1.0).budget(&pool);
+        let shed = match shares {
+            true => shed.share_permit(),
+            false => shed,
+        };
+        let client = HealthClient::new(shed.layer(service));
+        let mut refused = 0;
+        for _ in 0..100 {
+            let mut client = client.clone();
+            let call = client.check(HealthCheckRequest::default());
+            if let Ok(response) = timeout(Duration::from_millis(5), call).await {
+                assert_eq!(response.unwrap_err().code(), Code::ResourceExhausted);
+                refused += 1;
+            }
+        }
+        let found = found.lock().unwrap().clone();
+        let at_work = (pool.in_flight(), gauge.now(), refused);
+        // Without a permit to take along, each call leaves a job.
+        let expected = if shares { (8, 8, 92) } else { (0, 100, 0) };
+        assert_eq!(at_work, expected);
+        assert_eq!(found, vec![shares; 100 - refused]);
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!((pool.in_flight(), gauge.now()), (0, 0));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,20 +14,37 @@ impl LoadShed {
     /// Puts a [`RequestPermit`](crate::RequestPermit) into the extensions of each request: for work that goes on after the
     /// response or without the caller. By default a request leaves the count when its caller leaves, whatever it has spawned.
     ///
+    /// | work | move the permit into |
+    /// | --- | --- |
+    /// | `spawn_blocking` | [the closure](crate::RequestPermit#blocking-jobs) |
+    /// | `tokio::spawn` | [the task](crate::RequestPermit#tasks) |
+    /// | a stream that a task produces | [the producer](crate::RequestPermit#streams) |
+    /// | an upgrade: WebSocket, extended CONNECT | [the task that serves the connection](crate::RequestPermit#upgraded-connections) |
+    ///
     /// ```
     /// # #[cfg(feature = "axum")] {
-    /// use axum::{Router, routing::post};
+    /// use axum::{Router, extract::WebSocketUpgrade, response::Response, routing::{any, post}};
     /// use loadshed::{LoadShed, RequestPermit};
+    /// use tokio::task::spawn_blocking;
     ///
-    /// async fn import(permit: RequestPermit) {
-    ///     tokio::spawn(async move {
+    /// async fn report(permit: RequestPermit) {
+    ///     let job = spawn_blocking(move || {
     ///         // the work
     ///         drop(permit);
     ///     });
+    ///     job.await.unwrap();
+    /// }
+    ///
+    /// async fn open(permit: RequestPermit, upgrade: WebSocketUpgrade) -> Response {
+    ///     upgrade.on_upgrade(async move |mut socket| {
+    ///         while let Some(Ok(message)) = socket.recv().await {}
+    ///         drop(permit);
+    ///     })
     /// }
     ///
     /// let app: Router = Router::new()
-    ///     .route("/import", post(import))
+    ///     .route("/report", post(report))
+    ///     .route("/ws", any(open))
     ///     .layer(LoadShed::ratio(0.85).share_permit());
     /// # }
     /// ```
