@@ -13,7 +13,7 @@ use loadshed::{
     Adaptive, Budget,
     control::{Controller, Decision, Window},
 };
-use loadshed_lab::{Candidate, Evaluator, Phase, Row, Scenario, Server, Times};
+use loadshed_lab::{Candidate, Conditions, Evaluator, Phase, Row, Scenario, Server, Times};
 
 fn main() {
     println!("{}", Row::header());
@@ -24,10 +24,14 @@ fn main() {
 
 pub(crate) fn rows() -> Vec<Row> {
     let server = Server::pool(32, Duration::from_millis(100), Times::Exponential);
-    let halved = Phase {
-        workers: 0.5,
-        ..Phase::new("half of the workers", 40.0, 0.9)
-    };
+    let halved = Phase::of(
+        "half of the workers",
+        40.0,
+        [Conditions {
+            workers: 0.5,
+            ..Conditions::at(0.9)
+        }],
+    );
     let scenario = Scenario::new("a bad deploy", server)
         .then(Phase::new("before", 40.0, 0.9))
         .then(halved)

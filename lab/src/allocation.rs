@@ -7,7 +7,12 @@ use loadshed::Budget;
 use crate::{
     options::{Lab, LayerOptions},
     report::PhaseReport,
-    scenario::{ClientMix, Phase, Scenario, Server, Station, Times},
+    scenario::{
+        callers::ClientMix,
+        phase::{Conditions, Phase},
+        scenario::Scenario,
+        server::{Server, Station, Times},
+    },
 };
 
 /// An experiment with many tenants, of which the first sends more than its fair share. Refused callers do not retry.
@@ -136,9 +141,14 @@ impl TenantLoad {
 #[must_use]
 pub fn flood(server: Server, seconds: f64) -> Scenario {
     let phase = |name, seconds, load| {
-        let mut phase = Phase::new(name, seconds, load);
-        phase.critical = 0.5;
-        phase
+        Phase::of(
+            name,
+            seconds,
+            [Conditions {
+                critical: 0.5,
+                ..Conditions::at(load)
+            }],
+        )
     };
     Scenario::new("flood", server)
         .then(phase("alone", 30.0, 0.01))

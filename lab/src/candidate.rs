@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use loadshed::{Budget, control::Controller};
 
-use crate::scenario::Scenario;
+use crate::scenario::scenario::Scenario;
 
 /// A way to make a budget, such as a controller or a fixed limit, with a name for the tables.
 #[derive(Clone)]

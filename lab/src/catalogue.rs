@@ -2,7 +2,13 @@
 
 use std::{fmt, time::Duration};
 
-use crate::scenario::{Callers, Load, Phase, RetryDelay, Scenario, Server, Station, Times};
+use crate::scenario::{
+    callers::{Callers, RetryDelay},
+    load::Load,
+    phase::{Conditions, Phase},
+    scenario::Scenario,
+    server::{Server, Station, Times},
+};
 
 /// The size of a server. A limit that suits one size by luck does not suit the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -182,10 +188,14 @@ impl Catalogue {
     }
 
     fn capacity_drop(self, load: f64) -> Scenario {
-        let quarter = Phase {
-            workers: 0.25,
-            ..Phase::new("a quarter", self.shortened(300.0), load)
-        };
+        let quarter = Phase::of(
+            "a quarter",
+            self.shortened(300.0),
+            [Conditions {
+                workers: 0.25,
+                ..Conditions::at(load)
+            }],
+        );
         Scenario::new(format!("capacity drop at {load} ×"), self.pool())
             .then(Phase::new("before", self.shortened(60.0), load))
             .then(quarter)
@@ -200,10 +210,14 @@ impl Catalogue {
     }
 
     fn slow_dependency(self) -> Scenario {
-        let slow = Phase {
-            slowdown: (10.0, 10.0),
-            ..Phase::new("10 × slower", self.shortened(300.0), 0.6)
-        };
+        let slow = Phase::of(
+            "10 × slower",
+            self.shortened(300.0),
+            [Conditions {
+                slowdown: (10.0, 10.0),
+                ..Conditions::at(0.6)
+            }],
+        );
         Scenario::new("slow dependency, hard", self.dependency())
             .then(Phase::new("before", self.shortened(60.0), 0.6))
             .then(slow)
@@ -211,14 +225,22 @@ impl Catalogue {
     }
 
     fn slowing_dependency(self) -> Scenario {
-        let slowing = Phase {
-            slowdown: (1.0, 30.0),
-            ..Phase::new("slowing", self.shortened(300.0), 0.6)
-        };
-        let slow = Phase {
-            slowdown: (30.0, 30.0),
-            ..Phase::new("30 × slower", self.shortened(300.0), 0.6)
-        };
+        let slowing = Phase::of(
+            "slowing",
+            self.shortened(300.0),
+            [Conditions {
+                slowdown: (1.0, 30.0),
+                ..Conditions::at(0.6)
+            }],
+        );
+        let slow = Phase::of(
+            "30 × slower",
+            self.shortened(300.0),
+            [Conditions {
+                slowdown: (30.0, 30.0),
+                ..Conditions::at(0.6)
+            }],
+        );
         Scenario::new("slow dependency, soft", self.dependency())
             .then(Phase::new("before", self.shortened(60.0), 0.6))
             .then(slowing)
@@ -226,9 +248,15 @@ impl Catalogue {
     }
 
     fn slow_then_saturated(self) -> Scenario {
-        let slow = |name, load| Phase {
-            slowdown: (10.0, 10.0),
-            ..Phase::new(name, self.shortened(120.0), load)
+        let slow = |name, load| {
+            Phase::of(
+                name,
+                self.shortened(120.0),
+                [Conditions {
+                    slowdown: (10.0, 10.0),
+                    ..Conditions::at(load)
+                }],
+            )
         };
         Scenario::new("slow then saturated", self.with_dependency())
             .then(Phase::new("before", self.shortened(60.0), 0.6))
@@ -239,10 +267,14 @@ impl Catalogue {
 
     /// The slower dependency holds no worker. Throughput stays possible at a higher concurrency, and then at the earlier one.
     fn slow_in_overload(self, load: f64) -> Scenario {
-        let slower = Phase {
-            slowdown: (10.0, 10.0),
-            ..Phase::new("slower", self.shortened(120.0), load)
-        };
+        let slower = Phase::of(
+            "slower",
+            self.shortened(120.0),
+            [Conditions {
+                slowdown: (10.0, 10.0),
+                ..Conditions::at(load)
+            }],
+        );
         Scenario::new(format!("slow in overload {load} ×"), self.with_dependency())
             .then(Phase::new("before", self.shortened(60.0), load))
             .then(slower)
@@ -251,23 +283,31 @@ impl Catalogue {
 
     /// A hanging call never reaches a worker, so the best limit is higher by the number of hanging calls.
     fn hangs(self, load: f64) -> Scenario {
-        let phase = Phase {
-            hanging: 0.2,
-            ..Phase::new("hangs", self.shortened(300.0), load)
-        };
+        let phase = Phase::of(
+            "hangs",
+            self.shortened(300.0),
+            [Conditions {
+                hanging: 0.2,
+                ..Conditions::at(load)
+            }],
+        );
         Scenario::new(format!("hangs at {load} ×"), self.with_dependency()).then(phase)
     }
 
     fn bursts(self) -> Scenario {
-        let phase = Phase {
-            load: Load::Bursts {
-                base: 0.0,
-                peak: 5.0,
-                lasts: Duration::from_millis(500),
-                every: Duration::from_secs(5),
-            },
-            ..Phase::new("bursts", self.shortened(300.0), 0.0)
-        };
+        let phase = Phase::of(
+            "bursts",
+            self.shortened(300.0),
+            [Conditions {
+                load: Load::Bursts {
+                    base: 0.0,
+                    peak: 5.0,
+                    lasts: Duration::from_millis(500),
+                    every: Duration::from_secs(5),
+                },
+                ..Conditions::at(0.0)
+            }],
+        );
         Scenario::new("bursts", self.pool()).then(phase)
     }
 
@@ -288,8 +328,8 @@ impl Catalogue {
             .then(Phase::new("before", self.shortened(60.0), 0.8))
             .then(Phase::new("trigger", self.shortened(60.0), 3.0))
             .then(Phase::new("after", self.shortened(120.0), 0.8));
-        scenario.callers.retries = 3;
-        scenario.callers.retry_delay = retry_delay;
+        scenario.kinds[0].callers.retries = 3;
+        scenario.kinds[0].callers.retry_delay = retry_delay;
         scenario
     }
 
@@ -297,7 +337,7 @@ impl Catalogue {
         let server = self.pool();
         let phase = Phase::new("impatient", self.shortened(300.0), load);
         let mut scenario = Scenario::new(format!("cancellations at {load} ×"), server).then(phase);
-        scenario.callers = Callers {
+        scenario.kinds[0].callers = Callers {
             short_timeout: Some((1.0 / 3.0, server.service / 2)),
             ..Callers::default()
         };
@@ -305,10 +345,14 @@ impl Catalogue {
     }
 
     fn classes(self) -> Scenario {
-        let phase = Phase {
-            critical: 0.5,
-            ..Phase::new("classes", self.shortened(120.0), 12.0)
-        };
+        let phase = Phase::of(
+            "classes",
+            self.shortened(120.0),
+            [Conditions {
+                critical: 0.5,
+                ..Conditions::at(12.0)
+            }],
+        );
         Scenario::new("classes", self.pool()).then(phase)
     }
 
@@ -345,9 +389,15 @@ fn bimodal(size: Size, length: Length) -> Scenario {
         (_, Length::Full) => 120.0,
         (_, Length::Short) => 10.0,
     };
-    let phase = |name, long| Phase {
-        long,
-        ..Phase::new(name, seconds, 1.5)
+    let phase = |name, long| {
+        Phase::of(
+            name,
+            seconds,
+            [Conditions {
+                long,
+                ..Conditions::at(1.5)
+            }],
+        )
     };
     Scenario::new("bimodal", Server::pool(workers, mean, times))
         .then(phase("5 % long", 0.05))

@@ -1,27 +1,9 @@
 //! The pass criteria of the catalogue, scenario by scenario.
+//!
+//! The required scores are the scores that a controller without settings has reached, less the variation between seeds. A
+//! mixture has its criteria beside its kinds.
 
-use std::fmt;
-
-use crate::row::Row;
-
-/// The pass criterion of one row.
-///
-/// The required scores are the scores that a controller without settings has reached, less the variation between seeds.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Criterion {
-    /// A mean score of at least `mean`, and a score of at least `worst` on each seed.
-    Score {
-        /// The least mean score over all seeds.
-        mean: f64,
-        /// The least score on any seed.
-        worst: f64,
-    },
-    /// At most this share of the calls is refused.
-    Refused(f64),
-    /// At least this share of the CRITICAL calls is served in time.
-    Critical(f64),
-}
+use crate::{criterion::Criterion, row::Row};
 
 /// The requirement for all rows whose scenario and phase begin with these prefixes. The first rule that matches applies.
 struct Rule {
@@ -67,9 +49,13 @@ const RULES: [Rule; 19] = [
 ];
 
 impl Criterion {
-    /// Returns the criterion for this row.
+    /// Returns the criterion for this row: that of its [conditions](crate::Conditions::criterion), or that of its names.
     #[must_use]
     pub fn of(row: &Row) -> Self {
+        row.criterion.unwrap_or_else(|| Self::by_name(row))
+    }
+
+    fn by_name(row: &Row) -> Self {
         let size = match row.workers {
             ..8 => 0,
             8..64 => 1,
@@ -92,23 +78,13 @@ impl Criterion {
         }
     }
 
-    /// Returns the required share: of the oracle's goodput, of calls that are not refused, or of CRITICAL calls served in
-    /// time.
-    #[must_use]
-    pub fn required(self) -> f64 {
-        match self {
-            Self::Score { mean, .. } => mean,
-            Self::Refused(most) => 1.0 - most,
-            Self::Critical(least) => least,
-        }
-    }
-
     /// Returns the share that the row reached. A worst seed below the criterion lowers the share by as much as it is below.
     #[must_use]
     pub fn reached(self, row: &Row) -> f64 {
         match self {
             Self::Score { mean, worst } => row.score().min(row.worst().0 + mean - worst),
             Self::Refused(_) => 1.0 - row.refused(),
+            Self::RefusedLater(_) => 1.0 - row.mean(|metrics| metrics.refused_after_3s),
             Self::Critical(_) => row.critical().unwrap_or(0.0),
         }
     }
@@ -117,16 +93,5 @@ impl Criterion {
     #[must_use]
     pub fn is_met(self, row: &Row) -> bool {
         self.reached(row) >= self.required()
-    }
-}
-
-impl fmt::Display for Criterion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Score { mean, worst } => write!(f, "{mean:.2}, {worst:.2}"),
-            Self::Refused(0.0) => f.write_str("none refused"),
-            Self::Refused(most) => write!(f, "{} % refused", most * 100.0),
-            Self::Critical(least) => write!(f, "CRITICAL {least}"),
-        }
     }
 }

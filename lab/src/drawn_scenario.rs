@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use crate::{
     random::Random,
-    scenario::{Phase, Scenario, Server, Station, Times},
+    scenario::{
+        phase::{Conditions, Phase},
+        scenario::Scenario,
+        server::{Server, Station, Times},
+    },
 };
 
 /// The fault in the phase `changed`.
@@ -66,19 +70,25 @@ pub fn drawn_scenario(number: u64) -> Scenario {
     };
     let length = CALLS / (server.capacity() * load);
     let length = length.clamp(6.0 * timeout.max(2.0), 60.0);
-    let phase = |name: &str, length: f64, load: f64| Phase {
-        // With this share of long calls the mean is 1.
-        long: 0.7 / 4.7,
-        ..Phase::new(name, length, load)
+    let phase = |name: &str, length: f64, load: f64| {
+        Phase::of(
+            name,
+            length,
+            [Conditions {
+                // With this share of long calls the mean is 1.
+                long: 0.7 / 4.7,
+                ..Conditions::at(load)
+            }],
+        )
     };
     let mut changed = phase("changed", length, load);
     match fault {
         Fault::None => {}
-        Fault::FewerWorkers => changed.workers = (1.0 / workers).max(0.25),
-        Fault::HangingCalls => changed.hanging = 0.2,
+        Fault::FewerWorkers => changed.kinds[0].workers = (1.0 / workers).max(0.25),
+        Fault::HangingCalls => changed.kinds[0].hanging = 0.2,
         Fault::SlowDependency => {
             let slowdown = (timeout / service / 2.0).min(10.0);
-            changed.slowdown = (slowdown, slowdown);
+            changed.kinds[0].slowdown = (slowdown, slowdown);
         }
     }
     let name = format!(
@@ -88,7 +98,7 @@ pub fn drawn_scenario(number: u64) -> Scenario {
         timeout,
     );
     let mut scenario = Scenario::new(name, server);
-    scenario.callers.timeout = seconds(timeout);
+    scenario.kinds[0].callers.timeout = seconds(timeout);
     if begins_below_capacity {
         scenario = scenario.then(phase("before", 5.0, 0.5));
     }

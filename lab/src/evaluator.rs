@@ -14,11 +14,12 @@ use std::{
 
 use crate::{
     candidate::Candidate,
+    criterion::Criterion,
     options::Lab,
     oracle::{Oracle, OracleScore},
-    report::PhaseReport,
+    report::Report,
     row::{PhaseMetrics, Row},
-    scenario::Scenario,
+    scenario::scenario::Scenario,
 };
 
 /// Runs scenarios under several candidates, and compares each run to the best fixed limit.
@@ -46,7 +47,8 @@ pub struct Evaluator {
     progress: Arc<dyn Fn(usize, usize) + Send + Sync>,
 }
 
-type OracleScores = dyn Fn(&Scenario, u64) -> Vec<OracleScore> + Send + Sync;
+/// Returns the scores by kind and phase.
+type OracleScores = dyn Fn(&Scenario, u64) -> Vec<Vec<OracleScore>> + Send + Sync;
 
 #[derive(Clone)]
 /// What the scores are relative to.
@@ -62,8 +64,8 @@ struct Job<'a> {
     seed: u64,
 }
 
-/// The metrics of a job: by candidate, by initial limit, by phase.
-type JobMetrics = Vec<Vec<Vec<PhaseMetrics>>>;
+/// The metrics of a job: by candidate, by initial limit, by name of the kinds, by phase.
+type JobMetrics = Vec<Vec<Vec<Vec<PhaseMetrics>>>>;
 
 impl Default for Evaluator {
     /// Creates an evaluator with the seeds 1 to 20, a ratio of 0.85, one thread for each core, and the [`Oracle`].
@@ -73,7 +75,7 @@ impl Default for Evaluator {
             ratio: 0.85,
             threads: thread::available_parallelism().map_or(1, NonZero::get),
             baseline: Baseline::Oracle(Arc::new(|scenario, seed| {
-                Oracle::of(scenario, seed).scores()
+                Oracle::of(scenario, seed).scores
             })),
             progress: Arc::new(|_, _| {}),
         }
@@ -99,13 +101,13 @@ impl Evaluator {
     /// Sets where the oracle's scores of a scenario and a seed come from, such as a cache. By default [`Oracle::of`].
     pub fn oracle_scores(
         mut self,
-        scores: impl Fn(&Scenario, u64) -> Vec<OracleScore> + Send + Sync + 'static,
+        scores: impl Fn(&Scenario, u64) -> Vec<Vec<OracleScore>> + Send + Sync + 'static,
     ) -> Self {
         self.baseline = Baseline::Oracle(Arc::new(scores));
         self
     }
 
-    /// Compares runs to [`PhaseReport::bound`] in place of the oracle, which takes most of the time.
+    /// Compares runs to [`Report::bound`] in place of the oracle, which takes most of the time.
     pub fn against_bound(mut self) -> Self {
         self.baseline = Baseline::Bound;
         self
@@ -120,7 +122,8 @@ impl Evaluator {
 
     /// Runs all scenarios under all candidates.
     ///
-    /// Rows are in the order of the scenarios, then of their phases, then of the candidates. Each has `size` as its size.
+    /// Rows are in the order of the scenarios, then of their phases, then of their kinds, then of the candidates. Each has `size`
+    /// as its size.
     ///
     /// # Panics
     ///
@@ -136,20 +139,19 @@ impl Evaluator {
         let mut rows = Vec::new();
         let seeds = self.seeds.clone().count().max(1);
         for (scenario, by_job) in scenarios.iter().zip(by_job.chunks(seeds)) {
-            for (nth, phase) in scenario.phases.iter().enumerate() {
-                if !phase.scored {
-                    continue;
-                }
+            for cell in cells(scenario) {
                 for (column, candidate) in candidates.iter().enumerate() {
                     for (run, initial) in candidate.initial_limits(scenario).into_iter().enumerate()
                     {
-                        let of_seed = |job: &JobMetrics| job[column][run][nth];
+                        let of_seed = |job: &JobMetrics| job[column][run][cell.name][cell.phase];
                         rows.push(Row {
                             size: size.to_owned(),
-                            workers: scenario.server.workers,
+                            workers: scenario.server().workers,
                             scenario: scenario.name.clone(),
                             initial,
-                            phase: phase.name.clone(),
+                            phase: scenario.phases[cell.phase].name.clone(),
+                            kind: cell.kind.to_owned(),
+                            criterion: cell.criterion,
                             candidate: candidate.name().to_owned(),
                             first_seed: self.seeds.start,
                             metrics: by_job.iter().map(of_seed).collect(),
@@ -205,14 +207,18 @@ impl Evaluator {
         let run = |candidate: &Candidate, initial| {
             let lab = Lab::seed(seed).ratio(self.ratio);
             let report = lab.run(scenario, || candidate.budget(initial));
-            let metrics = |(nth, report): (usize, &PhaseReport)| {
+            let metrics = |name: usize, phase: usize| {
                 let oracle = match &scores {
-                    Some(scores) => scores[nth],
-                    None => bound(scenario, nth, report),
+                    Some(scores) => scores[name][phase],
+                    None => bound(scenario, &report, name, phase),
                 };
-                PhaseMetrics::new(report, oracle)
+                PhaseMetrics::new(&report.of_kind(name)[phase], oracle)
             };
-            report.phases.iter().enumerate().map(metrics).collect()
+            let phases = |name| {
+                let phases = 0..scenario.phases.len();
+                phases.map(|phase| metrics(name, phase)).collect()
+            };
+            (0..scenario.kind_names().len()).map(phases).collect()
         };
         let runs = |candidate: &Candidate| {
             let initial_limits = candidate.initial_limits(scenario).into_iter();
@@ -225,12 +231,45 @@ impl Evaluator {
 }
 
 /// Returns the upper bound of a phase as a score.
-fn bound(scenario: &Scenario, nth: usize, report: &PhaseReport) -> OracleScore {
+fn bound(scenario: &Scenario, report: &Report, name: usize, phase: usize) -> OracleScore {
     OracleScore {
         limit: 0,
-        good: report.bound(scenario, &scenario.phases[nth]),
+        good: report.bound(scenario, name, phase),
         p99: Duration::ZERO,
     }
+}
+
+/// What a row is about: the kinds of one name in one phase.
+struct Cell<'a> {
+    phase: usize,
+    name: usize,
+    kind: &'a str,
+    criterion: Option<Criterion>,
+}
+
+/// Returns what is part of the evaluation, in the order of rows.
+fn cells(scenario: &Scenario) -> Vec<Cell<'_>> {
+    let mut cells = Vec::new();
+    for (phase, conditions) in scenario.phases.iter().enumerate() {
+        if !conditions.scored {
+            continue;
+        }
+        for (name, kind) in scenario.kind_names().into_iter().enumerate() {
+            // Kinds of one name have the same criterion.
+            let is_named = |nth: &usize| scenario.kinds[*nth].name == kind;
+            let first = (0..scenario.kinds.len()).find(is_named).unwrap_or(0);
+            let conditions = conditions.kind(first);
+            if conditions.scored {
+                cells.push(Cell {
+                    phase,
+                    name,
+                    kind,
+                    criterion: conditions.criterion,
+                });
+            }
+        }
+    }
+    cells
 }
 
 impl fmt::Debug for Evaluator {
@@ -248,7 +287,10 @@ mod tests {
     use loadshed::{Adaptive, Budget};
 
     use super::*;
-    use crate::scenario::{Phase, Server, Times};
+    use crate::scenario::{
+        phase::Phase,
+        server::{Server, Times},
+    };
 
     fn overload(name: &str, load: f64) -> Scenario {
         let server = Server::pool(4, Duration::from_millis(80), Times::Exponential);

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, header::CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header::CONTENT_TYPE};
 use http_body::Body;
 use loadshed::{Budget, LoadShed, LoadShedService, Permit, ResponseFuture, Shed, Threshold};
 use tower_layer::Layer;
@@ -20,15 +20,26 @@ use tower_service::Service;
 use crate::{
     options::{AdmissionPath, Lab, LayerOptions},
     random::Draw,
-    scenario::{RetryDelay, Scenario, Station},
+    scenario::{
+        callers::{Callers, RetryDelay},
+        kind::{Answer, Kind},
+        scenario::Scenario,
+        server::{Server, Station},
+    },
     station::{CallId, Nanos, Pool, Shared, StationState},
 };
 
-/// One server of a scenario: its budget, its layer and its station.
+/// One server of a scenario: its budget, its layer and its stations.
 pub(crate) struct Instance {
     pub(crate) budget: Budget,
     admission: Admission,
-    pub(crate) station: Option<StationState>,
+    pub(crate) stations: Vec<Workplace>,
+}
+
+/// A station, and the kind whose workers it has.
+pub(crate) struct Workplace {
+    pub(crate) owner: usize,
+    pub(crate) state: StationState,
     /// When the station finishes its next call.
     pub(crate) finish: Option<Nanos>,
 }
@@ -37,7 +48,7 @@ pub(crate) struct Instance {
 struct Admission {
     path: AdmissionPath,
     layer_options: LayerOptions,
-    retry_delay: RetryDelay,
+    senders: Vec<Sender>,
     service: LoadShedService<Handler>,
     sheddable: Threshold,
     critical: Threshold,
@@ -49,6 +60,14 @@ pub(crate) enum Admitted {
     Permit(Permit),
 }
 
+/// How callers of a kind send requests and read hints.
+struct Sender {
+    uri: Uri,
+    retry_delay: RetryDelay,
+    /// The value of `grpc-timeout`.
+    timeout: Option<HeaderValue>,
+}
+
 /// Connects the simulation to its handlers, which are called and polled by the layer.
 #[derive(Debug, Default)]
 pub(crate) struct HandlerLink {
@@ -56,6 +75,8 @@ pub(crate) struct HandlerLink {
     pub(crate) entering: Cell<CallId>,
     /// The call whose work is done.
     pub(crate) completed: Cell<CallId>,
+    /// Its response.
+    pub(crate) response: Cell<Option<Answer>>,
 }
 
 /// The service behind the layer.
@@ -83,7 +104,10 @@ impl Instance {
         let ratio = lab.ratio;
         let sheddable = Threshold::ratio(ratio);
         let critical = Threshold::ratio(ratio + 2.0 * (1.0 - ratio) / 3.0);
-        let has_classes = scenario.phases.iter().any(|phase| phase.critical > 0.0);
+        let has_classes = scenario
+            .phases
+            .iter()
+            .any(|phase| phase.kinds.iter().any(|kind| kind.critical > 0.0));
         let mut layer = LoadShed::ratio(ratio)
             .budget(&budget)
             .retry_after(scenario.retry_after);
@@ -109,26 +133,25 @@ impl Instance {
                 _ => sheddable,
             });
         }
-        let server = scenario.server;
-        let station = match server.station {
-            Station::Pool => Some(StationState::Pool(Pool::new(server.workers))),
-            Station::Shared { thrash } => {
-                Some(StationState::Shared(Shared::new(server.workers, thrash)))
-            }
-            Station::None => None,
+        let owns = |(nth, kind): (usize, &Kind)| {
+            let state = kind.shares.is_none().then(|| station(&kind.server))??;
+            Some(Workplace {
+                owner: nth,
+                state,
+                finish: None,
+            })
         };
         Self {
             admission: Admission {
                 path: lab.path,
                 layer_options: lab.layer_options,
-                retry_delay: scenario.callers.retry_delay,
+                senders: scenario.kinds.iter().map(Sender::new).collect(),
                 service: layer.layer(Handler(Rc::clone(link))),
                 sheddable,
                 critical,
             },
             budget,
-            station,
-            finish: None,
+            stations: scenario.kinds.iter().enumerate().filter_map(owns).collect(),
         }
     }
 
@@ -146,7 +169,8 @@ impl Instance {
                 Err(_) => Err(Duration::ZERO),
             };
         }
-        let mut request = request(draw, admission.retry_delay);
+        let sender = &admission.senders[draw.kind];
+        let mut request = sender.request(draw);
         if admission.layer_options != LayerOptions::default() {
             request.extensions_mut().insert(*draw);
         }
@@ -156,12 +180,35 @@ impl Instance {
             Poll::Ready(response) => {
                 let shed = response.map(|response| response.extensions().get::<Shed>().cloned());
                 let shed = shed.unwrap_or_else(|never| match never {});
-                Err(hint(
-                    &shed.expect("a refusal carries its `Shed`"),
-                    admission.retry_delay,
-                ))
+                Err(sender.hint(&shed.expect("a refusal carries its `Shed`")))
             }
         }
+    }
+}
+
+impl HandlerLink {
+    fn response(&self) -> Response<EmptyBody> {
+        let mut response = Response::new(EmptyBody);
+        match self.response.get() {
+            None => {}
+            Some(Answer::Status(status)) => {
+                let status = StatusCode::from_u16(status);
+                *response.status_mut() = status.expect("a kind has valid statuses");
+            }
+            Some(Answer::Grpc(code)) => {
+                let grpc = HeaderValue::from_static("application/grpc");
+                response.headers_mut().insert(CONTENT_TYPE, grpc);
+                response.headers_mut().insert("grpc-status", code.into());
+            }
+        }
+        response
+    }
+}
+
+impl Workplace {
+    /// Updates when the station finishes its next call.
+    pub(crate) fn schedule_finish(&mut self, now: Nanos) {
+        self.finish = self.state.next().map(|at| at.max(now));
     }
 }
 
@@ -187,7 +234,7 @@ impl Future for Completion {
 
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
         if self.link.completed.get() == self.call {
-            return Poll::Ready(Ok(Response::new(EmptyBody)));
+            return Poll::Ready(Ok(self.link.response()));
         }
         Poll::Pending
     }
@@ -209,26 +256,60 @@ impl Body for EmptyBody {
     }
 }
 
-/// Returns the retry hint as a caller reads it: over HTTP in whole seconds, over gRPC to the millisecond.
-fn hint(shed: &Shed, retry_delay: RetryDelay) -> Duration {
-    match retry_delay {
-        RetryDelay::HintMilliseconds => shed.retry_after(),
-        _ => Duration::from_secs(shed.retry_after_secs()),
+impl Sender {
+    fn new(kind: &Kind) -> Self {
+        let Callers {
+            timeout,
+            states_timeout,
+            retry_delay,
+            ..
+        } = kind.callers;
+        let header = || HeaderValue::from_str(&format!("{}m", timeout.as_millis()));
+        Self {
+            uri: Uri::try_from(&*kind.path).expect("a kind has a valid path"),
+            retry_delay,
+            timeout: states_timeout.then(|| header().expect("a number is a valid header")),
+        }
+    }
+
+    /// Returns the retry hint as a caller reads it: over HTTP in whole seconds, over gRPC to the millisecond.
+    fn hint(&self, shed: &Shed) -> Duration {
+        match self.retry_delay {
+            RetryDelay::HintMilliseconds => shed.retry_after(),
+            _ => Duration::from_secs(shed.retry_after_secs()),
+        }
+    }
+
+    /// Creates the request of a call: GET for CRITICAL calls and POST for the others; gRPC where callers state their timeout or
+    /// read hints in milliseconds.
+    fn request(&self, draw: &Draw) -> Request<EmptyBody> {
+        let mut request = Request::new(EmptyBody);
+        request.uri_mut().clone_from(&self.uri);
+        if self.timeout.is_some() || self.retry_delay == RetryDelay::HintMilliseconds {
+            let grpc = HeaderValue::from_static("application/grpc");
+            request.headers_mut().insert(CONTENT_TYPE, grpc);
+        }
+        if let Some(timeout) = &self.timeout {
+            request
+                .headers_mut()
+                .insert("grpc-timeout", timeout.clone());
+        }
+        if !draw.critical {
+            *request.method_mut() = Method::POST;
+        }
+        request
     }
 }
 
-/// Creates the request of a call: GET for CRITICAL calls and POST for the others; gRPC where callers read hints in
-/// milliseconds.
-fn request(draw: &Draw, retry_delay: RetryDelay) -> Request<EmptyBody> {
-    let mut request = Request::new(EmptyBody);
-    if retry_delay == RetryDelay::HintMilliseconds {
-        let grpc = HeaderValue::from_static("application/grpc");
-        request.headers_mut().insert(CONTENT_TYPE, grpc);
+/// Returns the idle station of a server, if the server has one.
+fn station(server: &Server) -> Option<StationState> {
+    match server.station {
+        Station::Pool => Some(StationState::Pool(Pool::new(server.workers))),
+        Station::Shared { thrash } => {
+            Some(StationState::Shared(Shared::new(server.workers, thrash)))
+        }
+        Station::None => None,
     }
-    if !draw.critical {
-        *request.method_mut() = Method::POST;
-    }
-    request
 }
 
 pub(crate) fn context() -> Context<'static> {

@@ -28,13 +28,18 @@
 mod algorithms;
 mod allocation;
 mod arrivals;
+mod bound;
+mod call_hasher;
 mod candidate;
 mod catalogue;
 mod controls;
 mod criteria;
+mod criterion;
 mod drawn_scenario;
 mod evaluator;
+mod events;
 mod instance;
+mod mixtures;
 mod options;
 mod oracle;
 mod random;
@@ -53,14 +58,22 @@ pub use self::{
     candidate::Candidate,
     catalogue::{Length, Size, scenarios},
     controls::controls,
-    criteria::Criterion,
+    criterion::Criterion,
     drawn_scenario::drawn_scenario,
     evaluator::Evaluator,
+    mixtures::mixtures::{mixture_cases, mixtures},
     options::{Lab, LayerOptions},
     oracle::{Oracle, OracleScore},
     report::{PhaseReport, Report, Tick},
     row::{PhaseMetrics, Row},
-    scenario::{Callers, ClientMix, Load, Phase, RetryDelay, Scenario, Server, Station, Times},
+    scenario::{
+        callers::{Callers, ClientMix, RetryDelay},
+        kind::{Answer, Counted, Failure, Kind},
+        load::Load,
+        phase::{Conditions, Disturbance, Phase},
+        scenario::Scenario,
+        server::{Server, Station, Times},
+    },
     storm::{Storm, Wave},
 };
 

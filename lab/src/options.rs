@@ -1,6 +1,6 @@
 //! The options of a run, besides its scenario and its budget.
 
-use crate::scenario::Scenario;
+use crate::scenario::scenario::Scenario;
 
 /// Runs scenarios, with a seed and the options of the layer.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +66,8 @@ impl Lab {
 
     /// Returns the same options, with a path that this scenario allows.
     pub(crate) fn for_scenario(self, scenario: &Scenario) -> Self {
-        match scenario.callers.retry_delay.follows_hint() {
+        let mut callers = scenario.kinds.iter().map(|kind| &kind.callers);
+        match callers.any(|callers| callers.retry_delay.follows_hint()) {
             true => self.path(AdmissionPath::Layer),
             false => self,
         }

@@ -1,25 +1,30 @@
-//! The best fixed limit of each phase.
+//! The best fixed limit of each bottleneck, phase by phase.
 
 use std::time::Duration;
 
 use crate::{
     options::{AdmissionPath, Lab},
-    report::{PhaseReport, Report},
-    scenario::Scenario,
+    report::Report,
+    scenario::scenario::{Bottleneck, Scenario},
 };
 
-/// The best fixed limit of each phase, found by running the scenario under many limits on the same seed.
+/// The best result of fixed limits, found by running the scenario under many limits on the same seed.
+///
+/// Each bottleneck is run alone: the kinds whose calls share its workers, and no other kind. A kind is thus compared to what it
+/// would get if its own bottleneck had the best limit. The best limit of a bottleneck is the one that completes the most work in
+/// time; where all kinds take equally long, the most calls.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Oracle {
-    /// The limit with the highest goodput and its report, by phase: the smallest limit within 0.1 % of the highest goodput.
-    pub best: Vec<(usize, PhaseReport)>,
+    /// The scores by name of the kinds, as in [`Scenario::kind_names`], and by phase.
+    pub scores: Vec<Vec<OracleScore>>,
 }
 
 /// The result that a phase of a run is compared to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct OracleScore {
-    /// The limit, in requests in flight. 0 where the score is a bound and not the result of a limit.
+    /// The smallest limit within 0.1 % of the best result, in requests in flight. 0 where the score is a bound and not the
+    /// result of a limit.
     pub limit: usize,
     /// The number of calls served in time.
     pub good: f64,
@@ -33,52 +38,98 @@ const TRIED_LIMITS: [f64; 22] = [
     13.0, 18.0, 25.0, 1e6,
 ];
 
+/// A limit that no scenario reaches.
+const UNLIMITED: usize = 1_000_000_000;
+
 /// The number of limits in one run. Few, because most scenarios end before the large limits; more than one, because the
 /// calls are drawn once for all limits of a run.
 const LIMITS_AT_ONCE: usize = 6;
 
 impl Oracle {
-    /// Returns the result of the best limit, phase by phase.
-    #[must_use]
-    pub fn scores(&self) -> Vec<OracleScore> {
-        let score = |(limit, report): &(usize, PhaseReport)| OracleScore {
-            limit: *limit,
-            good: report.good as f64,
-            p99: report.latency(0.99),
-        };
-        self.best.iter().map(score).collect()
-    }
-
-    /// Runs the scenario under each limit, and keeps the best of each phase.
+    /// Runs each bottleneck of the scenario under each limit, and keeps the best of each phase.
     #[must_use]
     pub fn of(scenario: &Scenario, seed: u64) -> Self {
-        let workers = scenario.server.workers as f64;
-        let limit = |times: f64| (workers * times).round().max(1.0) as usize;
-        let mut limits: Vec<_> = TRIED_LIMITS.into_iter().map(limit).collect();
+        let none = OracleScore {
+            limit: 0,
+            good: 0.0,
+            p99: Duration::ZERO,
+        };
+        let names = scenario.kind_names();
+        let mut scores = vec![vec![none; scenario.phases.len()]; names.len()];
+        for bottleneck in scenario.bottlenecks() {
+            let of_limits = Runs::of(scenario, &bottleneck, seed);
+            for phase in 0..scenario.phases.len() {
+                let (limit, report) = of_limits.best(phase);
+                for (name, scores) in scores.iter_mut().enumerate() {
+                    // A name can have kinds in several bottlenecks.
+                    let (score, part) = (&mut scores[phase], &report.of_kind(name)[phase]);
+                    if part.offered > 0 {
+                        score.limit += limit;
+                        score.good += part.good as f64;
+                        score.p99 = score.p99.max(part.latency(0.99));
+                    }
+                }
+            }
+        }
+        Self { scores }
+    }
+}
+
+/// The runs of one bottleneck.
+struct Runs {
+    by_limit: Vec<(usize, Report)>,
+    /// The weight of a call by name: the mean service time, in units of that of the first kind.
+    weights: Vec<f64>,
+}
+
+impl Runs {
+    fn of(scenario: &Scenario, bottleneck: &Bottleneck, seed: u64) -> Self {
+        let first = bottleneck.kinds[0];
+        let server = &scenario.kinds[first].server;
+        let limit = |times: f64| (server.workers as f64 * times).round().max(1.0) as usize;
+        let mut limits: Vec<_> = match scenario.is_queued(first) {
+            true => TRIED_LIMITS.into_iter().map(limit).collect(),
+            // What needs no worker has no bottleneck.
+            false => vec![UNLIMITED],
+        };
         limits.dedup();
         let lab = Lab::seed(seed).ratio(1.0).path(AdmissionPath::Budget);
-        let mut runs: Vec<(usize, Report)> = Vec::new();
+        let mut by_limit: Vec<(usize, Report)> = Vec::new();
         for limits in limits.chunks(LIMITS_AT_ONCE) {
-            let reports = lab.run_fixed(scenario, limits);
-            runs.extend(limits.iter().copied().zip(reports));
+            let reports = lab.run_fixed(scenario, &bottleneck.kinds, limits);
+            by_limit.extend(limits.iter().copied().zip(reports));
             let refuses = |(_, run): &(_, Report)| run.phases.iter().any(|phase| phase.refused > 0);
-            if !runs.iter().all(refuses) {
+            if !by_limit.iter().all(refuses) {
                 // A limit that refuses nothing gives the same result as any larger one.
                 break;
             }
         }
-        let best_of = |phase: usize| {
-            let good = |run: &(usize, Report)| run.1.phases[phase].good;
-            let most = runs.iter().map(good).max().unwrap_or(0);
-            let enough = (most as f64 * 0.999) as usize;
-            let (limit, report) = runs
-                .iter()
-                .find(|run| good(run) >= enough)
-                .unwrap_or(&runs[0]);
-            (*limit, report.phases[phase].clone())
+        let weight = |name: &str| {
+            let kinds = bottleneck.kinds.iter().map(|&kind| &scenario.kinds[kind]);
+            let mut of_name = kinds.filter(|kind| kind.name == name);
+            let time = of_name
+                .next()
+                .map_or(0.0, |kind| kind.server.service.as_secs_f64());
+            time / server.service.as_secs_f64()
         };
         Self {
-            best: (0..scenario.phases.len()).map(best_of).collect(),
+            by_limit,
+            weights: scenario.kind_names().into_iter().map(weight).collect(),
         }
+    }
+
+    /// Returns the best limit of a phase and its run.
+    fn best(&self, phase: usize) -> (usize, &Report) {
+        let good = |(_, run): &(usize, Report)| -> f64 {
+            let weights = self.weights.iter().enumerate();
+            weights
+                .map(|(name, weight)| weight * run.of_kind(name)[phase].good as f64)
+                .sum()
+        };
+        let most = self.by_limit.iter().map(good).fold(0.0, f64::max);
+        let is_enough = |run: &&(usize, Report)| good(run) >= (most * 0.999).floor();
+        let best = self.by_limit.iter().find(is_enough);
+        let (limit, report) = best.unwrap_or(&self.by_limit[0]);
+        (*limit, report)
     }
 }

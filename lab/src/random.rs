@@ -3,15 +3,19 @@
 use std::time::Duration;
 
 use crate::{
-    scenario::{Callers, ClientMix, Phase, Server, Station, Times},
+    scenario::{callers::ClientMix, kind::Kind, phase::Conditions, server::Times},
     station::Nanos,
 };
 
 /// The random properties of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Draw {
-    /// The time in the dependency; `None` for a call that hangs.
+    /// The number of the kind.
+    pub(crate) kind: usize,
+    /// The time in the dependency; `None` for a call that hangs. For a call that fails, the time until its response.
     pub(crate) dependency: Option<Nanos>,
+    /// Whether the call fails, without any work.
+    pub(crate) fails: bool,
     pub(crate) service: Nanos,
     pub(crate) timeout: Nanos,
     pub(crate) critical: bool,
@@ -19,10 +23,13 @@ pub(crate) struct Draw {
     pub(crate) units: u32,
 }
 
-/// The conditions that change within a phase.
+/// The conditions at the moment of an arrival, where they change within a phase.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Conditions {
+pub(crate) struct Moment {
     pub(crate) load: f64,
+    /// The factor on the service time.
+    pub(crate) service: f64,
+    /// The factor on the dependency's response time.
     pub(crate) slowdown: f64,
 }
 
@@ -31,14 +38,11 @@ pub(crate) struct Conditions {
 pub(crate) struct Random(fastrand::Rng);
 
 impl Draw {
-    /// Returns whether the call would be served in time on an idle server.
-    pub(crate) fn fits(&self, server: &Server) -> bool {
-        let work = match server.station {
-            Station::None => 0,
-            _ => self.service,
-        };
-        self.dependency
-            .is_some_and(|dependency| dependency + work <= self.timeout)
+    /// Returns whether the call would be served in time on an idle server, where it needs a worker or none.
+    pub(crate) fn fits(&self, is_queued: bool) -> bool {
+        let work = if is_queued { self.service } else { 0 };
+        let in_time = |dependency| dependency + work <= self.timeout;
+        !self.fails && self.dependency.is_some_and(in_time)
     }
 }
 
@@ -62,30 +66,39 @@ impl Random {
         low * (high / low).powf(self.uniform())
     }
 
-    /// Draws a call. Every call takes the same number of random numbers, so a change of one property leaves the others as
-    /// they are.
+    /// Draws a call of this kind, which is the `nth`. Every call takes the same number of random numbers, so a change of one
+    /// property leaves the others as they are.
     pub(crate) fn draw(
         &mut self,
-        server: &Server,
-        callers: &Callers,
-        phase: &Phase,
-        conditions: Conditions,
+        (nth, kind): (usize, &Kind),
+        conditions: &Conditions,
+        moment: Moment,
     ) -> Draw {
-        let service = self.time(server.times, phase.long);
-        let dependency = self.time(server.times, phase.long);
-        let [hangs, critical, times_out_early] = [self.uniform(), self.uniform(), self.uniform()];
+        let Kind {
+            server, callers, ..
+        } = kind;
+        let service = self.time(server.times, conditions.long);
+        let dependency = self.time(server.times, conditions.long);
+        let [fate, critical, times_out_early] = [self.uniform(), self.uniform(), self.uniform()];
         let timeout = match callers.short_timeout {
             Some((share, timeout)) if times_out_early < share => timeout,
             _ => callers.timeout,
         };
         let usual = server.dependency.unwrap_or_default();
         let times = |usual, times: f64| (nanos(usual) as f64 * times) as Nanos;
+        let hangs = fate < conditions.hanging;
+        let fails = !hangs && fate < conditions.hanging + conditions.failing;
+        let dependency = match fails {
+            true => nanos(kind.failure.after),
+            false => times(usual, dependency * moment.slowdown),
+        };
         Draw {
-            dependency: (hangs >= phase.hanging)
-                .then(|| times(usual, dependency * conditions.slowdown)),
-            service: times(server.service, service),
+            kind: nth,
+            dependency: (!hangs).then_some(dependency),
+            fails,
+            service: times(server.service, service * moment.service),
             timeout: nanos(timeout),
-            critical: critical * (conditions.load + phase.critical) < phase.critical,
+            critical: critical * (moment.load + conditions.critical) < conditions.critical,
             tenant: 0,
             units: 1,
         }
@@ -108,12 +121,21 @@ impl Random {
         match times {
             Times::Fixed => 1.0,
             Times::Exponential => -(1.0 - first).ln(),
+            // The mean of a Pareto distribution is its least value × shape ÷ (shape − 1).
+            Times::Pareto(shape) => (shape - 1.0) / shape * (1.0 - first).powf(-1.0 / shape),
+            Times::Lognormal(deviation) => {
+                // Box and Muller's transform. The mean of a lognormal distribution is exp(deviation² ÷ 2).
+                let radius = (-2.0 * (1.0 - first).ln()).sqrt();
+                let normal = radius * (uniform * std::f64::consts::TAU).cos();
+                (deviation * normal - deviation * deviation / 2.0).exp()
+            }
             Times::Bimodal { long, .. } if uniform < share_of_long => long,
             Times::Bimodal { short, .. } => short,
         }
     }
 }
 
+/// Returns the duration in nanoseconds: at most 2⁶³, so that a sum with a time does not overflow.
 pub(crate) fn nanos(duration: Duration) -> Nanos {
-    duration.as_nanos() as Nanos
+    duration.as_nanos().min(1 << 63) as Nanos
 }

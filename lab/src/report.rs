@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 
 use crate::{
     random::Draw,
-    scenario::{Phase, Scenario, Server, Station},
+    scenario::{phase::Phase, scenario::Scenario},
     station::Nanos,
 };
 
@@ -14,8 +14,12 @@ use crate::{
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {
-    /// The reports of the phases, in the order of the scenario.
+    /// The reports of the phases, in the order of the scenario: all kinds together.
     pub phases: Vec<PhaseReport>,
+    /// The same for each name of kinds, if there are several.
+    by_name: Vec<Vec<PhaseReport>>,
+    /// The index of each kind's reports in `by_name`.
+    names: Vec<usize>,
 }
 
 /// The report of one phase.
@@ -41,6 +45,8 @@ pub struct PhaseReport {
     pub refused: usize,
     /// The number of refusals after the first second of the phase.
     pub refused_later: usize,
+    /// The number of refusals after the first three seconds of the phase.
+    pub refused_after_3s: usize,
     /// The number of refusals after which the caller did not retry.
     pub lost: usize,
     /// The number of attempts that completed in the same phase, before the client timeout.
@@ -60,7 +66,7 @@ pub struct PhaseReport {
     /// Observations every 100 ms, the first of them 100 ms after the beginning.
     pub ticks: Vec<Tick>,
     /// The work of all calls that do not hang, in nanoseconds of one worker.
-    work: f64,
+    pub(crate) work: f64,
     latencies: Histogram<u32>,
     critical_latencies: Histogram<u32>,
     offered_before: usize,
@@ -89,7 +95,55 @@ pub struct Tick {
 
 impl Report {
     pub(crate) fn new(scenario: &Scenario) -> Self {
-        let phases = scenario.phases.iter().map(|phase| PhaseReport {
+        let phases = || -> Vec<_> {
+            let phases = scenario.phases.iter();
+            phases
+                .map(|phase| PhaseReport::new(scenario, phase))
+                .collect()
+        };
+        let names = scenario.kind_names();
+        let nth = |name: &str| names.iter().position(|other| *other == name).unwrap_or(0);
+        Self {
+            phases: phases(),
+            by_name: match names.len() {
+                1 => Vec::new(),
+                several => (0..several).map(|_| phases()).collect(),
+            },
+            names: scenario.kinds.iter().map(|kind| nth(&kind.name)).collect(),
+        }
+    }
+
+    /// Returns the first phase of this name.
+    #[must_use]
+    pub fn phase(&self, name: &str) -> Option<&PhaseReport> {
+        self.phases.iter().find(|phase| phase.name == name)
+    }
+
+    /// Returns the reports of the phases for the kinds of one name, the `nth` of [`Scenario::kind_names`].
+    #[must_use]
+    pub fn of_kind(&self, nth: usize) -> &[PhaseReport] {
+        self.by_name.get(nth).unwrap_or(&self.phases)
+    }
+
+    /// Records an event of a call in this phase.
+    pub(crate) fn record(&mut self, phase: usize, kind: usize, event: impl Fn(&mut PhaseReport)) {
+        event(&mut self.phases[phase]);
+        if let Some(phases) = self.by_name.get_mut(self.names[kind]) {
+            event(&mut phases[phase]);
+        }
+    }
+
+    pub(crate) fn record_tick(&mut self, phase: usize, limit: usize, in_flight: usize) {
+        self.phases[phase].record_tick(limit, in_flight);
+        for phases in &mut self.by_name {
+            phases[phase].record_tick(limit, in_flight);
+        }
+    }
+}
+
+impl PhaseReport {
+    fn new(scenario: &Scenario, phase: &Phase) -> Self {
+        Self {
             name: phase.name.clone(),
             scored: phase.scored,
             length: phase.length,
@@ -98,6 +152,7 @@ impl Report {
             admitted: 0,
             refused: 0,
             refused_later: 0,
+            refused_after_3s: 0,
             lost: 0,
             good: 0,
             critical: (0, 0),
@@ -114,44 +169,13 @@ impl Report {
             attempts_before: 0,
             admitted_before: 0,
             good_before: 0,
-        });
-        Self {
-            phases: phases.collect(),
         }
     }
 
-    /// Returns the first phase of this name.
-    #[must_use]
-    pub fn phase(&self, name: &str) -> Option<&PhaseReport> {
-        self.phases.iter().find(|phase| phase.name == name)
-    }
-}
-
-impl PhaseReport {
     /// Returns the goodput: calls served in time, a second.
     #[must_use]
     pub fn goodput(&self) -> f64 {
         self.good as f64 / self.length.as_secs_f64()
-    }
-
-    /// Returns an upper bound of the number of calls served in time, chance aside: the [servable](Self::servable) calls, or
-    /// as many as the workers have time for if the service time of a call is unknown before it completes.
-    ///
-    /// Where times vary, some callers have a short timeout or the load has bursts, the best possible result is well below
-    /// the bound. [`Oracle`](crate::Oracle) finds the best result of a fixed limit.
-    #[must_use]
-    pub fn bound(&self, scenario: &Scenario, phase: &Phase) -> f64 {
-        let servable = self.servable as f64;
-        if scenario.server.station == Station::None || self.work == 0.0 {
-            return servable;
-        }
-        let workers = (scenario.server.workers as f64 * phase.workers)
-            .round()
-            .max(1.0);
-        let seconds = self.length.as_secs_f64() * phase.load.busy(scenario.callers.timeout);
-        let time = workers * scenario.instances as f64 * seconds * 1e9;
-        // The calls that reach a worker are a random sample of the calls that arrive, servable or not.
-        servable.min(time * servable / self.work)
     }
 
     /// Returns a quantile, such as 0.99, of the latency of admitted attempts, timeouts included.
@@ -198,10 +222,11 @@ impl PhaseReport {
         (mean, variance.sqrt() / mean)
     }
 
-    pub(crate) fn record_arrival(&mut self, server: &Server, draw: &Draw) {
+    /// Records the arrival of a call that needs a worker, or none.
+    pub(crate) fn record_arrival(&mut self, is_queued: bool, draw: &Draw) {
         self.offered += 1;
-        self.servable += usize::from(draw.fits(server));
-        if draw.dependency.is_some() {
+        self.servable += usize::from(draw.fits(is_queued));
+        if draw.dependency.is_some() && !draw.fails {
             self.work += draw.service as f64;
         }
         self.critical.0 += usize::from(draw.critical);
@@ -209,9 +234,19 @@ impl PhaseReport {
         self.large.0 += usize::from(draw.units > 1);
     }
 
+    /// Records the admission of an attempt, after which so many units are in flight.
+    pub(crate) fn record_admission(&mut self, units: usize) {
+        self.attempts += 1;
+        self.admitted += 1;
+        self.peak_units = self.peak_units.max(units);
+    }
+
+    /// Records the refusal of an attempt, so long after the beginning of the phase.
     pub(crate) fn record_refusal(&mut self, into: Nanos) {
+        self.attempts += 1;
         self.refused += 1;
-        self.refused_later += usize::from(into > 1_000_000_000);
+        self.refused_later += usize::from(into > SECOND);
+        self.refused_after_3s += usize::from(into > 3 * SECOND);
     }
 
     pub(crate) fn record_response(&mut self, draw: &Draw) {
@@ -258,6 +293,8 @@ impl PhaseReport {
         self.good_before = self.good;
     }
 }
+
+const SECOND: Nanos = 1_000_000_000;
 
 fn histogram() -> Histogram<u32> {
     Histogram::new(2).expect("two digits are within its range")

@@ -2,15 +2,15 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{oracle::OracleScore, report::PhaseReport};
+use crate::{criterion::Criterion, oracle::OracleScore, report::PhaseReport};
 
-/// The metrics of one candidate in one phase of one scenario, over all seeds.
+/// The metrics of one candidate in one phase of one scenario, for the kinds of one name, over all seeds.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Row {
     /// The size of the server, as given to the evaluator.
     pub size: String,
-    /// The number of workers of the server.
+    /// The number of workers of the first kind.
     pub workers: usize,
     /// The name of the scenario.
     pub scenario: String,
@@ -18,6 +18,10 @@ pub struct Row {
     pub initial: Option<usize>,
     /// The name of the phase.
     pub phase: String,
+    /// The name of the kinds.
+    pub kind: String,
+    /// The pass criterion, in place of that of the scenario's name.
+    pub criterion: Option<Criterion>,
     /// The name of the candidate.
     pub candidate: String,
     /// The seed of the first of [`metrics`](Self::metrics); the others follow it.
@@ -40,6 +44,8 @@ pub struct PhaseMetrics {
     pub refused: f64,
     /// Refusals after the first second ÷ calls.
     pub refused_later: f64,
+    /// Refusals after the first three seconds ÷ calls.
+    pub refused_after_3s: f64,
     /// The time until the goodput reaches 90 % of the oracle's mean, as [`PhaseReport::recovery_to`] defines it.
     pub recovery: Option<Duration>,
     /// The mean of the limit over the second half of the phase.
@@ -63,6 +69,7 @@ impl PhaseMetrics {
             p99_ratio: ratio(p99.as_secs_f64(), oracle.p99.as_secs_f64()).unwrap_or(0.0),
             refused: of_offered(phase.refused),
             refused_later: of_offered(phase.refused_later),
+            refused_after_3s: of_offered(phase.refused_after_3s),
             recovery: phase.recovery_to(oracle.good / phase.length.as_secs_f64()),
             limit,
             limit_deviation,
@@ -137,10 +144,11 @@ impl fmt::Display for Row {
         let (worst, seed) = self.worst();
         write!(
             f,
-            "{} {}, {}, {}: {:.3}, worst {worst:.3} (seed {seed}), refused {:.4}, limit {:.0} ± {:.0} %",
+            "{} {}, {}, {}, {}: {:.3}, worst {worst:.3} (seed {seed}), refused {:.4}, limit {:.0} ± {:.0} %",
             self.size,
             self.name(),
             self.phase,
+            self.kind,
             self.candidate,
             self.score(),
             self.refused(),

@@ -7,7 +7,7 @@ use crate::{
     arrivals::Arrivals,
     options::Lab,
     report::Report,
-    scenario::Scenario,
+    scenario::scenario::Scenario,
     simulation::{RunUntil, Simulation},
 };
 
@@ -26,8 +26,14 @@ impl Lab {
         simulation.report
     }
 
-    /// Runs the scenario under each of these limits, with the same calls. The calls are drawn once for all limits.
-    pub(crate) fn run_fixed(self, scenario: &Scenario, limits: &[usize]) -> Vec<Report> {
+    /// Runs these kinds of the scenario under each of these limits, with the same calls. The calls are drawn once for all
+    /// limits.
+    pub(crate) fn run_fixed(
+        self,
+        scenario: &Scenario,
+        kinds: &[usize],
+        limits: &[usize],
+    ) -> Vec<Report> {
         let simulation = |limit: &usize| {
             let runtime = virtual_time();
             let guard = runtime.enter();
@@ -36,7 +42,7 @@ impl Lab {
             (simulation, runtime)
         };
         let mut simulations: Vec<_> = limits.iter().map(simulation).collect();
-        let mut arrivals = Arrivals::new(scenario, self.seed);
+        let mut arrivals = Arrivals::of(scenario, self.seed, kinds.iter().copied());
         let mut calls = Vec::new();
         loop {
             calls.clear();

@@ -1,12 +1,7 @@
 //! The simulation: callers and servers at one moment, and the events to come.
 
 use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, HashMap, VecDeque},
-    future::Future,
-    hash::{BuildHasherDefault, Hasher},
-    pin::pin,
-    rc::Rc,
+    collections::HashMap, future::Future, hash::BuildHasherDefault, pin::pin, rc::Rc,
     time::Duration,
 };
 
@@ -14,12 +9,19 @@ use loadshed::Budget;
 
 use crate::{
     arrivals::Arrival,
-    instance::{Admitted, HandlerLink, Instance, context},
+    call_hasher::CallHasher,
+    events::{Attempt, Event, EventQueue, Work},
+    instance::{Admitted, HandlerLink, Instance, Workplace, context},
     options::{AdmissionPath, Lab},
     random::{Draw, Random, nanos},
     report::Report,
-    scenario::{Phase, RetryDelay, Scenario},
-    station::{CallId, Nanos, StationState},
+    scenario::{
+        callers::RetryDelay,
+        kind::Counted,
+        phase::{Disturbance, Phase},
+        scenario::Scenario,
+    },
+    station::{CallId, Nanos},
 };
 
 /// The state of one run.
@@ -35,6 +37,8 @@ pub(crate) struct Simulation<'a> {
     began: Nanos,
     /// The cost of the calls in flight.
     units: usize,
+    /// The number of the station that serves a kind, by kind; `None` for a kind that needs no worker.
+    stations: Vec<Option<usize>>,
     /// Whether time matters to the budget. Without the layer, nothing reads the clock.
     has_clock: bool,
     events: EventQueue,
@@ -48,55 +52,12 @@ pub(crate) enum RunUntil {
     EndOfScenario,
 }
 
-/// The events to come. Events that are in order anyway are kept outside of the heap: one heap for all events takes as long as
-/// everything else together.
-#[derive(Debug)]
-struct EventQueue {
-    tick: Nanos,
-    end_of_phase: Nanos,
-    arrival: Option<Arrival>,
-    /// The timeouts of callers with the short timeout, and of all others, in order. Some calls complete before.
-    timeouts: [VecDeque<(Nanos, CallId)>; 2],
-    others: BinaryHeap<Reverse<(Nanos, u64, Event)>>,
-    added: u64,
-}
-
 /// The caller of an admitted attempt.
 struct Caller {
     admitted: Admitted,
     attempt: Attempt,
     since: Nanos,
 }
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Event {
-    Tick,
-    NextPhase,
-    Finish {
-        instance: usize,
-    },
-    Timeout(CallId),
-    /// The dependency has responded.
-    StartService {
-        call: CallId,
-        instance: usize,
-        service: Nanos,
-    },
-    /// A refused caller retries.
-    Retry(Attempt),
-    Arrival(Draw),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Attempt {
-    draw: Draw,
-    phase: usize,
-    left: u32,
-}
-
-/// A hasher for call numbers, which are consecutive: one multiplication spreads them well enough.
-#[derive(Debug, Default)]
-struct CallHasher(u64);
 
 /// The interval at which limits are recorded: 100 ms.
 const TICK: Nanos = 100_000_000;
@@ -123,15 +84,9 @@ impl<'a> Simulation<'a> {
             phase: 0,
             began: 0,
             units: 0,
+            stations: stations(scenario),
             has_clock: lab.path == AdmissionPath::Layer,
-            events: EventQueue {
-                tick: 0,
-                end_of_phase: 0,
-                arrival: None,
-                timeouts: Default::default(),
-                others: BinaryHeap::new(),
-                added: 0,
-            },
+            events: EventQueue::new(scenario),
             report: Report::new(scenario),
         };
         if !scenario.phases.is_empty() {
@@ -156,50 +111,18 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// Returns the next event. Of several events at the same time, the order of the checks below decides.
     fn next(&mut self) -> (Nanos, Event) {
-        let EventQueue {
-            tick, end_of_phase, ..
-        } = self.events;
-        let mut next = match tick <= end_of_phase {
-            true => (tick, Event::Tick),
-            false => (end_of_phase, Event::NextPhase),
-        };
-        let mut earlier = |at: Nanos, event: Event| {
-            if at < next.0 {
-                next = (at, event);
-            }
-        };
+        let mut finish: Option<(Nanos, Event)> = None;
         for (instance, server) in self.instances.iter().enumerate() {
-            if let Some(at) = server.finish {
-                earlier(at, Event::Finish { instance });
-            }
-        }
-        for queue in &mut self.events.timeouts {
-            while let Some(&(at, call)) = queue.front() {
-                if self.callers.contains_key(&call) {
-                    earlier(at, Event::Timeout(call));
-                    break;
+            for (station, workplace) in server.stations.iter().enumerate() {
+                let is_earlier = |at: &Nanos| finish.is_none_or(|(first, _)| *at < first);
+                if let Some(at) = workplace.finish.filter(is_earlier) {
+                    finish = Some((at, Event::Finish { instance, station }));
                 }
-                queue.pop_front();
             }
         }
-        if let Some(Reverse((at, _, event))) = self.events.others.peek() {
-            earlier(*at, *event);
-        }
-        if let Some(Arrival { at, draw }) = self.events.arrival {
-            earlier(at, Event::Arrival(draw));
-        }
-        if matches!(next.1, Event::StartService { .. } | Event::Retry(_)) {
-            self.events.others.pop();
-        }
-        next
-    }
-
-    fn schedule(&mut self, at: Nanos, event: Event) {
-        self.events.added += 1;
-        let nth = self.events.added;
-        self.events.others.push(Reverse((at, nth, event)));
+        let callers = &self.callers;
+        self.events.next(finish, |call| callers.contains_key(&call))
     }
 
     fn advance(&mut self, at: Nanos) {
@@ -221,13 +144,16 @@ impl<'a> Simulation<'a> {
                     self.begin_phase();
                 }
             }
-            Event::Finish { instance } => self.finish(instance),
+            Event::Finish { instance, station } => self.finish(instance, station),
             Event::Timeout(call) => self.time_out(call),
-            Event::StartService {
-                call,
-                instance,
-                service,
-            } => self.start_service(call, instance, service),
+            Event::StartService(work) => self.start_service(work),
+            Event::Respond(call) => self.complete(call),
+            Event::Disturb { kind } => self.disturb(kind),
+            Event::Restore { kind, phase } if phase == self.phase => {
+                let workers = self.scenario.workers(kind, self.phase());
+                self.set_workers(kind, workers);
+            }
+            Event::Restore { .. } => {}
             Event::Retry(attempt) => self.call(attempt),
             Event::Arrival(draw) => self.arrive(draw),
         }
@@ -240,23 +166,63 @@ impl<'a> Simulation<'a> {
     fn begin_phase(&mut self) {
         self.began = self.now;
         let phase = self.phase();
-        let workers = (self.scenario.server.workers as f64 * phase.workers).round() as usize;
-        for instance in 0..self.instances.len() {
-            if let Some(station) = &mut self.instances[instance].station {
-                station.set_workers(workers.max(1), self.now);
+        let ends = self.now + nanos(phase.length);
+        for (kind, conditions) in phase.kinds.iter().enumerate() {
+            self.set_workers(kind, self.scenario.workers(kind, phase));
+            if let Some(Disturbance { every, .. }) = conditions.disturbance {
+                let first = self.now + nanos(every) / 2;
+                let each = (first..ends).step_by(every.as_nanos() as usize);
+                each.for_each(|at| self.events.schedule(at, Event::Disturb { kind }));
             }
-            self.schedule_finish(instance);
         }
-        self.events.end_of_phase = self.now + nanos(phase.length);
+        self.events.end_of_phase = ends;
         self.events.tick = self.now + TICK;
     }
 
+    /// Returns the stations with the workers of this kind: one in each instance, or none.
+    fn stations_of(&mut self, kind: usize) -> impl Iterator<Item = &mut Workplace> {
+        let all = self.instances.iter_mut();
+        all.flat_map(|instance| &mut instance.stations)
+            .filter(move |station| station.owner == kind)
+    }
+
+    fn set_workers(&mut self, kind: usize, workers: usize) {
+        let now = self.now;
+        for station in self.stations_of(kind) {
+            station.state.set_workers(workers, now);
+            station.schedule_finish(now);
+        }
+    }
+
+    fn disturb(&mut self, kind: usize) {
+        let Some(disturbance) = self.phase().kind(kind).disturbance else {
+            return;
+        };
+        let (now, lasts) = (self.now, nanos(disturbance.lasts));
+        if disturbance.workers == 0.0 {
+            for station in self.stations_of(kind) {
+                station.state.pause(now, lasts);
+                station.schedule_finish(now);
+            }
+            return;
+        }
+        let usual = self.scenario.workers(kind, self.phase());
+        let left = (usual as f64 * disturbance.workers).round() as usize;
+        self.set_workers(kind, left.max(1));
+        let phase = self.phase;
+        self.events
+            .schedule(now + lasts, Event::Restore { kind, phase });
+    }
+
     fn arrive(&mut self, draw: Draw) {
-        self.report.phases[self.phase].record_arrival(&self.scenario.server, &draw);
+        let is_queued = self.stations[draw.kind].is_some();
+        self.report.record(self.phase, draw.kind, |phase| {
+            phase.record_arrival(is_queued, &draw);
+        });
         self.call(Attempt {
             draw,
             phase: self.phase,
-            left: self.scenario.callers.retries,
+            left: self.scenario.kinds[draw.kind].callers.retries,
         });
     }
 
@@ -265,19 +231,20 @@ impl<'a> Simulation<'a> {
             phase: self.phase,
             ..attempt
         };
+        let draw = attempt.draw;
         self.last_call += 1;
         let call = self.last_call;
         let instance = (call % self.instances.len() as u64) as usize;
-        self.report.phases[self.phase].attempts += 1;
         self.link.entering.set(call);
-        let admitted = match self.instances[instance].admit(&attempt.draw) {
+        let admitted = match self.instances[instance].admit(&draw) {
             Ok(admitted) => admitted,
             Err(hint) => return self.refuse(attempt, hint),
         };
-        self.units += attempt.draw.units as usize;
-        let phase = &mut self.report.phases[attempt.phase];
-        phase.admitted += 1;
-        phase.peak_units = phase.peak_units.max(self.units);
+        self.units += draw.units as usize;
+        let units = self.units;
+        self.report.record(attempt.phase, draw.kind, |phase| {
+            phase.record_admission(units);
+        });
         let since = self.now;
         let caller = Caller {
             admitted,
@@ -285,30 +252,37 @@ impl<'a> Simulation<'a> {
             since,
         };
         self.callers.insert(call, caller);
-        let timeout = attempt.draw.timeout;
-        let usual = timeout == nanos(self.scenario.callers.timeout);
-        self.events.timeouts[usize::from(usual)].push_back((since + timeout, call));
-        match attempt.draw.dependency {
-            None => {}
-            Some(0) => self.start_service(call, instance, attempt.draw.service),
-            Some(time) => self.schedule(
-                since + time,
-                Event::StartService {
-                    call,
-                    instance,
-                    service: attempt.draw.service,
-                },
-            ),
+        self.events.schedule_timeout(since, call, draw.timeout);
+        let Some(time) = draw.dependency else {
+            return;
+        };
+        let station = self.stations[draw.kind].filter(|_| !draw.fails);
+        let work = station.map(|station| Work {
+            call,
+            instance,
+            station,
+            service: draw.service,
+        });
+        match work {
+            Some(work) if time == 0 => self.start_service(work),
+            Some(work) => self
+                .events
+                .schedule(since + time, Event::StartService(work)),
+            None => self.events.schedule(since + time, Event::Respond(call)),
         }
     }
 
     fn refuse(&mut self, attempt: Attempt, hint: Duration) {
-        self.report.phases[self.phase].record_refusal(self.now - self.began);
+        let draw = attempt.draw;
+        let into = self.now - self.began;
+        self.report
+            .record(self.phase, draw.kind, |phase| phase.record_refusal(into));
         let Some(left) = attempt.left.checked_sub(1) else {
-            self.report.phases[self.phase].record_loss(&attempt.draw);
+            self.report
+                .record(self.phase, draw.kind, |phase| phase.record_loss(&draw));
             return;
         };
-        let callers = &self.scenario.callers;
+        let callers = &self.scenario.kinds[draw.kind].callers;
         let short = 0.05 + 0.1 * self.backoff.uniform();
         let backoff = match callers.retry_delay {
             RetryDelay::Short => Duration::from_secs_f64(short),
@@ -317,35 +291,24 @@ impl<'a> Simulation<'a> {
             }
             RetryDelay::HintSeconds | RetryDelay::HintMilliseconds => hint,
         };
-        self.schedule(
-            self.now + nanos(backoff),
-            Event::Retry(Attempt { left, ..attempt }),
-        );
+        let retry = Event::Retry(Attempt { left, ..attempt });
+        self.events.schedule(self.now + nanos(backoff), retry);
     }
 
-    fn start_service(&mut self, call: CallId, instance: usize, service: Nanos) {
-        match &mut self.instances[instance].station {
-            None => self.complete(call),
-            Some(station) => {
-                station.arrive(call, service, self.now);
-                self.schedule_finish(instance);
-            }
-        }
+    /// A station takes a call, whose caller may have timed out: the server goes on.
+    fn start_service(&mut self, work: Work) {
+        let station = &mut self.instances[work.instance].stations[work.station];
+        station.state.arrive(work.call, work.service, self.now);
+        station.schedule_finish(self.now);
     }
 
-    /// Updates when the station of this instance finishes its next call.
-    fn schedule_finish(&mut self, instance: usize) {
-        let server = &mut self.instances[instance];
-        let next = server.station.as_ref().and_then(StationState::next);
-        server.finish = next.map(|at| at.max(self.now));
-    }
-
-    fn finish(&mut self, instance: usize) {
-        let station = self.instances[instance].station.as_mut();
-        if let Some(call) = station.and_then(|station| station.finish(self.now)) {
+    fn finish(&mut self, instance: usize, station: usize) {
+        let station = &mut self.instances[instance].stations[station];
+        let done = station.state.finish(self.now);
+        station.schedule_finish(self.now);
+        if let Some(call) = done {
             self.complete(call);
         }
-        self.schedule_finish(instance);
     }
 
     /// Completes a call whose work is done, unless the caller has timed out.
@@ -353,8 +316,14 @@ impl<'a> Simulation<'a> {
         let Some(caller) = self.callers.remove(&call) else {
             return;
         };
-        let draw = caller.attempt.draw;
+        let Attempt { draw, phase, .. } = caller.attempt;
+        let kind = &self.scenario.kinds[draw.kind];
         self.units -= draw.units as usize;
+        let response = match draw.fails {
+            true => kind.failure.response,
+            false => kind.response,
+        };
+        self.link.response.set(Some(response));
         self.link.completed.set(call);
         match caller.admitted {
             Admitted::Response(mut response) => {
@@ -363,18 +332,24 @@ impl<'a> Simulation<'a> {
             }
             Admitted::Permit(permit) => permit.succeeded(),
         }
-        let arrived_in = &mut self.report.phases[caller.attempt.phase];
-        arrived_in.record_latency(&draw, self.now - caller.since);
-        if caller.attempt.phase == self.phase {
-            arrived_in.record_response(&draw);
-        }
+        let is_counted = phase == self.phase || kind.counted == Counted::Whenever;
+        let took = self.now - caller.since;
+        self.report.record(phase, draw.kind, |arrived_in| {
+            arrived_in.record_latency(&draw, took);
+            if is_counted && !draw.fails {
+                arrived_in.record_response(&draw);
+            }
+        });
     }
 
     fn time_out(&mut self, call: CallId) {
         if let Some(caller) = self.callers.remove(&call) {
-            let draw = caller.attempt.draw;
+            let Attempt { draw, phase, .. } = caller.attempt;
             self.units -= draw.units as usize;
-            self.report.phases[caller.attempt.phase].record_timeout(&draw, self.now - caller.since);
+            let took = self.now - caller.since;
+            self.report.record(phase, draw.kind, |arrived_in| {
+                arrived_in.record_timeout(&draw, took);
+            });
         }
     }
 
@@ -386,22 +361,21 @@ impl<'a> Simulation<'a> {
                 .sum()
         };
         let (limit, in_flight) = (sum(Budget::limit), sum(Budget::in_flight));
-        self.report.phases[self.phase].record_tick(limit, in_flight);
+        self.report.record_tick(self.phase, limit, in_flight);
         self.events.tick = self.now + TICK;
     }
 }
 
-impl Hasher for CallHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("calls are numbers");
-    }
-
-    fn write_u64(&mut self, call: CallId) {
-        // 2⁶⁴ ÷ the golden ratio.
-        self.0 = call.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    }
+/// Returns the number of the station of each kind, in the order in which an instance has them.
+fn stations(scenario: &Scenario) -> Vec<Option<usize>> {
+    let kinds = 0..scenario.kinds.len();
+    let owners: Vec<_> = kinds
+        .clone()
+        .filter(|&kind| scenario.owner(kind) == kind && scenario.is_queued(kind))
+        .collect();
+    let station = |kind| {
+        let owner = scenario.owner(kind);
+        owners.iter().position(|&other| other == owner)
+    };
+    kinds.map(station).collect()
 }

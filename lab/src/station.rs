@@ -24,6 +24,8 @@ pub(crate) struct Pool {
     workers: usize,
     queue: VecDeque<(CallId, Nanos)>,
     busy: BinaryHeap<Reverse<(Nanos, CallId)>>,
+    /// No call starts before.
+    paused_until: Nanos,
 }
 
 /// Processor sharing: all calls are served at once, each with an equal share of the workers.
@@ -93,14 +95,33 @@ impl StationState {
             }
         }
     }
+
+    /// Stops all work for so long, that of calls in service included.
+    pub(crate) fn pause(&mut self, now: Nanos, lasts: Nanos) {
+        match self {
+            Self::Pool(pool) => pool.pause(now, lasts),
+            Self::Shared(shared) => {
+                shared.work_until(now);
+                shared.at = now + lasts;
+            }
+        }
+    }
 }
 
 impl Pool {
+    /// Calls in service are done as much later as the pause lasts.
+    fn pause(&mut self, now: Nanos, lasts: Nanos) {
+        self.paused_until = now + lasts;
+        let later = |Reverse((at, call))| Reverse((at + lasts, call));
+        self.busy = self.busy.drain().map(later).collect();
+    }
+
     pub(crate) fn new(workers: usize) -> Self {
         Self {
             workers,
             queue: VecDeque::new(),
             busy: BinaryHeap::new(),
+            paused_until: 0,
         }
     }
 
@@ -109,7 +130,8 @@ impl Pool {
             let Some((call, size)) = self.queue.pop_front() else {
                 return;
             };
-            self.busy.push(Reverse((now + size, call)));
+            let starts = now.max(self.paused_until);
+            self.busy.push(Reverse((starts + size, call)));
         }
     }
 }
@@ -136,6 +158,7 @@ impl Shared {
 
     fn work_until(&mut self, now: Nanos) {
         self.worked += now.saturating_sub(self.at) as f64 * self.speed();
-        self.at = now;
+        // In a pause, `at` is the end of the pause.
+        self.at = self.at.max(now);
     }
 }

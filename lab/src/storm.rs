@@ -7,7 +7,7 @@ use loadshed::{Budget, RetryAfter};
 use crate::{
     options::Lab,
     report::Report,
-    scenario::{Phase, RetryDelay, Scenario, Server},
+    scenario::{callers::RetryDelay, phase::Phase, scenario::Scenario, server::Server},
 };
 
 /// An experiment of three phases: 60 s at 0.8 times the capacity, a trigger of 3 times the capacity, and then 0.8 times again.
@@ -75,8 +75,8 @@ impl Storm {
             .then(phase("before", Duration::from_secs(60), BASE_LOAD))
             .then(phase("trigger", self.trigger, TRIGGER_LOAD))
             .then(phase("after", self.after, BASE_LOAD));
-        scenario.callers.retries = 3;
-        scenario.callers.retry_delay = self.retry_delay;
+        scenario.kinds[0].callers.retries = 3;
+        scenario.kinds[0].callers.retry_delay = self.retry_delay;
         scenario.retry_after = self.retry_after;
         scenario
     }

@@ -9,7 +9,13 @@ use crate::{
     options::{AdmissionPath, Lab},
     oracle::Oracle,
     report::{PhaseReport, Report, Tick},
-    scenario::{Callers, Load, Phase, Scenario, Server, Station, Times},
+    scenario::{
+        callers::Callers,
+        load::Load,
+        phase::Phase,
+        scenario::Scenario,
+        server::{Server, Station, Times},
+    },
 };
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -17,7 +23,7 @@ const MILLI: Duration = Duration::from_millis(1);
 /// Returns a scenario of one phase, whose callers have practically no timeout.
 fn without_timeout(server: Server, seconds: f64, load: f64) -> Scenario {
     let mut scenario = Scenario::new("theory", server).then(Phase::new("all", seconds, load));
-    scenario.callers.timeout = Duration::from_secs(1_000_000);
+    scenario.kinds[0].callers.timeout = Duration::from_secs(1_000_000);
     scenario
 }
 
@@ -123,7 +129,7 @@ fn a_shared_processor_is_insensitive_to_the_distribution_of_times() {
             ..Server::pool(1, 10 * MILLI, times)
         };
         let mut scenario = without_timeout(server, 20_000.0, 0.7);
-        scenario.phases[0].long = 0.1;
+        scenario.phases[0].kinds[0].long = 0.1;
         let phase = &run(&scenario, UNLIMITED).phases[0];
         assert_near(mean_in_flight(phase), 0.7 / 0.3, 0.06);
     }
@@ -160,7 +166,7 @@ fn a_dependency_takes_its_time_and_is_never_saturated() {
         ..Server::pool(1, 10 * MILLI, Times::Fixed)
     };
     let mut scenario = without_timeout(server, 1_000.0, 10.0);
-    scenario.phases[0].slowdown = (2.0, 4.0);
+    scenario.phases[0].kinds[0].slowdown = (2.0, 4.0);
     let phase = &run(&scenario, UNLIMITED).phases[0];
     // By Little's law: 1,000/s × 150 ms on average.
     assert_near(mean_in_flight(phase), 150.0, 0.02);
@@ -182,7 +188,7 @@ fn work_continues_after_the_caller_has_timed_out() {
 #[test]
 fn callers_cancel_at_their_timeout() {
     let mut scenario = without_timeout(Server::pool(4, 80 * MILLI, Times::Fixed), 100.0, 0.2);
-    scenario.callers.short_timeout = Some((0.25, 40 * MILLI));
+    scenario.kinds[0].callers.short_timeout = Some((0.25, 40 * MILLI));
     let phase = &run(&scenario, UNLIMITED).phases[0];
     assert_near(phase.good as f64, 0.75 * phase.offered as f64, 0.03);
     assert_near(phase.servable as f64, phase.good as f64, 0.01);
@@ -193,7 +199,7 @@ fn a_refused_caller_retries_up_to_its_limit() {
     let mut scenario = Scenario::new("storm", Server::pool(1, 100 * MILLI, Times::Fixed))
         .then(Phase::new("all", 100.0, 20.0))
         .then(Phase::new("last retries", 2.0, 0.0));
-    scenario.callers.retries = 3;
+    scenario.kinds[0].callers.retries = 3;
     let report = run(&scenario, 1);
     let [all, last] = &report.phases[..] else {
         panic!("two phases")
@@ -210,7 +216,7 @@ fn a_refused_caller_retries_up_to_its_limit() {
 #[test]
 fn bursts_arrive_on_schedule() {
     let mut scenario = without_timeout(Server::pool(10, 100 * MILLI, Times::Fixed), 1_000.0, 0.0);
-    scenario.phases[0].load = Load::Bursts {
+    scenario.phases[0].kinds[0].load = Load::Bursts {
         base: 0.1,
         peak: 5.0,
         lasts: 500 * MILLI,
@@ -231,8 +237,8 @@ fn bursts_arrive_on_schedule() {
 fn the_oracle_takes_the_smallest_of_the_limits_that_are_best() {
     let best = |server, load| {
         let scenario = Scenario::new("trivial", server).then(Phase::new("all", 60.0, load));
-        let (limit, report) = Oracle::of(&scenario, 1).best.remove(0);
-        (limit, report.goodput())
+        let score = Oracle::of(&scenario, 1).scores[0][0];
+        (score.limit, score.good / 60.0)
     };
     // Any limit from the number of workers to ten times that; the smallest of them leave workers idle at moments.
     let pool = Server::pool(20, 100 * MILLI, Times::Fixed);
@@ -265,8 +271,9 @@ fn the_oracle_is_near_the_bound_where_chance_is_small() {
         if !names.iter().any(|name| scenario.name.starts_with(name)) {
             continue;
         }
-        for ((_, report), phase) in Oracle::of(&scenario, 1).best.iter().zip(&scenario.phases) {
-            assert_near(report.good as f64, report.bound(&scenario, phase), 0.05);
+        let report = run(&scenario, UNLIMITED);
+        for (phase, score) in Oracle::of(&scenario, 1).scores[0].iter().enumerate() {
+            assert_near(score.good, report.bound(&scenario, 0, phase), 0.05);
         }
     }
 }
@@ -299,7 +306,7 @@ fn a_report_adds_up() {
     let mut scenario = Scenario::new("one permit", server)
         .then(Phase::new("quiet", 5.0, 0.0))
         .then(Phase::new("busy", 20.0, 1.0));
-    scenario.callers = Callers::default();
+    scenario.kinds[0].callers = Callers::default();
     let report = run(&scenario, 1);
     let (quiet, busy) = (&report.phases[0], report.phase("busy").expect("it has run"));
     assert_eq!(

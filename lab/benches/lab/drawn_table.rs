@@ -13,7 +13,7 @@ pub(crate) fn print(numbers: Range<u64>, candidates: &[Candidate]) {
         .evaluate("drawn", &scenarios, candidates);
 
     println!("{}", Row::header());
-    for row in rows.iter().filter(|row| super::is_stuck(row)) {
+    for row in rows.iter().filter(|row| crate::summary::is_stuck(row)) {
         println!("{}", row.markdown());
     }
     println!("\n| candidate | phase | runs | mean | below .95 | below .8 | below .5 |");

@@ -18,22 +18,28 @@ pub(crate) struct OracleCache {
 }
 
 struct Entries {
-    by_run: HashMap<u64, Vec<OracleScore>>,
+    by_run: HashMap<u64, Vec<Vec<OracleScore>>>,
     file: File,
 }
 
 /// The sources of the simulator, which the scores depend on. After a change of any of them, older scores are not found.
 ///
 /// A change of `loadshed` itself is not noticed: delete the file after a change of how fixed limits admit.
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 16] = [
     include_str!("../../src/arrivals.rs"),
+    include_str!("../../src/events.rs"),
     include_str!("../../src/instance.rs"),
     include_str!("../../src/options.rs"),
     include_str!("../../src/oracle.rs"),
     include_str!("../../src/random.rs"),
     include_str!("../../src/report.rs"),
     include_str!("../../src/run.rs"),
-    include_str!("../../src/scenario.rs"),
+    include_str!("../../src/scenario/callers.rs"),
+    include_str!("../../src/scenario/kind.rs"),
+    include_str!("../../src/scenario/load.rs"),
+    include_str!("../../src/scenario/phase.rs"),
+    include_str!("../../src/scenario/scenario.rs"),
+    include_str!("../../src/scenario/server.rs"),
     include_str!("../../src/simulation.rs"),
     include_str!("../../src/station.rs"),
 ];
@@ -50,13 +56,13 @@ impl OracleCache {
         })
     }
 
-    pub(crate) fn of(&self, scenario: &Scenario, seed: u64) -> Vec<OracleScore> {
+    pub(crate) fn of(&self, scenario: &Scenario, seed: u64) -> Vec<Vec<OracleScore>> {
         let run = key(scenario, seed);
         let entries = || self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(scores) = entries().by_run.get(&run) {
             return scores.clone();
         }
-        let scores = Oracle::of(scenario, seed).scores();
+        let scores = Oracle::of(scenario, seed).scores;
         let mut entries = entries();
         if let Err(error) = entries.file.write_all(line(run, &scores).as_bytes()) {
             eprintln!("cannot write the oracle's scores: {error}");
@@ -74,15 +80,20 @@ fn key(scenario: &Scenario, seed: u64) -> u64 {
     hasher.finish()
 }
 
-fn line(run: u64, scores: &[OracleScore]) -> String {
+/// Formats the scores of a run as a line: after the number of the run a column for each kind.
+fn line(run: u64, scores: &[Vec<OracleScore>]) -> String {
     let score =
-        |score: &OracleScore| format!("\t{} {} {}", score.limit, score.good, score.p99.as_micros());
-    let scores: String = scores.iter().map(score).collect();
+        |score: &OracleScore| format!("{} {} {}", score.limit, score.good, score.p99.as_micros());
+    let kind = |scores: &Vec<OracleScore>| {
+        let scores: Vec<_> = scores.iter().map(score).collect();
+        format!("\t{}", scores.join(";"))
+    };
+    let scores: String = scores.iter().map(kind).collect();
     format!("{run}{scores}\n")
 }
 
 /// Reads a line, or returns `None` for an incomplete line of an interrupted run.
-fn read(line: &str) -> Option<(u64, Vec<OracleScore>)> {
+fn read(line: &str) -> Option<(u64, Vec<Vec<OracleScore>>)> {
     let mut parts = line.split('\t');
     let run = parts.next()?.parse().ok()?;
     let score = |part: &str| {
@@ -93,5 +104,6 @@ fn read(line: &str) -> Option<(u64, Vec<OracleScore>)> {
             p99: Duration::from_micros(values.next()?.parse().ok()?),
         })
     };
-    Some((run, parts.map(score).collect::<Option<_>>()?))
+    let kind = |part: &str| part.split(';').map(score).collect::<Option<_>>();
+    Some((run, parts.map(kind).collect::<Option<_>>()?))
 }

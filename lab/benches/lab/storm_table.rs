@@ -52,7 +52,7 @@ pub(crate) fn print(sizes: &[Size], seeds: std::ops::Range<u64>) {
 }
 
 fn rows(size: Size, hint: &str, storm: &Storm, seeds: std::ops::Range<u64>) {
-    let oracle = |seed| Oracle::of(&storm.scenario(), seed).scores();
+    let oracle = |seed| Oracle::of(&storm.scenario(), seed).scores.remove(0);
     let scores: Vec<_> = seeds.clone().map(oracle).collect();
     let limit = scores[0][2].limit;
     let trigger = storm.trigger.as_secs();

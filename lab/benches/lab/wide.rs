@@ -4,20 +4,21 @@ use loadshed_lab::{Candidate, Criterion, Row};
 
 /// Prints the mean score of each candidate and its worst score on a seed; ✗ where the pass criterion is missed.
 pub(crate) fn print(rows: &[Row], candidates: &[Candidate]) {
-    print!("| size | scenario | phase | criterion |");
+    print!("| size | scenario | phase | kind | criterion |");
     candidates
         .iter()
         .for_each(|candidate| print!(" {} |", candidate.name()));
-    println!("\n|---|---|---|---|{}", "--:|".repeat(candidates.len()));
+    println!("\n|---|---|---|---|---|{}", "--:|".repeat(candidates.len()));
     // A line has at most one row of each candidate: candidates without an initial limit have lines of their own.
     for nth in lines(rows) {
         let of_line: Vec<_> = rows.iter().filter(|row| is_of(row, &rows[nth])).collect();
         let row = of_line[0];
         print!(
-            "| {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} |",
             row.size,
             row.name(),
             row.phase,
+            row.kind,
             Criterion::of(row)
         );
         for candidate in candidates {
@@ -35,7 +36,15 @@ fn lines(rows: &[Row]) -> Vec<usize> {
 }
 
 fn is_of(row: &Row, line: &Row) -> bool {
-    (&row.size, row.name(), &row.phase) == (&line.size, line.name(), &line.phase)
+    let key = |row: &Row| {
+        (
+            row.size.clone(),
+            row.name(),
+            row.phase.clone(),
+            row.kind.clone(),
+        )
+    };
+    key(row) == key(line)
 }
 
 fn cell(row: &Row) -> String {

@@ -12,8 +12,8 @@ use loadshed::{
     control::{Controller, Decision, Window},
 };
 use loadshed_lab::{
-    Evaluator, Lab, Length, Phase, Row, Scenario, Server, Size, Tick, Times, drawn_scenario,
-    scenarios,
+    Conditions, Evaluator, Lab, Length, Phase, Row, Scenario, Server, Size, Tick, Times,
+    drawn_scenario, scenarios,
 };
 
 use super::{adaptive, rows, some};
@@ -83,7 +83,7 @@ fn p11_a_server_that_takes_seconds_is_not_mistaken_for_a_flooded_server_at_its_s
             let server = Server::pool(workers, service, Times::Exponential);
             let phase = Phase::new("start", 30.0, rate / server.capacity());
             let mut scenario = Scenario::new("slow start", server).then(phase);
-            scenario.callers.timeout = 60 * service;
+            scenario.kinds[0].callers.timeout = 60 * service;
             for seed in 1..4 {
                 let report = Lab::seed(seed).run(&scenario, Budget::adaptive);
                 let (calls, refused) = (report.phases[0].attempts, report.phases[0].refused);
@@ -117,10 +117,14 @@ fn where_half_of_all_calls_hang_most_other_calls_are_served() {
     for times in [Times::Fixed, Times::Exponential] {
         let server = Size::Medium.pool(times);
         for (load, best) in [(0.6, 0.3), (3.0, 1.0)] {
-            let phase = Phase {
-                hanging: 0.5,
-                ..Phase::new("hangs", 60.0, load)
-            };
+            let phase = Phase::of(
+                "hangs",
+                60.0,
+                [Conditions {
+                    hanging: 0.5,
+                    ..Conditions::at(load)
+                }],
+            );
             let scenario = Scenario::new("half hang", server).then(phase);
             let done = |seed| Lab::seed(seed).run(&scenario, Budget::adaptive).phases[0].goodput();
             let done: Vec<_> = (1..7).map(|seed| done(seed) / server.capacity()).collect();
@@ -142,7 +146,7 @@ fn p12_goodput_recovers_once_calls_no_longer_hang() {
         let report = Lab::seed(seed).run(&scenario, Budget::adaptive);
         let last = report.phase("last").expect("it has run").goodput();
         assert!(
-            last > 0.9 * scenario.server.capacity(),
+            last > 0.9 * scenario.server().capacity(),
             "seed {seed}: {last:.0}/s"
         );
     }
@@ -155,7 +159,7 @@ fn p12_callers_that_all_time_out_before_the_first_probe_are_soon_served() {
         .then(Phase::new("first", 2.0, 2.0))
         .then(Phase::new("then", 3.0, 2.0));
     // Shorter than the queue that is allowed before the first timeout.
-    scenario.callers.timeout = Duration::from_millis(640);
+    scenario.kinds[0].callers.timeout = Duration::from_millis(640);
     for seed in 1..6 {
         let then = Lab::seed(seed).run(&scenario, Budget::adaptive).phases[1].goodput();
         assert!(then > 0.6 * server.capacity(), "seed {seed}: {then:.0}/s");
@@ -166,10 +170,14 @@ fn p12_callers_that_all_time_out_before_the_first_probe_are_soon_served() {
 #[test]
 fn p13_a_capacity_that_falls_to_a_quarter_is_not_mistaken_for_slow_work() {
     let server = Size::Large.pool(Times::Fixed);
-    let quarter = Phase {
-        workers: 0.25,
-        ..Phase::new("a quarter", 20.0, 0.8)
-    };
+    let quarter = Phase::of(
+        "a quarter",
+        20.0,
+        [Conditions {
+            workers: 0.25,
+            ..Conditions::at(0.8)
+        }],
+    );
     let scenario = Scenario::new("less", server)
         .then(Phase::new("before", 5.0, 0.8))
         .then(quarter);
@@ -183,15 +191,19 @@ fn p13_a_capacity_that_falls_to_a_quarter_is_not_mistaken_for_slow_work() {
 #[test]
 fn p11_when_workers_are_back_callers_with_a_short_timeout_are_served_at_once() {
     let server = Server::pool(8, Duration::from_millis(11), Times::Fixed);
-    let few = Phase {
-        workers: 0.2,
-        ..Phase::new("few", 3.0, 0.8)
-    };
+    let few = Phase::of(
+        "few",
+        3.0,
+        [Conditions {
+            workers: 0.2,
+            ..Conditions::at(0.8)
+        }],
+    );
     let mut scenario = Scenario::new("step back", server)
         .then(Phase::new("before", 1.0, 0.8))
         .then(few)
         .then(Phase::new("after", 5.0, 0.8));
-    scenario.callers.timeout = Duration::from_millis(100);
+    scenario.kinds[0].callers.timeout = Duration::from_millis(100);
     for seed in 1..9 {
         let after = &Lab::seed(seed).run(&scenario, Budget::adaptive).phases[2];
         let (refused, calls) = (after.refused, after.attempts);
@@ -208,9 +220,15 @@ fn p11_a_probe_ends_when_arrivals_do_not_fill_the_limit() {
         dependency: Some(Duration::from_millis(5)),
         ..Server::pool(64, Duration::from_millis(1), Times::Fixed)
     };
-    let slower = |name, seconds, load| Phase {
-        slowdown: (20.0, 20.0),
-        ..Phase::new(name, seconds, load)
+    let slower = |name, seconds, load| {
+        Phase::of(
+            name,
+            seconds,
+            [Conditions {
+                slowdown: (20.0, 20.0),
+                ..Conditions::at(load)
+            }],
+        )
     };
     let scenario = Scenario::new("slower", server)
         .then(Phase::new("before", 5.0, 0.01))
@@ -272,7 +290,7 @@ fn p13_a_probe_of_half_the_limit_detects_a_slower_dependency_in_an_overload() {
         let lowest = slower.iter().map(|tick| tick.limit).min();
         assert!(lowest >= Some(limit * 2 / 5), "{lowest:?} of {limit}");
         let soon: usize = slower[..100].iter().map(|tick| tick.good).sum();
-        assert!(soon as f64 > 6.5 * scenario.server.capacity(), "{soon}");
+        assert!(soon as f64 > 6.5 * scenario.server().capacity(), "{soon}");
     }
 }
 

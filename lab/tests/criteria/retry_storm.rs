@@ -53,7 +53,7 @@ fn p20_goodput_stays_at_the_oracles_while_refused_callers_retry() {
     let storm = storm(Size::Tiny, RetryDelay::HintSeconds, RetryAfter::adaptive());
     let seconds = storm.after.as_secs_f64() * storm.server.capacity();
     for seed in 1..4 {
-        let best = Oracle::of(&storm.scenario(), seed).scores()[2].good / seconds;
+        let best = Oracle::of(&storm.scenario(), seed).scores[0][2].good / seconds;
         for wave in waves(&storm, seed) {
             assert!(
                 wave.goodput >= 0.95 * best,
