@@ -24,7 +24,8 @@ pub(crate) struct Overtaking {
     owed: f64,
     /// The youngest mark that was ever overtaken. A request that is held once is held to its end.
     held: Option<Mark>,
-    /// Held requests in flight, as of the latest window.
+    /// The requests in flight that have not responded, and the held ones of them, as of the latest window.
+    waiting: f64,
     in_flight: f64,
     /// Requests found to be held, per second.
     inflow: f64,
@@ -66,6 +67,8 @@ pub(crate) struct Held {
     pub(crate) expected: f64,
     /// Held requests that have ended in the window.
     pub(crate) completed: f64,
+    /// Requests admitted in the window.
+    pub(crate) admitted: f64,
     /// Requests that were admitted until then are held.
     until: Option<Instant>,
 }
@@ -119,7 +122,9 @@ impl Overtaking {
     pub(crate) fn observe(&mut self, window: &Window<'_>, known: Known, fence: f64) -> Held {
         let waiting = window.waiting() as f64;
         let until = self.held.map(|mark| mark.at);
-        let completed = self.take_samples(window, waiting);
+        let admitted = waiting - self.waiting + window.completed as f64;
+        self.waiting = waiting;
+        let completed = self.take_samples(window, waiting, admitted > 0.0);
         let overtaken = |mark: &&Mark| self.is_overtaken(mark, window.now, known, fence);
         let youngest = self.marks.iter().rev().find(overtaken).copied();
         if let Some(mark) = youngest
@@ -146,6 +151,7 @@ impl Overtaking {
             in_flight,
             expected,
             completed,
+            admitted,
             until,
         }
     }
@@ -177,7 +183,9 @@ impl Overtaking {
     }
 
     /// Takes the samples of a window in. Returns how many of the requests that have completed were held.
-    fn take_samples(&mut self, window: &Window<'_>, waiting: f64) -> f64 {
+    ///
+    /// While none is admitted, only the slow requests are left to end: they say nothing about the latency of the others.
+    fn take_samples(&mut self, window: &Window<'_>, waiting: f64, is_admitting: bool) -> f64 {
         self.owed += window.completed as f64;
         if window.samples.is_empty() {
             return 0.0;
@@ -201,7 +209,7 @@ impl Overtaking {
                 let latency = sample.latency.as_secs_f64();
                 ended.successes.count += each;
                 ended.successes.latency += each * latency;
-                if !was_held {
+                if !was_held && is_admitting {
                     let is_first = self.recent == 0.0;
                     let weight = if is_first {
                         1.0

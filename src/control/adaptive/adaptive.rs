@@ -200,9 +200,11 @@ impl Controller for Adaptive {
             Known::ServiceTime(service) => service,
             Known::Nothing => UNKNOWN,
         };
-        let probes = self.probe_from_below.is_due(window, service, FENCE);
         let held = self.overtaking.observe(window, known, FENCE);
         let shown = without(&held, window, &mut self.samples);
+        let probe = self
+            .probe_from_below
+            .due(&shown, held.admitted, service, FENCE);
         let responded = shown.responded as f64;
         if self.decided.is_some_and(|decided| decided != window.limit) {
             let room = self.law.set(&shown);
@@ -226,9 +228,10 @@ impl Controller for Adaptive {
                 limit
             }
         };
-        let one_more = self.law.limit_that_admits(window.in_flight as f64 + 1.0) as usize;
-        let (limit, reason) = match probes && limit < one_more && room != Room::Unlimited {
-            true => (self.range.clamp(one_more), reason::PROBING_FROM_BELOW),
+        let more = window.in_flight as f64 + probe.unwrap_or_default();
+        let more = self.law.limit_that_admits(more) as usize;
+        let (limit, reason) = match probe.is_some() && limit < more && room != Room::Unlimited {
+            true => (self.range.clamp(more), reason::PROBING_FROM_BELOW),
             false => (limit, reason),
         };
         self.decided = Some(limit.min(MAX_LIMIT));

@@ -1,7 +1,7 @@
-//! Admits one request more where the limit is full of requests that do not end.
+//! Admits some requests where the limit is full of requests that do not end.
 //!
 //! Requests are found to be [held](crate::control::overtaking) once later ones overtake them. Where the limit admits no later one,
-//! nothing would ever be found: so one is admitted from time to time.
+//! nothing would ever be found. So one is admitted from time to time, and twice as many each time that they are answered.
 
 use tokio::time::Instant;
 
@@ -12,53 +12,65 @@ use crate::control::{
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ProbeFromBelow {
-    in_flight: f64,
-    /// When a request was last admitted or completed.
-    moved: Option<Instant>,
-    /// When the latest probe was admitted, if no later request has succeeded.
+    /// When a request was last admitted.
+    admitted: Option<Instant>,
+    /// When the latest probe was admitted, if no request that was admitted since has succeeded.
     open: Option<Instant>,
     /// How many probes in a row were not answered.
     unanswered: i32,
-    /// Whether the latest probe was answered.
-    is_answered: bool,
+    /// The requests of the latest probe, if it was answered, else 0.
+    answered: f64,
 }
 
-/// After an answered probe the next one follows at this pace, in service times: a few more tell which requests are held.
+/// The pace of probes that are answered, in service times.
 const PACE: f64 = 4.0;
 
-/// Without an answer yet, nothing moves for so long before a probe, in service times.
+/// Without an answer, no request is admitted for so long before a probe, in service times.
 const STILL: f64 = 8.0;
 
 /// At most 2 to the power of this many times as long.
 const DOUBLINGS: i32 = 6;
 
+/// The most requests of a probe: as many tell which requests are held.
+const MOST: f64 = 16.0;
+
 impl ProbeFromBelow {
-    /// Returns whether one more request is to be admitted now. `fence` and `service` are in seconds.
-    pub(crate) fn is_due(&mut self, window: &Window<'_>, service: f64, fence: f64) -> bool {
+    /// Returns how many requests more are to be admitted now. `admitted` is the number of the window; `fence` and `service` are in
+    /// seconds. None where all requests in flight are held, or have responded: there is nothing to find.
+    pub(crate) fn due(
+        &mut self,
+        window: &Window<'_>,
+        admitted: f64,
+        service: f64,
+        fence: f64,
+    ) -> Option<f64> {
         let now = window.now;
         let is_later = |sample: &Sample| self.open.is_some_and(|at| sample.admitted_at >= at);
         let is_answer = |sample: &Sample| sample.outcome == Outcome::Success && is_later(sample);
         if window.samples.iter().any(is_answer) {
-            (self.open, self.unanswered, self.is_answered) = (None, 0, true);
+            (self.open, self.unanswered) = (None, 0);
         }
-        let in_flight = window.in_flight as f64;
-        let admitted = in_flight - self.in_flight + window.completed as f64;
-        self.in_flight = in_flight;
-        if admitted > 0.0 || window.completed > 0 {
-            self.moved = Some(now);
+        if admitted > 0.0 {
+            self.admitted = Some(now);
         }
-        let still = match self.is_answered {
+        let is_answered = self.answered > 0.0 && self.open.is_none();
+        let still = match is_answered {
             true => (PACE * service).max(0.02),
             false => {
-                (STILL * service).max(fence) * f64::from(self.unanswered.min(DOUBLINGS)).exp2()
+                let doubled = f64::from(self.unanswered.min(DOUBLINGS)).exp2();
+                (STILL * service).max(fence) * doubled
             }
         };
-        let moved = *self.moved.get_or_insert(now);
-        if window.refused == 0 || seconds(moved, now) < still {
-            return false;
+        let since = *self.admitted.get_or_insert(now);
+        if window.refused == 0 || window.waiting() == 0 || seconds(since, now) < still {
+            return None;
         }
-        (self.moved, self.open, self.is_answered) = (Some(now), Some(now), false);
+        let size = match is_answered {
+            true => (2.0 * self.answered).min(MOST),
+            false => 1.0,
+        };
+        (self.admitted, self.open, self.answered) = (Some(now), Some(now), size);
         self.unanswered += 1;
-        true
+        Some(size)
     }
 }
