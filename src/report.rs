@@ -49,6 +49,9 @@ pub struct Snapshot {
     pub stalled: usize,
     /// How many responses are stalled now. They are not in flight, but their memory is still in use.
     pub stalled_responses: usize,
+    /// Whether the limit of a learned budget was set by hand and holds: see
+    /// [`Budget::set_limit`](crate::Budget::set_limit). Always false for a fixed budget.
+    pub is_set_by_hand: bool,
 }
 
 /// A change of a learned limit, with its reason and the figures that it is based on.

@@ -296,6 +296,85 @@ async fn p23_a_manual_override_of_the_limit_has_the_reason_set() {
     assert_eq!(Budget::fixed(3).changes(), []);
 }
 
+/// Sends this rate for 90 s to ten workers of 100 ms. A cancelled request leaves no work behind. The limit is set by hand in the second 20 to 40, if at all. Returns the
+/// budget's limits in the middle of each second, and the responses within the deadline over the last 40 s.
+async fn with_limit_by_hand(rate: u32, by_hand: usize) -> (Vec<usize>, usize) {
+    let workers = Arc::new(Semaphore::new(WORKERS));
+    let inner = tower::service_fn(move |_: Request<Empty<Bytes>>| {
+        let workers = Arc::clone(&workers);
+        async move {
+            let _worker = workers.acquire_owned().await;
+            sleep(WORK).await;
+            Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+        }
+    });
+    let budget = Budget::adaptive();
+    let mut service = LoadShed::ratio(0.85).budget(&budget).layer(inner);
+    let (start, gap) = (Instant::now(), Duration::from_secs(1) / rate);
+    let (mut callers, mut limits) = (JoinSet::new(), Vec::new());
+    for nth in 0..rate * 90 {
+        sleep_until(start + gap * nth).await;
+        let second = nth / rate;
+        if nth % rate == 0 && second == 20 {
+            budget.set_limit(by_hand).unwrap();
+        } else if nth % rate == 0 && second == 40 {
+            budget.resume_learning();
+        } else if nth % rate == rate / 2 {
+            limits.push(budget.limit());
+        }
+        let call = service.call(Request::new(Empty::<Bytes>::new()));
+        callers.spawn(async move {
+            let answer = timeout(DEADLINE, call).await;
+            second >= 50
+                && answer.is_ok_and(|answer| answer.is_ok_and(|it| it.status().is_success()))
+        });
+    }
+    let served = callers.join_all().await;
+    (limits, served.into_iter().filter(|served| *served).count())
+}
+
+#[tokio::test(start_paused = true)]
+async fn p15_a_limit_that_is_set_by_hand_holds_until_it_is_given_back() {
+    // Overloaded: 20 and 400 where some 15 are right. Lightly loaded: 10.
+    for (rate, by_hand) in [(300, 20), (300, 400), (50, 10)] {
+        let (limits, _) = with_limit_by_hand(rate, by_hand).await;
+        assert!(
+            limits[20..40].iter().all(|limit| *limit == by_hand),
+            "{limits:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn p12_a_wrong_limit_is_left_within_seconds_once_it_is_given_back() {
+    for by_hand in [1, 3, 400] {
+        let (limits, served) = with_limit_by_hand(300, by_hand).await;
+        assert!(
+            limits[50..].iter().all(|limit| (10..40).contains(limit)),
+            "{limits:?}"
+        );
+        assert!(served >= 3_800, "{served} of 4,000 after {by_hand}");
+    }
+    let (limits, served) = with_limit_by_hand(50, 3).await;
+    assert!(
+        limits[45..].iter().all(|limit| *limit == 1 << 16),
+        "{limits:?}"
+    );
+    assert_eq!(served, 2_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn p23_to_set_the_limit_that_it_has_is_no_change_and_holds_it() {
+    let budget = Budget::adaptive();
+    budget.set_limit(1 << 16).unwrap();
+    assert_eq!(
+        (budget.changes().len(), budget.snapshot().is_set_by_hand),
+        (0, true)
+    );
+    budget.resume_learning();
+    assert!(!budget.snapshot().is_set_by_hand);
+}
+
 #[tokio::test(start_paused = true)]
 async fn p11_a_burst_long_after_the_first_request_is_served() {
     let inner = tower::service_fn(async |_: Request<Empty<Bytes>>| {

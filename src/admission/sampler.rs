@@ -5,7 +5,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -74,6 +74,10 @@ pub(crate) struct Sampler {
     window: Duration,
     min: usize,
     max: usize,
+    /// The limit that was set by hand, 0 for none.
+    manual: AtomicUsize,
+    /// Whether that was given back since the controller was last asked.
+    is_resumed: AtomicBool,
 }
 
 /// The controller, and what the open window is compared with.
@@ -136,12 +140,32 @@ impl Sampler {
             window,
             min: *limits.start(),
             max: *limits.end(),
+            manual: AtomicUsize::new(0),
+            is_resumed: AtomicBool::new(false),
         }
     }
 
     /// Returns the limits of the controller.
     pub(crate) fn limits(&self) -> RangeInclusive<usize> {
         self.min..=self.max
+    }
+
+    /// Has `limit` hold until it is given back. To be called before the limit is set.
+    pub(crate) fn hold(&self, limit: usize) {
+        // SeqCst: see `close_window`.
+        self.manual.store(limit, Ordering::SeqCst);
+    }
+
+    /// Gives a limit back that was set by hand.
+    pub(crate) fn resume(&self) {
+        if self.manual.swap(0, Ordering::SeqCst) != 0 {
+            self.is_resumed.store(true, Ordering::Release);
+        }
+    }
+
+    /// Returns the limit that was set by hand and not given back.
+    pub(crate) fn manual(&self) -> Option<usize> {
+        Some(self.manual.load(Ordering::SeqCst)).filter(|limit| *limit > 0)
     }
 
     /// Returns whether the `nth` request admitted on its thread is measured.
@@ -236,13 +260,24 @@ impl Sampler {
         window.refused = refused.saturating_sub(state.refused);
         window.samples = &state.samples;
 
-        if let Some(controller) = &mut state.controller {
+        if let (Some(controller), None) = (&mut state.controller, self.manual()) {
+            let restarts = self.is_resumed.swap(false, Ordering::Acquire);
             // A panic of the controller must not reach the request that happens to close the window.
-            match catch_unwind(AssertUnwindSafe(|| controller.update(&window))) {
+            let update = || {
+                if restarts {
+                    controller.restart();
+                }
+                controller.update(&window)
+            };
+            match catch_unwind(AssertUnwindSafe(update)) {
                 Ok(decision) => {
                     let limit = decision.limit.clamp(self.min, self.max);
                     if limit != reading.limit && meter.move_limit(reading.limit, limit) {
                         meter.changed(LimitChange::of(&window, limit, decision.reason));
+                        // Set by hand meanwhile to what it was: a change of the limit that precedes the move is seen here.
+                        if let Some(manual) = self.manual() {
+                            meter.move_limit(limit, manual);
+                        }
                     }
                 }
                 // Nor must a panic of the controller's drop.

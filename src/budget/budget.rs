@@ -187,7 +187,8 @@ impl Budget {
     /// Sets the limit, in units, while the budget is in use.
     ///
     /// A lower limit cancels no request: requests in flight run to their end, and no request is admitted until enough of them
-    /// have ended. A higher limit takes effect at once. A learned budget goes on learning from the new limit.
+    /// have ended. A higher limit takes effect at once. On a learned budget the limit holds until
+    /// [`resume_learning`](Self::resume_learning).
     ///
     /// # Errors
     ///
@@ -198,13 +199,34 @@ impl Budget {
             Some(sampler) => sampler.limits().into_inner(),
             None => (1, MAX_LIMIT),
         };
-        let before = self.count.set_limit(checked_limit(limit, min, max)?);
-        self.changed(LimitChange::set(
-            Instant::now(),
-            before.limit as usize,
-            limit,
-        ));
+        let checked = checked_limit(limit, min, max)?;
+        if let Some(sampler) = self.sampler() {
+            sampler.hold(limit);
+        }
+        let before = self.count.set_limit(checked).limit as usize;
+        if before != limit {
+            self.changed(LimitChange::set(Instant::now(), before, limit));
+        }
         Ok(())
+    }
+
+    /// Gives a limit back that was set by hand: the controller of a learned budget goes on from that limit, and forgets what it
+    /// learned before. Without effect where no limit was set, and on a fixed budget.
+    ///
+    /// ```
+    /// use loadshed::Budget;
+    ///
+    /// let budget = Budget::adaptive();
+    /// budget.set_limit(64)?;
+    /// assert!(budget.snapshot().is_set_by_hand);
+    /// budget.resume_learning();
+    /// assert!(!budget.snapshot().is_set_by_hand);
+    /// # Ok::<(), loadshed::InvalidSetting>(())
+    /// ```
+    pub fn resume_learning(&self) {
+        if let Some(sampler) = self.sampler() {
+            sampler.resume();
+        }
     }
 
     /// Returns the latest changes of a learned limit, at most 32, oldest first, each with its reason and figures. Empty for a
@@ -302,6 +324,10 @@ impl Inner {
             waited: counters.waited.get(),
             stalled: self.count.stalls.all(),
             stalled_responses: self.count.stalls.now(),
+            is_set_by_hand: self
+                .sampler
+                .as_ref()
+                .is_some_and(|it| it.manual().is_some()),
         }
     }
 }

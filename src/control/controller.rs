@@ -29,6 +29,12 @@ pub trait Controller: fmt::Debug + Send + 'static {
     ///
     /// A controller that panics is not called again: the limit stays where it is.
     fn update(&mut self, window: &Window<'_>) -> Decision;
+
+    /// Forgets what was learned. Called before an update once a limit that was set by hand is given back
+    /// ([`Budget::resume_learning`](crate::Budget::resume_learning)): while it was in force, the controller saw nothing.
+    ///
+    /// By default nothing is forgotten.
+    fn restart(&mut self) {}
 }
 
 /// The events between two updates of a [`Controller`].

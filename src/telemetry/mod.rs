@@ -122,7 +122,7 @@
 //!
 //! | type | fields |
 //! | --- | --- |
-//! | `Snapshot` | `limit`, `in_flight`, `marked`, `peak_in_flight`, `admitted`, `refused`, `would_refuse`, `exempt`, `waiting`, `waited`, `stalled`, `stalled_responses` |
+//! | `Snapshot` | `limit`, `in_flight`, `marked`, `peak_in_flight`, `admitted`, `refused`, `would_refuse`, `exempt`, `waiting`, `waited`, `stalled`, `stalled_responses`, `is_set_by_hand` |
 //! | `LimitChange` | `seconds_ago`, `from`, `to`, `reason`, `elapsed_seconds`, `in_flight`, `responded`, `completed`, `refused`, `successes`, `latency_seconds` |
 //!
 //! The fields of the settings that can be deserialised are stable, too. They are on the pages of

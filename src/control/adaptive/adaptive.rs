@@ -8,7 +8,7 @@ use super::{
     probe_from_below::ProbeFromBelow,
 };
 use crate::control::{
-    controller::{Controller, Decision, MAX_LIMIT, Sample, Window},
+    controller::{Controller, Decision, Sample, Window},
     overtaking::{Held, Known, Overtaking},
     range::{Range, range_settings},
     reason::adaptive as reason,
@@ -51,8 +51,8 @@ use crate::control::{
 /// - The first probe after the start may keep up to a quarter of the requests in flight, as `S` is provisional then.
 /// - Probes cost about 1.3 % of the throughput.
 /// - With a ratio below 1, the limit is as much higher: requests of the lowest ratio are refused at the numbers above.
-/// - A limit set by [`Budget::set_limit`](crate::Budget::set_limit) is tracked from there, until the state is `recovered` or
-///   `unlimited` again. [`max`](Self::max) bounds the limit for good.
+/// - A limit set by [`Budget::set_limit`](crate::Budget::set_limit) holds until
+///   [`resume_learning`](crate::Budget::resume_learning). The controller then starts anew from that limit.
 /// - Requests that have responded and still hold their permit, for a body that is being sent or a
 ///   [`Permit`](crate::Permit::responded), are not in the queue. The limit is higher by their number. Where the work is done
 ///   while the body is sent, use [`Measure::Body`](crate::Measure::Body).
@@ -92,12 +92,8 @@ use crate::control::{
 pub struct Adaptive {
     range: Range,
     law: Law,
-    /// What was decided last. If the limit is another now, somebody has set it.
-    decided: Option<usize>,
     /// How many are given a place beyond those who wait for their answer, as they have theirs and keep it.
     responded: f64,
-    /// That limit, and what it was taken for.
-    set: Option<(usize, Room)>,
     /// The requests in flight when there was no limit last.
     before: f64,
     overtaking: Overtaking,
@@ -128,9 +124,7 @@ impl Default for Adaptive {
             // One must always run, or nothing would ever be learned again.
             range: Range::new(CEILING, 1, CEILING),
             law: Law::default(),
-            decided: None,
             responded: 0.0,
-            set: None,
             before: 0.0,
             overtaking: Overtaking::default(),
             probe_from_below: ProbeFromBelow::default(),
@@ -206,14 +200,8 @@ impl Controller for Adaptive {
             .probe_from_below
             .due(&shown, held.admitted, service, FENCE);
         let responded = shown.responded as f64;
-        if self.decided.is_some_and(|decided| decided != window.limit) {
-            let room = self.law.set(&shown);
-            self.set = room.map(|room| (window.limit, room));
-        }
         let (room, reason) = self.law.update(&shown);
         let limit = match room {
-            // As it was set, and not as rounding would have it.
-            room if self.set.is_some_and(|set| set == (window.limit, room)) => window.limit,
             Room::Unchanged => window.limit,
             Room::Unlimited => {
                 self.before = window.in_flight as f64;
@@ -234,8 +222,14 @@ impl Controller for Adaptive {
             true => (self.range.clamp(more), reason::PROBING_FROM_BELOW),
             false => (limit, reason),
         };
-        self.decided = Some(limit.min(MAX_LIMIT));
         Decision::new(limit, reason)
+    }
+
+    fn restart(&mut self) {
+        *self = Self {
+            range: self.range,
+            ..Self::default()
+        };
     }
 }
 

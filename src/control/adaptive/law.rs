@@ -104,19 +104,6 @@ impl Law {
         }
     }
 
-    /// Somebody has set this limit. It stands for as long as so many may be in flight.
-    pub(crate) fn set(&mut self, window: &Window<'_>) -> Option<Room> {
-        let Self::Running(running) = self else {
-            return None;
-        };
-        running.target = running.ratio.in_flight(window.limit) - window.responded as f64;
-        running.target = running.target.max(1.0);
-        running.verified = running.target;
-        running.known.hasty = false;
-        running.enter(Phase::Hold, window.now);
-        Some(Room::For(running.target))
-    }
-
     /// No more than that is to be had, where the ceiling says so: what is beyond it is not to be believed in.
     pub(crate) fn keep_within(&mut self, limit: Option<usize>) {
         if let Self::Running(running) = self {

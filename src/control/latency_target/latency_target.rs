@@ -303,4 +303,9 @@ impl Controller for LatencyTarget {
         self.evidence = Evidence::after(changed);
         decision
     }
+
+    fn restart(&mut self) {
+        self.evidence = Evidence::default();
+        self.overtaking = Overtaking::default();
+    }
 }
