@@ -13,6 +13,9 @@ use crate::control::{
     range::{Range, range_settings},
     reason::adaptive as reason,
 };
+use crate::support::invalid::{InvalidSetting, expect_valid};
+#[cfg(feature = "serde")]
+use crate::support::seconds;
 
 /// The default controller of a learned budget. It needs no settings.
 ///
@@ -67,18 +70,23 @@ use crate::control::{
 /// The project's `docs/adaptive.md` explains the algorithm with measurements, and its limitations.
 ///
 /// ```
+/// use std::time::Duration;
 /// use loadshed::{Adaptive, Budget};
 ///
 /// let budget = Budget::new(Adaptive::default().initial(64).min(4).max(2_000));
 /// assert_eq!(budget.limit(), 64);
+///
+/// // Callers that give up after 100 ms.
+/// let budget = Budget::new(Adaptive::default().client_timeout(Duration::from_millis(100)));
 /// ```
 ///
 /// With the feature `serde` the settings can be read from a file. Each of them may be absent, and an unknown field is an error.
+/// `client_timeout` is in seconds.
 ///
 /// ```
 /// # #[cfg(feature = "serde")] {
 /// # use loadshed::{Adaptive, Budget};
-/// let controller: Adaptive = toml::from_str("min = 4\nmax = 2000\ninitial = 64").unwrap();
+/// let controller: Adaptive = toml::from_str("min = 4\nmax = 2000\ninitial = 64\nclient_timeout = 0.5").unwrap();
 /// assert_eq!(Budget::new(controller).limit(), 64);
 /// # }
 /// ```
@@ -91,6 +99,8 @@ use crate::control::{
 #[must_use]
 pub struct Adaptive {
     range: Range,
+    /// In seconds.
+    client_timeout: Option<f64>,
     law: Law,
     /// How many are given a place beyond those who wait for their answer, as they have theirs and keep it.
     responded: f64,
@@ -101,6 +111,10 @@ pub struct Adaptive {
     /// The samples of a window that are not held: kept for its memory.
     samples: Vec<Sample>,
 }
+
+/// A caller that waits for less is served by no server; one that waits for more tells nothing about a queue.
+const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(3_600);
 
 /// More requests than a process has sockets for, by default on Linux.
 const CEILING: usize = 1 << 16;
@@ -123,6 +137,7 @@ impl Default for Adaptive {
         Self {
             // One must always run, or nothing would ever be learned again.
             range: Range::new(CEILING, 1, CEILING),
+            client_timeout: None,
             law: Law::default(),
             responded: 0.0,
             before: 0.0,
@@ -145,6 +160,39 @@ impl Adaptive {
         }
     }
 
+    /// Sets how long callers wait for a response. By default the controller goes by when callers are seen to cancel: 1 s at first,
+    /// and at most.
+    ///
+    /// A burst may queue for 0.7 of it. Where it is shorter than 1 s, a burst is stopped before its callers have gone; where it
+    /// is longer, more of a burst is served.
+    ///
+    /// # Panics
+    ///
+    /// If `timeout` is less than 1 ms or more than 1 h. [`try_client_timeout`](Self::try_client_timeout) returns an error instead.
+    #[track_caller]
+    pub fn client_timeout(self, timeout: Duration) -> Self {
+        expect_valid(self.try_client_timeout(timeout))
+    }
+
+    /// [`client_timeout`](Self::client_timeout) for a value that comes from configuration.
+    ///
+    /// # Errors
+    ///
+    /// If `timeout` is less than 1 ms or more than 1 h.
+    pub fn try_client_timeout(mut self, timeout: Duration) -> Result<Self, InvalidSetting> {
+        if !(SHORTEST_TIMEOUT..=LONGEST_TIMEOUT).contains(&timeout) {
+            let given = format_args!("{timeout:?}");
+            return Err(InvalidSetting::new(
+                "client timeout",
+                given,
+                "from 1 ms to 1 h",
+            ));
+        }
+        self.client_timeout = Some(timeout.as_secs_f64());
+        self.law = Law::new(self.client_timeout);
+        Ok(self)
+    }
+
     range_settings!(
         initial: "[`max`](Self::max). It holds until the first responses have arrived, or enough callers have cancelled",
         min: "1",
@@ -160,18 +208,26 @@ struct Fields {
     initial: Option<usize>,
     min: Option<usize>,
     max: Option<usize>,
+    client_timeout: Option<f64>,
 }
 
 #[cfg(feature = "serde")]
 impl TryFrom<Fields> for Adaptive {
-    type Error = crate::support::invalid::InvalidSetting;
+    type Error = InvalidSetting;
 
     fn try_from(fields: Fields) -> Result<Self, Self::Error> {
         let mut adaptive = Self::default();
         adaptive.range = adaptive
             .range
             .configured(fields.initial, fields.min, fields.max)?;
-        Ok(adaptive)
+        match fields.client_timeout {
+            Some(timeout) => {
+                let timeout =
+                    seconds::duration("client timeout", timeout, "from 0.001 s to 3600 s")?;
+                adaptive.try_client_timeout(timeout)
+            }
+            None => Ok(adaptive),
+        }
     }
 }
 
@@ -194,11 +250,13 @@ impl Controller for Adaptive {
             Known::ServiceTime(service) => service,
             Known::Nothing => UNKNOWN,
         };
-        let held = self.overtaking.observe(window, known, FENCE);
+        // The queue that is let stand is as much longer.
+        let fence = FENCE * self.client_timeout.unwrap_or(1.0).max(1.0);
+        let held = self.overtaking.observe(window, known, fence);
         let shown = without(&held, window, &mut self.samples);
         let probe = self
             .probe_from_below
-            .due(&shown, held.admitted, service, FENCE);
+            .due(&shown, held.admitted, service, fence);
         let responded = shown.responded as f64;
         let (room, reason) = self.law.update(&shown);
         let limit = match room {
@@ -228,6 +286,8 @@ impl Controller for Adaptive {
     fn restart(&mut self) {
         *self = Self {
             range: self.range,
+            client_timeout: self.client_timeout,
+            law: Law::new(self.client_timeout),
             ..Self::default()
         };
     }

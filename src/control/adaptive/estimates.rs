@@ -37,8 +37,9 @@ pub(crate) struct Estimates {
     silent: Since,
     /// Which share usually does.
     usual: f64,
-    /// How long callers are seen to wait, at most 1.
-    pub(crate) patience: f64,
+    /// How long callers wait: as a setting tells, or as long as they are seen to, at most 1.
+    pub(crate) client_timeout: f64,
+    is_timeout_told: bool,
     busy: Since,
 }
 
@@ -51,6 +52,7 @@ pub(crate) struct Seen {
     pub(crate) in_flight: f64,
     pub(crate) completed: f64,
     pub(crate) refused: bool,
+    pub(crate) refusals: f64,
     successes: f64,
     latency: f64,
     left: f64,
@@ -91,7 +93,7 @@ pub(crate) struct Crowded {
 }
 
 /// How long a line may be for a while, as a part of what callers bear: they should get their answer still.
-const BEARABLE: f64 = 0.7;
+pub(crate) const BEARABLE: f64 = 0.7;
 
 /// Of service times: a server that is slow by itself is given as much more.
 const SLOW: f64 = 3.0;
@@ -141,9 +143,18 @@ impl Estimates {
             latency: service,
             silent: Since::default(),
             usual: 1.0,
-            patience: 1.0,
+            client_timeout: 1.0,
+            is_timeout_told: false,
             busy: Since::default(),
         }
+    }
+
+    /// Takes the client timeout from a setting, if there is one.
+    pub(crate) fn with_client_timeout(mut self, told: Option<f64>) -> Self {
+        if let Some(told) = told {
+            (self.client_timeout, self.is_timeout_told) = (told, true);
+        }
+        self
     }
 
     pub(crate) fn take_in(&mut self, seen: &Seen, batch: &mut Batch) {
@@ -201,16 +212,19 @@ impl Estimates {
 
     /// Those who left after a long wait tell how long callers wait, where most do, and those who were answered after a longer one. A few
     /// who leave are never made up for by others where all answers are quick.
-    pub(crate) fn learn_patience(&mut self, samples: &[Sample]) {
+    pub(crate) fn learn_client_timeout(&mut self, samples: &[Sample]) {
+        if self.is_timeout_told {
+            return;
+        }
         let many = !self.are_answered();
         for sample in samples {
             let waited = sample.latency.as_secs_f64();
             let tells = match sample.outcome {
-                Outcome::Success => waited > self.patience,
+                Outcome::Success => waited > self.client_timeout,
                 _ => many && has_left(sample) && waited > LEFT_SOON * self.service,
             };
             if tells {
-                self.patience += 0.05 * (waited.min(1.0) - self.patience);
+                self.client_timeout += 0.05 * (waited.min(1.0) - self.client_timeout);
             }
         }
     }
@@ -274,7 +288,7 @@ impl Estimates {
 
     /// How long a request may take in all, for a while.
     pub(crate) fn bearable(&self) -> f64 {
-        (BEARABLE * self.patience).max(SLOW * self.service)
+        (BEARABLE * self.client_timeout).max(SLOW * self.service)
     }
 
     /// How many may be in flight for a while: what is answered in time, or what chance brings together at the least.
@@ -339,6 +353,7 @@ impl Seen {
             in_flight: window.waiting() as f64,
             completed: window.completed as f64,
             refused: window.refused > 0,
+            refusals: window.refused as f64,
             successes: 0.0,
             latency: 0.0,
             left: 0.0,
@@ -364,6 +379,16 @@ impl Seen {
 
     fn mean(&self) -> f64 {
         self.latency / self.successes
+    }
+
+    /// The mean latency of the successes, or 0 where there is none.
+    pub(crate) fn latency(&self) -> f64 {
+        self.latency / self.successes.max(1.0)
+    }
+
+    /// Whether a caller gave up after a wait.
+    pub(crate) fn has_left(&self) -> bool {
+        self.left > 0.0
     }
 }
 

@@ -5,10 +5,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    estimates::{Batch, Crowded, Estimates, Seen, Since},
+    estimates::{BEARABLE, Batch, Crowded, Estimates, Seen, Since},
     probe::{BELOW, Question, Why},
     ratio::Ratio,
     start::{Learned, Start},
+    surge::Surge,
 };
 use crate::control::{
     average::seconds, controller::Window, overtaking::Known, reason::adaptive as reason,
@@ -54,6 +55,10 @@ pub(crate) struct Running {
     pub(crate) calm: Since,
     pub(crate) standing: Since,
     pub(crate) refused: Option<Instant>,
+    pub(crate) surge: Surge,
+    /// The longest queue in a flood that its arrivals told, in seconds; and the longest that callers have waited in one.
+    pub(crate) queue: Option<f64>,
+    pub(crate) waited_out: f64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +76,10 @@ pub(crate) enum Phase {
 
 /// A line that stands for so long, in seconds, is no burst.
 const STANDS: f64 = 1.0;
+
+/// The first queue of a flood that its arrivals told, in service times: shorter than callers wait as a rule, and longer than most
+/// bursts make it.
+const QUEUE: f64 = 15.0;
 
 /// Without a refusal for so long, in seconds, an episode is over: well under a minute, and longer than what comes again
 /// and again.
@@ -145,7 +154,13 @@ impl Law {
 
 impl Default for Law {
     fn default() -> Self {
-        Self::Starting(Box::default(), Ratio::default())
+        Self::new(None)
+    }
+}
+
+impl Law {
+    pub(crate) fn new(client_timeout: Option<f64>) -> Self {
+        Self::Starting(Box::new(Start::new(client_timeout)), Ratio::default())
     }
 }
 
@@ -166,11 +181,14 @@ impl Running {
             calm: Since::default(),
             standing: Since::default(),
             refused: None,
+            surge: Surge::default(),
+            queue: None,
+            waited_out: 0.0,
         }
     }
 
     fn begin_guard(&mut self, seen: &Seen) -> Verdict {
-        self.target = self.known.burst();
+        self.target = self.guarded();
         self.enter(Phase::Guard(self.kept(seen)), seen.now);
         self.down()
     }
@@ -184,7 +202,8 @@ impl Running {
         let seen = Seen::of(window, soon);
         self.ratio.learn(window.samples, window.now);
         self.known.take_in(&seen, &mut self.batch);
-        self.known.learn_patience(window.samples);
+        self.known.learn_client_timeout(window.samples);
+        self.surge.take_in(&seen, &self.known);
         if matches!(self.phase, Phase::Open) {
             self.known.forget_best();
         }
@@ -194,6 +213,7 @@ impl Running {
         let vanished = worked && self.known.vanish(&seen, stood);
         if self.is_calm(&seen) && !matches!(self.phase, Phase::Open) {
             self.known.expect_the_usual();
+            self.queue = None;
             self.enter(Phase::Open, seen.now);
             return (Room::Unlimited, reason::RECOVERED);
         }
@@ -244,6 +264,10 @@ impl Running {
         self.guess(seen.now);
         let known = &self.known;
         self.crowded.take_in(seen, known);
+        if self.surge.is_flood(seen, known) {
+            self.queue = Some(self.longest_queue());
+            return self.begin_guard(seen);
+        }
         // So long that a flow which the server can carry shows in what it answers: as long as one request takes. Below what
         // is borne, a line may stand at the ceiling.
         if stood < known.service && !known.is_flooded(seen, &self.crowded) {
@@ -287,9 +311,41 @@ impl Running {
             // What was taken for a line may be a slow server.
             self.guess(seen.now);
         }
-        self.target = self.known.burst();
+        self.follow_queue(seen);
+        self.target = self.guarded();
         self.phase = Phase::Guard(self.less(room, seen));
         self.down()
+    }
+
+    /// How many may be in flight in the guard.
+    fn guarded(&self) -> f64 {
+        let known = &self.known;
+        let Some(queue) = self.queue else {
+            return known.burst();
+        };
+        let rate = known.peak.max(self.surge.rate());
+        let queued = rate * queue + known.hung;
+        queued.max(known.by_chance()).min(known.burst())
+    }
+
+    /// In a flood that its arrivals told, a queue that callers are seen to wait out may grow by half in the time that it takes.
+    fn follow_queue(&mut self, seen: &Seen) {
+        let Some(queue) = self.queue else { return };
+        let (latency, most) = (seen.latency(), BEARABLE * self.known.client_timeout);
+        if seen.has_left() {
+            self.waited_out = self.waited_out.min(most);
+        } else if latency > 0.6 * queue && seen.refused {
+            let longer = queue * (1.0 + 0.5 * seen.elapsed / latency).min(1.5);
+            self.waited_out = longer.min(most);
+        }
+        self.queue = Some(self.longest_queue());
+    }
+
+    /// The longest queue in seconds. At first in service times, as nothing says how long callers wait.
+    fn longest_queue(&self) -> f64 {
+        let least = (QUEUE * self.known.service).max(0.02);
+        let most = BEARABLE * self.known.client_timeout;
+        self.waited_out.max(least).min(most)
     }
 
     fn hold(&mut self, seen: &Seen) -> Verdict {

@@ -6,3 +6,4 @@ pub(crate) mod probe_from_below;
 pub(crate) mod probing;
 pub(crate) mod ratio;
 pub(crate) mod start;
+pub(crate) mod surge;

@@ -112,7 +112,7 @@ impl Running {
         let (batch, again) = (self.batch, question.why == Why::Again);
         let latency = batch.mean();
         let long = match question.why {
-            Why::Vanished => (2.0 * latency).max(self.known.patience),
+            Why::Vanished => (2.0 * latency).max(self.known.client_timeout),
             _ => latency,
         };
         let enough = self.known.enough() / if again { 1.0 } else { 2.0 };

@@ -35,6 +35,8 @@ pub(crate) struct Start {
     room: Option<(f64, Instant)>,
     /// Whether the limit was too low for what came, or was made so.
     refused: bool,
+    /// In seconds, as a setting tells.
+    client_timeout: Option<f64>,
 }
 
 /// What the first look has told.
@@ -119,6 +121,13 @@ const HARDLY: f64 = 1.2;
 const KEPT: usize = 1_024;
 
 impl Start {
+    pub(crate) fn new(client_timeout: Option<f64>) -> Self {
+        Self {
+            client_timeout,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn learn(&mut self, window: &Window<'_>) -> Option<Learned> {
         self.refused |= window.refused > 0;
         let elapsed = self.clock.read(window);
@@ -157,6 +166,7 @@ impl Start {
         let room = MANY.min(room.unwrap_or(inside) / 2.0).max(1.0);
         *self = Self {
             refused: true,
+            client_timeout: self.client_timeout,
             room: Some((room, window.now)),
             ..Self::default()
         };
@@ -192,7 +202,7 @@ impl Start {
         };
         let rate = self.compared.map_or(0.0, |compared| compared.rate);
         let rate = rate.max(self.responded() / elapsed.max(f64::MIN_POSITIVE));
-        Estimates::new(service, rate)
+        Estimates::new(service, rate).with_client_timeout(self.client_timeout)
     }
 
     /// Whether most of what was waited is of requests which have ended, or there was time for all of them.

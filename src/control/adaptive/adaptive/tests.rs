@@ -242,19 +242,6 @@ fn p12_when_it_is_calm_again_the_limit_is_lifted_and_idleness_does_not_lower_it(
 }
 
 #[test]
-fn a_limit_that_was_set_is_learned_from() {
-    let mut law = Adaptive::default();
-    let mut server = Server::new(&law, 50);
-    server.run(&mut law, 10, 5);
-    server.limit = 41;
-    let first = server.step(&mut law, 30);
-    assert_eq!((first.limit, first.reason), (41, "tracking"));
-    // Or a little below the knee, if it asks just then.
-    let later = server.run(&mut law, 60, 30);
-    assert!((45..100).contains(&later.limit), "{later:?}");
-}
-
-#[test]
 fn p12_who_is_waited_for_in_vain_takes_no_room_from_those_who_are_worked_on() {
     let mut law = Adaptive::default();
     let mut server = Server::new(&law, 50);
@@ -344,7 +331,7 @@ fn p11_a_few_who_leave_soon_are_forgotten_when_others_are_seen_to_wait() {
             &Seen::of(&window(now, 100, 100, &all), 0.0),
             &mut Batch::default(),
         );
-        known.learn_patience(&all);
+        known.learn_client_timeout(&all);
         known.bearable()
     };
     assert_eq!(see(0, 0, 1, 10), 0.7);

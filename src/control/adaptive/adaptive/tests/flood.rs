@@ -66,14 +66,6 @@ fn p12_a_line_is_not_borne_for_long_by_a_hasty_guess_while_hardly_anybody_is_ans
 }
 
 #[test]
-fn a_limit_that_was_set_after_a_hasty_guess_is_not_asked_about_at_once() {
-    let mut flood = Flood::of(HALF_A_SECOND);
-    flood.limit = 200;
-    let took = flood.asks();
-    assert!(took > Duration::from_millis(300), "{took:?}");
-}
-
-#[test]
 fn p12_a_hasty_guess_is_not_agreed_with_where_fewer_bring_more_answers() {
     let mut flood = Flood::of(Duration::from_millis(40));
     let few = samples(2, flood.began, Duration::from_millis(100), flood.limit);
