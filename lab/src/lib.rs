@@ -32,22 +32,29 @@ mod bound;
 mod call_hasher;
 mod candidate;
 mod catalogue;
+mod cell;
 mod controls;
 mod criteria;
 mod criterion;
-mod drawn_scenario;
+mod disturbances;
+mod drawn;
 mod evaluator;
 mod events;
+mod handler;
 mod instance;
 mod mixtures;
 mod options;
 mod oracle;
+mod phase_report;
 mod random;
 mod report;
 mod row;
 mod run;
 mod scenario;
+mod sender;
 mod simulation;
+mod size;
+mod spikes;
 mod station;
 mod storm;
 mod table;
@@ -56,15 +63,16 @@ pub use self::{
     algorithms::{Aimd, Gradient2, Vegas},
     allocation::{TenantLoad, TenantShares, UPLOADS, flood, uploads},
     candidate::Candidate,
-    catalogue::{Length, Size, scenarios},
+    catalogue::scenarios,
     controls::controls,
     criterion::Criterion,
-    drawn_scenario::drawn_scenario,
+    drawn::{overload::drawn_scenario, scenario::drawn_faults},
     evaluator::Evaluator,
     mixtures::mixtures::{mixture_cases, mixtures},
     options::{Lab, LayerOptions},
     oracle::{Oracle, OracleScore},
-    report::{PhaseReport, Report, Tick},
+    phase_report::{PhaseReport, Tick},
+    report::Report,
     row::{PhaseMetrics, Row},
     scenario::{
         callers::{Callers, ClientMix, RetryDelay},
@@ -74,6 +82,8 @@ pub use self::{
         scenario::Scenario,
         server::{Server, Station, Times},
     },
+    size::{Length, Size},
+    spikes::spikes,
     storm::{Storm, Wave},
 };
 

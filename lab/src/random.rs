@@ -116,7 +116,7 @@ impl Random {
     }
 
     /// Draws a time, in units of the mean.
-    fn time(&mut self, times: Times, share_of_long: f64) -> f64 {
+    pub(crate) fn time(&mut self, times: Times, share_of_long: f64) -> f64 {
         let (first, uniform) = (self.uniform(), self.uniform());
         match times {
             Times::Fixed => 1.0,

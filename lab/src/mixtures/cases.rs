@@ -2,7 +2,7 @@
 
 use super::{
     held_by_client::{Hold, uploads},
-    hostile_outcomes::failing,
+    hostile_outcomes::{failing, leaving},
     parts::{MILLI, absent, idle, limited, rush, slow},
 };
 use crate::scenario::{
@@ -150,10 +150,6 @@ fn outcomes() -> Vec<Scenario> {
         kind.server = Server::dependency(MILLI, Times::Fixed);
         kind
     };
-    let leaving = Kind {
-        name: "hostile".to_owned(),
-        ..quick(20).sharing(0).timeout(5 * MILLI)
-    };
     let mut all: Vec<_> = [0.5, 0.55, 0.7]
         .into_iter()
         .map(|share: f64| {
@@ -174,7 +170,7 @@ fn outcomes() -> Vec<Scenario> {
             (quick(20), 100.0),
             (failing(Answer::Grpc(8)), 600.0),
         ),
-        honest("E10: callers leave after 5 ms", leaving, 100.0),
+        honest("E10: callers leave after 5 ms", leaving(), 100.0),
         honest("E10: 503s", failing(Answer::Status(503)), 300.0),
         honest("E10: 408s", failing(Answer::Status(408)), 300.0),
     ]);

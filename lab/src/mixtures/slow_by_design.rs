@@ -91,7 +91,7 @@ fn stay_in_overload(scale: &Scale, slow: Slow) -> Scenario {
         .then(Phase::of("alone", scale.brief, [idle(0.5), absent()]))
         .then(Phase::of("beside", scale.brief, beside))
         .then(Phase::of("over", scale.long, [limited(3.0), absent()]))
-        .then(Phase::of("after", scale.brief, [idle(0.5), absent()]))
+        .then(Phase::of("after", scale.brief, [limited(0.5), absent()]))
 }
 
 /// Slow calls come during the overload, too.
@@ -100,5 +100,5 @@ fn in_overload(scale: &Scale, slow: Slow) -> Scenario {
     scenario(scale, &slow, "come and go, 3 ×")
         .then(Phase::of("beside", scale.brief, [idle(0.5), first]))
         .then(Phase::of("over", scale.long, [limited(3.0), rest]))
-        .then(Phase::of("after", scale.long, [idle(0.5), rest]))
+        .then(Phase::of("after", scale.long, [limited(0.5), rest]))
 }
