@@ -25,6 +25,8 @@ pub(crate) struct HandlerLink {
     pub(crate) completed: Cell<CallId>,
     /// Its response.
     pub(crate) response: Cell<Option<Answer>>,
+    /// Whether the body of its response is a stream.
+    pub(crate) is_stream: Cell<bool>,
 }
 
 /// The service behind the layer.
@@ -38,13 +40,22 @@ pub(crate) struct Completion {
     link: Rc<HandlerLink>,
 }
 
-/// An empty body.
+/// The body of a response.
+#[derive(Debug)]
+pub(crate) struct HandlerBody {
+    /// Whether the body ends after its head. The simulation polls a stream when it ends.
+    is_stream: bool,
+}
+
+/// An empty body, of requests.
 #[derive(Debug, Default)]
 pub(crate) struct EmptyBody;
 
 impl HandlerLink {
-    fn response(&self) -> Response<EmptyBody> {
-        let mut response = Response::new(EmptyBody);
+    fn response(&self) -> Response<HandlerBody> {
+        let mut response = Response::new(HandlerBody {
+            is_stream: self.is_stream.get(),
+        });
         match self.response.get() {
             None => {}
             Some(Answer::Status(status)) => {
@@ -62,7 +73,7 @@ impl HandlerLink {
 }
 
 impl Service<Request<EmptyBody>> for Handler {
-    type Response = Response<EmptyBody>;
+    type Response = Response<HandlerBody>;
     type Error = Infallible;
     type Future = Completion;
 
@@ -79,13 +90,29 @@ impl Service<Request<EmptyBody>> for Handler {
 }
 
 impl Future for Completion {
-    type Output = Result<Response<EmptyBody>, Infallible>;
+    type Output = Result<Response<HandlerBody>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
         if self.link.completed.get() == self.call {
             return Poll::Ready(Ok(self.link.response()));
         }
         Poll::Pending
+    }
+}
+
+impl Body for HandlerBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        !self.is_stream
     }
 }
 

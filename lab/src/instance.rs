@@ -3,12 +3,15 @@
 use std::{future::Future, pin::Pin, rc::Rc, task::Poll, time::Duration};
 
 use http::{Method, Request};
-use loadshed::{Budget, LoadShed, LoadShedService, Permit, ResponseFuture, Shed, Threshold};
+use http_body::Body;
+use loadshed::{
+    Budget, LoadShed, LoadShedService, Permit, ResponseBody, ResponseFuture, Shed, Threshold,
+};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
-    handler::{EmptyBody, Handler, HandlerLink, context},
+    handler::{EmptyBody, Handler, HandlerBody, HandlerLink, context},
     options::{AdmissionPath, Lab, LayerOptions},
     random::Draw,
     scenario::{
@@ -48,6 +51,7 @@ struct Admission {
 /// What an admitted call holds until it completes or times out.
 pub(crate) enum Admitted {
     Response(Pin<Box<ResponseFuture<Handler, EmptyBody>>>),
+    Body(Pin<Box<ResponseBody<HandlerBody>>>),
     Permit(Permit),
 }
 
@@ -67,7 +71,8 @@ impl Instance {
             .any(|phase| phase.kinds.iter().any(|kind| kind.critical > 0.0));
         let mut layer = LoadShed::ratio(ratio)
             .budget(&budget)
-            .retry_after(scenario.retry_after);
+            .retry_after(scenario.retry_after)
+            .measure(scenario.measure);
         let LayerOptions { cost, fair_by, key } = lab.layer_options;
         let tenant = |head: &Request<()>| head.extensions().get().map(|draw: &Draw| draw.tenant);
         if cost {
@@ -138,6 +143,35 @@ impl Instance {
                 let shed = response.map(|response| response.extensions().get::<Shed>().cloned());
                 let shed = shed.unwrap_or_else(|never| match never {});
                 Err(sender.hint(&shed.expect("a refusal carries its `Shed`")))
+            }
+        }
+    }
+}
+
+impl Admitted {
+    /// Takes the head of a response, whose body goes on. Without the layer there is none.
+    pub(crate) fn take_head(self) -> Self {
+        match self {
+            Self::Response(mut response) => match response.as_mut().poll(&mut context()) {
+                Poll::Ready(Ok(response)) => Self::Body(Box::pin(response.into_body())),
+                Poll::Ready(Err(never)) => match never {},
+                Poll::Pending => unreachable!("a handler whose work is done is ready"),
+            },
+            other => other,
+        }
+    }
+
+    /// Takes all that is left of a response.
+    pub(crate) fn complete(self) {
+        match self {
+            Self::Permit(permit) => permit.succeeded(),
+            Self::Body(mut body) => {
+                let polled = body.as_mut().poll_frame(&mut context());
+                assert!(polled.is_ready(), "a body that ends is ready");
+            }
+            Self::Response(mut response) => {
+                let polled = response.as_mut().poll(&mut context());
+                assert!(polled.is_ready(), "a handler whose work is done is ready");
             }
         }
     }

@@ -53,6 +53,8 @@ struct Caller {
     admitted: Admitted,
     attempt: Attempt,
     since: Nanos,
+    /// Whether the caller has the head of the response.
+    has_head: bool,
 }
 
 /// The interval at which limits are recorded: 100 ms.
@@ -143,7 +145,7 @@ impl<'a> Simulation<'a> {
             Event::Finish { instance, station } => self.finish(instance, station),
             Event::Timeout(call) => self.time_out(call),
             Event::StartService(work) => self.start_service(work),
-            Event::Respond(call) => self.complete(call),
+            Event::Complete(call) => self.complete(call),
             Event::Disturb { kind } => self.disturb(kind),
             Event::Restore { kind, phase } => self.restore(kind, phase),
             Event::Retry(attempt) => self.call(attempt),
@@ -200,6 +202,7 @@ impl<'a> Simulation<'a> {
             admitted,
             attempt,
             since,
+            has_head: false,
         };
         self.callers.insert(call, caller);
         self.events.schedule_timeout(since, call, draw.timeout);
@@ -218,7 +221,7 @@ impl<'a> Simulation<'a> {
             Some(work) => self
                 .events
                 .schedule(since + time, Event::StartService(work)),
-            None => self.events.schedule(since + time, Event::Respond(call)),
+            None => self.events.schedule(since + time, Event::Complete(call)),
         }
     }
 
@@ -263,25 +266,27 @@ impl<'a> Simulation<'a> {
 
     /// Completes a call whose work is done, unless the caller has timed out.
     fn complete(&mut self, call: CallId) {
-        let Some(caller) = self.callers.remove(&call) else {
+        let Some(mut caller) = self.callers.remove(&call) else {
             return;
         };
         let Attempt { draw, phase, .. } = caller.attempt;
         let kind = &self.scenario.kinds[draw.kind];
-        self.units -= draw.units as usize;
         let response = match draw.fails {
             true => kind.failure.response,
             false => kind.response,
         };
         self.link.response.set(Some(response));
         self.link.completed.set(call);
-        match caller.admitted {
-            Admitted::Response(mut response) => {
-                let polled = response.as_mut().poll(&mut context());
-                assert!(polled.is_ready(), "a handler whose work is done is ready");
-            }
-            Admitted::Permit(permit) => permit.succeeded(),
+        let is_stream = draw.body > 0 && !draw.fails;
+        self.link.is_stream.set(is_stream);
+        if is_stream && !caller.has_head {
+            (caller.admitted, caller.has_head) = (caller.admitted.take_head(), true);
+            self.callers.insert(call, caller);
+            let ends = self.now + draw.body;
+            return self.events.schedule(ends, Event::Complete(call));
         }
+        self.units -= draw.units as usize;
+        caller.admitted.complete();
         let is_counted = phase == self.phase || kind.counted == Counted::Whenever;
         let took = self.now - caller.since;
         self.report.record(phase, draw.kind, |arrived_in| {

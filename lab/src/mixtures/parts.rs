@@ -85,6 +85,15 @@ pub(super) fn slow(seconds: f64, times: Times) -> Kind {
     kind
 }
 
+/// Returns a kind whose responses begin after 5 ms, and whose bodies last so long on average.
+pub(super) fn streams(seconds: f64) -> Kind {
+    let server = Server::dependency(5 * MILLI, Times::Exponential);
+    let mut kind = Kind::unqueued("slow", server).at("/stream").timeout(NEVER);
+    kind.body = Duration::from_secs_f64(seconds);
+    kind.counted = Counted::Whenever;
+    kind
+}
+
 /// Returns conditions of a kind that is refused nothing at this load.
 pub(super) fn idle(load: f64) -> Conditions {
     Conditions::at(load).must(UNREFUSED)

@@ -1,6 +1,6 @@
 //! A scenario.
 
-use loadshed::RetryAfter;
+use loadshed::{Measure, RetryAfter};
 
 use super::{
     callers::ClientMix,
@@ -20,6 +20,8 @@ pub struct Scenario {
     pub kinds: Vec<Kind>,
     /// The retry hints of refusals.
     pub retry_after: RetryAfter,
+    /// Up to where the latency is measured.
+    pub measure: Measure,
     /// The tenants among the callers, and the cost of their calls.
     pub client_mix: ClientMix,
     /// The number of servers that share the load, round robin. Each has its own budget.
@@ -52,6 +54,7 @@ impl Scenario {
             name: name.into(),
             kinds: kinds.into_iter().collect(),
             retry_after: RetryAfter::default(),
+            measure: Measure::default(),
             client_mix: ClientMix::default(),
             instances: 1,
             initial_limits: Vec::new(),

@@ -145,6 +145,24 @@ fn calls_held_by_their_client_keep_their_permits() {
     assert!((30..70).contains(&last), "{last}");
 }
 
+#[test]
+fn a_stream_holds_its_permit_from_its_head_to_its_end() {
+    let mut kind = Kind::unqueued("stream", Server::dependency(MILLI, Times::Fixed));
+    kind.body = Duration::from_secs(3);
+    kind.callers.timeout = Duration::from_secs(4);
+    let scenario = Scenario::of("streams", [kind])
+        .then(Phase::of("all", 60.0, [Conditions::at(20.0)]))
+        .then(Phase::of("then", 5.0, [Conditions::default()]));
+    let report = run(&scenario, 1 << 20);
+    let ticks = &report.phases[0].ticks[100..];
+    let in_flight = ticks.iter().map(|tick| tick.in_flight).sum::<usize>() as f64;
+    // By Little's law.
+    assert_near(in_flight / ticks.len() as f64, 60.0, 0.1);
+    assert_near(report.phases[0].latency(0.5).as_secs_f64(), 3.0, 0.01);
+    let last = report.phases[1].ticks.last().expect("there are ticks");
+    assert_eq!(last.in_flight, 0);
+}
+
 /// A controller that never changes its limit, and records the outcomes of samples.
 #[derive(Debug)]
 struct Recorded(Arc<Mutex<Vec<Outcome>>>);
