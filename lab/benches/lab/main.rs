@@ -107,6 +107,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         wide::print(&all, &options.candidates);
     }
     summary::print(&all, options.stuck);
+    if options.has_families() {
+        summary::print_families(&all);
+    }
     if options.misses {
         all.iter()
             .filter(|row| !Criterion::of(row).is_met(row))

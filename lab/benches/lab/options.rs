@@ -159,6 +159,11 @@ impl Options {
         self.set == Set::Catalogue && !self.stuck
     }
 
+    /// Returns whether a table by family of scenarios is printed.
+    pub(crate) fn has_families(&self) -> bool {
+        self.set != Set::Catalogue && !self.stuck
+    }
+
     /// Returns the sizes of the catalogue.
     pub(crate) fn catalogue_sizes(&self) -> Vec<Size> {
         let is_wanted = |size: &Size| self.sizes.contains(&size.to_string());

@@ -92,7 +92,7 @@ impl Sharing {
             Station::Pool => "pool",
             _ => "processor",
         };
-        format!("shared bottleneck, {station}, {kinds} kinds {apart} × apart, {what}")
+        format!("shared bottleneck ({station}), {kinds} kinds {apart} × apart, {what}")
     }
 
     /// Returns conditions under overload.

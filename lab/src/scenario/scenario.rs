@@ -111,6 +111,12 @@ impl Scenario {
         self.kinds[self.owner(kind)].server.station != Station::None
     }
 
+    /// Returns whether this kind is part of the evaluation in some phase.
+    pub(crate) fn is_scored(&self, kind: usize) -> bool {
+        let mut phases = self.phases.iter();
+        phases.any(|phase| phase.scored && phase.kind(kind).scored)
+    }
+
     /// Returns the number of workers of this kind's bottleneck in a phase.
     pub(crate) fn workers(&self, kind: usize, phase: &Phase) -> usize {
         let owner = self.owner(kind);

@@ -22,7 +22,7 @@ const SHORT: [&str; 15] = [
     "E10",
     "slow by design, few later, 0.1 ×",
     "held by the client for a minute, later",
-    "shared bottleneck, pool, 2 kinds 1 × apart",
+    "shared bottleneck (pool), 2 kinds 1 × apart",
     "own bottleneck, 2 kinds",
     "masking, 404s at 2",
     "hostile outcomes, 429s",
