@@ -6,7 +6,7 @@ use loadshed::Budget;
 
 use crate::{
     options::{Lab, LayerOptions},
-    report::PhaseReport,
+    phase_report::PhaseReport,
     scenario::{
         callers::ClientMix,
         phase::{Conditions, Phase},

@@ -14,7 +14,7 @@ use std::{
 
 use crate::{
     candidate::Candidate,
-    criterion::Criterion,
+    cell::cells,
     options::Lab,
     oracle::{Oracle, OracleScore},
     report::Report,
@@ -237,39 +237,6 @@ fn bound(scenario: &Scenario, report: &Report, name: usize, phase: usize) -> Ora
         good: report.bound(scenario, name, phase),
         p99: Duration::ZERO,
     }
-}
-
-/// What a row is about: the kinds of one name in one phase.
-struct Cell<'a> {
-    phase: usize,
-    name: usize,
-    kind: &'a str,
-    criterion: Option<Criterion>,
-}
-
-/// Returns what is part of the evaluation, in the order of rows.
-fn cells(scenario: &Scenario) -> Vec<Cell<'_>> {
-    let mut cells = Vec::new();
-    for (phase, conditions) in scenario.phases.iter().enumerate() {
-        if !conditions.scored {
-            continue;
-        }
-        for (name, kind) in scenario.kind_names().into_iter().enumerate() {
-            // Kinds of one name have the same criterion.
-            let is_named = |nth: &usize| scenario.kinds[*nth].name == kind;
-            let first = (0..scenario.kinds.len()).find(is_named).unwrap_or(0);
-            let conditions = conditions.kind(first);
-            if conditions.scored {
-                cells.push(Cell {
-                    phase,
-                    name,
-                    kind,
-                    criterion: conditions.criterion,
-                });
-            }
-        }
-    }
-    cells
 }
 
 impl fmt::Debug for Evaluator {

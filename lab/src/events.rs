@@ -26,8 +26,8 @@ pub(crate) enum Event {
     Timeout(CallId),
     /// The dependency has responded, and a station takes the call.
     StartService(Work),
-    /// The response of a call that needs no worker, or fails.
-    Respond(CallId),
+    /// The response of a call that needs no worker, or fails; or the end of its body.
+    Complete(CallId),
     /// A disturbance of the workers of a kind begins.
     Disturb {
         kind: usize,

@@ -1,32 +1,26 @@
 //! One server behind the real layer.
 
-use std::{
-    cell::Cell,
-    convert::Infallible,
-    future::Future,
-    pin::Pin,
-    rc::Rc,
-    task::{Context, Poll, Waker},
-    time::Duration,
-};
+use std::{future::Future, pin::Pin, rc::Rc, task::Poll, time::Duration};
 
-use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header::CONTENT_TYPE};
+use http::{Method, Request};
 use http_body::Body;
-use loadshed::{Budget, LoadShed, LoadShedService, Permit, ResponseFuture, Shed, Threshold};
+use loadshed::{
+    Budget, LoadShed, LoadShedService, Permit, ResponseBody, ResponseFuture, Shed, Threshold,
+};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
+    handler::{EmptyBody, Handler, HandlerBody, HandlerLink, context},
     options::{AdmissionPath, Lab, LayerOptions},
     random::Draw,
     scenario::{
-        callers::{Callers, RetryDelay},
-        kind::{Answer, Kind},
+        kind::Kind,
         scenario::Scenario,
         server::{Server, Station},
     },
-    station::{CallId, Nanos, Pool, Shared, StationState},
+    sender::Sender,
+    station::{Nanos, Pool, Shared, StationState},
 };
 
 /// One server of a scenario: its budget, its layer and its stations.
@@ -57,42 +51,9 @@ struct Admission {
 /// What an admitted call holds until it completes or times out.
 pub(crate) enum Admitted {
     Response(Pin<Box<ResponseFuture<Handler, EmptyBody>>>),
+    Body(Pin<Box<ResponseBody<HandlerBody>>>),
     Permit(Permit),
 }
-
-/// How callers of a kind send requests and read hints.
-struct Sender {
-    uri: Uri,
-    retry_delay: RetryDelay,
-    /// The value of `grpc-timeout`.
-    timeout: Option<HeaderValue>,
-}
-
-/// Connects the simulation to its handlers, which are called and polled by the layer.
-#[derive(Debug, Default)]
-pub(crate) struct HandlerLink {
-    /// The call that enters the layer.
-    pub(crate) entering: Cell<CallId>,
-    /// The call whose work is done.
-    pub(crate) completed: Cell<CallId>,
-    /// Its response.
-    pub(crate) response: Cell<Option<Answer>>,
-}
-
-/// The service behind the layer.
-#[derive(Clone, Debug)]
-pub(crate) struct Handler(Rc<HandlerLink>);
-
-/// The response to a call, ready once the simulation marks the call as completed.
-#[derive(Debug)]
-pub(crate) struct Completion {
-    call: CallId,
-    link: Rc<HandlerLink>,
-}
-
-/// An empty body.
-#[derive(Debug, Default)]
-pub(crate) struct EmptyBody;
 
 impl Instance {
     pub(crate) fn new(
@@ -110,7 +71,8 @@ impl Instance {
             .any(|phase| phase.kinds.iter().any(|kind| kind.critical > 0.0));
         let mut layer = LoadShed::ratio(ratio)
             .budget(&budget)
-            .retry_after(scenario.retry_after);
+            .retry_after(scenario.retry_after)
+            .measure(scenario.measure);
         let LayerOptions { cost, fair_by, key } = lab.layer_options;
         let tenant = |head: &Request<()>| head.extensions().get().map(|draw: &Draw| draw.tenant);
         if cost {
@@ -186,22 +148,32 @@ impl Instance {
     }
 }
 
-impl HandlerLink {
-    fn response(&self) -> Response<EmptyBody> {
-        let mut response = Response::new(EmptyBody);
-        match self.response.get() {
-            None => {}
-            Some(Answer::Status(status)) => {
-                let status = StatusCode::from_u16(status);
-                *response.status_mut() = status.expect("a kind has valid statuses");
+impl Admitted {
+    /// Takes the head of a response, whose body goes on. Without the layer there is none.
+    pub(crate) fn take_head(self) -> Self {
+        match self {
+            Self::Response(mut response) => match response.as_mut().poll(&mut context()) {
+                Poll::Ready(Ok(response)) => Self::Body(Box::pin(response.into_body())),
+                Poll::Ready(Err(never)) => match never {},
+                Poll::Pending => unreachable!("a handler whose work is done is ready"),
+            },
+            other => other,
+        }
+    }
+
+    /// Takes all that is left of a response.
+    pub(crate) fn complete(self) {
+        match self {
+            Self::Permit(permit) => permit.succeeded(),
+            Self::Body(mut body) => {
+                let polled = body.as_mut().poll_frame(&mut context());
+                assert!(polled.is_ready(), "a body that ends is ready");
             }
-            Some(Answer::Grpc(code)) => {
-                let grpc = HeaderValue::from_static("application/grpc");
-                response.headers_mut().insert(CONTENT_TYPE, grpc);
-                response.headers_mut().insert("grpc-status", code.into());
+            Self::Response(mut response) => {
+                let polled = response.as_mut().poll(&mut context());
+                assert!(polled.is_ready(), "a handler whose work is done is ready");
             }
         }
-        response
     }
 }
 
@@ -209,95 +181,6 @@ impl Workplace {
     /// Updates when the station finishes its next call.
     pub(crate) fn schedule_finish(&mut self, now: Nanos) {
         self.finish = self.state.next().map(|at| at.max(now));
-    }
-}
-
-impl Service<Request<EmptyBody>> for Handler {
-    type Response = Response<EmptyBody>;
-    type Error = Infallible;
-    type Future = Completion;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Request<EmptyBody>) -> Completion {
-        Completion {
-            call: self.0.entering.get(),
-            link: Rc::clone(&self.0),
-        }
-    }
-}
-
-impl Future for Completion {
-    type Output = Result<Response<EmptyBody>, Infallible>;
-
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.link.completed.get() == self.call {
-            return Poll::Ready(Ok(self.link.response()));
-        }
-        Poll::Pending
-    }
-}
-
-impl Body for EmptyBody {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
-        Poll::Ready(None)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        true
-    }
-}
-
-impl Sender {
-    fn new(kind: &Kind) -> Self {
-        let Callers {
-            timeout,
-            states_timeout,
-            retry_delay,
-            ..
-        } = kind.callers;
-        let header = || HeaderValue::from_str(&format!("{}m", timeout.as_millis()));
-        Self {
-            uri: Uri::try_from(&*kind.path).expect("a kind has a valid path"),
-            retry_delay,
-            timeout: states_timeout.then(|| header().expect("a number is a valid header")),
-        }
-    }
-
-    /// Returns the retry hint as a caller reads it: over HTTP in whole seconds, over gRPC to the millisecond.
-    fn hint(&self, shed: &Shed) -> Duration {
-        match self.retry_delay {
-            RetryDelay::HintMilliseconds => shed.retry_after(),
-            _ => Duration::from_secs(shed.retry_after_secs()),
-        }
-    }
-
-    /// Creates the request of a call: GET for CRITICAL calls and POST for the others; gRPC where callers state their timeout or
-    /// read hints in milliseconds.
-    fn request(&self, draw: &Draw) -> Request<EmptyBody> {
-        let mut request = Request::new(EmptyBody);
-        request.uri_mut().clone_from(&self.uri);
-        if self.timeout.is_some() || self.retry_delay == RetryDelay::HintMilliseconds {
-            let grpc = HeaderValue::from_static("application/grpc");
-            request.headers_mut().insert(CONTENT_TYPE, grpc);
-        }
-        if let Some(timeout) = &self.timeout {
-            request
-                .headers_mut()
-                .insert("grpc-timeout", timeout.clone());
-        }
-        if !draw.critical {
-            *request.method_mut() = Method::POST;
-        }
-        request
     }
 }
 
@@ -310,8 +193,4 @@ fn station(server: &Server) -> Option<StationState> {
         }
         Station::None => None,
     }
-}
-
-pub(crate) fn context() -> Context<'static> {
-    Context::from_waker(Waker::noop())
 }

@@ -12,7 +12,8 @@ use crate::{
 ///
 /// Each bottleneck is run alone: the kinds whose calls share its workers, and no other kind. A kind is thus compared to what it
 /// would get if its own bottleneck had the best limit. The best limit of a bottleneck is the one that completes the most work in
-/// time; where all kinds take equally long, the most calls.
+/// time; where all kinds take equally long, the most calls. A bottleneck none of whose kinds is part of the evaluation is left
+/// out, with scores of 0.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Oracle {
@@ -56,7 +57,11 @@ impl Oracle {
         };
         let names = scenario.kind_names();
         let mut scores = vec![vec![none; scenario.phases.len()]; names.len()];
-        for bottleneck in scenario.bottlenecks() {
+        let is_scored = |bottleneck: &Bottleneck| {
+            let mut kinds = bottleneck.kinds.iter();
+            kinds.any(|&kind| scenario.is_scored(kind))
+        };
+        for bottleneck in scenario.bottlenecks().into_iter().filter(is_scored) {
             let of_limits = Runs::of(scenario, &bottleneck, seed);
             for phase in 0..scenario.phases.len() {
                 let (limit, report) = of_limits.best(phase);

@@ -17,6 +17,8 @@ pub(crate) struct Draw {
     /// Whether the call fails, without any work.
     pub(crate) fails: bool,
     pub(crate) service: Nanos,
+    /// The time from the head of the response to the end of its body.
+    pub(crate) body: Nanos,
     pub(crate) timeout: Nanos,
     pub(crate) critical: bool,
     pub(crate) tenant: u32,
@@ -41,7 +43,7 @@ impl Draw {
     /// Returns whether the call would be served in time on an idle server, where it needs a worker or none.
     pub(crate) fn fits(&self, is_queued: bool) -> bool {
         let work = if is_queued { self.service } else { 0 };
-        let in_time = |dependency| dependency + work <= self.timeout;
+        let in_time = |dependency| dependency + work + self.body <= self.timeout;
         !self.fails && self.dependency.is_some_and(in_time)
     }
 }
@@ -66,7 +68,7 @@ impl Random {
         low * (high / low).powf(self.uniform())
     }
 
-    /// Draws a call of this kind, which is the `nth`. Every call takes the same number of random numbers, so a change of one
+    /// Draws a call of this kind, which is the `nth`. Every call of a kind takes the same number of random numbers, so a change of one
     /// property leaves the others as they are.
     pub(crate) fn draw(
         &mut self,
@@ -97,6 +99,13 @@ impl Random {
             dependency: (!hangs).then_some(dependency),
             fails,
             service: times(server.service, service * moment.service),
+            body: match kind.body {
+                Duration::ZERO => 0,
+                mean => {
+                    let factor = self.time(server.times, conditions.long);
+                    times(mean, factor)
+                }
+            },
             timeout: nanos(timeout),
             critical: critical * (moment.load + conditions.critical) < conditions.critical,
             tenant: 0,
@@ -116,7 +125,7 @@ impl Random {
     }
 
     /// Draws a time, in units of the mean.
-    fn time(&mut self, times: Times, share_of_long: f64) -> f64 {
+    pub(crate) fn time(&mut self, times: Times, share_of_long: f64) -> f64 {
         let (first, uniform) = (self.uniform(), self.uniform());
         match times {
             Times::Fixed => 1.0,

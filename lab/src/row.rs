@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{criterion::Criterion, oracle::OracleScore, report::PhaseReport};
+use crate::{criterion::Criterion, oracle::OracleScore, phase_report::PhaseReport};
 
 /// The metrics of one candidate in one phase of one scenario, for the kinds of one name, over all seeds.
 #[derive(Clone, Debug)]

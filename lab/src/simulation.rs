@@ -11,29 +11,25 @@ use crate::{
     arrivals::Arrival,
     call_hasher::CallHasher,
     events::{Attempt, Event, EventQueue, Work},
-    instance::{Admitted, HandlerLink, Instance, Workplace, context},
+    handler::{HandlerLink, context},
+    instance::{Admitted, Instance},
     options::{AdmissionPath, Lab},
     random::{Draw, Random, nanos},
     report::Report,
-    scenario::{
-        callers::RetryDelay,
-        kind::Counted,
-        phase::{Disturbance, Phase},
-        scenario::Scenario,
-    },
+    scenario::{callers::RetryDelay, kind::Counted, phase::Phase, scenario::Scenario},
     station::{CallId, Nanos},
 };
 
 /// The state of one run.
 pub(crate) struct Simulation<'a> {
-    scenario: &'a Scenario,
-    now: Nanos,
-    instances: Vec<Instance>,
+    pub(crate) scenario: &'a Scenario,
+    pub(crate) now: Nanos,
+    pub(crate) instances: Vec<Instance>,
     callers: HashMap<CallId, Caller, BuildHasherDefault<CallHasher>>,
     link: Rc<HandlerLink>,
     last_call: CallId,
     backoff: Random,
-    phase: usize,
+    pub(crate) phase: usize,
     began: Nanos,
     /// The cost of the calls in flight.
     units: usize,
@@ -41,7 +37,7 @@ pub(crate) struct Simulation<'a> {
     stations: Vec<Option<usize>>,
     /// Whether time matters to the budget. Without the layer, nothing reads the clock.
     has_clock: bool,
-    events: EventQueue,
+    pub(crate) events: EventQueue,
     pub(crate) report: Report,
 }
 
@@ -57,6 +53,8 @@ struct Caller {
     admitted: Admitted,
     attempt: Attempt,
     since: Nanos,
+    /// Whether the caller has the head of the response.
+    has_head: bool,
 }
 
 /// The interval at which limits are recorded: 100 ms.
@@ -147,19 +145,15 @@ impl<'a> Simulation<'a> {
             Event::Finish { instance, station } => self.finish(instance, station),
             Event::Timeout(call) => self.time_out(call),
             Event::StartService(work) => self.start_service(work),
-            Event::Respond(call) => self.complete(call),
+            Event::Complete(call) => self.complete(call),
             Event::Disturb { kind } => self.disturb(kind),
-            Event::Restore { kind, phase } if phase == self.phase => {
-                let workers = self.scenario.workers(kind, self.phase());
-                self.set_workers(kind, workers);
-            }
-            Event::Restore { .. } => {}
+            Event::Restore { kind, phase } => self.restore(kind, phase),
             Event::Retry(attempt) => self.call(attempt),
             Event::Arrival(draw) => self.arrive(draw),
         }
     }
 
-    fn phase(&self) -> &'a Phase {
+    pub(crate) fn phase(&self) -> &'a Phase {
         &self.scenario.phases[self.phase]
     }
 
@@ -167,51 +161,9 @@ impl<'a> Simulation<'a> {
         self.began = self.now;
         let phase = self.phase();
         let ends = self.now + nanos(phase.length);
-        for (kind, conditions) in phase.kinds.iter().enumerate() {
-            self.set_workers(kind, self.scenario.workers(kind, phase));
-            if let Some(Disturbance { every, .. }) = conditions.disturbance {
-                let first = self.now + nanos(every) / 2;
-                let each = (first..ends).step_by(every.as_nanos() as usize);
-                each.for_each(|at| self.events.schedule(at, Event::Disturb { kind }));
-            }
-        }
+        self.begin_disturbances(ends);
         self.events.end_of_phase = ends;
         self.events.tick = self.now + TICK;
-    }
-
-    /// Returns the stations with the workers of this kind: one in each instance, or none.
-    fn stations_of(&mut self, kind: usize) -> impl Iterator<Item = &mut Workplace> {
-        let all = self.instances.iter_mut();
-        all.flat_map(|instance| &mut instance.stations)
-            .filter(move |station| station.owner == kind)
-    }
-
-    fn set_workers(&mut self, kind: usize, workers: usize) {
-        let now = self.now;
-        for station in self.stations_of(kind) {
-            station.state.set_workers(workers, now);
-            station.schedule_finish(now);
-        }
-    }
-
-    fn disturb(&mut self, kind: usize) {
-        let Some(disturbance) = self.phase().kind(kind).disturbance else {
-            return;
-        };
-        let (now, lasts) = (self.now, nanos(disturbance.lasts));
-        if disturbance.workers == 0.0 {
-            for station in self.stations_of(kind) {
-                station.state.pause(now, lasts);
-                station.schedule_finish(now);
-            }
-            return;
-        }
-        let usual = self.scenario.workers(kind, self.phase());
-        let left = (usual as f64 * disturbance.workers).round() as usize;
-        self.set_workers(kind, left.max(1));
-        let phase = self.phase;
-        self.events
-            .schedule(now + lasts, Event::Restore { kind, phase });
     }
 
     fn arrive(&mut self, draw: Draw) {
@@ -250,6 +202,7 @@ impl<'a> Simulation<'a> {
             admitted,
             attempt,
             since,
+            has_head: false,
         };
         self.callers.insert(call, caller);
         self.events.schedule_timeout(since, call, draw.timeout);
@@ -268,7 +221,7 @@ impl<'a> Simulation<'a> {
             Some(work) => self
                 .events
                 .schedule(since + time, Event::StartService(work)),
-            None => self.events.schedule(since + time, Event::Respond(call)),
+            None => self.events.schedule(since + time, Event::Complete(call)),
         }
     }
 
@@ -313,25 +266,27 @@ impl<'a> Simulation<'a> {
 
     /// Completes a call whose work is done, unless the caller has timed out.
     fn complete(&mut self, call: CallId) {
-        let Some(caller) = self.callers.remove(&call) else {
+        let Some(mut caller) = self.callers.remove(&call) else {
             return;
         };
         let Attempt { draw, phase, .. } = caller.attempt;
         let kind = &self.scenario.kinds[draw.kind];
-        self.units -= draw.units as usize;
         let response = match draw.fails {
             true => kind.failure.response,
             false => kind.response,
         };
         self.link.response.set(Some(response));
         self.link.completed.set(call);
-        match caller.admitted {
-            Admitted::Response(mut response) => {
-                let polled = response.as_mut().poll(&mut context());
-                assert!(polled.is_ready(), "a handler whose work is done is ready");
-            }
-            Admitted::Permit(permit) => permit.succeeded(),
+        let is_stream = draw.body > 0 && !draw.fails;
+        self.link.is_stream.set(is_stream);
+        if is_stream && !caller.has_head {
+            (caller.admitted, caller.has_head) = (caller.admitted.take_head(), true);
+            self.callers.insert(call, caller);
+            let ends = self.now + draw.body;
+            return self.events.schedule(ends, Event::Complete(call));
         }
+        self.units -= draw.units as usize;
+        caller.admitted.complete();
         let is_counted = phase == self.phase || kind.counted == Counted::Whenever;
         let took = self.now - caller.since;
         self.report.record(phase, draw.kind, |arrived_in| {

@@ -1,11 +1,14 @@
-//! Tables of overloads drawn at random: which of them stay stuck.
+//! Tables of scenarios drawn at random.
 
-use std::ops::Range;
+use std::{collections::BTreeMap, ops::Range};
 
-use loadshed_lab::{Candidate, Evaluator, Row, drawn_scenario};
+use loadshed_lab::{Candidate, Criterion, Evaluator, Row, drawn_faults, drawn_scenario};
 
-/// Prints the rows with a goodput below half of its upper bound, and the number of such rows by candidate and phase.
-pub(crate) fn print(numbers: Range<u64>, candidates: &[Candidate]) {
+use crate::{options::Options, oracle_cache::OracleCache, reader_table, summary};
+
+/// Prints the rows of drawn overloads with a goodput below half of its upper bound, and the number of such rows by candidate and
+/// phase.
+pub(crate) fn print_overloads(numbers: Range<u64>, candidates: &[Candidate]) {
     let scenarios: Vec<_> = numbers.map(drawn_scenario).collect();
     let rows = Evaluator::default()
         .seeds(1..2)
@@ -13,7 +16,7 @@ pub(crate) fn print(numbers: Range<u64>, candidates: &[Candidate]) {
         .evaluate("drawn", &scenarios, candidates);
 
     println!("{}", Row::header());
-    for row in rows.iter().filter(|row| crate::summary::is_stuck(row)) {
+    for row in rows.iter().filter(|row| summary::is_stuck(row)) {
         println!("{}", row.markdown());
     }
     println!("\n| candidate | phase | runs | mean | below .95 | below .8 | below .5 |");
@@ -25,18 +28,87 @@ pub(crate) fn print(numbers: Range<u64>, candidates: &[Candidate]) {
             if scores.is_empty() {
                 continue;
             }
-            let below = |least: f64| scores.iter().filter(|&&score| score < least).count();
-            let (runs, mean) = (
-                scores.len(),
-                scores.iter().sum::<f64>() / scores.len() as f64,
-            );
             println!(
-                "| {} | {phase} | {runs} | {mean:.3} | {} | {} | {} |",
+                "| {} | {phase} | {} |",
                 candidate.name(),
-                below(0.95),
-                below(0.8),
-                below(0.5)
+                Shares::of(&scores)
             );
         }
+    }
+}
+
+/// Prints the rows of drawn faults that fall short, and what all of them amount to.
+pub(crate) fn print_faults(options: &Options, numbers: Range<u64>, cache: OracleCache) {
+    let scenarios: Vec<_> = numbers.map(drawn_faults).collect();
+    let rows = options
+        .evaluator("drawn", &cache.into())
+        .seeds(1..2)
+        .evaluate("drawn", &scenarios, &options.candidates);
+    reader_table::print_header();
+    for row in &rows {
+        let is_shown = options.details || !Criterion::of(row).is_met(row) || is_false(row);
+        if is_shown {
+            reader_table::print(row);
+        }
+    }
+    println!(
+        "\n| candidate | phase, kind | phases | mean | below .95 | below .9 | below .5 | refused in vain |"
+    );
+    println!("|---|---|--:|--:|--:|--:|--:|--:|");
+    for candidate in &options.candidates {
+        let of = |row: &&Row| row.candidate == candidate.name();
+        let rows: Vec<_> = rows.iter().filter(of).collect();
+        let mut groups: BTreeMap<_, Vec<&Row>> = BTreeMap::new();
+        for row in &rows {
+            let name = format!("{}, {}", row.phase, row.kind);
+            groups.entry(name).or_default().push(row);
+        }
+        groups.insert("all".to_owned(), rows);
+        for (name, rows) in groups {
+            let scores: Vec<_> = rows.iter().map(|row| row.score()).collect();
+            let in_vain = rows.iter().filter(|row| is_false(row)).count();
+            println!(
+                "| {} | {name} | {} | {in_vain} |",
+                candidate.name(),
+                Shares::of(&scores)
+            );
+        }
+    }
+    println!(
+        "\nPasses: a mean of at least .975, at most a tenth below .9, none below .5, none refused in vain."
+    );
+}
+
+/// Returns whether calls are refused in vain: the oracle would have served them.
+fn is_false(row: &Row) -> bool {
+    row.mean(|metrics| metrics.refused_after_3s) > 0.001 && row.score() < 0.99 && {
+        // In an overload even the oracle refuses.
+        row.phase != "disturbed" || row.kind == "quick"
+    }
+}
+
+/// How many scores there are, their mean, and how many are low.
+struct Shares {
+    count: usize,
+    mean: f64,
+    below: [usize; 3],
+}
+
+impl Shares {
+    fn of(scores: &[f64]) -> Self {
+        Self {
+            count: scores.len(),
+            mean: scores.iter().sum::<f64>() / scores.len().max(1) as f64,
+            below: [0.95, 0.9, 0.5]
+                .map(|least| scores.iter().filter(|&&score| score < least).count()),
+        }
+    }
+}
+
+impl std::fmt::Display for Shares {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [most, some, few] = self.below;
+        let Self { count, mean, .. } = self;
+        write!(f, "{count} | {mean:.3} | {most} | {some} | {few}")
     }
 }

@@ -20,7 +20,10 @@
 //! - `ratio=0.5`: the ratio of the layer, in place of 0.85.
 //! - `stuck=1000`: prints only rows in which the goodput is below half of its upper bound on one of 1,000 seeds. Short phases,
 //!   no oracle, by default on the tiny, the slow and the medium server.
-//! - `drawn=300`: runs 300 scenarios drawn at random, beginning at number `first`, and prints the rows below half of the upper
+//! - `spikes`: ten times the capacity for a second, by client timeout, in place of the catalogue.
+//! - `faults=300`: runs 300 servers, loads, faults and mixtures drawn at random, beginning at number `first`. It prints the rows
+//!   that fall short (with `details` all), and what all of them amount to. One seed for each.
+//! - `drawn=300`: runs 300 overloads drawn at random, beginning at number `first`, and prints the rows below half of the upper
 //!   bound. No oracle, one seed for each scenario.
 //! - `wide`: prints all candidates side by side, with fewer metrics.
 //! - `misses`: prints the rows that miss their pass criterion, in the format of the tests.
@@ -62,13 +65,20 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     if let Some(count) = options.drawn {
-        drawn_table::print(options.first..options.first + count, &options.candidates);
+        let numbers = options.first..options.first + count;
+        drawn_table::print_overloads(numbers, &options.candidates);
         return Ok(());
     }
     // Next to cargo's own directory for output of tests and benches.
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("lab");
     std::fs::create_dir_all(&out)?;
-    let cache = Arc::new(OracleCache::open(&out.join("oracle.tsv"))?);
+    let cache = OracleCache::open(&out.join("oracle.tsv"))?;
+    if let Some(count) = options.faults {
+        let numbers = options.first..options.first + count;
+        drawn_table::print_faults(&options, numbers, cache);
+        return Ok(());
+    }
+    let cache = Arc::new(cache);
 
     let mut all = Vec::new();
     match (options.wide, options.details) {
@@ -97,6 +107,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         wide::print(&all, &options.candidates);
     }
     summary::print(&all, options.stuck);
+    if options.has_families() {
+        summary::print_families(&all);
+    }
     if options.misses {
         all.iter()
             .filter(|row| !Criterion::of(row).is_met(row))

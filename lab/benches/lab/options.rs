@@ -7,7 +7,7 @@ use std::{
 };
 
 use loadshed_lab::{
-    Candidate, Evaluator, Length, Scenario, Size, mixture_cases, mixtures, scenarios,
+    Candidate, Evaluator, Length, Scenario, Size, mixture_cases, mixtures, scenarios, spikes,
 };
 
 use crate::{candidates, oracle_cache::OracleCache};
@@ -25,6 +25,7 @@ pub(crate) struct Options {
     pub(crate) ratio: f64,
     pub(crate) stuck: bool,
     pub(crate) drawn: Option<u64>,
+    pub(crate) faults: Option<u64>,
     pub(crate) details: bool,
     pub(crate) wide: bool,
     pub(crate) misses: bool,
@@ -38,6 +39,7 @@ pub(crate) struct Options {
 pub(crate) enum Set {
     Catalogue,
     Mixtures,
+    Spikes,
 }
 
 /// The name of the size of scenarios with rates and times of their own.
@@ -48,7 +50,7 @@ impl Set {
     fn sizes(self) -> Vec<String> {
         let all = Size::ALL.iter();
         match self {
-            Self::Catalogue => all.map(ToString::to_string).collect(),
+            Self::Catalogue | Self::Spikes => all.map(ToString::to_string).collect(),
             // A slow server has no mixtures.
             Self::Mixtures => {
                 let sizes = all
@@ -69,6 +71,7 @@ impl Set {
         match self {
             Self::Catalogue => scenarios(size, length),
             Self::Mixtures => mixtures(size, length),
+            Self::Spikes => spikes(size),
         }
     }
 }
@@ -86,6 +89,7 @@ impl Options {
             ratio: 0.85,
             stuck: false,
             drawn: None,
+            faults: None,
             details: false,
             wide: false,
             misses: false,
@@ -102,6 +106,8 @@ impl Options {
                 "first" => options.first = value.parse()?,
                 "sizes" => options.sizes = value.split(',').map(str::to_owned).collect(),
                 "mixtures" => options.set = Set::Mixtures,
+                "spikes" => options.set = Set::Spikes,
+                "faults" => options.faults = Some(value.parse()?),
                 "details" => options.details = true,
                 "only" => options.only = value.split('|').map(str::to_owned).collect(),
                 "candidates" => {
@@ -151,6 +157,11 @@ impl Options {
     /// Returns whether charts are drawn.
     pub(crate) fn charts(&self) -> bool {
         self.set == Set::Catalogue && !self.stuck
+    }
+
+    /// Returns whether a table by family of scenarios is printed.
+    pub(crate) fn has_families(&self) -> bool {
+        self.set != Set::Catalogue && !self.stuck
     }
 
     /// Returns the sizes of the catalogue.

@@ -25,12 +25,15 @@ struct Entries {
 /// The sources of the simulator, which the scores depend on. After a change of any of them, older scores are not found.
 ///
 /// A change of `loadshed` itself is not noticed: delete the file after a change of how fixed limits admit.
-const SOURCES: [&str; 16] = [
+const SOURCES: [&str; 19] = [
     include_str!("../../src/arrivals.rs"),
+    include_str!("../../src/disturbances.rs"),
     include_str!("../../src/events.rs"),
+    include_str!("../../src/handler.rs"),
     include_str!("../../src/instance.rs"),
     include_str!("../../src/options.rs"),
     include_str!("../../src/oracle.rs"),
+    include_str!("../../src/phase_report.rs"),
     include_str!("../../src/random.rs"),
     include_str!("../../src/report.rs"),
     include_str!("../../src/run.rs"),

@@ -14,7 +14,10 @@ pub(crate) fn print(row: &Row) {
     let criterion = Criterion::of(row);
     let verdict = match criterion.is_met(row) {
         true => "passes".to_owned(),
-        false => format!("falls short: {:.3}", criterion.reached(row)),
+        false => {
+            let short = criterion.required() - criterion.reached(row);
+            format!("falls short by {short:.4}")
+        }
     };
     println!(
         "| {} | {} | {} | {} | {} | {:.3} | {:.3} | {} | {} | {criterion} | {verdict} |",

@@ -45,6 +45,39 @@ pub(crate) fn print(rows: &[Row], stuck: bool) {
     }
 }
 
+/// Prints the rows of each candidate by family of scenarios and by kind.
+pub(crate) fn print_families(rows: &[Row]) {
+    println!(
+        "\n| candidate | size | scenarios | kind | criteria met | mean score | lowest mean | worst seed | refused |"
+    );
+    println!("|---|---|---|---|--:|--:|--:|--:|--:|");
+    let mut groups: BTreeMap<_, Vec<&Row>> = BTreeMap::new();
+    for row in rows {
+        let key = (&row.candidate, &row.size, family(&row.scenario), &row.kind);
+        groups.entry(key).or_default().push(row);
+    }
+    for ((candidate, size, family, kind), rows) in groups {
+        let count = rows.len();
+        let met = rows.iter().filter(|row| Criterion::of(row).is_met(row));
+        let met = met.count();
+        let mean =
+            |of: &dyn Fn(&Row) -> f64| rows.iter().map(|row| of(row)).sum::<f64>() / count as f64;
+        let least = |of: &dyn Fn(&Row) -> f64| rows.iter().map(|row| of(row)).fold(9.0, f64::min);
+        println!(
+            "| {candidate} | {size} | {family} | {kind} | {met} of {count} | {:.3} | {:.3} | {:.3} | {:.3} |",
+            mean(&Row::score),
+            least(&Row::score),
+            least(&|row| row.worst().0),
+            mean(&Row::refused),
+        );
+    }
+}
+
+/// Returns the beginning of a scenario's name, which scenarios of one family have in common.
+fn family(name: &str) -> &str {
+    name.split([',', ':']).next().unwrap_or(name)
+}
+
 /// Prints a row in the format of `tests/criteria/misses.rs`.
 pub(crate) fn print_miss(row: &Row) {
     // Rounded down, so that the same run reaches it.

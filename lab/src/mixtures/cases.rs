@@ -1,9 +1,11 @@
 //! Mixtures with the rates and times of reports. The letters are those of the project's list of cases.
 
+use loadshed::Measure;
+
 use super::{
     held_by_client::{Hold, uploads},
-    hostile_outcomes::failing,
-    parts::{MILLI, absent, idle, limited, rush, slow},
+    hostile_outcomes::{failing, leaving},
+    parts::{MILLI, absent, idle, limited, rush, slow, streams},
 };
 use crate::scenario::{
     kind::{Answer, Kind},
@@ -17,7 +19,38 @@ pub(super) fn scenarios() -> Vec<Scenario> {
     all.extend(beside_slow());
     all.extend(outcomes());
     all.push(masked());
+    all.extend(watches());
     all
+}
+
+/// E4: 85 readers of one stream, measured to the end of bodies. B12: watches that last for two minutes, beside short calls.
+fn watches() -> Vec<Scenario> {
+    let case = |name, quick, rate, watches, (count, then)| {
+        let scenario = Scenario::of(name, [quick, watches])
+            .then(Phase::of("alone", 10.0, [idle(rate), absent()]))
+            .then(Phase::of("beside", 60.0, [idle(rate), rush(count, then)]))
+            .then(Phase::of("they leave", 60.0, [idle(rate), absent()]));
+        Scenario {
+            measure: Measure::Body,
+            ..scenario
+        }
+    };
+    vec![
+        case(
+            "B12: watches",
+            quick(5),
+            200.0,
+            streams(120.0),
+            (300.0, 2.5),
+        ),
+        case(
+            "E4: 85 readers of one stream",
+            quick(20),
+            70.0,
+            streams(3_600.0),
+            (85.0, 0.0),
+        ),
+    ]
 }
 
 /// Returns a kind on a pool of 16 workers, with its load in calls a second.
@@ -150,10 +183,6 @@ fn outcomes() -> Vec<Scenario> {
         kind.server = Server::dependency(MILLI, Times::Fixed);
         kind
     };
-    let leaving = Kind {
-        name: "hostile".to_owned(),
-        ..quick(20).sharing(0).timeout(5 * MILLI)
-    };
     let mut all: Vec<_> = [0.5, 0.55, 0.7]
         .into_iter()
         .map(|share: f64| {
@@ -174,7 +203,7 @@ fn outcomes() -> Vec<Scenario> {
             (quick(20), 100.0),
             (failing(Answer::Grpc(8)), 600.0),
         ),
-        honest("E10: callers leave after 5 ms", leaving, 100.0),
+        honest("E10: callers leave after 5 ms", leaving(), 100.0),
         honest("E10: 503s", failing(Answer::Status(503)), 300.0),
         honest("E10: 408s", failing(Answer::Status(408)), 300.0),
     ]);

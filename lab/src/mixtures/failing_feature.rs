@@ -2,13 +2,13 @@
 
 use super::parts::{MILLI, Scale, idle, limited};
 use crate::{
-    catalogue::Size,
     scenario::{
         kind::Kind,
         phase::{Conditions, Phase},
         scenario::Scenario,
         server::{Server, Times},
     },
+    size::Size,
 };
 
 pub(super) fn scenarios(scale: &Scale) -> Vec<Scenario> {
@@ -50,5 +50,5 @@ fn scenario(scale: &Scale, share: f64, load: f64) -> Scenario {
     Scenario::of(name, [healthy, feature])
         .then(Phase::of("before", scale.brief, [idle(0.5), works(0.5)]))
         .then(Phase::of("fails", seconds, [over, fails(load)]))
-        .then(Phase::of("after", scale.brief, [idle(0.5), works(0.5)]))
+        .then(Phase::of("after", scale.brief, [limited(0.5), works(0.5)]))
 }

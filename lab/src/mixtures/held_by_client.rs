@@ -23,11 +23,11 @@ pub(super) enum Hold {
 pub(super) fn scenarios(scale: &Scale) -> Vec<Scenario> {
     let mut all = Vec::new();
     for hold in [Hold::ForEver, Hold::Minute] {
-        for path in ["/upload", "/quick"] {
-            all.push(first(scale, hold, path));
-            all.push(later(scale, hold, path));
-        }
+        all.push(first(scale, hold, "/upload"));
+        all.push(later(scale, hold, "/upload"));
     }
+    all.push(first(scale, Hold::ForEver, "/quick"));
+    all.push(later(scale, Hold::ForEver, "/quick"));
     all.push(in_overload(scale, Hold::ForEver));
     all
 }
@@ -85,7 +85,11 @@ fn first(scale: &Scale, hold: Hold, path: &str) -> Scenario {
         .then(Phase::of("they come", 1.0, [absent(), comes]).unscored())
         .then(Phase::of("beside", scale.long, [idle(0.5), hold.goes_on()]))
         .then(Phase::of("2 ×", scale.long, [limited(2.0), hold.goes_on()]))
-        .then(Phase::of("after", scale.brief, [idle(0.5), hold.goes_on()]))
+        .then(Phase::of(
+            "after",
+            scale.brief,
+            [limited(0.5), hold.goes_on()],
+        ))
 }
 
 fn later(scale: &Scale, hold: Hold, path: &str) -> Scenario {
@@ -94,7 +98,11 @@ fn later(scale: &Scale, hold: Hold, path: &str) -> Scenario {
         .then(Phase::of("alone", scale.brief, [idle(0.5), absent()]))
         .then(Phase::of("beside", scale.long, [idle(0.5), comes]))
         .then(Phase::of("2 ×", scale.long, [limited(2.0), hold.goes_on()]))
-        .then(Phase::of("after", scale.brief, [idle(0.5), hold.goes_on()]))
+        .then(Phase::of(
+            "after",
+            scale.brief,
+            [limited(0.5), hold.goes_on()],
+        ))
 }
 
 fn in_overload(scale: &Scale, hold: Hold) -> Scenario {
@@ -103,5 +111,9 @@ fn in_overload(scale: &Scale, hold: Hold) -> Scenario {
         .then(Phase::of("alone", scale.brief, [idle(0.5), absent()]))
         .then(Phase::of("over", scale.brief, [limited(2.0), absent()]))
         .then(Phase::of("beside", scale.long, [limited(2.0), comes]))
-        .then(Phase::of("after", scale.brief, [idle(0.5), hold.goes_on()]))
+        .then(Phase::of(
+            "after",
+            scale.brief,
+            [limited(0.5), hold.goes_on()],
+        ))
 }

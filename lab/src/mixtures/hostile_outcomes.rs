@@ -1,7 +1,5 @@
 //! Floods of calls with bad outcomes beside a healthy kind.
 
-use std::time::Duration;
-
 use super::parts::{MILLI, Scale, absent, idle};
 use crate::scenario::{
     kind::{Answer, Kind},
@@ -16,12 +14,7 @@ pub(super) fn scenarios(scale: &Scale) -> Vec<Scenario> {
         scenario(scale, name, kind, times)
     };
     vec![
-        scenario(
-            scale,
-            "callers leave after 5 ms",
-            leaving(5 * MILLI, scale),
-            0.3,
-        ),
+        scenario(scale, "callers leave after 5 ms", leaving(), 0.3),
         flood("503s", Answer::Status(503), 1.5),
         flood("408s", Answer::Status(408), 1.5),
         flood("429s", Answer::Status(429), 3.0),
@@ -29,10 +22,10 @@ pub(super) fn scenarios(scale: &Scale) -> Vec<Scenario> {
     ]
 }
 
-/// Returns a kind that does the same work as the healthy one, and whose callers leave early.
-fn leaving(after: Duration, scale: &Scale) -> Kind {
-    let server = scale.pool(20 * MILLI);
-    Kind::new("hostile", server).sharing(0).timeout(after)
+/// Returns a kind that takes 20 ms and no worker, and whose callers cancel after 5 ms. The handler ends with its caller.
+pub(super) fn leaving() -> Kind {
+    let server = Server::dependency(20 * MILLI, Times::Fixed);
+    Kind::unqueued("hostile", server).timeout(5 * MILLI)
 }
 
 /// Returns a kind that is answered after 2 ms in this way.

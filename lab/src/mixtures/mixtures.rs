@@ -5,8 +5,8 @@ use super::{
     parts::Scale, priorities, shared_bottleneck, shifting_mix, slow_by_design,
 };
 use crate::{
-    catalogue::{Length, Size},
     scenario::scenario::Scenario,
+    size::{Length, Size},
 };
 
 /// Returns the mixtures for servers of this size. A slow server has none, because none of its kinds is quick.

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use crate::{
-    catalogue::{Length, Size},
     criterion::Criterion,
     scenario::{
         kind::{Counted, Kind},
@@ -11,6 +10,7 @@ use crate::{
         phase::Conditions,
         server::{Server, Times},
     },
+    size::{Length, Size},
 };
 
 pub(super) const MILLI: Duration = Duration::from_millis(1);
@@ -35,7 +35,7 @@ const UNTOUCHED: Criterion = Criterion::Refused(0.05);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scale {
     pub(super) size: Size,
-    /// The server of a quick kind: 200, 1,600 or 6,400 calls a second.
+    /// The server of a quick kind: 200, 800 or 3,200 calls a second.
     pub(super) quick: Server,
     /// The workers of a server that kinds share, or that one kind has for itself.
     pub(super) workers: usize,
@@ -49,8 +49,8 @@ impl Scale {
     pub(super) fn of(size: Size, length: Length) -> Option<Self> {
         let (workers, millis, shared) = match size {
             Size::Tiny => (2, 10, 4),
-            Size::Medium => (8, 5, 32),
-            Size::Large => (32, 5, 128),
+            Size::Medium => (4, 5, 16),
+            Size::Large => (16, 5, 64),
             Size::Slow => return None,
         };
         let (brief, long) = match (length, size) {
@@ -81,6 +81,15 @@ impl Scale {
 pub(super) fn slow(seconds: f64, times: Times) -> Kind {
     let server = Server::dependency(Duration::from_secs_f64(seconds), times);
     let mut kind = Kind::unqueued("slow", server).at("/slow").timeout(NEVER);
+    kind.counted = Counted::Whenever;
+    kind
+}
+
+/// Returns a kind whose responses begin after 5 ms, and whose bodies last so long on average.
+pub(super) fn streams(seconds: f64) -> Kind {
+    let server = Server::dependency(5 * MILLI, Times::Exponential);
+    let mut kind = Kind::unqueued("slow", server).at("/stream").timeout(NEVER);
+    kind.body = Duration::from_secs_f64(seconds);
     kind.counted = Counted::Whenever;
     kind
 }

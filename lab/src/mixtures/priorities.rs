@@ -2,14 +2,14 @@
 
 use super::parts::Scale;
 use crate::{
-    catalogue::Size,
     criterion::Criterion,
     scenario::{
-        kind::Kind,
+        kind::{Counted, Kind},
         phase::{Conditions, Phase},
         scenario::Scenario,
         server::{Server, Times},
     },
+    size::Size,
 };
 
 /// Returns scenarios for servers of 64 workers and more: with fewer, chance decides.
@@ -27,7 +27,9 @@ fn scenario(scale: &Scale, times: u32) -> Scenario {
         service: server.service / times,
         ..server
     };
-    let critical = Kind::new("CRITICAL", server).at("/critical");
+    let mut critical = Kind::new("CRITICAL", server).at("/critical");
+    // Their share is of all calls, also of those that come at the end of the phase.
+    critical.counted = Counted::Whenever;
     let mut flood = Kind::new("SHEDDABLE", quicker).at("/sheddable").sharing(0);
     // In units of work, the load of both is the same share of the workers; in calls the flood is the same.
     flood.unit = critical.unit;
@@ -38,11 +40,7 @@ fn scenario(scale: &Scale, times: u32) -> Scenario {
     let load = 12.0;
     let name = format!("priorities across kinds, {times} × apart");
     Scenario::of(name, [critical, flood])
-        .then(Phase::of(
-            "before",
-            scale.brief,
-            [conditions, Conditions::at(0.01).unscored()],
-        ))
+        .then(Phase::of("before", scale.brief, [conditions, Conditions::at(0.01)]).unscored())
         .then(Phase::of(
             "flood",
             scale.long,

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use super::parts::{AS_ORACLE, MILLI, Scale, UNREFUSED, absent, idle};
+use super::parts::{AS_ORACLE, MILLI, Scale, UNREFUSED, absent, idle, limited};
 use crate::{
-    catalogue::Size,
     criterion::Criterion,
     scenario::{
         kind::Kind,
@@ -12,6 +11,7 @@ use crate::{
         scenario::Scenario,
         server::{Server, Station, Times},
     },
+    size::Size,
 };
 
 /// For kinds 10 × and more apart on a shared processor whose work goes on: as far as it gets. The phase after the overload
@@ -92,7 +92,7 @@ impl Sharing {
             Station::Pool => "pool",
             _ => "processor",
         };
-        format!("shared bottleneck, {station}, {kinds} kinds {apart} × apart, {what}")
+        format!("shared bottleneck ({station}), {kinds} kinds {apart} × apart, {what}")
     }
 
     /// Returns conditions under overload.
@@ -106,9 +106,10 @@ impl Sharing {
     /// Returns a phase in which all kinds have the same share of this load.
     fn even(self, name: &str, seconds: f64, load: f64) -> Phase {
         let each = load / self.kinds as f64;
-        let conditions = match load < 1.0 {
-            true => idle(each),
-            false => self.over(each),
+        let conditions = match name {
+            "before" => idle(each),
+            "after" => limited(each),
+            _ => self.over(each),
         };
         Phase::of(name, seconds, vec![conditions; self.kinds])
     }
@@ -194,5 +195,5 @@ fn three_hundred(scale: &Scale) -> Scenario {
     Scenario::of("shared bottleneck, 300 kinds", kinds)
         .then(phase("before", scale.brief, 0.5, UNREFUSED))
         .then(phase("flood", scale.long, 3.0, AS_ORACLE))
-        .then(phase("after", scale.brief, 0.5, UNREFUSED))
+        .then(phase("after", scale.brief, 0.5, AS_ORACLE))
 }

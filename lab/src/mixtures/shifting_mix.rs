@@ -29,7 +29,6 @@ fn mix(scale: &Scale, load: f64) -> Scenario {
         let all = load * scale.workers as f64 / mean;
         [all * (1.0 - long), all * long]
     };
-    let criterion = if load < 1.0 { UNREFUSED } else { AS_ORACLE };
     let phase = |name, seconds, from, to| {
         let (from, to): ([f64; 2], [f64; 2]) = (rates(from), rates(to));
         let ramp = |nth: usize| Load::Ramp {
@@ -37,7 +36,7 @@ fn mix(scale: &Scale, load: f64) -> Scenario {
             to: to[nth],
             within: 1_000 * MILLI,
         };
-        let kinds = [0, 1].map(|nth| Conditions::under(ramp(nth)).must(criterion));
+        let kinds = [0, 1].map(|nth| Conditions::under(ramp(nth)).must(AS_ORACLE));
         Phase::of(name, seconds, kinds)
     };
     Scenario::of(format!("shifting mix, {load} ×"), kinds)
@@ -68,5 +67,5 @@ fn cache(scale: &Scale, is_cold: bool) -> Scenario {
     }
     scenario
         .then(phase(when, scale.long, cold, AS_ORACLE))
-        .then(phase("warm again", scale.brief, warm, UNREFUSED))
+        .then(phase("warm again", scale.brief, warm, AS_ORACLE))
 }

@@ -1,6 +1,8 @@
 //! A quick kind beside calls that take long by design, such as long polls, streams, exports and model calls.
 
-use super::parts::{Scale, absent, idle, limited, rush, slow};
+use loadshed::Measure;
+
+use super::parts::{Scale, absent, idle, limited, rush, slow, streams};
 use crate::scenario::{kind::Kind, phase::Phase, scenario::Scenario, server::Times};
 
 /// Calls that take long: the kind, how many come at once, and how many a second then.
@@ -13,13 +15,20 @@ struct Slow {
 
 pub(super) fn scenarios(scale: &Scale) -> Vec<Scenario> {
     let all = || [few(), hundreds()];
+    let measured_to_the_end = |scenario: Scenario| Scenario {
+        name: format!("{}, measured to the end of bodies", scenario.name),
+        measure: Measure::Body,
+        ..scenario
+    };
     let mut scenarios = Vec::new();
     for load in [0.1, 0.8] {
         scenarios.extend(all().map(|slow| from_the_start(scale, slow, load)));
         scenarios.extend(all().map(|slow| later(scale, slow, load)));
         scenarios.push(from_the_start(scale, model_calls(), load));
     }
-    scenarios.extend([streams(20.0), streams(300.0)].map(|slow| stay_in_overload(scale, slow)));
+    let streams = later(scale, with_body(), 0.5);
+    scenarios.extend([streams.clone(), measured_to_the_end(streams)]);
+    scenarios.extend([lasting(20.0), lasting(300.0)].map(|slow| stay_in_overload(scale, slow)));
     scenarios.extend(all().map(|slow| in_overload(scale, slow)));
     scenarios
 }
@@ -44,6 +53,15 @@ fn hundreds() -> Slow {
     }
 }
 
+/// 300 streams of 25 s on average, whose responses begin at once.
+fn with_body() -> Slow {
+    Slow {
+        name: "streams",
+        kind: streams(25.0),
+        ..hundreds()
+    }
+}
+
 /// 4 calls a second of 25 s on average, from none on.
 fn model_calls() -> Slow {
     Slow {
@@ -54,8 +72,8 @@ fn model_calls() -> Slow {
     }
 }
 
-/// Streams that last as long as the scenario.
-fn streams(count: f64) -> Slow {
+/// Exports that last as long as the scenario.
+fn lasting(count: f64) -> Slow {
     Slow {
         name: if count < 100.0 { "few" } else { "hundreds" },
         kind: slow(120.0, Times::Fixed),
@@ -91,7 +109,7 @@ fn stay_in_overload(scale: &Scale, slow: Slow) -> Scenario {
         .then(Phase::of("alone", scale.brief, [idle(0.5), absent()]))
         .then(Phase::of("beside", scale.brief, beside))
         .then(Phase::of("over", scale.long, [limited(3.0), absent()]))
-        .then(Phase::of("after", scale.brief, [idle(0.5), absent()]))
+        .then(Phase::of("after", scale.brief, [limited(0.5), absent()]))
 }
 
 /// Slow calls come during the overload, too.
@@ -100,5 +118,5 @@ fn in_overload(scale: &Scale, slow: Slow) -> Scenario {
     scenario(scale, &slow, "come and go, 3 ×")
         .then(Phase::of("beside", scale.brief, [idle(0.5), first]))
         .then(Phase::of("over", scale.long, [limited(3.0), rest]))
-        .then(Phase::of("after", scale.long, [idle(0.5), rest]))
+        .then(Phase::of("after", scale.long, [limited(0.5), rest]))
 }

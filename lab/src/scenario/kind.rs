@@ -20,6 +20,8 @@ pub struct Kind {
     pub shares: Option<usize>,
     /// The calls a second that a load of 1 stands for. By default the capacity of the server.
     pub unit: f64,
+    /// The mean time from the head of a response to the end of its body, for streams. By default zero.
+    pub body: Duration,
     /// The behaviour of the callers.
     pub callers: Callers,
     /// The response of a call whose work is done. By default the status 200.
@@ -67,6 +69,7 @@ impl Kind {
             server,
             shares: None,
             unit: server.capacity(),
+            body: Duration::ZERO,
             callers: Callers::default(),
             response: Answer::Status(200),
             failure: Failure {

@@ -1,6 +1,6 @@
 //! A scenario.
 
-use loadshed::RetryAfter;
+use loadshed::{Measure, RetryAfter};
 
 use super::{
     callers::ClientMix,
@@ -20,6 +20,8 @@ pub struct Scenario {
     pub kinds: Vec<Kind>,
     /// The retry hints of refusals.
     pub retry_after: RetryAfter,
+    /// Up to where the latency is measured.
+    pub measure: Measure,
     /// The tenants among the callers, and the cost of their calls.
     pub client_mix: ClientMix,
     /// The number of servers that share the load, round robin. Each has its own budget.
@@ -52,6 +54,7 @@ impl Scenario {
             name: name.into(),
             kinds: kinds.into_iter().collect(),
             retry_after: RetryAfter::default(),
+            measure: Measure::default(),
             client_mix: ClientMix::default(),
             instances: 1,
             initial_limits: Vec::new(),
@@ -106,6 +109,12 @@ impl Scenario {
     /// Returns whether calls of this kind need a worker.
     pub(crate) fn is_queued(&self, kind: usize) -> bool {
         self.kinds[self.owner(kind)].server.station != Station::None
+    }
+
+    /// Returns whether this kind is part of the evaluation in some phase.
+    pub(crate) fn is_scored(&self, kind: usize) -> bool {
+        let mut phases = self.phases.iter();
+        phases.any(|phase| phase.scored && phase.kind(kind).scored)
     }
 
     /// Returns the number of workers of this kind's bottleneck in a phase.

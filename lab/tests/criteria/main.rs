@@ -9,6 +9,8 @@ mod classes_and_tenants;
 #[path = "../../examples/controller.rs"]
 mod controller;
 mod misses;
+mod mixture_misses;
+mod mixtures;
 mod promises;
 mod random_overloads;
 mod retry_storm;

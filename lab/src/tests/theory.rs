@@ -5,10 +5,11 @@ use std::time::Duration;
 use loadshed::Budget;
 
 use crate::{
-    catalogue::{Length, Size, scenarios},
+    catalogue::scenarios,
     options::{AdmissionPath, Lab},
     oracle::Oracle,
-    report::{PhaseReport, Report, Tick},
+    phase_report::{PhaseReport, Tick},
+    report::Report,
     scenario::{
         callers::Callers,
         load::Load,
@@ -16,6 +17,7 @@ use crate::{
         scenario::Scenario,
         server::{Server, Station, Times},
     },
+    size::{Length, Size},
 };
 
 const MILLI: Duration = Duration::from_millis(1);

@@ -1,0 +1,4 @@
+//! Tests of the simulator.
+
+mod kinds;
+mod theory;
