@@ -89,7 +89,11 @@ pub use self::{
     catalogue::scenarios,
     controls::controls,
     criterion::Criterion,
-    drawn::{overload::drawn_scenario, scenario::drawn_faults},
+    drawn::{
+        overload::drawn_scenario,
+        promises::{broken_promises, is_refused_in_vain},
+        scenario::drawn_faults,
+    },
     evaluator::Evaluator,
     mixtures::mixtures::{mixture_cases, mixtures},
     options::{Lab, LayerOptions},

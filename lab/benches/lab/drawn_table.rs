@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, ops::Range};
 
-use loadshed_lab::{Candidate, Criterion, Evaluator, Row, drawn_faults, drawn_scenario};
+use loadshed_lab::{
+    Candidate, Criterion, Evaluator, Row, broken_promises, drawn_faults, drawn_scenario,
+    is_refused_in_vain,
+};
 
 use crate::{options::Options, oracle_cache::OracleCache, reader_table, summary};
 
@@ -46,7 +49,8 @@ pub(crate) fn print_faults(options: &Options, numbers: Range<u64>, cache: Oracle
         .evaluate("drawn", &scenarios, &options.candidates);
     reader_table::print_header();
     for row in &rows {
-        let is_shown = options.details || !Criterion::of(row).is_met(row) || is_false(row);
+        let is_shown =
+            options.details || !Criterion::of(row).is_met(row) || is_refused_in_vain(row);
         if is_shown {
             reader_table::print(row);
         }
@@ -66,7 +70,7 @@ pub(crate) fn print_faults(options: &Options, numbers: Range<u64>, cache: Oracle
         groups.insert("all".to_owned(), rows);
         for (name, rows) in groups {
             let scores: Vec<_> = rows.iter().map(|row| row.score()).collect();
-            let in_vain = rows.iter().filter(|row| is_false(row)).count();
+            let in_vain = rows.iter().filter(|row| is_refused_in_vain(row)).count();
             println!(
                 "| {} | {name} | {} | {in_vain} |",
                 candidate.name(),
@@ -74,16 +78,15 @@ pub(crate) fn print_faults(options: &Options, numbers: Range<u64>, cache: Oracle
             );
         }
     }
-    println!(
-        "\nPasses: a mean of at least .975, at most a tenth below .9, none below .5, none refused in vain."
-    );
-}
-
-/// Returns whether calls are refused in vain: the oracle would have served them.
-fn is_false(row: &Row) -> bool {
-    row.mean(|metrics| metrics.refused_after_3s) > 0.001 && row.score() < 0.99 && {
-        // In an overload even the oracle refuses.
-        row.phase != "disturbed" || row.kind == "quick"
+    println!("\n| candidate | promises on all phases |\n|---|---|");
+    for candidate in &options.candidates {
+        let of = |row: &&Row| row.candidate == candidate.name();
+        let broken = broken_promises(&rows.iter().filter(of).collect::<Vec<_>>());
+        let verdict = match broken.is_empty() {
+            true => "passes".to_owned(),
+            false => format!("falls short: {}", broken.join("; ")),
+        };
+        println!("| {} | {verdict} |", candidate.name());
     }
 }
 

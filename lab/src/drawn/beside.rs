@@ -65,7 +65,7 @@ pub(super) fn kind(random: &mut Random, main: &Kind) -> Option<Beside> {
             quick.response = Answer::Status(404);
             quick.unit = main.unit;
             // Enough to matter, and not so many that the run takes minutes.
-            let load = times.min(20_000.0 / main.unit);
+            let load = times.min(10_000.0 / main.unit);
             let conditions = Conditions::at(load).must(UNREFUSED);
             beside(format!("404s at {load:.1} ×"), quick, conditions)
         }
@@ -73,7 +73,7 @@ pub(super) fn kind(random: &mut Random, main: &Kind) -> Option<Beside> {
             let mut errors = Kind::new("beside", server(0.002)).at("/errors");
             errors.response = Answer::Status(503);
             errors.unit = main.unit;
-            let load = times.min(20_000.0 / main.unit);
+            let load = times.min(10_000.0 / main.unit);
             let conditions = Conditions::at(load).unscored();
             beside(format!("503s at {load:.1} ×"), errors, conditions)
         }

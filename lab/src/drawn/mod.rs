@@ -3,5 +3,6 @@
 mod beside;
 mod conditions;
 pub(crate) mod overload;
+pub(crate) mod promises;
 pub(crate) mod scenario;
 mod server;

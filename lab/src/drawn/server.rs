@@ -19,12 +19,17 @@ const BIMODAL: Times = Times::Bimodal {
     long: 40.2,
 };
 
+/// The largest capacity, in calls a second: a run takes a second or two.
+const MOST_CALLS: f64 = 8_000.0;
+
 /// Draws a kind: a pool or a processor of 1 to 100 workers, a service time of 1 to 200 ms with one of six distributions, and for
 /// two in five a dependency. Callers wait 8 to 200 service times, at least 0.2 s and at most 10 s.
 pub(super) fn kind(random: &mut Random) -> Kind {
     let seconds = Duration::from_secs_f64;
     let service = random.between(0.001, 0.2);
-    let workers = random.between(1.0, 100.0).round() as usize;
+    let workers = random.between(1.0, 100.0).round();
+    let service = service.max(workers / MOST_CALLS);
+    let workers = workers as usize;
     let times = match random.uniform() {
         x if x < 0.15 => Times::Fixed,
         x if x < 0.45 => Times::Exponential,
