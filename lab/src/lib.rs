@@ -4,7 +4,7 @@
 //! A [`Scenario`] describes a server, its callers and its load over time. [`Lab`] runs one scenario under one budget.
 //! [`Evaluator`] runs many scenarios under several [`Candidate`]s, and compares each candidate to the best fixed limit
 //! ([`Oracle`]). [`scenarios`] returns the catalogue that the default controller of `loadshed` is tested against: one kind of
-//! work on one server. [`mixtures`] have several [`Kind`]s of work under one budget, [`spikes`] a second of ten times the capacity,
+//! work on one server. [`mixtures()`] have several [`Kind`]s of work under one budget, [`spikes()`] a second of ten times the capacity,
 //! and [`drawn_faults`] a server, its load, its faults and its kinds drawn at random.
 //!
 //! [`Aimd`], [`Vegas`] and [`Gradient2`] are published limit algorithms, for comparison. [`controls()`] returns candidates

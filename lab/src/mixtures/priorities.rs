@@ -31,7 +31,7 @@ fn scenario(scale: &Scale, times: u32) -> Scenario {
     // Their share is of all calls, also of those that come at the end of the phase.
     critical.counted = Counted::Whenever;
     let mut flood = Kind::new("SHEDDABLE", quicker).at("/sheddable").sharing(0);
-    // In units of work, the load of both is the same share of the workers; in calls the flood is the same.
+    // The flood has the same number of calls however long they take: 12 × the capacity, and 1.2 × where they are 10 × apart.
     flood.unit = critical.unit;
     let conditions = Conditions {
         critical: 0.5,

@@ -1,7 +1,7 @@
 //! The description of a scenario: kinds of work, their servers and callers, and the phases of their load.
 //!
-//! A [`Scenario`] with one [`Kind`] is the usual one. With several kinds each has a load, a server and callers of its own, and
-//! kinds that share a bottleneck share workers.
+//! A [`Scenario`](scenario::Scenario) with one [`Kind`](kind::Kind) is the usual one. With several kinds each has a load, a
+//! server and callers of its own, and kinds that share a bottleneck share workers.
 
 pub(crate) mod callers;
 pub(crate) mod kind;
