@@ -111,8 +111,11 @@ impl CountPermit {
     /// shared with the sweep.
     #[cold]
     pub(crate) fn watch_for_stall(&mut self) -> Option<&Arc<SharedPermit>> {
-        // No layer asks for the threshold of a response.
-        self.share(Threshold::NEVER_SHED)
+        let threshold = match self {
+            Self::Own(held) => held.as_ref()?.threshold(),
+            Self::Shared(_) => Threshold::NEVER_SHED,
+        };
+        self.share(threshold)
             .inspect(|shared| SharedPermit::watch_for_stall(shared))
     }
 
@@ -136,8 +139,10 @@ impl From<CountedUnits> for CountPermit {
 impl Drop for CountPermit {
     #[inline]
     fn drop(&mut self) {
-        if let Self::Own(Some(held)) = self {
-            held.release();
+        match self {
+            Self::Own(Some(held)) => held.release(),
+            Self::Own(None) => {}
+            Self::Shared(shared) => shared.end_request(),
         }
     }
 }
