@@ -1,5 +1,5 @@
 use super::{claim::Claim, count::count::Count, shares::shares::Tenant};
-use crate::threshold::threshold::Threshold;
+use crate::threshold::rounded::RoundedThreshold;
 
 /// The units that a count has counted for a request.
 #[derive(Clone, Copy, Debug)]
@@ -8,8 +8,8 @@ pub(crate) struct CountedUnits {
     pub(crate) units: u32,
     /// The tenant whose fair share they count against.
     pub(crate) tenant: Option<Tenant>,
-    /// The priority of the threshold under which they were admitted. Fits beside the rest, where a threshold does not.
-    pub(crate) priority: u32,
+    /// The threshold under which they were admitted.
+    pub(crate) admitted_under: RoundedThreshold,
     /// Whether a dry run would have refused them: they are among the marks of the count.
     pub(crate) marked: bool,
     /// Whether the response shares its connection with others, so that it may stall before its body is polled even once.
@@ -24,15 +24,10 @@ impl CountedUnits {
             count,
             units: claim.units,
             tenant: claim.tenant(),
-            priority: claim.threshold.priority(),
+            admitted_under: claim.threshold.into(),
             marked: false,
             multiplexed: false,
         }
-    }
-
-    /// Returns the threshold under which they were admitted, to nine digits.
-    pub(crate) fn threshold(&self) -> Threshold {
-        Threshold::of_priority(self.priority)
     }
 
     // A function of its own, so that the drop of a permit is inlined: it stands in many functions, and mostly there is no permit.

@@ -86,7 +86,7 @@ impl Budget {
     ///
     /// # Panics
     ///
-    /// If the budget drains and its grace has not passed, or a response may have [stalled](crate::LoadShed::stall_timeout), and there
+    /// If the budget drains and its grace has not passed, or a response may [stall](crate::LoadShed::stall_timeout), and there
     /// is no tokio runtime with a timer (`Builder::enable_time`).
     pub async fn emptied(&self) {
         let mut emptied = Emptied {
