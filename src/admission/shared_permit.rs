@@ -283,8 +283,8 @@ impl SharedPermit {
             let units = state.standing.unmarked();
             if units > 0 {
                 // The refusal has taken its admission back.
-                let (lane, writers) = self.count.own();
-                lane.admitted.add(units, writers);
+                let (slot, writers) = self.count.own();
+                slot.admitted.add(units, writers);
             }
         }
     }
@@ -321,8 +321,8 @@ impl SharedPermit {
         let units = state.standing.unmarked();
         if state.is_refused && units > 0 && !self.is_taken_along() {
             // Counted as admitted again, as it did not respond at once.
-            let (lane, writers) = self.count.own();
-            lane.withdrawn.add(units, writers);
+            let (slot, writers) = self.count.own();
+            slot.withdrawn.add(units, writers);
         }
         state.is_refused
     }

@@ -114,6 +114,32 @@ async fn p03_detached_work_stays_in_the_count_when_an_inner_layer_refuses_its_re
 }
 
 #[tokio::test(start_paused = true)]
+async fn p03_detached_work_stays_in_the_count_when_an_inner_call_of_its_own_is_refused() {
+    let pool = Budget::fixed(8);
+    let client = client(&pool, false).layer(Gauge::default().service());
+    let handler = service_fn(move |own: FullRequest| {
+        let (client, permit) = (client.clone(), permit_of(&own));
+        async move {
+            drop(tokio::spawn(async move {
+                sleep(Duration::from_secs(1)).await;
+                assert_eq!(client.oneshot(own).await.unwrap().status(), 429);
+                sleep(Duration::from_secs(1)).await;
+                drop(permit);
+            }));
+            response()
+        }
+    });
+    let shed = LoadShed::ratio(1.0).budget(&pool).share_permit();
+    assert_eq!(status(shed.layer(handler), request()).await, StatusCode::OK);
+    let one = pool.try_acquire(Threshold::ratio(1.0)).unwrap();
+    sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(pool.in_flight(), 2);
+    sleep(Duration::from_secs(1)).await;
+    drop(one);
+    assert_eq!((pool.in_flight(), pool.snapshot().admitted), (0, 2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn p03_a_refused_request_whose_permit_only_its_extensions_hold_is_not_in_flight() {
     let pool = Budget::fixed(8);
     let client = client(&pool, false).layer(Gauge::default().service());
