@@ -1,4 +1,5 @@
 use super::{claim::Claim, count::count::Count, shares::shares::Tenant};
+use crate::threshold::rounded::RoundedThreshold;
 
 /// The units that a count has counted for a request.
 #[derive(Clone, Copy, Debug)]
@@ -7,6 +8,8 @@ pub(crate) struct CountedUnits {
     pub(crate) units: u32,
     /// The tenant whose fair share they count against.
     pub(crate) tenant: Option<Tenant>,
+    /// The threshold under which they were admitted.
+    pub(crate) admitted_under: RoundedThreshold,
     /// Whether a dry run would have refused them: they are among the marks of the count.
     pub(crate) marked: bool,
     /// Whether the response shares its connection with others, so that it may stall before its body is polled even once.
@@ -21,6 +24,7 @@ impl CountedUnits {
             count,
             units: claim.units,
             tenant: claim.tenant(),
+            admitted_under: claim.threshold.into(),
             marked: false,
             multiplexed: false,
         }

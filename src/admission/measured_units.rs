@@ -18,30 +18,31 @@ use crate::support::sync::{Mutex, MutexGuard};
 /// The units in flight that a measured request stands for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Weight {
-    units: usize,
-    is_counted: bool,
+    /// The number of requests for which it stands.
+    one_in: usize,
+    /// The units of its permit that are in the count, and unmarked.
+    units: u32,
     has_responded: bool,
-    /// The handler waits for the bytes of its client.
-    waits_for_client: bool,
+    /// It is not at work: see [`SharedWeight::wait_begins`].
+    waits: bool,
 }
 
 impl Weight {
     /// Weighs a request that holds `units`.
     pub(crate) fn begin(sampler: &Sampler, units: u32) -> Self {
-        let units = sampler.one_in().saturating_mul(units as usize);
         let mut weight = Self {
-            units,
-            is_counted: false,
+            one_in: sampler.one_in(),
+            units: 0,
             has_responded: false,
-            waits_for_client: false,
+            waits: false,
         };
-        weight.count(sampler, true);
+        weight.count(sampler, units);
         weight
     }
 
-    /// Notes whether the permit is in the count, and unmarked.
-    pub(crate) fn count(&mut self, sampler: &Sampler, is_counted: bool) {
-        self.change(sampler, |weight| weight.is_counted = is_counted);
+    /// Notes how many units of the permit are in the count, and unmarked.
+    pub(crate) fn count(&mut self, sampler: &Sampler, units: u32) {
+        self.change(sampler, |weight| weight.units = units);
     }
 
     /// Notes that the request has responded and keeps its permit.
@@ -65,8 +66,8 @@ impl Weight {
 
     /// Returns the units that count as measured, and as responded.
     fn parts(self) -> (usize, usize) {
-        let counted = if self.is_counted { self.units } else { 0 };
-        let is_idle = self.has_responded || self.waits_for_client;
+        let counted = self.one_in.saturating_mul(self.units as usize);
+        let is_idle = self.has_responded || self.waits;
         (counted, if is_idle { counted } else { 0 })
     }
 }
@@ -85,7 +86,9 @@ pub(crate) struct SharedWeight {
 
 struct State {
     weight: Weight,
-    /// Since when the handler waits for its client.
+    /// The waits that have begun and not ended: for the bodies that the handler reads, and in the queue of an inner layer.
+    waits: u32,
+    /// Since when there are any.
     waiting_since: Option<Instant>,
     /// How long it has waited before.
     waited: Duration,
@@ -95,6 +98,7 @@ impl SharedWeight {
     pub(crate) fn new(sampled: Arc<dyn Sampled>, weight: Weight) -> Arc<Self> {
         let state = State {
             weight,
+            waits: 0,
             waiting_since: None,
             waited: Duration::ZERO,
         };
@@ -104,8 +108,8 @@ impl SharedWeight {
         })
     }
 
-    pub(crate) fn count(&self, is_counted: bool) {
-        self.change(|weight, sampler| weight.count(sampler, is_counted));
+    pub(crate) fn count(&self, units: u32) {
+        self.change(|weight, sampler| weight.count(sampler, units));
     }
 
     pub(crate) fn respond(&self) {
@@ -118,34 +122,38 @@ impl SharedWeight {
         }
     }
 
-    /// Notes that the handler waits for its client: the request counts as responded meanwhile.
-    pub(crate) fn client_wait_begins(&self) {
+    /// Notes that the request waits: its handler for the bytes of the client, or the request itself in the queue of an inner layer.
+    /// The request counts as responded meanwhile, and the time is no latency. A wait may begin while another goes on.
+    pub(crate) fn wait_begins(&self) {
         let mut state = self.state();
-        // An inner layer may watch the same upload.
-        if state.waiting_since.is_none() {
+        state.waits += 1;
+        if state.waits == 1 {
             state.waiting_since = Some(Instant::now());
-            self.set_waits_for_client(&mut state, true);
+            self.set_waits(&mut state, true);
         }
     }
 
-    /// Notes that the handler goes on.
-    pub(crate) fn client_wait_ends(&self) {
+    /// Notes that a wait has ended.
+    pub(crate) fn wait_ends(&self) {
         let mut state = self.state();
-        if let Some(since) = state.waiting_since.take() {
+        state.waits = state.waits.saturating_sub(1);
+        if state.waits == 0
+            && let Some(since) = state.waiting_since.take()
+        {
             state.waited += since.elapsed();
-            self.set_waits_for_client(&mut state, false);
+            self.set_waits(&mut state, false);
         }
     }
 
-    fn set_waits_for_client(&self, state: &mut State, waits: bool) {
+    fn set_waits(&self, state: &mut State, waits: bool) {
         if let Some(sampler) = self.sampled.sampler() {
-            let set = |weight: &mut Weight| weight.waits_for_client = waits;
+            let set = |weight: &mut Weight| weight.waits = waits;
             state.weight.change(sampler, set);
         }
     }
 
-    /// Returns how long the handler has waited for its client.
-    pub(crate) fn client_time(&self) -> Duration {
+    /// Returns how long the request has waited.
+    pub(crate) fn waited(&self) -> Duration {
         let state = self.state();
         let waits = state.waiting_since.map(|since| since.elapsed());
         state.waited + waits.unwrap_or_default()

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
 use super::{count::count::Count, counted_units::CountedUnits, shared_permit::SharedPermit};
 use crate::threshold::threshold::Threshold;
@@ -10,7 +10,27 @@ use crate::threshold::threshold::Threshold;
 pub(crate) enum CountPermit {
     Own(Option<CountedUnits>),
     /// Inner layers, a handler or the sweep of stalled responses know it, too.
-    Shared(Arc<SharedPermit>),
+    Shared(Holder),
+}
+
+/// The future or the body that holds a shared permit. Its drop ends the request.
+#[derive(Debug)]
+pub(crate) struct Holder(Arc<SharedPermit>);
+
+impl Deref for Holder {
+    type Target = Arc<SharedPermit>;
+
+    fn deref(&self) -> &Arc<SharedPermit> {
+        &self.0
+    }
+}
+
+impl Drop for Holder {
+    #[cold]
+    #[inline(never)]
+    fn drop(&mut self) {
+        self.0.end_request();
+    }
 }
 
 impl Default for CountPermit {
@@ -66,7 +86,7 @@ impl CountPermit {
     pub(crate) fn share(&mut self, threshold: Threshold) -> Option<&Arc<SharedPermit>> {
         if let Self::Own(held) = self {
             let shared = SharedPermit::new(held.take()?, threshold, false);
-            *self = Self::Shared(Arc::new(shared));
+            *self = Self::Shared(Holder(Arc::new(shared)));
         }
         self.shared()
     }
@@ -75,7 +95,8 @@ impl CountPermit {
     /// [`sharing`](crate::admission::count::sharing).
     #[cold]
     pub(crate) fn probe(held: CountedUnits, threshold: Threshold) -> Self {
-        Self::Shared(Arc::new(SharedPermit::new(held, threshold, true)))
+        let shared = SharedPermit::new(held, threshold, true);
+        Self::Shared(Holder(Arc::new(shared)))
     }
 
     pub(crate) fn shared(&self) -> Option<&Arc<SharedPermit>> {
@@ -111,8 +132,11 @@ impl CountPermit {
     /// shared with the sweep.
     #[cold]
     pub(crate) fn watch_for_stall(&mut self) -> Option<&Arc<SharedPermit>> {
-        // No layer asks for the threshold of a response.
-        self.share(Threshold::NEVER_SHED)
+        let threshold = match self {
+            Self::Own(held) => held.as_ref()?.admitted_under.into(),
+            Self::Shared(_) => Threshold::NEVER_SHED,
+        };
+        self.share(threshold)
             .inspect(|shared| SharedPermit::watch_for_stall(shared))
     }
 

@@ -7,7 +7,7 @@
 //! outermost layer's future and body, and by the clones of a [`RequestPermit`](crate::RequestPermit) that a handler takes along.
 
 use std::{
-    fmt,
+    fmt, mem,
     sync::{
         Arc, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -40,6 +40,8 @@ pub(crate) struct SharedPermit {
     /// How often the body of the response was polled, and in the lowest bit whether it is pending.
     progress: AtomicU32,
     is_watched: AtomicBool,
+    /// Whether the response shares its connection with others: see [`CountedUnits`].
+    multiplexed: AtomicBool,
     /// How many parts of the program have taken the permit along.
     taken_along: AtomicU32,
     state: Mutex<State>,
@@ -51,21 +53,24 @@ struct State {
     threshold: Threshold,
     /// Whether the latest decision of an inner layer was a refusal.
     is_refused: bool,
+    /// Whether the response has ended, or the caller has left.
+    has_ended: bool,
     /// `None` unless the request is measured.
     weight: Option<Arc<SharedWeight>>,
 }
 
 impl State {
     fn stand(&mut self, standing: Standing) {
-        self.standing = standing;
-        if let Some(weight) = &self.weight {
-            weight.count(self.is_unmarked());
+        let was_queued = mem::replace(&mut self.standing, standing).is_queued();
+        let Some(weight) = &self.weight else {
+            return;
+        };
+        weight.count(self.standing.unmarked());
+        match (was_queued, self.standing.is_queued()) {
+            (false, true) => weight.wait_begins(),
+            (true, false) => weight.wait_ends(),
+            _ => {}
         }
-    }
-
-    /// Returns whether the units are in the count, and no dry run would have refused them.
-    fn is_unmarked(&self) -> bool {
-        matches!(self.standing, Standing::Held(held) if !held.marked)
     }
 }
 
@@ -84,6 +89,20 @@ pub(crate) enum Standing {
     Uncounted,
 }
 
+impl Standing {
+    /// Returns the units that are in the count, and that no dry run would have refused.
+    fn unmarked(self) -> u32 {
+        match self {
+            Self::Held(held) if !held.marked => held.units,
+            _ => 0,
+        }
+    }
+
+    fn is_queued(self) -> bool {
+        matches!(self, Self::Queued(_))
+    }
+}
+
 /// Set in `progress` while the body is pending: it waits for the server, and not for its reader.
 const PENDING: u32 = 1;
 
@@ -99,11 +118,13 @@ impl SharedPermit {
             outer: OnceLock::new(),
             progress: AtomicU32::new(0),
             is_watched: AtomicBool::new(false),
+            multiplexed: AtomicBool::new(held.multiplexed),
             taken_along: AtomicU32::new(0),
             state: Mutex::new(State {
                 standing: Standing::Held(held),
                 threshold,
                 is_refused: false,
+                has_ended: false,
                 weight: None,
             }),
         }
@@ -143,23 +164,34 @@ impl SharedPermit {
     }
 
     pub(crate) fn set_multiplexed(&self) {
-        if let Standing::Held(held) = &mut self.lock().standing {
-            held.multiplexed = true;
-        }
+        self.multiplexed.store(true, Ordering::Relaxed);
     }
 
     #[cold]
     pub(crate) fn is_multiplexed(&self) -> bool {
-        self.held().is_some_and(|held| held.multiplexed)
+        self.multiplexed.load(Ordering::Relaxed)
+    }
+
+    /// Returns the units of the request, in the count or not. 0 if it runs uncounted.
+    pub(crate) fn units(&self) -> u32 {
+        match self.lock().standing {
+            Standing::Held(held)
+            | Standing::Refused(held)
+            | Standing::Queued(held)
+            | Standing::Stalled(held) => held.units,
+            Standing::Uncounted => 0,
+        }
     }
 
     pub(crate) fn admitted_threshold(&self) -> Option<Threshold> {
         let state = self.lock();
-        state.is_unmarked().then_some(state.threshold)
+        (state.standing.unmarked() > 0).then_some(state.threshold)
     }
 
     /// Decides upon the units that are in the count. `decide` takes them and the threshold under which they were admitted, and
     /// returns both anew, and its decision. `None` if no units are in the count.
+    ///
+    /// `decide` runs with the permit locked: it changes counts, and calls no waker, controller or subscriber, and no sweep.
     pub(crate) fn decide<T>(
         &self,
         decide: impl FnOnce(CountedUnits, Threshold) -> (Standing, Threshold, T),
@@ -200,7 +232,7 @@ impl SharedPermit {
     pub(crate) fn queue(&self) {
         let mut state = self.lock();
         if let Standing::Refused(held) = state.standing {
-            state.standing = Standing::Queued(held);
+            state.stand(Standing::Queued(held));
         }
     }
 
@@ -209,17 +241,51 @@ impl SharedPermit {
         let mut state = self.lock();
         state.is_refused = true;
         if let Standing::Queued(held) = state.standing {
-            state.standing = Standing::Refused(held);
+            state.stand(Standing::Refused(held));
+        }
+        self.count_detached(&mut state);
+    }
+
+    /// Notes that the refusal by an inner layer is its last word: the request is not queued.
+    pub(crate) fn refuse(&self) {
+        self.count_detached(&mut self.lock());
+    }
+
+    /// Notes that the response has ended, or the caller has left. Work for which a handler has taken the permit along goes on, and
+    /// is counted again if an inner layer has refused the request: it is released with the last clone.
+    ///
+    /// The clone in the extensions of the request is gone with the request by now.
+    #[cold]
+    pub(crate) fn end_request(&self) {
+        if self.is_taken_along() {
+            let mut state = self.lock();
+            state.has_ended = true;
+            self.count_detached(&mut state);
+        }
+    }
+
+    fn count_detached(&self, state: &mut State) {
+        if state.has_ended && self.is_taken_along() {
+            self.count_at_work(state);
         }
     }
 
     /// Notes that the inner service works on, or has responded with something else than the refusal of an inner layer. A request
     /// that this refusal took out of the count is counted again, whatever else is in flight: it is at work.
     pub(crate) fn works_on(&self) {
-        let mut state = self.lock();
+        self.count_at_work(&mut self.lock());
+    }
+
+    fn count_at_work(&self, state: &mut State) {
         if let Standing::Refused(held) = state.standing {
             let counted = self.count_again(held, |_| u32::MAX);
             state.stand(counted.unwrap_or(Standing::Uncounted));
+            let units = state.standing.unmarked();
+            if units > 0 {
+                // The refusal has taken its admission back.
+                let (slot, writers) = self.count.own();
+                slot.admitted.add(units, writers);
+            }
         }
     }
 
@@ -248,9 +314,17 @@ impl SharedPermit {
         }
     }
 
-    /// Returns whether the latest decision upon the request was the refusal of an inner layer.
-    pub(crate) fn is_refused(&self) -> bool {
-        self.lock().is_refused
+    /// Returns whether the refusal of an inner layer ends the request: it was the latest decision upon the request, which has
+    /// responded with a refusal.
+    pub(crate) fn ends_refused(&self) -> bool {
+        let state = self.lock();
+        let units = state.standing.unmarked();
+        if state.is_refused && units > 0 && !self.is_taken_along() {
+            // Counted as admitted again, as it did not respond at once.
+            let (slot, writers) = self.count.own();
+            slot.withdrawn.add(units, writers);
+        }
+        state.is_refused
     }
 
     /// Notes that a handler, or what it has spawned, holds the permit, too.
@@ -266,7 +340,10 @@ impl SharedPermit {
     /// Notes the weight of the request, which is measured.
     pub(crate) fn set_weight(&self, weight: Arc<SharedWeight>) {
         let mut state = self.lock();
-        weight.count(state.is_unmarked());
+        weight.count(state.standing.unmarked());
+        if state.standing.is_queued() {
+            weight.wait_begins();
+        }
         state.weight = Some(weight);
     }
 
@@ -283,10 +360,14 @@ impl SharedPermit {
 
     /// Has the response seen by the sweep of stalled responses from now on.
     pub(crate) fn watch_for_stall(this: &Arc<Self>) {
-        if !this.is_watched.swap(true, Ordering::Relaxed) {
-            this.count
-                .stalls
-                .watch(Arc::<Self>::downgrade(this), this.frames_taken());
+        if this.is_watched.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let stalls = &this.count.stalls;
+        if stalls.watch(Arc::<Self>::downgrade(this), this.frames_taken()) {
+            // From now on they have a timer for the sweeps.
+            this.count.queue.wake_all();
+            this.count.drain.wake();
         }
     }
 
@@ -301,17 +382,21 @@ impl SharedPermit {
         self.progress.store(next, Ordering::Relaxed);
     }
 
-    /// Returns whether the response may go on. One that has stalled needs a permit again.
+    /// Returns whether the response may go on: its body is about to be polled. One that has stalled needs a permit again, within
+    /// the threshold under which the request was admitted.
     pub(crate) fn resume(this: &Arc<Self>) -> bool {
-        Self::resume_within(this, |limit| limit)
+        Self::resume_within(this, None)
     }
 
-    fn resume_within(this: &Arc<Self>, cap: impl Cap) -> bool {
+    fn resume_within(this: &Arc<Self>, threshold: Option<Threshold>) -> bool {
         let mut state = this.lock();
+        // With the lock: a sweep that finds that no frame was taken sees this, or has released the units already.
+        this.polled(true);
         let Standing::Stalled(held) = state.standing else {
             return true;
         };
-        let Some(standing) = this.count_again(held, cap) else {
+        let threshold = threshold.unwrap_or(state.threshold);
+        let Some(standing) = this.count_again(held, threshold) else {
             return false;
         };
         state.stand(standing);
@@ -323,7 +408,7 @@ impl SharedPermit {
 
     /// Has a stalled response go on, whatever else is in flight.
     pub(crate) fn resume_anyway(this: &Arc<Self>) {
-        let _ = Self::resume_within(this, |_| u32::MAX);
+        let _ = Self::resume_within(this, Some(Threshold::NEVER_SHED));
     }
 }
 
@@ -338,9 +423,12 @@ impl Stalling for SharedPermit {
         (progress & PENDING == 0).then_some(progress)
     }
 
-    /// Releases the units of a response that has stalled. Returns whether it had any.
-    fn stall(&self) -> bool {
+    fn stall(&self, frames: Option<u32>) -> bool {
         let mut state = self.lock();
+        // Again, with the lock: the body may have been polled since.
+        if self.frames_taken() != frames || self.is_taken_along() {
+            return false;
+        }
         let Standing::Held(held) = state.standing else {
             return false;
         };

@@ -3,7 +3,7 @@
 //! A server does not poll a body while the bytes before have not left. So a body cannot time out by itself, and a reader that
 //! reads nothing would hold its permit for ever. Responses that may come to that are noted here, and refusals look through them,
 //! at most eight times in the timeout: so it costs nothing while no request is refused. Each refusal looks at some of them, so it
-//! takes no longer where there are many.
+//! takes no longer where there are many. Queued requests, and futures that wait until the budget is empty, have a timer for it.
 
 use std::{
     any::Any,
@@ -57,8 +57,9 @@ pub(crate) trait Stalling: fmt::Debug + Send + Sync {
     /// Returns whether work besides the response holds the permit.
     fn is_taken_along(&self) -> bool;
 
-    /// Releases the units of a response that has stalled. Returns whether it had any.
-    fn stall(&self) -> bool;
+    /// Releases the units of a response that has stalled, of whose body so many `frames` were taken. Returns whether it did: not
+    /// where it has gone on meanwhile, or has no units.
+    fn stall(&self, frames: Option<u32>) -> bool;
 }
 
 #[derive(Debug)]
@@ -69,7 +70,7 @@ struct Response {
     since: Instant,
 }
 
-/// The place of a response: which thread's list it is in, and where in that.
+/// The position of a response: which thread's list it is in, and where in that.
 #[derive(Debug, Default)]
 struct Position {
     list: usize,
@@ -89,7 +90,13 @@ enum Swept {
 enum Found {
     GoesOn,
     Ended,
-    Stalled(Arc<dyn Stalling>),
+    Stalled(Stalled),
+}
+
+/// A response that seems to have stalled.
+struct Stalled {
+    permit: Arc<dyn Stalling>,
+    frames: Option<u32>,
 }
 
 impl Response {
@@ -104,7 +111,7 @@ impl Response {
         let stood = now.saturating_duration_since(self.since);
         match stood < timeout || permit.is_taken_along() {
             true => Found::GoesOn,
-            false => Found::Stalled(permit),
+            false => Found::Stalled(Stalled { permit, frames }),
         }
     }
 }
@@ -113,6 +120,8 @@ impl Response {
 const PRUNE: usize = 64;
 /// Sweeps in one timeout.
 const SWEEPS: u64 = 8;
+/// The least time between two sweeps, in nanoseconds: 1 ms, as tokio's timers count whole milliseconds.
+const LEAST_INTERVAL: u64 = 1_000_000;
 /// The most responses that a refusal looks at: some 10 µs.
 const AT_ONCE: usize = 256;
 
@@ -191,9 +200,12 @@ impl Stalls {
             .find_map(|error| Arc::clone(error).downcast().ok())
     }
 
-    /// Has a response seen by the sweeps, of whose body so many frames were taken.
-    pub(crate) fn watch(&self, permit: Weak<dyn Stalling>, frames: Option<u32>) {
-        self.is_used.store(true, Ordering::Relaxed);
+    /// Has a response seen by the sweeps, of whose body so many frames were taken. Returns whether it is the first one: then the
+    /// tasks that [wait for a sweep](Self::next_sweep) have to be woken.
+    pub(crate) fn watch(&self, permit: Weak<dyn Stalling>, frames: Option<u32>) -> bool {
+        // Reads before it writes: all but one find it set. Relaxed: the locks of the tasks' wakers order it.
+        let is_used = &self.is_used;
+        let is_first = !is_used.load(Ordering::Relaxed) && !is_used.swap(true, Ordering::Relaxed);
         let (watched, _) = self.watched.own();
         let mut watched = watched.lock().unwrap_or_else(PoisonError::into_inner);
         if watched.responses.len() >= watched.prune_at {
@@ -206,6 +218,8 @@ impl Stalls {
             frames,
             since: Instant::now(),
         });
+        drop(watched);
+        is_first
     }
 
     /// Releases the permits of the responses that have stalled.
@@ -224,7 +238,7 @@ impl Stalls {
         self.epoch.checked_add(due)
     }
 
-    /// Sweeps all responses that are due, where no request waits for it.
+    /// Sweeps all responses that are due, in a task that waits for capacity itself.
     pub(crate) fn sweep_whole_if_due(&self, now: Instant) {
         if self.is_used.load(Ordering::Relaxed) {
             while self.sweep_after(now) == Swept::InPart {}
@@ -248,14 +262,15 @@ impl Stalls {
         let mut stalled = Vec::new();
         let swept = self.sweep(&mut position, now, timeout, &mut stalled);
         if swept == Swept::Whole {
-            let next = since_epoch.saturating_add(nanos(timeout) / SWEEPS);
+            let interval = (nanos(timeout) / SWEEPS).max(LEAST_INTERVAL);
+            let next = since_epoch.saturating_add(interval);
             self.due.store(next, Ordering::Relaxed);
         }
         // Without the locks: a waiter that is admitted by this may note a response.
         drop(position);
-        for permit in stalled {
-            if !permit.stall() {
-                // Its units are elsewhere for the moment: it is seen again.
+        for Stalled { permit, frames } in stalled {
+            if !permit.stall(frames) {
+                // It has gone on, or its units are elsewhere for the moment: it is seen again.
                 self.watch(Arc::downgrade(&permit), permit.frames_taken());
             }
         }
@@ -268,7 +283,7 @@ impl Stalls {
         position: &mut Position,
         now: Instant,
         timeout: Duration,
-        stalled: &mut Vec<Arc<dyn Stalling>>,
+        stalled: &mut Vec<Stalled>,
     ) -> Swept {
         let mut left = AT_ONCE;
         for watched in self.watched.iter().skip(position.list) {
@@ -283,8 +298,8 @@ impl Stalls {
                     match response.look(now, timeout) {
                         Found::GoesOn => position.response += 1,
                         Found::Ended => drop(responses.swap_remove(position.response)),
-                        Found::Stalled(permit) => {
-                            stalled.push(permit);
+                        Found::Stalled(response) => {
+                            stalled.push(response);
                             responses.swap_remove(position.response);
                         }
                     }
@@ -342,7 +357,7 @@ mod tests {
             false
         }
 
-        fn stall(&self) -> bool {
+        fn stall(&self, _: Option<u32>) -> bool {
             !self.has_stalled.swap(true, Ordering::Relaxed)
         }
     }

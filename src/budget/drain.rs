@@ -86,7 +86,7 @@ impl Budget {
     ///
     /// # Panics
     ///
-    /// If the budget drains and its grace has not passed, or a response may have [stalled](crate::LoadShed::stall_timeout), and there
+    /// If the budget drains and its grace has not passed, or a response may [stall](crate::LoadShed::stall_timeout), and there
     /// is no tokio runtime with a timer (`Builder::enable_time`).
     pub async fn emptied(&self) {
         let mut emptied = Emptied {
@@ -126,8 +126,9 @@ impl Emptied<'_> {
         }
         // A response whose reader does not read would hold this up for ever, where no refusal looks for it.
         while !count.is_unused_after_wait() {
-            count.stalls.sweep_whole_if_due(Instant::now());
-            let Some(next) = count.stalls.next_sweep() else {
+            self.budget.sweep_stalled(Instant::now());
+            let Some(next) = self.budget.next_sweep() else {
+                // The first response wakes this.
                 return Poll::Pending;
             };
             ready!(self.poll_timer(next, cx));

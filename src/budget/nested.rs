@@ -18,6 +18,13 @@ use crate::{
     threshold::threshold::Threshold,
 };
 
+/// A refusal of a request that holds a permit, or what a dry run says to it.
+struct Adverse {
+    refused: Refused,
+    /// What is still in the count, of a request that is no longer.
+    unreleased: Option<CountedUnits>,
+}
+
 impl Budget {
     /// Decides upon a request that holds a permit of this budget, from an outer layer.
     #[cold]
@@ -35,10 +42,15 @@ impl Budget {
             }
             _ => self.decide_again(held, threshold, claim, mode),
         });
-        if let Some(decided) = decided {
-            return decided;
+        match decided {
+            Some(Ok(())) => return Ok(()),
+            // Without the lock of the permit: wakers, controllers, subscribers and sweeps may call any code.
+            Some(Err(adverse)) => return self.follow(adverse, claim, mode),
+            None => {}
         }
-        // An inner layer has refused it before, and it comes once more.
+        // An inner layer has refused it before, and it comes once more. It costs no less than before.
+        let units = claim.units.max(permit.units());
+        let claim = &Claim { units, ..*claim };
         let again = self.admit(claim, mode, None)?;
         permit.lower(claim.as_threshold());
         drop(
@@ -49,13 +61,31 @@ impl Budget {
         Ok(())
     }
 
+    /// Has others know of an adverse decision: waiters, to which the units go, or what tells of a dry run.
+    fn follow(&self, adverse: Adverse, claim: &Claim, mode: Mode<'_>) -> Result<(), Refused> {
+        if let Mode::DryRun(told) = mode {
+            self.would_refuse(&adverse.refused, told);
+            return Ok(());
+        }
+        match adverse.unreleased {
+            Some(units) => units.release(),
+            None => self.count.serve_waiters(),
+        }
+        // The request needs more units than can be counted, and is never refused: it runs uncounted.
+        match claim.threshold.is_never_shed() {
+            true => Ok(()),
+            false => Err(adverse.refused),
+        }
+    }
+
+    /// Decides upon units that are in the count. The permit is locked: see [`SharedPermit::decide`].
     fn decide_again(
         &self,
         held: CountedUnits,
         threshold: Threshold,
         claim: &Claim,
         mode: Mode<'_>,
-    ) -> (Standing, Threshold, Result<(), Refused>) {
+    ) -> (Standing, Threshold, Result<(), Adverse>) {
         // The highest cost that a layer states.
         let units = claim.units.max(held.units);
         let claim = Claim { units, ..*claim };
@@ -65,7 +95,9 @@ impl Budget {
         let kept = self.keep(held, claim, &entry, is_behind_waiters, mode);
         let level = match kept {
             Ok(()) => {
-                self.inner.counters.charge(units - held.units);
+                if !held.marked {
+                    self.inner.counters.charge(units - held.units);
+                }
                 let lower = threshold.lower(claim.as_threshold());
                 return (Standing::Held(entry.units), lower, Ok(()));
             }
@@ -75,22 +107,25 @@ impl Budget {
         if !held.marked {
             self.inner.counters.withdraw(held.units);
         }
-        match mode {
-            Mode::DryRun(told) => {
-                let marked = CountedUnits {
-                    marked: true,
-                    tenant: None,
-                    ..held
-                };
-                self.would_refuse(&refused, told);
-                (Standing::Held(marked), threshold, Ok(()))
-            }
-            // The request needs more units than can be counted, and is never refused: it runs uncounted.
-            Mode::Enforce if claim.threshold.is_never_shed() => {
-                (Standing::Uncounted, threshold, Ok(()))
-            }
-            Mode::Enforce => (Standing::Refused(held), threshold, Err(refused)),
-        }
+        // It has left the shares with the entry.
+        let shareless = CountedUnits {
+            tenant: None,
+            ..held
+        };
+        let standing = match mode {
+            Mode::DryRun(_) => Standing::Held(CountedUnits {
+                marked: true,
+                ..shareless
+            }),
+            Mode::Enforce if claim.threshold.is_never_shed() => Standing::Uncounted,
+            Mode::Enforce => Standing::Refused(held),
+        };
+        let is_counted = is_behind_waiters && matches!(mode, Mode::Enforce);
+        let adverse = Adverse {
+            refused,
+            unreleased: is_counted.then_some(shareless),
+        };
+        (standing, threshold, Err(adverse))
     }
 
     /// As [`Count::keep`](crate::admission::count::count::Count::keep), unless a waiter has priority. The request was not queued
@@ -108,16 +143,8 @@ impl Budget {
         let (count, units) = (self.count, held.units);
         let cap = |limit| claim.cap(limit, entry.share);
         match mode {
-            Mode::Enforce if is_behind_waiters => {
-                let level = self.level();
-                // It leaves the shares with the entry.
-                CountedUnits {
-                    tenant: None,
-                    ..held
-                }
-                .release();
-                Err(level)
-            }
+            // It is released later, without the lock of the permit.
+            Mode::Enforce if is_behind_waiters => Err(self.level()),
             Mode::Enforce if held.marked => count.keep_marked(units, claim.units, cap).map(drop),
             Mode::Enforce => count.keep(units, claim.units, cap).map(drop),
             Mode::DryRun(_) if is_behind_waiters => {

@@ -46,7 +46,7 @@ impl Measured {
 
 impl Drop for Measured {
     fn drop(&mut self) {
-        self.change_weight(|weight, sampler| weight.count(sampler, false));
+        self.change_weight(|weight, sampler| weight.count(sampler, 0));
     }
 }
 
@@ -149,6 +149,8 @@ impl Permit {
         // The permit first: a sample may close a window, which takes longer.
         self.permit = CountPermit::EMPTY;
         if let Some(mut measured) = self.measured.take() {
+            // Before the sample: the window that it may close is of the requests that are still in flight.
+            measured.change_weight(|weight, sampler| weight.count(sampler, 0));
             measured.finish(outcome);
         }
     }

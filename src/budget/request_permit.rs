@@ -6,7 +6,8 @@ use crate::admission::shared_permit::SharedPermit;
 ///
 /// A layer with [`share_permit`](crate::LoadShed::share_permit) puts it into the extensions of each request that it admits. The
 /// units of the request stay in flight until the response has ended and the last clone is dropped, the one in the extensions
-/// included.
+/// included. That holds too where an inner layer refuses the request: its units are counted again once it has responded, for the
+/// work that goes on.
 ///
 /// With the feature `axum` it is an extractor. In tonic it is in the extensions of the request:
 /// `request.extensions().get::<RequestPermit>().cloned()`. The example `detached_work` runs all four kinds of work below.

@@ -60,16 +60,16 @@ impl SampleTimer {
         self.finish_without(Duration::ZERO, budget, outcome);
     }
 
-    /// The same for a request whose handler has waited for its client for `client_time`, which is no latency.
+    /// The same for a request that has `waited` for its client, or in the queue of an inner layer: that time is no latency.
     #[cold]
-    pub(crate) fn finish_without(self, client_time: Duration, budget: &Budget, outcome: Outcome) {
+    pub(crate) fn finish_without(self, waited: Duration, budget: &Budget, outcome: Outcome) {
         let Some(sampler) = budget.sampler() else {
             return;
         };
         let now = sampler.now();
         let mut sample = Sample::new(sampler.at(self.admitted_at));
         let elapsed = Duration::from_nanos(now.saturating_sub(self.admitted_at));
-        sample.latency = elapsed.saturating_sub(client_time);
+        sample.latency = elapsed.saturating_sub(waited);
         sample.in_flight = self.in_flight as usize;
         sample.limit = self.limit as usize;
         sample.cap = self.cap as usize;

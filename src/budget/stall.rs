@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use tokio::time::Instant;
+
 use super::budget::Budget;
 use crate::admission::stalls::StallError;
 
@@ -29,5 +31,15 @@ impl Budget {
         for error in &stall.errors {
             self.count.stalls.add_error(Arc::clone(error));
         }
+    }
+
+    /// Returns when the stalled responses are to be looked for. `None` where there are none, and the first one wakes the waiters.
+    pub(crate) fn next_sweep(&self) -> Option<Instant> {
+        self.count.stalls.next_sweep()
+    }
+
+    /// Releases the permits of stalled responses, if that is due.
+    pub(crate) fn sweep_stalled(&self, now: Instant) {
+        self.count.stalls.sweep_whole_if_due(now);
     }
 }

@@ -173,8 +173,8 @@ where
             {
                 // Drops the inner future, and with it the rest of the upload, before the permit.
                 this.state.set(State::Failed { error: None });
-                this.measurement.end(Outcome::Ignored);
                 *this.permit = CountPermit::EMPTY;
+                this.measurement.end(Outcome::Ignored);
                 return Poll::Ready(Ok(response.map(ResponseBody::refused)));
             }
             this.measurement.enter();
@@ -201,8 +201,8 @@ where
                 Poll::Ready(Err(error)) => {
                     // Drops the inner future before the permit.
                     this.state.set(State::Failed { error: None });
-                    this.measurement.end(Outcome::Ignored);
                     *this.permit = CountPermit::EMPTY;
+                    this.measurement.end(Outcome::Ignored);
                     Poll::Ready(Err(error))
                 }
                 Poll::Pending => Poll::Pending,
@@ -246,8 +246,8 @@ where
                 measurement.leave();
                 if let Err(error) = ready!(polled) {
                     self.set(Self::Failed { error: None });
-                    measurement.end(Outcome::Ignored);
                     *permit = CountPermit::EMPTY;
+                    measurement.end(Outcome::Ignored);
                     return Poll::Ready(Some(Err(error)));
                 }
                 let request = waiting.request.take().expect(POLLED_AGAIN);
@@ -295,7 +295,7 @@ fn inner_polled<R, E>(permit: &mut CountPermit, polled: &Poll<Result<Response<R>
         Poll::Ready(Err(_)) => {}
         // The response is that refusal: whatever becomes of its body, the request is not in flight.
         Poll::Ready(Ok(response)) if response.extensions().get::<Shed>().is_some() => {
-            if shared.is_refused() {
+            if shared.ends_refused() {
                 *permit = CountPermit::EMPTY;
             }
         }

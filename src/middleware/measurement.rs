@@ -36,11 +36,11 @@ impl Measured {
     #[inline(never)]
     fn finish(self, outcome: Outcome) -> InFlight {
         let Self { timer, in_flight } = self;
-        let client_time = match &in_flight.weight {
+        let waited = match &in_flight.weight {
             InFlightWeight::Own(_) => Duration::ZERO,
-            InFlightWeight::Shared(weight) => weight.client_time(),
+            InFlightWeight::Shared(weight) => weight.waited(),
         };
-        timer.finish_without(client_time, in_flight.settings.budget(), outcome);
+        timer.finish_without(waited, in_flight.settings.budget(), outcome);
         in_flight
     }
 }
@@ -90,20 +90,25 @@ impl InFlight {
             InFlightWeight::Shared(weight) => weight.respond(),
         }
     }
-}
 
-impl Drop for InFlight {
-    #[inline]
-    fn drop(&mut self) {
+    /// Weighs the request no longer.
+    fn end_weight(&mut self) {
         match &mut self.weight {
             InFlightWeight::Own(weight) => {
                 if let Some(sampler) = self.settings.budget().sampler() {
-                    weight.count(sampler, false);
+                    weight.count(sampler, 0);
                 }
             }
             // Where a handler has taken the permit along, the request counts as responded until it is released.
             InFlightWeight::Shared(weight) => weight.respond(),
         }
+    }
+}
+
+impl Drop for InFlight {
+    #[inline]
+    fn drop(&mut self) {
+        self.end_weight();
     }
 }
 
@@ -163,7 +168,7 @@ impl Measurement {
         }
     }
 
-    /// Ends the measurement and the request.
+    /// Ends the measurement and the request, whose permit was released.
     #[inline]
     pub(crate) fn end(&mut self, outcome: Outcome) {
         if self.0.is_some() {
@@ -174,7 +179,9 @@ impl Measurement {
     #[cold]
     #[inline(never)]
     fn end_measured(&mut self, outcome: Outcome) {
-        if let Some(measured) = self.0.take() {
+        if let Some(mut measured) = self.0.take() {
+            // Before the sample: the window that it may close is of the requests that are still in flight.
+            measured.in_flight.end_weight();
             measured.finish(outcome);
         }
     }
@@ -202,7 +209,7 @@ impl Measurement {
     pub(crate) fn head<B: Body, E>(
         &mut self,
         polled: &mut Poll<Result<Response<B>, E>>,
-        permit: &CountPermit,
+        permit: &mut CountPermit,
     ) -> BodyMeasurement {
         match polled {
             Poll::Ready(Ok(response)) if self.0.is_some() => self.judge(response, permit),
@@ -214,7 +221,7 @@ impl Measurement {
     fn judge<B: Body>(
         &mut self,
         response: &mut Response<B>,
-        permit: &CountPermit,
+        permit: &mut CountPermit,
     ) -> BodyMeasurement {
         let Some(measured) = &mut self.0 else {
             return BodyMeasurement::default();
@@ -235,6 +242,7 @@ impl Measurement {
         let settings = &measured.in_flight.settings;
         let outcome = settings.outcome(response);
         if response.body().is_end_stream() {
+            *permit = CountPermit::EMPTY;
             self.end(outcome);
             return BodyMeasurement::default();
         }

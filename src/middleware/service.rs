@@ -166,9 +166,12 @@ impl<S> LoadShedService<S> {
         S: Service<Request<B>, Response = Response<R>> + Clone,
         B: Body + Send + 'static,
     {
-        match Waiter::of(&self.settings, &mut request, decided, refused, held) {
+        match Waiter::of(&self.settings, &mut request, decided, refused, &held) {
             Some(waiter) => ResponseFuture::queued(waiter, self.inner.clone(), request),
             None => {
+                if let Some(held) = held {
+                    held.refuse();
+                }
                 let response = self.settings.refuse(&mut request, decided, refused);
                 self.settings.read_rest(request);
                 ResponseFuture::refused(response)

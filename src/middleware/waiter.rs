@@ -3,7 +3,7 @@ use std::{
     panic::catch_unwind,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use http::Request;
@@ -14,7 +14,10 @@ use tokio::{
 
 use crate::{
     admission::{
-        claim::Refused, permit::CountPermit, queue::queue::Ticket, shared_permit::SharedPermit,
+        claim::{Claim, Refused},
+        permit::CountPermit,
+        queue::queue::Ticket,
+        shared_permit::SharedPermit,
     },
     protocol::classification::decide::Decided,
     shed::Reason,
@@ -39,7 +42,7 @@ impl Waiter {
         request: &mut Request<B>,
         decided: &Decided,
         refused: &Refused,
-        held: Option<Arc<SharedPermit>>,
+        held: &Option<Arc<SharedPermit>>,
     ) -> Option<Self> {
         if refused.reason == Reason::Draining {
             return None;
@@ -63,7 +66,7 @@ impl Waiter {
             decided,
             ticket: Some(ticket),
             timer,
-            held: held.inspect(|held| held.queue()),
+            held: held.clone().inspect(|held| held.queue()),
         })
     }
 
@@ -81,32 +84,41 @@ impl Waiter {
             return Poll::Pending;
         };
         let (budget, claim) = (self.settings.budget(), self.decided.claim);
-        let mut polled = budget.poll_waiter(ticket, claim, cx.waker());
-        // After the poll: from then on a change of this time wakes the waiter.
-        let until = budget.waits_until(ticket);
-        if self.timer.deadline() != until {
-            self.timer.as_mut().reset(until);
-        }
-        if polled.is_pending() && self.timer.as_mut().poll(cx).is_ready() {
-            polled = Poll::Ready(budget.leave(ticket, claim, Instant::now()));
-        }
-        if polled.is_ready() {
-            self.ticket = None;
-            if let Some(held) = &self.held {
-                return polled.map(|verdict| leave_queue(held, verdict));
+        let verdict = loop {
+            if let Poll::Ready(verdict) = budget.poll_waiter(ticket, claim, cx.waker()) {
+                break verdict;
             }
-        }
-        polled
+            // After the poll: from then on a change of these times wakes the waiter.
+            let until = budget.waits_until(ticket);
+            let due = budget.next_sweep().map_or(until, |sweep| until.min(sweep));
+            if self.timer.deadline() != due {
+                self.timer.as_mut().reset(due);
+            }
+            ready!(self.timer.as_mut().poll(cx));
+            let now = Instant::now();
+            if until <= now {
+                break budget.leave(ticket, claim, now);
+            }
+            // A response that stalls meanwhile has what the request waits for.
+            budget.sweep_stalled(now);
+        };
+        self.ticket = None;
+        Poll::Ready(match &self.held {
+            Some(held) => leave_queue(held, claim, verdict),
+            None => verdict,
+        })
     }
 }
 
 /// Hands the verdict to the permit of an outer layer, which holds the units from now on.
 fn leave_queue(
     held: &SharedPermit,
+    claim: Claim,
     verdict: Result<CountPermit, Refused>,
 ) -> Result<CountPermit, Refused> {
     match verdict {
         Ok(permit) => {
+            held.lower(claim.as_threshold());
             // Units that the permit holds already are released: it is one request.
             drop(held.admit_again(permit.into_units()).map(CountPermit::from));
             Ok(CountPermit::EMPTY)
@@ -129,7 +141,7 @@ impl Drop for Waiter {
             }
             // An outer layer has the request, which may work on.
             if let Some(held) = &self.held {
-                drop(leave_queue(held, left));
+                drop(leave_queue(held, self.decided.claim, left));
             }
         }
     }

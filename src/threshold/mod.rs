@@ -3,6 +3,7 @@
 pub(crate) mod band;
 pub(crate) mod class_thresholds;
 pub(crate) mod criticality;
+pub(crate) mod rounded;
 pub(crate) mod routes;
 #[cfg(feature = "serde")]
 pub(crate) mod serialized;

@@ -116,7 +116,7 @@ impl UploadWatch {
         if state.waiting_since.is_none() {
             state.waiting_since = Some(Instant::now());
             if let Some(weight) = &self.weight {
-                weight.client_wait_begins();
+                weight.wait_begins();
             }
         }
         let is_new = self.rule.is_some() && !mem::replace(&mut state.is_noted, true);
@@ -133,7 +133,7 @@ impl UploadWatch {
         if let Some(since) = state.waiting_since.take() {
             state.waited += since.elapsed();
             if let Some(weight) = &self.weight {
-                weight.client_wait_ends();
+                weight.wait_ends();
             }
         }
     }

@@ -3,10 +3,12 @@
 mod detached_work;
 mod dry_runs;
 mod faulty_requests;
+mod inner_refusals;
 mod large_frames;
 mod other_requests;
 mod outcomes;
 mod readiness;
+mod stalled_again;
 mod stalled_responses;
 #[path = "../support/mod.rs"]
 mod support;

@@ -89,7 +89,7 @@ async fn p04_readers_that_do_not_read_lose_their_permits_after_the_stall_timeout
 }
 
 #[tokio::test(start_paused = true)]
-async fn p04_a_response_that_nobody_polls_over_http_2_loses_its_permit_too() {
+async fn p04_a_response_over_http_2_whose_body_is_never_polled_loses_its_permit_too() {
     let pool = Budget::fixed(1);
     let shed = shed(&pool);
     let mut request = request();

@@ -6,6 +6,7 @@ mod limit_bounds;
 mod no_sample;
 mod outcomes;
 mod responded;
+mod several_layers;
 #[path = "../support/mod.rs"]
 mod support;
 mod windows;

@@ -17,10 +17,10 @@ use tower::{BoxError, Layer, Service, service_fn};
 
 use crate::support::{FnController, all};
 
-type Seen = Arc<Mutex<(usize, usize)>>;
+pub(crate) type Seen = Arc<Mutex<(usize, usize)>>;
 
 /// Returns a budget that shows the units in flight, and how many of them have responded, when its latest window was closed.
-fn shown() -> (Budget, Seen) {
+pub(crate) fn shown() -> (Budget, Seen) {
     let seen = Seen::default();
     let shown = Arc::clone(&seen);
     let controller = FnController::new(1..=1_000, 20, move |window| {
@@ -31,7 +31,7 @@ fn shown() -> (Budget, Seen) {
 }
 
 /// Closes the window, and returns what it shows.
-fn figures(budget: &Budget, seen: &Seen) -> (usize, usize) {
+pub(crate) fn figures(budget: &Budget, seen: &Seen) -> (usize, usize) {
     // The sample of a permit closes it, once the permit is released.
     drop(budget.try_acquire(Threshold::NEVER_SHED));
     *seen.lock().unwrap()

@@ -214,7 +214,8 @@ impl Count {
     ///
     /// # Errors
     ///
-    /// If the units do not fit: the level before. The request is then no longer counted.
+    /// If the units do not fit: the level before. The request is then no longer counted, and the caller has to [serve the
+    /// waiters](Self::serve_waiters), which may run any code: so once it holds no lock.
     pub(crate) fn keep(&self, held: u32, units: u32, cap: impl Cap) -> Result<Level, Level> {
         let mut seen = self.word.load(Ordering::Relaxed);
         loop {
@@ -247,10 +248,7 @@ impl Count {
                     }
                     return Ok(Level::from(next));
                 }
-                Ok(_) => {
-                    self.serve_waiters();
-                    return Err(level);
-                }
+                Ok(_) => return Err(level),
                 Err(now) => seen = now,
             }
         }

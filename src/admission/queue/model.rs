@@ -38,6 +38,7 @@ fn loom_a_refusal_by_an_inner_layer_and_a_join_do_not_miss_each_other() {
         let count = holding(1, 2);
         let refuse = thread::spawn(move || {
             assert!(count.keep(1, 1, all).is_err());
+            count.serve_waiters();
             count.release(1);
         });
         let ticket = join(count, 1);

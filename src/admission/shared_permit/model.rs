@@ -38,7 +38,7 @@ fn loom_p03_a_response_that_stalls_while_it_ends_is_released_once() {
     model_the_likely(|| {
         let (count, permit) = shared(2);
         let sweep = Arc::clone(&permit);
-        let sweep = thread::spawn(move || sweep.stall());
+        let sweep = thread::spawn(move || sweep.stall(Some(0)));
         drop(permit);
         sweep.join().unwrap();
         assert_eq!((count.level().in_flight, count.stalls.now()), (0, 0));
@@ -50,13 +50,32 @@ fn loom_p04_a_response_that_goes_on_while_it_stalls_is_counted_once() {
     model_the_likely(|| {
         let (count, permit) = shared(2);
         let sweep = Arc::clone(&permit);
-        let sweep = thread::spawn(move || sweep.stall());
+        let sweep = thread::spawn(move || sweep.stall(Some(0)));
         assert!(SharedPermit::resume(&permit), "there is free capacity");
         sweep.join().unwrap();
-        let in_flight = count.level().in_flight;
-        assert_eq!(in_flight + count.stalls.now() as u32, 1);
+        // It was about to be read: it has not stalled, or no longer.
+        assert_eq!((count.level().in_flight, count.stalls.now()), (1, 0));
         drop(permit);
         assert_eq!((count.level().in_flight, count.stalls.now()), (0, 0));
+    });
+}
+
+#[test]
+fn loom_p03_detached_work_of_a_refused_request_is_counted_until_its_permit_is_dropped() {
+    model_the_likely(|| {
+        let (count, permit) = shared(2);
+        assert!(count.acquire(1, all).is_ok());
+        permit.take_along();
+        let work = Arc::clone(&permit);
+        refuse(count, &permit);
+        let work = thread::spawn(move || {
+            work.bring_back();
+            drop(work);
+        });
+        permit.end_request();
+        drop(permit);
+        work.join().unwrap();
+        assert_eq!(count.level().in_flight, 1);
     });
 }
 

@@ -59,9 +59,10 @@ impl LoadShed {
     ///
     /// A response stalls while its reader does not read: the server has taken a frame of the body and has no space for the next one.
     /// A body that waits for the server, such as a silent event stream, never stalls. Stalled responses are looked for when a
-    /// request is refused, at most eight times in the timeout, so that the permit is released up to an eighth later.
+    /// request is refused or queued, and while a task waits in the queue or for [`emptied`](crate::Budget::emptied), at most eight
+    /// times in the timeout: the permit is released up to an eighth later.
     ///
-    /// A response that goes on takes a permit again. If it does not fit, its body ends with an error: see
+    /// A response that goes on takes a permit again, under the threshold of its request. If it does not fit, its body ends with an error: see
     /// [`stall_error`](Self::stall_error). A released permit does not free the memory of the response. What ends a stalled
     /// connection are TCP_USER_TIMEOUT, the keep-alive of HTTP/2 and the send timeout of a proxy.
     ///

@@ -35,12 +35,15 @@ impl LoadShed {
     /// - **Counted**: a queued request is not in flight. It holds its request and a clone of the inner service, in some
     ///   allocations. Its latency is measured from its admission. [`Snapshot::waiting`](crate::Snapshot) is the length of the queue.
     /// - **Layers of one budget** share one queue. Each layer has its own bounds. A request that an outer layer has counted
-    ///   leaves the count while it is queued at an inner layer.
+    ///   leaves the count while it is queued at an inner layer, and that time is no latency. A handler that works beside its own
+    ///   queued inner call is uncounted meanwhile: there, give the inner call a request without the extensions of the handler's
+    ///   request.
     /// - **In a dry run** no request is queued: a request that would be queued counts as one that would be refused.
     /// - **With [`fair_by`](Self::fair_by)** a queued request counts in the share of its tenant. A request is not queued if its
     ///   tenant has used up its share.
-    /// - **While requests are queued**, free capacity goes to them, under the lock of the queue. It comes from requests that end, and
-    ///   from requests that an outer layer has counted and an inner layer refuses.
+    /// - **While requests are queued**, free capacity goes to them, under the lock of the queue. It comes from requests that end,
+    ///   from requests that an outer layer has counted and an inner layer refuses, and from responses that
+    ///   [stall](Self::stall_timeout).
     ///
     /// No request is queued outside of a tokio runtime, or in a runtime without a timer (`Builder::enable_time`). Such requests are
     /// refused at once, and the message of a panic says what is missing, once a thread.

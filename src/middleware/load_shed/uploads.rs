@@ -36,7 +36,10 @@ impl LoadShed {
     /// - **What it costs.** A request without a body pays for one test. A watched upload is allocated twice, once here and once by
     ///   `wrap`, and takes a lock of its own at each poll. Where its request is measured, it takes two allocations more. Without
     ///   `min_upload_rate`, only measured requests are watched.
-    /// - **Several layers.** Of the layers of one budget, any may watch. Exempt requests are not watched.
+    /// - **Several layers.** Of the layers of one budget, any may watch. Exempt requests are not watched. An inner call with the
+    ///   extensions of the handler's request is a part of that request: where its layer watches, its body counts as the client's,
+    ///   also a body that the handler itself computes. Give such a call a request without the extensions. While the handler waits
+    ///   for any of several bodies, the request waits for its client.
     /// - **If `wrap` panics**, so does the call, as the body is lost. The permit is released.
     ///
     /// # Which bodies
