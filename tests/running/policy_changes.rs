@@ -92,7 +92,7 @@ fn p24_a_bad_value_is_refused_and_the_old_one_kept() {
 }
 
 #[test]
-fn p24_a_learned_limit_goes_on_from_what_it_was_set_to() {
+fn p24_a_learned_limit_goes_on_from_what_it_was_set_to_once_that_is_given_back() {
     let learned = Budget::new(FnController::new(1..=100, 10, |window| window.limit + 1));
     let mut service = LoadShed::ratio(1.0).budget(&learned).layer(holding());
     drop(answer(&mut service, get("/")));
@@ -100,6 +100,9 @@ fn p24_a_learned_limit_goes_on_from_what_it_was_set_to() {
     let running = answer(&mut service, get("/"));
     learned.set_limit(50).unwrap();
     assert_eq!((learned.limit(), learned.in_flight()), (50, 1));
+    drop(answer(&mut service, get("/")));
+    assert_eq!(learned.limit(), 50, "it holds");
+    learned.resume_learning();
     drop(answer(&mut service, get("/")));
     drop(running);
     assert_eq!((learned.limit(), learned.in_flight()), (51, 0));
@@ -124,6 +127,9 @@ fn p24_a_limit_that_is_set_while_the_controller_thinks_is_not_lost() {
     drop(may_go_on);
     thinking.join().unwrap();
     assert_eq!(budget.limit(), 3, "the controller has thought about 10");
+    drop(answer(&mut service, get("/")));
+    assert_eq!(budget.limit(), 3, "it holds");
+    budget.resume_learning();
     drop(answer(&mut service, get("/")));
     assert_eq!(
         (budget.limit(), budget.in_flight()),

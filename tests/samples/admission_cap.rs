@@ -19,7 +19,7 @@ fn p14_a_sample_has_the_cap_of_its_admission() {
         (Threshold::ratio(0.001), 10, 1),
         (Threshold::NEVER_SHED, 7, 7),
     ] {
-        controller.budget.set_limit(limit).unwrap();
+        controller.set_limit(limit);
         let shed = LoadShed::observe().budget(&controller.budget);
         let mut service = shed.threshold(move |_| threshold).layer(holding());
         drop(answer(&mut service, get("/")));
@@ -74,6 +74,7 @@ fn p14_the_cap_of_a_sample_is_that_of_the_lowest_ratio_that_the_request_has_pass
     let (route, budget) = (shed(0.85).layer(inner()), controller.budget.clone());
     let app = service_fn(move |request| {
         budget.set_limit(10).unwrap();
+        budget.resume_learning();
         route.clone().call(request)
     });
     assert_eq!(caps(&controller, observe.layer(app)), [85]);

@@ -105,6 +105,12 @@ impl Recorded {
         }
     }
 
+    /// Sets the limit, and lets the controller go on from it.
+    fn set_limit(&self, limit: usize) {
+        self.budget.set_limit(limit).unwrap();
+        self.budget.resume_learning();
+    }
+
     /// Returns the samples since the last call.
     fn samples(&self) -> Vec<Sample> {
         mem::take(&mut self.seen.lock().unwrap().samples)

@@ -23,7 +23,7 @@ use crate::support::{
 #[tokio::test(start_paused = true)]
 async fn p14_refusals_exempt_requests_and_verdicts_of_a_dry_run_are_no_samples() {
     let controller = Recorded::new();
-    controller.budget.set_limit(1).unwrap();
+    controller.set_limit(1);
     let shed = LoadShed::ratio(1.0).budget(&controller.budget);
     let dry = shed.clone().dry_run(true);
     let by_path = |head: &http::Request<()>| match head.uri().path() {
@@ -154,7 +154,7 @@ async fn p14_a_sample_has_the_limit_of_its_admission_and_not_a_newer_one() {
         .layer(holding());
     let (before, older) = (Instant::now(), service.call(get("/")));
     advance(WINDOW).await;
-    controller.budget.set_limit(20).unwrap();
+    controller.set_limit(20);
     let (after, newer) = (Instant::now(), service.call(get("/")));
     advance(WINDOW).await;
     drop((run(newer), run(older)));
@@ -189,7 +189,7 @@ fn samples_of_one_served_and_three_refused(
     set: impl FnOnce(LoadShed) -> LoadShed,
 ) -> usize {
     let learned = Recorded::new();
-    learned.budget.set_limit(1).unwrap();
+    learned.set_limit(1);
     let inside = inside.unwrap_or_else(|| learned.budget.clone());
     let _full = inside.try_acquire(Threshold::NEVER_SHED).unwrap();
     let shed = set(LoadShed::ratio(1.0).budget(&inside));

@@ -128,6 +128,7 @@ async fn p14_a_window_that_the_sample_of_a_request_closes_is_of_the_requests_sti
     for ends in ["/permit", "/response", "/error", "/cancelled"] {
         let (budget, seen) = shown();
         budget.set_limit(1_000).unwrap();
+        budget.resume_learning();
         let shed = LoadShed::ratio(1.0).budget(&budget);
         let mut service = shed.layer(service_fn(async |request: FullRequest| {
             match request.uri().path() {

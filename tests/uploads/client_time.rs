@@ -207,6 +207,7 @@ async fn p14_a_client_that_leaves_while_it_uploads_leaves_nothing_counted() {
 async fn p14_a_queued_upload_is_watched_once_it_is_admitted() {
     let (budget, seen) = seen();
     budget.set_limit(1).unwrap();
+    budget.resume_learning();
     let shed = LoadShed::ratio(1.0)
         .budget(&budget)
         .wait(1, seconds(10))

@@ -301,6 +301,7 @@ async fn p18_a_slow_upload_gets_a_problem_document_and_a_grpc_caller_its_status(
 async fn p14_an_upload_that_the_layer_ends_says_nothing_about_the_load() {
     let (budget, seen) = seen();
     budget.set_limit(1).unwrap();
+    budget.resume_learning();
     let mut service = serve(limited(LoadShed::ratio(1.0).budget(&budget)), read);
     LocalSet::new()
         .run_until(async {
