@@ -209,7 +209,7 @@ impl Measurement {
     pub(crate) fn head<B: Body, E>(
         &mut self,
         polled: &mut Poll<Result<Response<B>, E>>,
-        permit: &mut CountPermit,
+        permit: &CountPermit,
     ) -> BodyMeasurement {
         match polled {
             Poll::Ready(Ok(response)) if self.0.is_some() => self.judge(response, permit),
@@ -221,7 +221,7 @@ impl Measurement {
     fn judge<B: Body>(
         &mut self,
         response: &mut Response<B>,
-        permit: &mut CountPermit,
+        permit: &CountPermit,
     ) -> BodyMeasurement {
         let Some(measured) = &mut self.0 else {
             return BodyMeasurement::default();
@@ -242,8 +242,11 @@ impl Measurement {
         let settings = &measured.in_flight.settings;
         let outcome = settings.outcome(response);
         if response.body().is_end_stream() {
-            *permit = CountPermit::EMPTY;
-            self.end(outcome);
+            // The permit is still held, and weighed: a window that this sample closes counts the request as in flight. The limits
+            // of small servers were worse in the simulator where it was released before.
+            if let Some(measured) = self.0.take() {
+                measured.finish(outcome);
+            }
             return BodyMeasurement::default();
         }
         if settings.measure() == Measure::Body && outcome == Outcome::Success {
