@@ -17,6 +17,8 @@
 
 #[path = "../support/chart.rs"]
 mod chart;
+#[path = "../support/pin.rs"]
+mod pin;
 #[path = "../support/report.rs"]
 mod report;
 

@@ -29,6 +29,7 @@ use tower::{
 
 use crate::{
     output::Output,
+    pin::pin,
     plan::Plan,
     processor::{SERVER, used},
 };
@@ -292,13 +293,4 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<_> = values.collect();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
-}
-
-/// Pins this thread to the `nth` processor, if there is one.
-fn pin(nth: usize) {
-    let processors = core_affinity::get_core_ids().unwrap_or_default();
-    processors
-        .get(nth)
-        .copied()
-        .map(core_affinity::set_for_current);
 }

@@ -9,6 +9,8 @@ mod chart;
 mod later;
 #[path = "../support/measure_all.rs"]
 mod measure_all;
+#[path = "../support/pin.rs"]
+mod pin;
 #[path = "../support/report.rs"]
 mod report;
 #[path = "../support/request.rs"]

@@ -34,7 +34,7 @@ use hyper_util::{
 use tokio::{net::TcpStream, runtime::Builder};
 use tower::{Layer, Service, service_fn};
 
-use crate::{report::Report, sections::fixed, series::Plan};
+use crate::{pin::pin, report::Report, sections::fixed, series::Plan};
 
 /// Bytes of a response.
 const LENGTH: usize = 64 << 20;
@@ -272,14 +272,6 @@ where
 fn runtime() -> tokio::runtime::Runtime {
     let runtime = Builder::new_current_thread().enable_all().build();
     runtime.expect("the system has threads")
-}
-
-/// Runs this thread on a processor of its own, if there is one.
-fn pin(nth: usize) {
-    let processors = core_affinity::get_core_ids().unwrap_or_default();
-    if let Some(&processor) = processors.get(nth) {
-        core_affinity::set_for_current(processor);
-    }
 }
 
 async fn respond(request: Request<Incoming>) -> Result<Response<Frames>, Infallible> {

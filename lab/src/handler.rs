@@ -40,20 +40,16 @@ pub(crate) struct Completion {
     link: Rc<HandlerLink>,
 }
 
-/// The body of a response.
-#[derive(Debug)]
-pub(crate) struct HandlerBody {
+/// A body without data, of a request or a response.
+#[derive(Debug, Default)]
+pub(crate) struct NoData {
     /// Whether the body ends after its head. The simulation polls a stream when it ends.
     is_stream: bool,
 }
 
-/// An empty body, of requests.
-#[derive(Debug, Default)]
-pub(crate) struct EmptyBody;
-
 impl HandlerLink {
-    fn response(&self) -> Response<HandlerBody> {
-        let mut response = Response::new(HandlerBody {
+    fn response(&self) -> Response<NoData> {
+        let mut response = Response::new(NoData {
             is_stream: self.is_stream.get(),
         });
         match self.response.get() {
@@ -72,8 +68,8 @@ impl HandlerLink {
     }
 }
 
-impl Service<Request<EmptyBody>> for Handler {
-    type Response = Response<HandlerBody>;
+impl Service<Request<NoData>> for Handler {
+    type Response = Response<NoData>;
     type Error = Infallible;
     type Future = Completion;
 
@@ -81,7 +77,7 @@ impl Service<Request<EmptyBody>> for Handler {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _: Request<EmptyBody>) -> Completion {
+    fn call(&mut self, _: Request<NoData>) -> Completion {
         Completion {
             call: self.0.entering.get(),
             link: Rc::clone(&self.0),
@@ -90,7 +86,7 @@ impl Service<Request<EmptyBody>> for Handler {
 }
 
 impl Future for Completion {
-    type Output = Result<Response<HandlerBody>, Infallible>;
+    type Output = Result<Response<NoData>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
         if self.link.completed.get() == self.call {
@@ -100,7 +96,7 @@ impl Future for Completion {
     }
 }
 
-impl Body for HandlerBody {
+impl Body for NoData {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -113,22 +109,6 @@ impl Body for HandlerBody {
 
     fn is_end_stream(&self) -> bool {
         !self.is_stream
-    }
-}
-
-impl Body for EmptyBody {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
-        Poll::Ready(None)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        true
     }
 }
 

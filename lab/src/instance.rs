@@ -11,7 +11,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
-    handler::{EmptyBody, Handler, HandlerBody, HandlerLink, context},
+    handler::{Handler, HandlerLink, NoData, context},
     options::{AdmissionPath, Lab, LayerOptions},
     random::Draw,
     scenario::{
@@ -50,8 +50,8 @@ struct Admission {
 
 /// What an admitted call holds until it completes or times out.
 pub(crate) enum Admitted {
-    Response(Pin<Box<ResponseFuture<Handler, EmptyBody>>>),
-    Body(Pin<Box<ResponseBody<HandlerBody>>>),
+    Response(Pin<Box<ResponseFuture<Handler, NoData>>>),
+    Body(Pin<Box<ResponseBody<NoData>>>),
     Permit(Permit),
 }
 

@@ -6,7 +6,7 @@ use http::{HeaderValue, Method, Request, Uri, header::CONTENT_TYPE};
 use loadshed::Shed;
 
 use crate::{
-    handler::EmptyBody,
+    handler::NoData,
     random::Draw,
     scenario::{
         callers::{Callers, RetryDelay},
@@ -48,8 +48,8 @@ impl Sender {
 
     /// Creates the request of a call: GET for CRITICAL calls and POST for the others; gRPC where callers state their timeout or
     /// read hints in milliseconds.
-    pub(crate) fn request(&self, draw: &Draw) -> Request<EmptyBody> {
-        let mut request = Request::new(EmptyBody);
+    pub(crate) fn request(&self, draw: &Draw) -> Request<NoData> {
+        let mut request = Request::new(NoData::default());
         request.uri_mut().clone_from(&self.uri);
         if self.timeout.is_some() || self.retry_delay == RetryDelay::HintMilliseconds {
             let grpc = HeaderValue::from_static("application/grpc");

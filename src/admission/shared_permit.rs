@@ -291,14 +291,9 @@ impl SharedPermit {
 
     /// Counts units again that had left the count. `None` if they do not fit.
     fn count_again(&self, held: CountedUnits, cap: impl Cap) -> Option<Standing> {
-        let again = match held.marked {
-            // A dry run refuses nothing.
-            true => self
-                .count
-                .acquire_again(self.generation, held.units, |_| u32::MAX),
-            false => self.count.acquire_again(self.generation, held.units, cap),
-        };
-        match again {
+        // A dry run refuses nothing.
+        let cap = |limit| if held.marked { u32::MAX } else { cap.of(limit) };
+        match self.count.acquire_again(self.generation, held.units, cap) {
             Again::Counted => {
                 if held.marked {
                     self.count.mark(held.units);

@@ -75,8 +75,12 @@ pub(crate) struct Held {
 
 impl Held {
     pub(crate) fn is_held(&self, sample: &Sample) -> bool {
-        self.until.is_some_and(|until| sample.admitted_at <= until)
+        is_held(sample, self.until)
     }
+}
+
+fn is_held(sample: &Sample, until: Option<Instant>) -> bool {
+    until.is_some_and(|until| sample.admitted_at <= until)
 }
 
 /// What is known about the service time.
@@ -201,7 +205,7 @@ impl Overtaking {
                 .partition_point(|mark| mark.at < sample.admitted_at);
             let ended = &mut self.ended[after];
             ended.count += each;
-            let was_held = until.is_some_and(|until| sample.admitted_at <= until);
+            let was_held = is_held(sample, until);
             if was_held {
                 held += each;
             }

@@ -138,7 +138,7 @@ impl Default for Adaptive {
             // One must always run, or nothing would ever be learned again.
             range: Range::new(CEILING, 1, CEILING),
             client_timeout: None,
-            law: Law::default(),
+            law: Law::new(None),
             responded: 0.0,
             before: 0.0,
             overtaking: Overtaking::default(),

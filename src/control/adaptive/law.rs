@@ -5,9 +5,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    estimates::{BEARABLE, Batch, Crowded, Estimates, Seen, Since},
+    estimates::{BEARABLE, Batch, Crowded, Estimates, Since},
     probe::{BELOW, Question, Why},
     ratio::Ratio,
+    seen::Seen,
     start::{Learned, Start},
     surge::Surge,
 };
@@ -90,6 +91,11 @@ const CALM: f64 = 3.0;
 const PAUSE: (f64, f64) = (5.0, 15.0);
 
 impl Law {
+    /// Starts, with the client timeout that a setting tells, in seconds.
+    pub(crate) fn new(client_timeout: Option<f64>) -> Self {
+        Self::Starting(Box::new(Start::new(client_timeout)), Ratio::default())
+    }
+
     pub(crate) fn update(&mut self, window: &Window<'_>) -> Verdict {
         match self {
             Self::Running(running) => running.update(window),
@@ -149,18 +155,6 @@ impl Law {
             Self::Starting(_, ratio) => ratio,
             Self::Running(running) => &running.ratio,
         }
-    }
-}
-
-impl Default for Law {
-    fn default() -> Self {
-        Self::new(None)
-    }
-}
-
-impl Law {
-    pub(crate) fn new(client_timeout: Option<f64>) -> Self {
-        Self::Starting(Box::new(Start::new(client_timeout)), Ratio::default())
     }
 }
 
@@ -331,7 +325,7 @@ impl Running {
     /// In a flood that its arrivals told, a queue that callers are seen to wait out may grow by half in the time that it takes.
     fn follow_queue(&mut self, seen: &Seen) {
         let Some(queue) = self.queue else { return };
-        let (latency, most) = (seen.latency(), BEARABLE * self.known.client_timeout);
+        let (latency, most) = (seen.mean(), BEARABLE * self.known.client_timeout);
         if seen.has_left() {
             self.waited_out = self.waited_out.min(most);
         } else if latency > 0.6 * queue && seen.refused {

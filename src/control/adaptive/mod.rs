@@ -5,5 +5,6 @@ pub(crate) mod probe;
 pub(crate) mod probe_from_below;
 pub(crate) mod probing;
 pub(crate) mod ratio;
+pub(crate) mod seen;
 pub(crate) mod start;
 pub(crate) mod surge;

@@ -1,9 +1,10 @@
 //! How the law asks for the service time: less and less is let in, until there is no line.
 
 use super::{
-    estimates::{Batch, Seen},
+    estimates::Batch,
     law::{Phase, Room, Running, Verdict},
     probe::{BELOW, Question, Why},
+    seen::Seen,
 };
 use crate::control::reason::adaptive as reason;
 

@@ -9,7 +9,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::clock::Clock;
-use super::estimates::{Crowded, Estimates, Seen, has_left, latency};
+use super::{
+    estimates::{Crowded, Estimates},
+    seen::{Seen, has_left, latency},
+};
 use crate::control::controller::{Outcome, Sample, Window};
 
 /// Gathers the first answers until they tell a service time.

@@ -4,7 +4,7 @@
 //! more requests arrive than before, still arrive, and completions do not follow within two service times, more arrive than
 //! the server can carry.
 
-use super::estimates::{Estimates, Seen};
+use super::{estimates::Estimates, seen::Seen};
 use crate::control::average::gain;
 
 #[derive(Clone, Copy, Debug, Default)]

@@ -9,6 +9,7 @@ use crate::support::seconds;
 use super::evidence::{Evidence, Finding};
 use crate::{
     control::{
+        average,
         controller::{Controller, Decision, Window},
         overtaking::{Held, Known, Overtaking},
         range::{Range, range_settings},
@@ -192,8 +193,8 @@ impl LatencyTarget {
     /// Decides by the age of the requests in flight, where hardly any request ends: more than may be slower than the target are
     /// older than the target already, of those admitted under the present limit.
     fn decide_by_age(&self, window: &Window<'_>, held: &Held) -> Option<Decision> {
-        let seconds_since = |at| window.now.saturating_duration_since(at).as_secs_f64();
-        let since_change = self.evidence.changed().map_or(f64::INFINITY, seconds_since);
+        let changed = self.evidence.changed();
+        let since_change = changed.map_or(f64::INFINITY, |at| average::seconds(at, window.now));
         let earlier = self.overtaking.older(window.now, since_change);
         let earlier = earlier.max(held.in_flight + held.expected);
         let target = self.target.as_secs_f64();

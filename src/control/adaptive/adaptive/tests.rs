@@ -8,8 +8,9 @@ use tokio::time::Instant;
 use super::Adaptive;
 use crate::control::{
     adaptive::{
-        estimates::{Batch, Crowded, Estimates, Seen, Since},
+        estimates::{Batch, Crowded, Estimates, Since},
         ratio::Ratio,
+        seen::Seen,
     },
     controller::{Controller, Decision, Outcome, Sample, Window},
 };
