@@ -24,6 +24,24 @@ const WORK: Duration = Duration::from_millis(100);
 /// The client timeout. Work that is queued for a caller goes on afterwards.
 const DEADLINE: Duration = Duration::from_secs(1);
 
+/// Ten workers of 100 ms. A cancelled request leaves no work behind.
+fn pool() -> impl Service<
+    Request<Empty<Bytes>>,
+    Response = Response<Full<Bytes>>,
+    Error = Infallible,
+    Future: Send,
+> + Clone {
+    let workers = Arc::new(Semaphore::new(WORKERS));
+    tower::service_fn(move |_| {
+        let workers = Arc::clone(&workers);
+        async move {
+            let _worker = workers.acquire_owned().await;
+            sleep(WORK).await;
+            Ok(Response::new(Full::new(Bytes::new())))
+        }
+    })
+}
+
 /// Runs `seconds` at this rate. Returns the number of responses within the deadline over the last ten seconds, and the budget.
 async fn run(rate: u32, seconds: u32) -> (usize, Budget) {
     run_with_bodies(rate, seconds, Duration::ZERO).await
@@ -176,21 +194,12 @@ async fn p11_permits_that_are_held_after_the_response_do_not_count_as_a_queue() 
 
 #[tokio::test(start_paused = true)]
 async fn requests_that_are_never_shed_do_not_keep_a_probe_from_ending() {
-    let workers = Arc::new(Semaphore::new(WORKERS));
-    let inner = tower::service_fn(move |_: Request<Empty<Bytes>>| {
-        let workers = Arc::clone(&workers);
-        async move {
-            let _worker = workers.acquire_owned().await;
-            sleep(WORK).await;
-            Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
-        }
-    });
     let shed = LoadShed::ratio(0.85).budget(Budget::adaptive());
     let shed = shed.threshold(|head| match head.uri().path() {
         "/never" => Threshold::NEVER_SHED,
         _ => Threshold::ratio(0.85),
     });
-    let mut service = shed.layer(inner);
+    let mut service = shed.layer(pool());
     // 90 requests a second are never shed, and 200 may be: of these, the server has capacity for 10.
     let mut served = JoinSet::new();
     let start = Instant::now();
@@ -296,20 +305,11 @@ async fn p23_a_manual_override_of_the_limit_has_the_reason_set() {
     assert_eq!(Budget::fixed(3).changes(), []);
 }
 
-/// Sends this rate for 90 s to ten workers of 100 ms. A cancelled request leaves no work behind. The limit is set by hand in the second 20 to 40, if at all. Returns the
-/// budget's limits in the middle of each second, and the responses within the deadline over the last 40 s.
+/// Sends this rate for 90 s to ten workers of 100 ms. The limit is set by hand in the second 20, and given back in the second 40.
+/// Returns the budget's limits in the middle of each second, and the responses within the deadline over the last 40 s.
 async fn with_limit_by_hand(rate: u32, by_hand: usize) -> (Vec<usize>, usize) {
-    let workers = Arc::new(Semaphore::new(WORKERS));
-    let inner = tower::service_fn(move |_: Request<Empty<Bytes>>| {
-        let workers = Arc::clone(&workers);
-        async move {
-            let _worker = workers.acquire_owned().await;
-            sleep(WORK).await;
-            Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
-        }
-    });
     let budget = Budget::adaptive();
-    let mut service = LoadShed::ratio(0.85).budget(&budget).layer(inner);
+    let mut service = LoadShed::ratio(0.85).budget(&budget).layer(pool());
     let (start, gap) = (Instant::now(), Duration::from_secs(1) / rate);
     let (mut callers, mut limits) = (JoinSet::new(), Vec::new());
     for nth in 0..rate * 90 {
