@@ -153,7 +153,7 @@
 //! | request | cost |
 //! | --- | --- |
 //! | admitted, fixed limit | two compare-and-swaps: on memory of the thread while the budget is far from full, on a shared word near the limit; no allocation, no lock, no clock |
-//! | whose route or class is looked up | tens of nanoseconds more |
+//! | whose route or class is looked up: [not every one](LoadShed#requests-that-are-not-looked-at) | tens of nanoseconds more |
 //! | measured, learned limit | two clock reads, and one entry in a list of the thread; once a window (10 ms with [`Adaptive`], 25 ms with [`LatencyTarget`]) one request runs the controller, and no other request waits for it |
 //! | measured [to the end of its body](Measure::Body) | one allocation more |
 //! | with an [upload that is watched](LoadShed::watch_uploads) | two allocations, or four if it is measured, a lock of its own at each poll of the body, and a clock read where the handler begins or ends to wait |
@@ -171,8 +171,8 @@
 //!   [`LoadShed`](LoadShed#which-requests).
 //! - `metrics`: metrics through the `metrics` facade, module `telemetry`. An admitted request pays nothing for them, or 1
 //!   to 2 ns where a layer has a name or decides by the request.
-//! - `serde`: [`Snapshot`] and [`LimitChange`] can be serialised, [`RetryAfter`], [`RefusedUpload`], [`Adaptive`] and
-//!   [`LatencyTarget`] can be deserialised, [`Threshold`] and [`Criticality`] both.
+//! - `serde`: [`Snapshot`], [`LimitChange`] and [`Learned`](control::Learned) can be serialised, [`RetryAfter`],
+//!   [`RefusedUpload`], [`Adaptive`] and [`LatencyTarget`] can be deserialised, [`Threshold`] and [`Criticality`] both.
 //! - `tracing`: an event when shedding starts, when it stops, and for each change of a limit, module `telemetry`.
 //!
 //! The default dependencies are the traits of `http` and tower, `bytes`, `crossbeam-utils`, `pin-project-lite`, `matchit` (the syntax of route

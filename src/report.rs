@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::support::seconds;
 
 use crate::control::{
-    controller::{Outcome, Window},
+    controller::{Learned, Outcome, Window},
     reason,
 };
 
@@ -28,8 +28,8 @@ pub struct Snapshot {
     pub in_flight: usize,
     /// The units in flight that a dry run would have refused. They are part of `in_flight`.
     pub marked: usize,
-    /// The most units that ever were in flight at once. It includes requests that an outer layer counted and an inner layer
-    /// refused.
+    /// The most units that ever were in flight at once: exact above half of the highest limit so far. Below, it may be higher than
+    /// the true peak, as each thread counts for itself. It includes requests that an outer layer counted and an inner layer refused.
     pub peak_in_flight: usize,
     /// How many requests were admitted since the budget was created. It decreases by 1 when an outer layer has counted a request
     /// that an inner layer then refuses.
@@ -52,13 +52,21 @@ pub struct Snapshot {
     /// Whether the limit of a learned budget was set by hand and holds: see
     /// [`Budget::set_limit`](crate::Budget::set_limit). Always false for a fixed budget.
     pub is_set_by_hand: bool,
+    /// The state of a learned budget's controller, and what it had learned at the end of its latest window.
+    ///
+    /// While a limit that was set by hand holds, the controller sees nothing: the state is `"set"`, and there are no figures. Once
+    /// the limit is given back, the figures are of what was learned from then on.
+    ///
+    /// `None` for a fixed budget, before the first window, for a controller that has panicked, and for one without
+    /// [`Controller::learned`](crate::control::Controller::learned), such as [`LatencyTarget`](crate::LatencyTarget).
+    pub learned: Option<Learned>,
 }
 
 /// A change of a learned limit, with its reason and the figures that it is based on.
 ///
 /// [`Budget::changes`](crate::Budget::changes) returns the latest changes.
 ///
-/// The fields from `elapsed` on describe the controller's window. They are 0 where the limit was set by hand.
+/// The fields from `elapsed` to `latency` describe the controller's window. They are 0 where the limit was set by hand.
 ///
 /// With the feature `serde` a change serialises as a map of its fields, with times in seconds: `seconds_ago` in place of `at`,
 /// `elapsed_seconds`, `latency_seconds`.
@@ -100,14 +108,22 @@ pub struct LimitChange {
         serde(rename = "latency_seconds", serialize_with = "seconds::serialize")
     )]
     pub latency: Duration,
+    /// The controller's state after this decision, and what it had learned. `None` where the limit was set by hand, and for a
+    /// controller without [`Controller::learned`](crate::control::Controller::learned).
+    pub learned: Option<Learned>,
 }
 
 impl LimitChange {
     pub(crate) fn set(at: Instant, from: usize, to: usize) -> Self {
-        Self::of(&Window::new(at, from), to, reason::SET)
+        Self::of(&Window::new(at, from), to, reason::SET, None)
     }
 
-    pub(crate) fn of(window: &Window<'_>, to: usize, reason: &'static str) -> Self {
+    pub(crate) fn of(
+        window: &Window<'_>,
+        to: usize,
+        reason: &'static str,
+        learned: Option<Learned>,
+    ) -> Self {
         let successes = || {
             let all = window.samples.iter();
             all.filter(|sample| sample.outcome == Outcome::Success)
@@ -126,6 +142,7 @@ impl LimitChange {
             refused: window.refused,
             successes: count,
             latency: u32::try_from(count).map_or(Duration::ZERO, |count| sum / count.max(1)),
+            learned,
         }
     }
 }
@@ -142,12 +159,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn times_are_serialised_in_seconds() {
-        let change = LimitChange::set(Instant::now(), 8, 4);
+        let mut change = LimitChange::set(Instant::now(), 8, 4);
         tokio::time::advance(Duration::from_millis(1_500)).await;
-        let expected = serde_json::json!({
+        let mut expected = serde_json::json!({
             "seconds_ago": 1.5, "from": 8, "to": 4, "reason": "set", "elapsed_seconds": 0.0, "in_flight": 0,
             "responded": 0, "completed": 0, "refused": 0, "successes": 0, "latency_seconds": 0.0,
+            "learned": null,
         });
+        assert_eq!(serde_json::to_value(change).unwrap(), expected);
+        let learned = Learned::new("tracking");
+        change.learned = Some(learned);
+        expected["learned"] = serde_json::to_value(learned).unwrap();
         assert_eq!(serde_json::to_value(change).unwrap(), expected);
     }
 }

@@ -9,7 +9,8 @@ use std::{
 };
 
 use loadshed::{
-    Budget, LoadShed, Permit,
+    Budget, LoadShed, Permit, Threshold,
+    control::Learned,
     telemetry::{publish, publish_every},
 };
 use tokio::time::{advance, sleep};
@@ -260,6 +261,65 @@ async fn p23_each_change_of_a_limit_is_logged_at_debug_with_its_figures() {
     let fixed = Budget::fixed(5).named("set");
     fixed.set_limit(6).unwrap();
     assert!(log.of("set")[0].contains("from=5 to=6 reason=\"set\""));
+}
+
+#[tokio::test(start_paused = true)]
+async fn p23_what_a_controller_has_learned_is_logged_with_each_change_and_each_episode() {
+    let log = Log::up_to(Level::DEBUG);
+    let controller = FnController::new(1..=9, 1, |_| 2).learned(|| {
+        let mut learned = Learned::new("testing");
+        learned.service_time = Some(SECOND / 4);
+        learned.knee = Some(7);
+        (learned.held, learned.expected_held) = (3, 1);
+        Some(learned)
+    });
+    let budget = Budget::new(controller).named("learned");
+    let figures = "state=\"testing\" service_time_seconds=0.25 knee=7 held=3 expected_held=1";
+    let permits = [(); 2].map(|()| budget.try_acquire(Threshold::NEVER_SHED).unwrap());
+    refuse(&budget, 1);
+    drop(permits);
+    budget.set_limit(1).unwrap();
+    let permit = budget.try_acquire(all()).unwrap();
+    advance(10 * SECOND).await;
+    refuse(&budget, 1);
+    drop(permit);
+    let lines = log.of("learned");
+    let has = |nth: usize, message: &str, end: &str| {
+        let line: &String = &lines[nth];
+        assert!(line.contains(message) && line.contains(end), "{line}");
+    };
+    has(
+        0,
+        "shedding has started",
+        &format!("limit_change=\"no change\" {figures} advice="),
+    );
+    has(
+        1,
+        "the limit has changed",
+        &format!("latency_seconds=0.0 {figures}"),
+    );
+    has(2, "the limit has changed", "reason=\"set\"");
+    assert!(!lines[2].contains("state="), "{}", lines[2]);
+    has(
+        3,
+        "shedding has stopped",
+        "state=\"set\" held=0 expected_held=0",
+    );
+    has(
+        4,
+        "shedding has started",
+        "state=\"set\" held=0 expected_held=0 advice=",
+    );
+    assert_eq!(lines.len(), 5, "{lines:#?}");
+    budget.resume_learning();
+    drop(budget.try_acquire(all()).unwrap());
+    advance(10 * SECOND).await;
+    publish();
+    let line = log.of("learned").pop().unwrap();
+    assert!(
+        line.contains("shedding has stopped") && line.ends_with(figures),
+        "{line}"
+    );
 }
 
 #[cfg(feature = "metrics")]

@@ -1,10 +1,12 @@
 //! The learned budget, in virtual time and with the real layer in the path.
 
+mod support;
+
 use std::{cell::Cell, convert::Infallible, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use loadshed::{
@@ -18,29 +20,13 @@ use tokio::{
 };
 use tower::{Layer, Service};
 
+use self::support::pool;
+
 /// Ten workers of 100 ms: 100 requests a second.
 const WORKERS: usize = 10;
 const WORK: Duration = Duration::from_millis(100);
 /// The client timeout. Work that is queued for a caller goes on afterwards.
 const DEADLINE: Duration = Duration::from_secs(1);
-
-/// Ten workers of 100 ms. A cancelled request leaves no work behind.
-fn pool() -> impl Service<
-    Request<Empty<Bytes>>,
-    Response = Response<Full<Bytes>>,
-    Error = Infallible,
-    Future: Send,
-> + Clone {
-    let workers = Arc::new(Semaphore::new(WORKERS));
-    tower::service_fn(move |_| {
-        let workers = Arc::clone(&workers);
-        async move {
-            let _worker = workers.acquire_owned().await;
-            sleep(WORK).await;
-            Ok(Response::new(Full::new(Bytes::new())))
-        }
-    })
-}
 
 /// Runs `seconds` at this rate. Returns the number of responses within the deadline over the last ten seconds, and the budget.
 async fn run(rate: u32, seconds: u32) -> (usize, Budget) {
@@ -199,7 +185,7 @@ async fn requests_that_are_never_shed_do_not_keep_a_probe_from_ending() {
         "/never" => Threshold::NEVER_SHED,
         _ => Threshold::ratio(0.85),
     });
-    let mut service = shed.layer(pool());
+    let mut service = shed.layer(pool(WORKERS, WORK));
     // 90 requests a second are never shed, and 200 may be: of these, the server has capacity for 10.
     let mut served = JoinSet::new();
     let start = Instant::now();
@@ -309,7 +295,9 @@ async fn p23_a_manual_override_of_the_limit_has_the_reason_set() {
 /// Returns the budget's limits in the middle of each second, and the responses within the deadline over the last 40 s.
 async fn with_limit_by_hand(rate: u32, by_hand: usize) -> (Vec<usize>, usize) {
     let budget = Budget::adaptive();
-    let mut service = LoadShed::ratio(0.85).budget(&budget).layer(pool());
+    let mut service = LoadShed::ratio(0.85)
+        .budget(&budget)
+        .layer(pool(WORKERS, WORK));
     let (start, gap) = (Instant::now(), Duration::from_secs(1) / rate);
     let (mut callers, mut limits) = (JoinSet::new(), Vec::new());
     for nth in 0..rate * 90 {
@@ -400,4 +388,93 @@ async fn p11_a_burst_long_after_the_first_request_is_served() {
     }
     callers.join_all().await;
     assert_eq!(budget.snapshot().refused, 0, "{:?}", budget.changes());
+}
+
+/// Callers with a client timeout, and the `grpc-timeout` that their requests have.
+#[derive(Clone, Copy)]
+struct Callers {
+    timeout: Duration,
+    grpc_timeout: Option<&'static str>,
+}
+
+impl Callers {
+    fn request(self) -> Request<Empty<Bytes>> {
+        let mut request = Request::new(Empty::new());
+        if let Some(stated) = self.grpc_timeout {
+            let stated = HeaderValue::from_static(stated);
+            request.headers_mut().insert("grpc-timeout", stated);
+        }
+        request
+    }
+}
+
+/// Sends 0.6 times the capacity of 50 workers of 20 ms for 5 s, and then `times` the capacity for `flood`. Work that is queued for a
+/// caller goes on afterwards. Returns the share of the requests of the flood that got a response in time, and its goodput in
+/// capacities.
+async fn flooded(callers: Callers, times: f64, flood: Duration) -> (f64, f64) {
+    const CAPACITY: f64 = 2_500.0;
+    let workers = Arc::new(Semaphore::new(50));
+    let inner = tower::service_fn(move |_: Request<Empty<Bytes>>| {
+        let workers = Arc::clone(&workers);
+        let work = tokio::spawn(async move {
+            let _worker = workers.acquire_owned().await;
+            sleep(Duration::from_millis(20)).await;
+        });
+        async move {
+            let _ = work.await;
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
+        }
+    });
+    let mut service = LoadShed::ratio(0.85).layer(inner);
+    let mut calls = JoinSet::new();
+    let (mut at, begins) = (Instant::now(), Instant::now() + Duration::from_secs(5));
+    while at < begins + flood {
+        sleep_until(at).await;
+        let call = service.call(callers.request());
+        let is_counted = at >= begins;
+        calls.spawn(async move {
+            let answer = timeout(callers.timeout, call).await;
+            let is_good = answer.is_ok_and(|it| it.is_ok_and(|it| it.status().is_success()));
+            (is_counted, is_good)
+        });
+        let rate = CAPACITY * if is_counted { times } else { 0.6 };
+        at += Duration::from_secs_f64(1.0 / rate);
+    }
+    let done = calls.join_all().await;
+    let (sent, good) = done
+        .iter()
+        .filter(|(is_counted, _)| *is_counted)
+        .fold((0.0, 0.0), |(sent, good), (_, is_good)| {
+            (sent + 1.0, good + f64::from(u8::from(*is_good)))
+        });
+    (good / sent, good / CAPACITY / flood.as_secs_f64())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_is_stopped_before_its_callers_time_out_where_their_requests_state_the_timeout() {
+    let callers = |grpc_timeout| Callers {
+        timeout: Duration::from_millis(100),
+        grpc_timeout,
+    };
+    for times in [1.5, 2.0, 3.0] {
+        // Without it the queue is longer than callers wait, up to 0.7 s, until enough of them have cancelled.
+        let goodput = async |stated| flooded(callers(stated), times, DEADLINE).await.1;
+        let (stated, unknown) = (goodput(Some("100m")).await, goodput(None).await);
+        assert!(stated > 0.95, "{stated} of the capacity at {times} ×");
+        assert!(stated > 1.2 * unknown, "{stated}, {unknown} at {times} ×");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_of_a_burst_is_served_to_callers_that_state_a_longer_timeout_than_a_second() {
+    let callers = |grpc_timeout| Callers {
+        timeout: Duration::from_secs(2),
+        grpc_timeout,
+    };
+    let served = async |stated| flooded(callers(stated), 2.0, DEADLINE).await.0;
+    assert!(served(None).await < 0.9);
+    for stated in ["2S", "1H"] {
+        let share = served(Some(stated)).await;
+        assert!(share > 0.99, "{share} with {stated}");
+    }
 }

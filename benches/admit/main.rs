@@ -14,8 +14,12 @@
 //! - tokio's clock is built with `test-util`, as the tests depend on it, so that reads check whether it is paused. Two rows
 //!   show how much slower that is than std's clock, which the peers read.
 
+#[path = "../support/grpc.rs"]
+mod grpc;
 #[path = "../support/later.rs"]
 mod later;
+#[path = "../support/loaded_429.rs"]
+mod loaded_429;
 #[path = "../support/measure_all.rs"]
 mod measure_all;
 #[path = "../support/report.rs"]

@@ -11,11 +11,12 @@ use loadshed::{Budget, Criticality, LoadShed, RetryAfter, Threshold};
 use tower::Layer;
 
 use crate::{
+    loaded_429::Loaded429,
     measure_all::MeasureAll,
     request::Bare,
-    row::{Row, admit, alone, by_path, refuse},
+    row::{Row, admit, alone, by_path, refuse, refuse_grpc},
     waits,
-    yardsticks::{Always429, CacheLine, Loaded429, Raw, Sketch},
+    yardsticks::{Always429, CacheLine, Raw, Sketch},
 };
 
 pub(crate) const BARE: &str = "bare service";
@@ -25,6 +26,8 @@ pub(crate) const FIXED: &str = "**loadshed, fixed**";
 pub(crate) const ADAPTIVE: &str = "**loadshed, adaptive**";
 pub(crate) const MEASURED: &str = "loadshed, learned, every request measured";
 pub(crate) const REFUSE: &str = "**loadshed, adaptive hint**";
+pub(crate) const REFUSE_GRPC: &str = "loadshed, gRPC, adaptive hint";
+pub(crate) const LOADED_429: &str = "429 with all that ours carries";
 
 pub(crate) fn rows() -> Vec<Row> {
     let mut rows = yardsticks();
@@ -100,10 +103,13 @@ fn features() -> Vec<Row> {
     // The routes differ in the middle, after a parameter.
     let route = |nth| format!("/v1/accounts/{{account}}/orders/table-{nth}/{{*rest}}");
     let table = fixed().only((0..100).map(route));
-    let classify = fixed().classify(|head| match head.headers().get("x-batch") {
-        Some(_) => Criticality::Sheddable,
-        None => Criticality::Critical,
-    });
+    // Each with a budget of its own: layers of one budget may be nested, and find one another's permits.
+    let classify = || {
+        fixed().classify(|head| match head.headers().get("x-batch") {
+            Some(_) => Criticality::Sheddable,
+            None => Criticality::Critical,
+        })
+    };
     let threshold = fixed().threshold(|_| Threshold::ratio(0.7));
     let path = |head: &Request<()>| head.uri().path().len();
     vec![
@@ -111,10 +117,10 @@ fn features() -> Vec<Row> {
         by_path("loadshed, by a path", fixed().layer(Bare::<11>)),
         by_path("loadshed, one of 100 routes", table.layer(Bare::<12>)),
         admit("loadshed, none of 100 routes", table.layer(Bare::<13>)),
-        admit("loadshed, classify", classify.clone().layer(Bare::<14>)),
+        admit("loadshed, classify", classify().layer(Bare::<14>)),
         admit(
             "loadshed, classify, class exposed",
-            classify.expose_class(true).layer(Bare::<15>),
+            classify().expose_class(true).layer(Bare::<15>),
         ),
         admit("loadshed, threshold", threshold.layer(Bare::<16>)),
         admit("loadshed, dry run", fixed().dry_run(true).layer(Bare::<17>)),
@@ -177,12 +183,17 @@ fn refusals() -> Vec<Row> {
             "429 with a computed header",
             Always429 { retry_after: true },
         ),
-        refuse("429 with all that ours carries", Loaded429),
+        refuse(LOADED_429, Loaded429),
         refuse(
             "loadshed, fixed hint",
             full().retry_after(fixed).layer(Bare::<30>),
         ),
         refuse(REFUSE, full().layer(Bare::<31>)),
+        refuse_grpc(
+            "loadshed, gRPC, fixed hint",
+            full().retry_after(fixed).layer(Bare::<32>),
+        ),
+        refuse_grpc(REFUSE_GRPC, full().layer(Bare::<33>)),
     ]
 }
 

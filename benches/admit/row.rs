@@ -4,6 +4,7 @@ use http::{Request, Uri};
 use tower::Service;
 
 use crate::{
+    grpc::serve_grpc,
     request::{Body, Served, serve, serve_one},
     threads::Once,
 };
@@ -30,17 +31,30 @@ pub(crate) fn admit<S>(name: &'static str, service: S) -> Row
 where
     S: Service<Request<Body>, Response: Served> + Clone + Send + Sync + 'static,
 {
-    row(Table::Admit, name, service)
+    row(Table::Admit, name, service, serve)
 }
 
 pub(crate) fn refuse<S>(name: &'static str, service: S) -> Row
 where
     S: Service<Request<Body>, Response: Served> + Clone + Send + Sync + 'static,
 {
-    row(Table::Refuse, name, service)
+    row(Table::Refuse, name, service, serve)
 }
 
-fn row<S>(table: Table, name: &'static str, service: S) -> Row
+/// A row of refusals over gRPC. The figures include the request, whose headers take a table.
+pub(crate) fn refuse_grpc<S>(name: &'static str, service: S) -> Row
+where
+    S: Service<Request<Body>, Response: Served> + Clone + Send + Sync + 'static,
+{
+    row(Table::Refuse, name, service, serve_grpc)
+}
+
+fn row<S>(
+    table: Table,
+    name: &'static str,
+    service: S,
+    serve: impl Fn(&mut S) -> bool + Copy + Send + Sync + 'static,
+) -> Row
 where
     S: Service<Request<Body>, Response: Served> + Clone + Send + Sync + 'static,
 {

@@ -5,6 +5,10 @@
 //! callgrind counts a loop of 1,000 requests, after 100 requests that are not counted, on one thread with a paused clock.
 //! So each read of the clock is that of tokio's pausable clock, and the figures include no update of a controller.
 
+#[path = "../support/grpc.rs"]
+mod grpc;
+#[path = "../support/loaded_429.rs"]
+mod loaded_429;
 #[path = "../support/measure_all.rs"]
 mod measure_all;
 #[path = "../support/report.rs"]

@@ -9,6 +9,8 @@ use tower::{Layer, Service, limit::ConcurrencyLimit, load_shed::LoadShed as Towe
 
 use crate::{
     callgrind::counted,
+    grpc::serve_grpc,
+    loaded_429::Loaded429,
     measure_all::MeasureAll,
     request::{Bare, Body, Served, serve},
 };
@@ -71,6 +73,18 @@ const SUBJECTS: &[Subject] = &[
         let (budget, hint) = (Budget::new(MeasureAll(1)), RetryAfter::adaptive().seed(1));
         run_all(false, full(budget, hint).layer(Bare::<12>));
     }),
+    ("refuse, 429 with all that ours carries, undecided", || {
+        run_all(false, Loaded429);
+    }),
+    ("bare service, gRPC", || run_grpc(true, Bare::<16>)),
+    ("refuse, gRPC", || {
+        let hint = RetryAfter::adaptive().seed(1);
+        run_grpc(false, full(Budget::fixed(1), hint).layer(Bare::<17>));
+    }),
+    ("refuse, gRPC, fixed hint", || {
+        let hint = RetryAfter::fixed(Duration::from_secs(5));
+        run_grpc(false, full(Budget::fixed(1), hint).layer(Bare::<18>));
+    }),
     ("tower `ConcurrencyLimit` + `LoadShed`", || {
         let limit = ConcurrencyLimit::new(Bare::<8>, 200);
         run_all(true, TowerLoadShed::new(limit));
@@ -113,6 +127,15 @@ where
     S: Service<Request<Body>, Response: Served>,
 {
     let mut request = || assert_eq!(serve(&mut service), served);
+    (0..100).for_each(|_| request());
+    counted(&mut request);
+}
+
+fn run_grpc<S>(served: bool, mut service: S)
+where
+    S: Service<Request<Body>, Response: Served>,
+{
+    let mut request = || assert_eq!(serve_grpc(&mut service), served);
     (0..100).for_each(|_| request());
     counted(&mut request);
 }

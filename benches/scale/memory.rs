@@ -18,8 +18,8 @@ use crate::{
     series::Plan,
 };
 
-/// The row of the table of routes: the router, and the counters of the routes.
-const ROUTES: &str = "routes, with their counters";
+/// The row of the table of routes. With the feature `metrics`, a route has counters from its first request on.
+const ROUTES: &str = "routes, none used";
 
 pub(crate) fn report(plan: &Plan, report: &mut Report, csv: &mut String) {
     let most = plan.most.min(100_000);
@@ -70,10 +70,21 @@ pub(crate) fn report(plan: &Plan, report: &mut Report, csv: &mut String) {
     let head = format!("MiB with {most} in flight");
     report.table(&["", &head], &rows_in_flight.each_ref().map(row));
 
+    // They take the memory that the dropped budgets of other rows and sections have left.
+    let mut alive: Vec<_> = (0..5_000).map(|_| Budget::fixed(200)).collect();
+    alive.extend((0..10).map(|_| shared()));
+    alive.reserve(300);
+    let mut of_budget =
+        |make: fn() -> Budget| kept(|| alive.extend((0..100).map(|_| make()))) / 100;
     let budgets = [
-        ("fixed", of_one(|| Budget::fixed(200))),
-        ("adaptive", of_one(Budget::adaptive)),
-        ("fixed, with fair shares", of_one(shared)),
+        ("fixed", of_budget(|| Budget::fixed(200))),
+        ("adaptive", of_budget(Budget::adaptive)),
+        ("fixed, with fair shares", of_budget(shared)),
+        ("kept of 2,000 dropped, each alive alone", of_dropped(1)),
+        (
+            "kept of 2,000 dropped, all alive at once",
+            of_dropped(2_000),
+        ),
     ];
     let tables = [100, plan.most.min(10_000)].map(|routes| (routes, of_table(routes)));
     let row = |(name, bytes): &(&str, u64)| vec![(*name).to_owned(), bytes.to_string()];
@@ -145,6 +156,16 @@ fn shared() -> Budget {
     let shares = LoadShed::ratio(0.85).budget(&budget).fair_by(|_| 1);
     drop(shares.layer(Bare::<60>));
     budget
+}
+
+/// Bytes that are kept of 2,000 budgets that were dropped, so many of which were alive at once.
+fn of_dropped(alive: usize) -> u64 {
+    let make = || Budget::fixed(200);
+    kept(|| {
+        for _ in 0..2_000 / alive {
+            drop((0..alive).map(|_| make()).collect::<Vec<_>>());
+        }
+    })
 }
 
 /// Bytes that the routes add to a layer.

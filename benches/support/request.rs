@@ -22,7 +22,8 @@ pub(crate) trait Served {
 
 impl<B> Served for Response<B> {
     fn is_served(&self) -> bool {
-        self.status() == StatusCode::OK
+        // A gRPC refusal has this status too, and headers, which the inner service does not send.
+        self.status() == StatusCode::OK && self.headers().is_empty()
     }
 }
 

@@ -37,7 +37,7 @@ impl Args {
                 "--headless" => headless = true,
                 "--port" => port = Some(number(flag, value(), 0..=u16::MAX)?),
                 "--seconds" => seconds = Some(number(flag, value(), SECONDS)?),
-                _ => return Err(format!("unknown flag {arg}\\n\\n{HELP}")),
+                _ => return Err(format!("unknown flag {arg}\n\n{HELP}")),
             }
         }
         match (headless, port, seconds) {

@@ -125,7 +125,7 @@ impl fmt::Display for Summary {
         };
         writeln!(
             f,
-            "\\nOffered load includes retries. Goodput: responses within one second, as a share of the capacity."
+            "\nOffered load includes retries. Goodput: responses within one second, as a share of the capacity."
         )?;
         writeln!(
             f,

@@ -64,23 +64,17 @@ impl Counters {
         self.admitted().wrapping_add(surcharge.max(0) as usize)
     }
 
-    /// Counts a refusal of a request of `units`.
-    pub(crate) fn refuse(&self, units: u32) {
+    /// Counts a refusal of a request of `units`. Returns its position in the sequence of retry hints. Each thread starts at a
+    /// position of its own, so that two threads do not run through the same positions.
+    pub(crate) fn refuse(&self, units: u32) -> u64 {
         let (slot, writers) = self.count.own();
         if slot.refused.requests() == 0 {
             let threads = self.refusing.fetch_add(1, Ordering::Relaxed);
             let begin = spread(threads as u64) as usize;
             slot.sequence.store(begin, Ordering::Relaxed);
         }
-        slot.refused.add(units, writers);
-    }
-
-    /// Returns the position of this thread's latest refusal in the sequence of retry hints. Each thread starts at a position of
-    /// its own, so that two threads do not run through the same positions.
-    pub(crate) fn nth_refused(&self) -> u64 {
-        let (slot, _) = self.count.own();
         let begin = slot.sequence.load(Ordering::Relaxed);
-        begin.wrapping_add(slot.refused.requests()) as u64
+        begin.wrapping_add(slot.refused.add(units, writers)) as u64
     }
 
     pub(crate) fn refused(&self) -> usize {
@@ -103,6 +97,7 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::support::per_thread::as_thread;
 
     #[test]
     fn refusals_of_all_threads_are_counted_once_each_with_their_cost() {
@@ -110,7 +105,11 @@ mod tests {
         thread::scope(|scope| {
             // More threads than values on a small machine: some threads share one.
             for _ in 0..8 {
-                scope.spawn(|| (0..1_000).for_each(|_| counters.refuse(3)));
+                scope.spawn(|| {
+                    for _ in 0..1_000 {
+                        counters.refuse(3);
+                    }
+                });
             }
         });
         assert_eq!(
@@ -123,12 +122,10 @@ mod tests {
     #[test]
     fn threads_that_refuse_at_once_are_at_positions_of_their_own_in_the_sequence() {
         let counters = Counters::new(Count::claim(1));
-        let refuse = || {
-            counters.refuse(1);
-            counters.nth_refused()
-        };
-        assert_eq!([refuse(), refuse()], [1, 2], "one thread goes on by one");
-        let elsewhere = thread::scope(|scope| scope.spawn(refuse).join().unwrap());
+        // Two numbers that have a stripe each, however many threads other tests have.
+        let refuse = |thread| as_thread(thread, || counters.refuse(1));
+        assert_eq!([refuse(0), refuse(0)], [1, 2], "one thread goes on by one");
+        let elsewhere = refuse(1);
         assert!(![1, 2, 3].contains(&elsewhere), "{elsewhere}");
     }
 

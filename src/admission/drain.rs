@@ -12,9 +12,9 @@ use crate::support::{
 
 /// Since when a budget refuses requests, and which futures wait for its last permit.
 ///
-/// Requests and releases look here only while the gate of the [`Queue`](super::queue::queue::Queue) is shut. That is the case
-/// while the budget drains, and while a watch waits for the last permit. No release to nothing in flight is missed, for the
-/// same reason for which no waiter is: a watch is noted and the gate shut, then the count is touched, and then looked at.
+/// Requests and releases look here only while the gate is shut: see [`Queue`](super::queue::queue::Queue). That is the case while
+/// the budget drains, and while a watch waits for the last permit. No release to nothing in flight is missed, for the same
+/// reason for which no waiter is: a watch is noted and the gate shut, then the word is touched, and then looked at.
 ///
 /// # Memory ordering
 ///

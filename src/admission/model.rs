@@ -50,8 +50,8 @@ pub(crate) fn join(count: &'static Count, units: usize) -> Ticket {
         deadline: None,
     };
     let now = Instant::now();
-    let ticket = count.queue.join(entrant, now);
-    count.queue_has_changed(now);
+    let ticket = count.join(entrant, now);
+    count.serve(now);
     ticket.expect("the queue is not full")
 }
 

@@ -4,7 +4,7 @@ use std::{
     ops::RangeInclusive,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -12,9 +12,12 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::changes::Changes;
+use super::{changes::Changes, recent_level::RecentLevel};
 use crate::{
-    control::controller::{Controller, Sample, Window},
+    control::{
+        controller::{Controller, Learned, Sample, Window},
+        reason,
+    },
     report::LimitChange,
     support::{
         clock::{Now, nanos},
@@ -63,8 +66,10 @@ pub(crate) struct Sampler {
     pub(crate) watched: PerThreadCounter,
     /// The part of `watched` that has responded and still holds its permit.
     pub(crate) responded: PerThreadCounter,
+    pub(crate) level: RecentLevel,
     state: Mutex<ControllerState>,
-    /// Not in the state, so that changes can be read, and the limit set, while the controller runs. Locked for a copy's time.
+    /// Not in the state, so that changes and what was learned can be read, and the limit set, while the controller runs. Locked for
+    /// a copy's time.
     changes: Mutex<Changes>,
     epoch: Instant,
     /// When the open window is due, in nanoseconds since `epoch`.
@@ -124,6 +129,7 @@ impl Sampler {
             finished: PerThread::new(),
             watched: PerThreadCounter::new(),
             responded: PerThreadCounter::new(),
+            level: RecentLevel::default(),
             state: Mutex::new(ControllerState {
                 controller: Some(controller),
                 opened: now,
@@ -152,12 +158,16 @@ impl Sampler {
 
     /// Has `limit` hold until it is given back. To be called before the limit is set.
     pub(crate) fn hold(&self, limit: usize) {
+        let mut changes = self.lock_changes();
         // SeqCst: see `close_window`.
         self.manual.store(limit, Ordering::SeqCst);
+        changes.learned = None;
     }
 
     /// Gives a limit back that was set by hand.
     pub(crate) fn resume(&self) {
+        // For `keep`, which reads both under this lock.
+        let _changes = self.lock_changes();
         if self.manual.swap(0, Ordering::SeqCst) != 0 {
             self.is_resumed.store(true, Ordering::Release);
         }
@@ -181,14 +191,32 @@ impl Sampler {
 
     /// Adds to the changes.
     pub(crate) fn note(&self, change: LimitChange) {
-        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        changes.push(change);
+        self.lock_changes().push(change);
     }
 
     /// Returns the latest changes, oldest first.
     pub(crate) fn changes(&self) -> Vec<LimitChange> {
-        let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        changes.to_vec()
+        self.lock_changes().to_vec()
+    }
+
+    /// Returns what the controller has learned, as of its latest window. While a limit that was set by hand holds, the controller
+    /// sees nothing, and only the state `set` is returned.
+    pub(crate) fn learned(&self) -> Option<Learned> {
+        let changes = self.lock_changes();
+        let set = self.manual().map(|_| Learned::new(reason::SET));
+        set.or(changes.learned)
+    }
+
+    /// Keeps what the controller has learned, unless a limit was set by hand while it ran: it then starts anew.
+    fn keep(&self, learned: Option<Learned>) {
+        let mut changes = self.lock_changes();
+        if self.manual().is_none() && !self.is_resumed.load(Ordering::Acquire) {
+            changes.learned = learned;
+        }
+    }
+
+    fn lock_changes(&self) -> MutexGuard<'_, Changes> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a finished request, and closes the window if it is due.
@@ -267,21 +295,25 @@ impl Sampler {
                 if restarts {
                     controller.restart();
                 }
-                controller.update(&window)
+                (controller.update(&window), controller.learned())
             };
             match catch_unwind(AssertUnwindSafe(update)) {
-                Ok(decision) => {
+                Ok((decision, learned)) => {
+                    self.keep(learned);
                     let limit = decision.limit.clamp(self.min, self.max);
                     if limit != reading.limit && meter.move_limit(reading.limit, limit) {
-                        meter.changed(LimitChange::of(&window, limit, decision.reason));
+                        meter.changed(LimitChange::of(&window, limit, decision.reason, learned));
                         // Set by hand meanwhile to what it was: a change of the limit that precedes the move is seen here.
                         if let Some(manual) = self.manual() {
                             meter.move_limit(limit, manual);
                         }
                     }
                 }
-                // Nor must a panic of the controller's drop.
-                Err(_) => drop(catch_unwind(AssertUnwindSafe(|| state.controller = None))),
+                Err(_) => {
+                    self.keep(None);
+                    // Nor must a panic of the controller's drop.
+                    drop(catch_unwind(AssertUnwindSafe(|| state.controller = None)));
+                }
             }
         }
         state.opened = now;

@@ -8,7 +8,11 @@ use super::budget::Budget;
 use crate::{
     admission::{
         claim::{Claim, Mode, Refused},
-        count::{marks::Marked, sharing::is_probe},
+        count::{
+            count::{Denied, Gate},
+            marks::Marked,
+            sharing::is_probe,
+        },
         counted_units::CountedUnits,
         permit::CountPermit,
         shared_permit::SharedPermit,
@@ -28,6 +32,8 @@ use crate::{
 pub(crate) struct Counted<'a> {
     pub(super) budget: &'a Budget,
     pub(super) refused: &'a Refused,
+    /// The position in the sequence of retry hints.
+    nth: u64,
     pub(super) now: Now,
 }
 
@@ -107,8 +113,9 @@ impl Budget {
         let entry = self.enter(*claim, Instant::now);
         let cap = |limit| claim.cap(limit, entry.share);
         let Err(Marked { level, counted }) = self.count.acquire_or_mark(claim.units, cap) else {
-            self.inner.observed.admitted(&*self.inner);
-            return entry.units.into();
+            let permit = entry.units.into();
+            self.tell_admitted();
+            return permit;
         };
         let refused = self.leave_shares(entry, *claim, level, 0);
         self.would_refuse(&refused, told);
@@ -153,33 +160,38 @@ impl Budget {
     /// [`acquire`](Self::acquire), where some requests are to find out whether a layer is nested in itself.
     #[inline]
     fn acquire_or_probe<const PROBES: bool>(&self, claim: &Claim) -> Result<CountPermit, Refused> {
-        if !self.count.queue.gate_is_open() {
-            return match self.acquire_at_gate(claim) {
-                AtGate::Admitted => Ok(CountedUnits::of(self.count, claim).into()),
-                AtGate::Uncounted => Ok(CountPermit::EMPTY),
-                AtGate::Refused(reason) => Err(Refused::new(reason, claim, claim.tenant())),
-            };
-        }
-        // Each arm returns by itself: a common end would copy the result once more.
         let admitted = match claim.caller {
-            None => match self.count.admit(claim.units, claim.threshold) {
-                Ok((_, nth)) => (CountedUnits::of(self.count, claim), nth),
-                // 2³¹ units are in flight, and this request is never refused: it runs uncounted.
-                Err(_) if claim.threshold.is_never_shed() => return Ok(CountPermit::EMPTY),
-                Err(_) => return Err(Refused::new(Reason::Utilization, claim, None)),
+            None => match self.count.admit(claim.units, claim.threshold, Gate::Stops) {
+                Ok(nth) => Ok((CountedUnits::of(self.count, claim), nth)),
+                Err(Denied::Gated) => Err(None),
+                Err(Denied::Full(_)) => Err(Some(Refused::new(Reason::Utilization, claim, None))),
             },
-            Some(_) => match self.acquire_within_band(claim) {
-                Ok(admitted) => admitted,
-                Err(_) if claim.threshold.is_never_shed() => return Ok(CountPermit::EMPTY),
-                Err(refused) => return Err(refused),
-            },
+            Some(_) => self.acquire_within_band(claim, Gate::Stops),
         };
-        self.inner.observed.admitted(&*self.inner);
-        let (units, nth) = admitted;
-        if PROBES && is_probe(nth) && !self.count.is_shared() {
-            return Ok(CountPermit::probe(units, claim.as_threshold()));
-        }
-        Ok(units.into())
+        // Each arm returns by itself: a common end would copy the result once more.
+        let (units, nth) = match admitted {
+            Ok(admitted) => admitted,
+            // 2³¹ units are in flight, and this request is never refused: it runs uncounted.
+            Err(Some(_)) if claim.threshold.is_never_shed() => return Ok(CountPermit::EMPTY),
+            Err(Some(refused)) => return Err(refused),
+            Err(None) => {
+                return match self.acquire_at_gate(claim) {
+                    AtGate::Admitted => {
+                        let permit = CountedUnits::of(self.count, claim).into();
+                        self.tell_admitted();
+                        Ok(permit)
+                    }
+                    AtGate::Uncounted => Ok(CountPermit::EMPTY),
+                    AtGate::Refused(reason) => Err(Refused::new(reason, claim, claim.tenant())),
+                };
+            }
+        };
+        let permit = match PROBES && is_probe(nth) && !self.count.may_be_shared() {
+            true => CountPermit::probe(units, claim.as_threshold()),
+            false => units.into(),
+        };
+        self.tell_admitted();
+        Ok(permit)
     }
 
     /// Decides where the gate is shut: a waiter may have priority, or the budget drain.
@@ -192,25 +204,33 @@ impl Budget {
                 return AtGate::Refused(reason);
             }
             // Serves for all claims: without a caller, the band is the threshold.
-            match self.acquire_within_band(claim) {
-                Ok(_) => {
-                    self.inner.observed.admitted(&*self.inner);
-                    AtGate::Admitted
-                }
+            match self.acquire_within_band(claim, Gate::Passes) {
+                Ok(_) => AtGate::Admitted,
                 Err(_) if claim.threshold.is_never_shed() => AtGate::Uncounted,
-                Err(refused) => AtGate::Refused(refused.reason),
+                Err(refused) => {
+                    AtGate::Refused(refused.map_or(Reason::Utilization, |refused| refused.reason))
+                }
             }
         })
     }
 
+    /// Returns an error without a refusal if the request stops at the gate.
     // A function of its own, as its code would slow down all other requests.
     #[inline(never)]
-    fn acquire_within_band(&self, claim: &Claim) -> Result<(CountedUnits, usize), Refused> {
+    fn acquire_within_band(
+        &self,
+        claim: &Claim,
+        gate: Gate,
+    ) -> Result<(CountedUnits, usize), Option<Refused>> {
         let entry = self.enter(*claim, Instant::now);
         let cap = |limit| claim.cap(limit, entry.share);
-        match self.count.admit(claim.units, cap) {
-            Ok((_, nth)) => Ok((entry.units, nth)),
-            Err(level) => Err(self.leave_shares(entry, *claim, level, 0)),
+        match self.count.admit(claim.units, cap, gate) {
+            Ok(nth) => Ok((entry.units, nth)),
+            Err(Denied::Full(level)) => Err(Some(self.leave_shares(entry, *claim, level, 0))),
+            Err(Denied::Gated) => {
+                entry.units.leave_shares();
+                Err(None)
+            }
         }
     }
 
@@ -218,7 +238,7 @@ impl Budget {
     pub(crate) fn refused<'a>(&'a self, refused: &'a Refused) -> Counted<'a> {
         let now = Now::default();
         self.count.stalls.sweep_if_due(&now);
-        self.inner.counters.refuse(refused.units);
+        let nth = self.inner.counters.refuse(refused.units);
         if refused.reason == Reason::Draining {
             self.inner.counters.draining.add(refused.units);
         } else {
@@ -228,8 +248,15 @@ impl Budget {
         Counted {
             budget: self,
             refused,
+            nth,
             now,
         }
+    }
+
+    /// Tells metrics and events of a request that was admitted. Its permit is made before: a subscriber may panic.
+    #[inline]
+    pub(crate) fn tell_admitted(&self) {
+        self.inner.observed.admitted(&*self.inner);
     }
 
     /// Tells metrics, events and the sampler of a refusal. While no request finishes, refusals are all that closes a window.
@@ -257,7 +284,7 @@ impl Counted<'_> {
             }
         };
         let refusal = Refusal {
-            nth: counters.nth_refused(),
+            nth: self.nth,
             class,
             unit,
             units: refused.units,

@@ -11,10 +11,11 @@ use crate::telemetry::budget_metrics::BudgetMetrics;
 
 use crate::{
     admission::{
-        count::{count::Count, word::Level},
+        count::count::Count,
         counters::Counters,
         measured_units::Sampled,
         sampler::{Meter, Reading, Sampler},
+        word::Level,
     },
     control::{
         adaptive::adaptive::Adaptive,
@@ -328,6 +329,7 @@ impl Inner {
                 .sampler
                 .as_ref()
                 .is_some_and(|it| it.manual().is_some()),
+            learned: self.sampler.as_ref().and_then(Sampler::learned),
         }
     }
 }

@@ -4,9 +4,9 @@ use super::budget::Budget;
 use crate::{
     admission::{
         claim::{Claim, Refused},
-        count::word::Level,
         counted_units::CountedUnits,
         shares::shares::{Seen, Shares},
+        word::Level,
     },
     shed::Reason,
 };
@@ -22,7 +22,7 @@ pub(crate) struct Entry {
 impl Budget {
     /// Makes the shares, if there are none.
     pub(crate) fn make_shares(&self) {
-        self.count.make_shares();
+        self.count.shares.claim();
     }
 
     /// Enters the shares. The clock is read only if the claim has a tenant and the budget has shares.

@@ -2,6 +2,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod budget;
+pub(crate) mod cached;
 pub(crate) mod drain;
 pub(crate) mod entry;
 #[cfg(feature = "axum")]

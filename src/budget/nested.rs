@@ -8,11 +8,11 @@ use super::{budget::Budget, entry::Entry};
 use crate::{
     admission::{
         claim::{Claim, Mode, Refused},
-        count::word::Level,
         counted_units::CountedUnits,
         permit::CountPermit,
         shared_permit::{SharedPermit, Standing},
         verdict::Verdict,
+        word::Level,
     },
     support::clock::Now,
     threshold::threshold::Threshold,

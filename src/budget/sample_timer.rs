@@ -1,11 +1,11 @@
 //! Measures one request, for one sample.
 
-use std::time::Duration;
+use std::{num::NonZero, time::Duration};
 
 use super::budget::Budget;
 use crate::{
-    admission::sampler::{Finished, drawn},
-    control::controller::{Outcome, Sample},
+    admission::sampler::{Finished, Sampler, drawn},
+    control::controller::{CLIENT_TIMEOUTS, Outcome, Sample},
     threshold::threshold::Threshold,
 };
 
@@ -17,29 +17,50 @@ pub(crate) struct SampleTimer {
     in_flight: u32,
     limit: u32,
     cap: u32,
-    rarity: u8,
-    drawn: u8,
+    /// In milliseconds, as far as it fits.
+    client_timeout: Option<NonZero<u16>>,
+    rarity: Rarity,
     /// Whether the inner service runs. Stays set if it panics.
     pub(crate) inside: bool,
 }
 
+/// Another 8 bytes would make the future of each request larger, measured or not.
+const _: () = assert!(size_of::<SampleTimer>() <= 24);
+
+/// The rarity at the admission in the lower 4 bits, and the highest rarity at which the request would be measured in the upper 4
+/// bits. At a rarity of 15 a budget admits 800 million requests per second.
+#[derive(Clone, Copy)]
+struct Rarity(u8);
+
+impl Rarity {
+    const MAX: u8 = 15;
+
+    fn new(rarity: u8, drawn: u8) -> Self {
+        let drawn = drawn.min(Self::MAX);
+        // Another thread may have changed the rarity since the request was chosen.
+        Self(drawn << 4 | rarity.min(drawn))
+    }
+}
+
 impl SampleTimer {
-    /// Starts at the admission of a request under `threshold`, which goes on into the inner service.
+    /// Starts at the admission of a request under `threshold`, which goes on into the inner service. Its caller waits for
+    /// `client_timeout`, if the request states it. `sampler` is that of the budget.
     #[cold]
-    pub(crate) fn new(budget: &Budget, threshold: Threshold) -> Self {
+    pub(crate) fn new(
+        budget: &Budget,
+        sampler: &Sampler,
+        threshold: Threshold,
+        client_timeout: Option<Duration>,
+    ) -> Self {
+        let (admitted_at, rarity) = (sampler.now(), sampler.rarity());
         // Read before a window is closed, which may move the limit.
-        let level = budget.level();
-        let (admitted_at, rarity) = budget.sampler().map_or((0, 0), |sampler| {
-            let (now, rarity) = (sampler.now(), sampler.rarity());
-            sampler.close_if_due(budget, now);
-            (now, rarity)
-        });
+        let level = sampler.level.get(budget.count, admitted_at);
+        sampler.close_if_due(budget, admitted_at);
         let drawn = drawn(budget.inner.counters.admitted_here());
         Self {
             admitted_at,
-            // Another thread may have changed the rarity since the request was chosen.
-            rarity: rarity.min(drawn),
-            drawn,
+            rarity: Rarity::new(rarity, drawn),
+            client_timeout: client_timeout.and_then(millis),
             in_flight: level.in_flight,
             limit: level.limit,
             cap: threshold.cap(level.limit).min(level.limit),
@@ -74,11 +95,23 @@ impl SampleTimer {
         sample.limit = self.limit as usize;
         sample.cap = self.cap as usize;
         sample.outcome = outcome;
+        sample.client_timeout = self
+            .client_timeout
+            .and_then(|millis| Duration::from_millis(millis.get().into()).checked_sub(waited))
+            .filter(|left| CLIENT_TIMEOUTS.contains(left));
         let finished = Finished {
             sample,
-            rarity: self.rarity,
-            drawn: self.drawn,
+            rarity: self.rarity.0 & Rarity::MAX,
+            drawn: self.rarity.0 >> 4,
         };
         sampler.record(budget, finished, now);
     }
+}
+
+/// Returns whole milliseconds, 65,535 at most, or `None` for a timeout out of range.
+fn millis(client_timeout: Duration) -> Option<NonZero<u16>> {
+    if !CLIENT_TIMEOUTS.contains(&client_timeout) {
+        return None;
+    }
+    NonZero::new(u16::try_from(client_timeout.as_millis()).unwrap_or(u16::MAX))
 }

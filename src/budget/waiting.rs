@@ -27,7 +27,7 @@ impl Budget {
         let entry = self.enter(entrant.claim, || now);
         // Half of the admission band is left to a tenant that uses exactly its share.
         let ticket = (entry.share > 0.5)
-            .then(|| self.count.queue.join(entrant, now))
+            .then(|| self.count.join(entrant, now))
             .flatten();
         let Some(ticket) = ticket else {
             entry.units.leave_shares();
@@ -36,7 +36,7 @@ impl Budget {
         // A queued request is not refused yet, and waits for what a stalled response holds.
         self.count.stalls.sweep_if_due(&Now::default());
         self.inner.counters.waited.add(1);
-        self.count.queue_has_changed(now);
+        self.count.serve(now);
         Some(ticket)
     }
 
@@ -64,10 +64,7 @@ impl Budget {
         claim: Claim,
         now: Instant,
     ) -> Result<CountPermit, Refused> {
-        let verdict = self.count.queue.leave(ticket, now);
-        if verdict.is_none() {
-            self.count.queue_has_changed(now);
-        }
+        let verdict = self.count.leave(ticket, now);
         self.told(verdict.unwrap_or(WaitOutcome::Refused), claim)
     }
 
@@ -81,9 +78,10 @@ impl Budget {
             };
             return Err(Refused::new(reason, &claim, claim.tenant()));
         };
+        let permit = units.into();
         // Not earlier: the thread that freed the capacity knows the count alone.
-        self.inner.observed.admitted(&*self.inner);
-        Ok(units.into())
+        self.tell_admitted();
+        Ok(permit)
     }
 }
 

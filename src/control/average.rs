@@ -11,3 +11,24 @@ pub(crate) fn gain(elapsed: f64, time: f64) -> f64 {
 pub(crate) fn seconds(from: Instant, to: Instant) -> f64 {
     to.saturating_duration_since(from).as_secs_f64()
 }
+
+/// Since when a condition has held without a break.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Since(Option<Instant>);
+
+impl Since {
+    /// Notes whether the condition holds. Returns for how long it has held, in seconds.
+    pub(crate) fn so(&mut self, holds: bool, now: Instant) -> f64 {
+        if !holds {
+            self.0 = None;
+            return 0.0;
+        }
+        self.0.get_or_insert(now);
+        self.lasts(now)
+    }
+
+    /// Returns for how long the condition has held, in seconds.
+    pub(crate) fn lasts(&self, now: Instant) -> f64 {
+        self.0.map_or(0.0, |since| seconds(since, now))
+    }
+}

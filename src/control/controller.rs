@@ -2,8 +2,16 @@ use std::{fmt, ops::RangeInclusive, time::Duration};
 
 use tokio::time::Instant;
 
+#[cfg(feature = "serde")]
+use crate::support::seconds;
+
 /// The largest limit of any budget: 31 bits, as the limit and the count share a word.
 pub(crate) const MAX_LIMIT: usize = (1 << 31) - 1;
+
+/// The range of client timeouts: a caller that waits for less is served by no server; one that waits for more tells nothing about
+/// a queue.
+pub(crate) const CLIENT_TIMEOUTS: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(3_600);
 
 /// A limit algorithm: decides how many requests of a budget may be in flight.
 pub trait Controller: fmt::Debug + Send + 'static {
@@ -35,6 +43,14 @@ pub trait Controller: fmt::Debug + Send + 'static {
     ///
     /// By default nothing is forgotten.
     fn restart(&mut self) {}
+
+    /// Returns the state and what was learned of the server, for operators. Called after each [`update`](Self::update), by the
+    /// same request. A panic counts as a panic of `update`.
+    ///
+    /// By default nothing is shown.
+    fn learned(&self) -> Option<Learned> {
+        None
+    }
 }
 
 /// The events between two updates of a [`Controller`].
@@ -101,7 +117,8 @@ pub struct Sample {
     /// The time from the admission to the head of the response, or to the end of the body where that is
     /// [measured](crate::Measure). For a cancelled request, the time to the cancellation.
     pub latency: Duration,
-    /// How many requests, or units, were in flight right after the admission, this request included.
+    /// How many requests, or units, were in flight right after the admission, this request included. While at most half of the
+    /// limit is, the number may be up to 1 ms old.
     pub in_flight: usize,
     /// The limit at the admission.
     pub limit: usize,
@@ -113,6 +130,12 @@ pub struct Sample {
     pub cap: usize,
     /// How the request ended.
     pub outcome: Outcome,
+    /// How long the caller waits for the response at most, from the admission on, as the request states it: the layer reads
+    /// gRPC's `grpc-timeout`. `None` where the request states no timeout, one of less than 1 ms, or one of more than 1 h.
+    ///
+    /// In whole milliseconds, rounded down, and at most 65.535 s. The time that is left out of `latency` is left out of this
+    /// time, too. A [`Permit`](crate::Permit) has none.
+    pub client_timeout: Option<Duration>,
 }
 
 impl Sample {
@@ -126,6 +149,7 @@ impl Sample {
             limit: 0,
             cap: 0,
             outcome: Outcome::Success,
+            client_timeout: None,
         }
     }
 }
@@ -162,5 +186,91 @@ impl Decision {
     #[must_use]
     pub fn new(limit: usize, reason: &'static str) -> Self {
         Self { limit, reason }
+    }
+}
+
+/// The state of a [`Controller`], and what it has learned of the server.
+///
+/// [`Snapshot::learned`](crate::Snapshot::learned) has the figures of the latest window, and
+/// [`LimitChange::learned`](crate::LimitChange::learned) the figures that a change of the limit is based on.
+///
+/// Counts are in requests, rounded. Where requests have a [cost](crate::LoadShed::cost), they are in units of cost.
+///
+/// With the feature `serde` it serialises as a map of its fields, with the service time in seconds: `service_time_seconds`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Learned {
+    /// The state of the controller, in a word or two, or `"set"` while a limit that was set by hand holds.
+    ///
+    /// [`Adaptive`](crate::Adaptive) has these states:
+    ///
+    /// | state | meaning |
+    /// | --- | --- |
+    /// | `learning` | too few responses for a service time: the limit stays where it is |
+    /// | `no responses` | callers cancel, and hardly any request succeeded since the start: a few requests are admitted |
+    /// | `unlimited` | nothing reports an overload |
+    /// | `burst guard` | the queue is as long as callers tolerate |
+    /// | `probing` | the limit is lowered to measure the service time without a queue |
+    /// | `tracking` | the limit is the knee and a margin, or on its way there |
+    pub state: &'static str,
+    /// The service time `S`: the latency of a response without a queue. It is an estimate until a probe has measured it. `None`
+    /// while nothing is known.
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            rename = "service_time_seconds",
+            serialize_with = "seconds::serialize_option"
+        )
+    )]
+    pub service_time: Option<Duration>,
+    /// The knee `K`: the number of requests in flight with which the server is just busy. `None` while nothing is known.
+    ///
+    /// By Little's law (1961) it is throughput × service time, with the highest throughput that was seen lately. Requests that
+    /// wait in vain until they are cancelled are counted on top. It is at least 1.
+    ///
+    /// A server whose limit does not bind may have a higher knee: its throughput is only as high as the rate of arrivals.
+    pub knee: Option<usize>,
+    /// An estimate of how many requests in flight are held: later requests have overtaken them, so they are in no queue. 0 if
+    /// the controller finds none, or does not look for them.
+    pub held: usize,
+    /// How many requests in flight will be found to be held, and are not yet: as many as arrive in the time that it takes. By
+    /// Little's law, this is the rate of held requests × that time. A standard deviation is added for chance.
+    pub expected_held: usize,
+}
+
+impl Learned {
+    /// Creates a report of nothing but the state, to be filled field by field.
+    #[must_use]
+    pub fn new(state: &'static str) -> Self {
+        Self {
+            state,
+            service_time: None,
+            knee: None,
+            held: 0,
+            expected_held: 0,
+        }
+    }
+}
+
+#[cfg(all(test, feature = "serde"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_service_time_is_serialised_in_seconds_or_as_null() {
+        let nothing = serde_json::json!({
+            "state": "learning", "service_time_seconds": null, "knee": null, "held": 0, "expected_held": 0,
+        });
+        let mut learned = Learned::new("learning");
+        assert_eq!(serde_json::to_value(learned).unwrap(), nothing);
+        learned.state = "tracking";
+        learned.service_time = Some(Duration::from_millis(250));
+        learned.knee = Some(8);
+        (learned.held, learned.expected_held) = (3, 1);
+        let all = serde_json::json!({
+            "state": "tracking", "service_time_seconds": 0.25, "knee": 8, "held": 3, "expected_held": 1,
+        });
+        assert_eq!(serde_json::to_value(learned).unwrap(), all);
     }
 }

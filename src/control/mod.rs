@@ -46,6 +46,6 @@ pub(crate) mod reason;
 
 pub use self::{
     adaptive::adaptive::Adaptive,
-    controller::{Controller, Decision, Outcome, Sample, Window},
+    controller::{Controller, Decision, Learned, Outcome, Sample, Window},
     latency_target::latency_target::LatencyTarget,
 };

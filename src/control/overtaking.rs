@@ -83,14 +83,6 @@ fn is_held(sample: &Sample, until: Option<Instant>) -> bool {
     until.is_some_and(|until| sample.admitted_at <= until)
 }
 
-/// What is known about the service time.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Known {
-    /// In seconds.
-    ServiceTime(f64),
-    Nothing,
-}
-
 /// The later successes that overtake: 16 are no chance. Where they were as quick as without a queue, 4 are none.
 const OVERTAKERS: f64 = 16.0;
 const QUICK_OVERTAKERS: f64 = 4.0;
@@ -122,14 +114,20 @@ const OLDEST: f64 = 120.0;
 const INFLOW_OVER: f64 = 10.0;
 
 impl Overtaking {
-    /// Takes a window in. No request is held that is younger than `fence` seconds.
-    pub(crate) fn observe(&mut self, window: &Window<'_>, known: Known, fence: f64) -> Held {
+    /// Takes a window in. `service` is the service time in seconds, where it was measured. No request is held that is younger than
+    /// `fence` seconds.
+    pub(crate) fn observe(
+        &mut self,
+        window: &Window<'_>,
+        service: Option<f64>,
+        fence: f64,
+    ) -> Held {
         let waiting = window.waiting() as f64;
         let until = self.held.map(|mark| mark.at);
         let admitted = waiting - self.waiting + window.completed as f64;
         self.waiting = waiting;
         let completed = self.take_samples(window, waiting, admitted > 0.0);
-        let overtaken = |mark: &&Mark| self.is_overtaken(mark, window.now, known, fence);
+        let overtaken = |mark: &&Mark| self.is_overtaken(mark, window.now, service, fence);
         let youngest = self.marks.iter().rev().find(overtaken).copied();
         if let Some(mark) = youngest
             && self.held.is_none_or(|held| held.at <= mark.at)
@@ -167,11 +165,11 @@ impl Overtaking {
         mark.map_or(0.0, |mark| mark.in_flight)
     }
 
-    fn is_overtaken(&self, mark: &Mark, now: Instant, known: Known, fence: f64) -> bool {
+    fn is_overtaken(&self, mark: &Mark, now: Instant, service: Option<f64>, fence: f64) -> bool {
         let mean = mark.later.latency / mark.later.count.max(1.0);
         let others = mean.max(self.recent);
-        let (overtakers, age) = match known {
-            Known::ServiceTime(service) => {
+        let (overtakers, age) = match service {
+            Some(service) => {
                 let is_quick = mean < QUICK * service;
                 let age = others + (OLD - 1.0) * service;
                 let overtakers = if is_quick {
@@ -181,7 +179,7 @@ impl Overtaking {
                 };
                 (overtakers, age.max(LONGER * self.recent))
             }
-            Known::Nothing => (OVERTAKERS, OLD * others),
+            None => (OVERTAKERS, OLD * others),
         };
         mark.later.count >= overtakers && seconds(mark.at, now) > age.max(fence)
     }

@@ -32,6 +32,17 @@ pub(crate) mod adaptive {
 
     /// Keeps the limit, so no change has this reason.
     pub(crate) const LEARNING: &str = "learning";
+
+    /// The states, as [`Learned::state`](crate::control::Learned::state) shows them.
+    #[cfg(test)]
+    pub(crate) const STATES: &[&str] = &[
+        LEARNING,
+        NO_RESPONSES,
+        UNLIMITED,
+        BURST_GUARD,
+        PROBING,
+        TRACKING,
+    ];
 }
 
 /// The reasons of [`LatencyTarget`](crate::LatencyTarget).

@@ -36,9 +36,15 @@ pin_project! {
             #[pin]
             body: B,
             permit: CountPermit,
+            // The rest of a large frame. In a box, as each response body would be larger.
+            rest: Option<Box<Bytes>>,
+        },
+        Measured {
+            #[pin]
+            body: B,
+            permit: CountPermit,
             // Declared after the permit: a sample may close a window, which takes longer.
             measurement: BodyMeasurement,
-            // The rest of a large frame. In a box, as each response body would be larger.
             rest: Option<Box<Bytes>>,
         },
         Refused {
@@ -49,9 +55,19 @@ pin_project! {
 
 impl<B> ResponseBody<B> {
     #[inline]
-    pub(crate) fn served(body: B, permit: CountPermit, measurement: BodyMeasurement) -> Self {
+    pub(crate) fn served(body: B, permit: CountPermit) -> Self {
         Self {
             kind: Kind::Served {
+                body,
+                permit,
+                rest: None,
+            },
+        }
+    }
+
+    pub(crate) fn measured(body: B, permit: CountPermit, measurement: BodyMeasurement) -> Self {
+        Self {
+            kind: Kind::Measured {
                 body,
                 permit,
                 measurement,
@@ -132,6 +148,63 @@ fn resume<E: 'static>(permit: &mut CountPermit) -> Result<(), E> {
     Err(error)
 }
 
+/// Polls the inner body, whose frames the permit and the measurement follow.
+fn poll_inner<B: Body<Data = Bytes, Error: 'static>>(
+    mut body: Pin<&mut B>,
+    permit: &mut CountPermit,
+    measurement: &mut BodyMeasurement,
+    rest: &mut Option<Box<Bytes>>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    if let CountPermit::Shared(_) = permit
+        && let Err(error) = resume(permit)
+    {
+        *rest = None;
+        let failed = Err(error);
+        measurement.frame(Some(&failed), End::Now);
+        return Poll::Ready(Some(failed));
+    }
+    let piece = match rest {
+        Some(_) => next_piece(rest),
+        None => None,
+    };
+    let frame = match piece {
+        Some(piece) => {
+            if let CountPermit::Shared(shared) = permit {
+                shared.polled(false);
+            }
+            Some(Ok(piece))
+        }
+        None => {
+            measurement.enter();
+            let polled = body.as_mut().poll_frame(cx);
+            measurement.leave();
+            if let CountPermit::Shared(shared) = permit {
+                // The body may call inner services under the same budget.
+                shared.works_on();
+                shared.polled(polled.is_pending());
+            }
+            let frame = ready!(polled);
+            match frame {
+                Some(Ok(frame)) if permit.is_held() => Some(Ok(split(frame, rest))),
+                frame => frame,
+            }
+        }
+    };
+    let is_last = rest.is_none() && body.is_end_stream();
+    let end = if matches!(frame, Some(Ok(_))) && !is_last {
+        if permit.is_held() {
+            measurement.watch_for_stall(permit);
+        }
+        End::Later
+    } else {
+        *permit = CountPermit::EMPTY;
+        End::Now
+    };
+    measurement.frame(frame.as_ref(), end);
+    Poll::Ready(frame)
+}
+
 impl<B: Body<Data = Bytes, Error: 'static>> Body for ResponseBody<B> {
     type Data = Bytes;
     type Error = B::Error;
@@ -144,73 +217,30 @@ impl<B: Body<Data = Bytes, Error: 'static>> Body for ResponseBody<B> {
             KindProj::Refused { text } => {
                 Poll::Ready(text.take().map(|text| Ok(Frame::data(text))))
             }
-            KindProj::Served {
-                mut body,
+            KindProj::Served { body, permit, rest } => {
+                poll_inner(body, permit, &mut BodyMeasurement::default(), rest, cx)
+            }
+            KindProj::Measured {
+                body,
                 permit,
                 measurement,
                 rest,
-            } => {
-                if let CountPermit::Shared(_) = permit
-                    && let Err(error) = resume(permit)
-                {
-                    *rest = None;
-                    let failed = Err(error);
-                    measurement.frame(Some(&failed), End::Now);
-                    return Poll::Ready(Some(failed));
-                }
-                let piece = match rest {
-                    Some(_) => next_piece(rest),
-                    None => None,
-                };
-                let frame = match piece {
-                    Some(piece) => {
-                        if let CountPermit::Shared(shared) = permit {
-                            shared.polled(false);
-                        }
-                        Some(Ok(piece))
-                    }
-                    None => {
-                        measurement.enter();
-                        let polled = body.as_mut().poll_frame(cx);
-                        measurement.leave();
-                        if let CountPermit::Shared(shared) = permit {
-                            // The body may call inner services under the same budget.
-                            shared.works_on();
-                            shared.polled(polled.is_pending());
-                        }
-                        let frame = ready!(polled);
-                        match frame {
-                            Some(Ok(frame)) if permit.is_held() => Some(Ok(split(frame, rest))),
-                            frame => frame,
-                        }
-                    }
-                };
-                let is_last = rest.is_none() && body.is_end_stream();
-                let end = if matches!(frame, Some(Ok(_))) && !is_last {
-                    if permit.is_held() {
-                        measurement.watch_for_stall(permit);
-                    }
-                    End::Later
-                } else {
-                    *permit = CountPermit::EMPTY;
-                    End::Now
-                };
-                measurement.frame(frame.as_ref(), end);
-                Poll::Ready(frame)
-            }
+            } => poll_inner(body, permit, measurement, rest, cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
-            Kind::Served { body, rest, .. } => rest.is_none() && body.is_end_stream(),
+            Kind::Served { body, rest, .. } | Kind::Measured { body, rest, .. } => {
+                rest.is_none() && body.is_end_stream()
+            }
             Kind::Refused { text } => text.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            Kind::Served { body, rest, .. } => {
+            Kind::Served { body, rest, .. } | Kind::Measured { body, rest, .. } => {
                 let mut hint = body.size_hint();
                 if let Some(rest) = rest {
                     let rest = rest.len() as u64;
@@ -231,7 +261,9 @@ impl<B: Body<Data = Bytes, Error: 'static>> Body for ResponseBody<B> {
 impl<B> fmt::Debug for ResponseBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match &self.kind {
-            Kind::Served { permit, .. } => format!("Served({permit:?})"),
+            Kind::Served { permit, .. } | Kind::Measured { permit, .. } => {
+                format!("Served({permit:?})")
+            }
             Kind::Refused { text } => format!("Refused({text:?})"),
         };
         f.debug_tuple("ResponseBody").field(&kind).finish()

@@ -12,14 +12,14 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{
-    body::ResponseBody,
-    measurement::{BodyMeasurement, Measurement},
-    waiter::Waiter,
-};
+use super::{body::ResponseBody, measurement::Measurement, waiter::Waiter};
 use crate::{
-    admission::permit::CountPermit, control::controller::Outcome,
-    protocol::refusal::refusal::RefusalResponse, shed::Shed, upload::watch::EndableUpload,
+    admission::permit::CountPermit,
+    control::controller::Outcome,
+    protocol::{grpc, refusal::refusal::RefusalResponse},
+    refused_upload::reader::has_more,
+    shed::Shed,
+    upload::watch::EndableUpload,
 };
 
 pin_project! {
@@ -31,10 +31,6 @@ pin_project! {
     {
         #[pin]
         state: State<S, B>,
-        // Declared after the state: the inner future is dropped before the permit is given back.
-        permit: CountPermit,
-        // Declared after the permit: a sample may close a window, which takes longer.
-        measurement: Measurement,
     }
 }
 
@@ -44,8 +40,22 @@ pin_project! {
     where
         S: Service<Request<B>>,
     {
-        // The upload, if there is one that may be ended.
-        Called { #[pin] future: S::Future, upload: Option<EndableUpload> },
+        // A request that nothing but its permit follows.
+        Called {
+            #[pin]
+            future: S::Future,
+            // Declared after the future: the inner future is dropped before the permit is given back.
+            permit: CountPermit,
+        },
+        Watched {
+            #[pin]
+            future: S::Future,
+            permit: CountPermit,
+            // Declared after the permit: a sample may close a window, which takes longer.
+            measurement: Measurement,
+            // The upload, if there is one that may be ended.
+            upload: Option<EndableUpload>,
+        },
         // In a box, as a request is large and few requests wait: the future of each request would be larger.
         Waiting { waiting: Box<Waiting<S, B>> },
         Refused { response: Option<RefusalResponse> },
@@ -60,6 +70,9 @@ struct Waiting<S, B> {
     waiter: Option<Waiter>,
     service: S,
     request: Option<Request<B>>,
+    // In the order of their drops, as in `State`.
+    permit: CountPermit,
+    measurement: Measurement,
     upload: Option<EndableUpload>,
 }
 
@@ -67,48 +80,37 @@ impl<S, B> ResponseFuture<S, B>
 where
     S: Service<Request<B>>,
 {
-    #[inline]
-    fn new(state: State<S, B>, permit: CountPermit, measurement: Measurement) -> Self {
-        Self {
-            state,
-            permit,
-            measurement,
-        }
-    }
-
-    /// Has the upload of the request ended if it is too slow.
+    /// Has the upload of the request ended if it is too slow, once the inner service is called.
     pub(crate) fn with_upload(mut self, upload: Option<EndableUpload>) -> Self {
-        let Some(upload) = upload else {
-            return self;
-        };
-        self.state = match self.state {
-            State::Called { future, .. } => State::Called {
-                future,
-                upload: Some(upload),
-            },
-            State::Waiting { mut waiting } => {
-                waiting.upload = Some(upload);
-                State::Waiting { waiting }
-            }
-            other => other,
-        };
+        if let State::Waiting { waiting } = &mut self.state {
+            waiting.upload = upload;
+        }
         self
     }
 
-    fn without_permit(state: State<S, B>) -> Self {
-        Self::new(state, CountPermit::EMPTY, Measurement::default())
+    #[inline]
+    pub(crate) fn called(future: S::Future, permit: CountPermit) -> Self {
+        State::Called { future, permit }.into()
     }
 
+    /// Calls the inner service for a request that may be measured, and whose permit or upload others may know.
     #[inline]
-    pub(crate) fn called(future: S::Future, permit: CountPermit, measurement: Measurement) -> Self {
-        Self::new(
-            State::Called {
-                future,
-                upload: None,
-            },
+    pub(crate) fn watched(
+        future: S::Future,
+        permit: CountPermit,
+        measurement: Measurement,
+        upload: Option<EndableUpload>,
+    ) -> Self {
+        if permit.shared().is_none() && measurement.is_none() && upload.is_none() {
+            return Self::called(future, permit);
+        }
+        let state = State::Watched {
+            future,
             permit,
             measurement,
-        )
+            upload,
+        };
+        state.into()
     }
 
     pub(crate) fn waiting(
@@ -121,9 +123,11 @@ where
             waiter: None,
             service,
             request: Some(request),
+            permit,
+            measurement,
             upload: None,
         });
-        Self::new(State::Waiting { waiting }, permit, measurement)
+        State::Waiting { waiting }.into()
     }
 
     pub(crate) fn queued(waiter: Waiter, service: S, request: Request<B>) -> Self {
@@ -131,19 +135,31 @@ where
             waiter: Some(waiter),
             service,
             request: Some(request),
+            permit: CountPermit::EMPTY,
+            measurement: Measurement::default(),
             upload: None,
         });
-        Self::without_permit(State::Waiting { waiting })
+        State::Waiting { waiting }.into()
     }
 
     pub(crate) fn failed(error: S::Error) -> Self {
         let error = Some(error);
-        Self::without_permit(State::Failed { error })
+        State::Failed { error }.into()
     }
 
     pub(crate) fn refused(response: RefusalResponse) -> Self {
         let response = Some(response);
-        Self::without_permit(State::Refused { response })
+        State::Refused { response }.into()
+    }
+}
+
+impl<S, B> From<State<S, B>> for ResponseFuture<S, B>
+where
+    S: Service<Request<B>>,
+{
+    #[inline]
+    fn from(state: State<S, B>) -> Self {
+        Self { state }
     }
 }
 
@@ -158,55 +174,29 @@ where
 {
     type Output = ServiceResult<R, S::Error>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        loop {
-            let StateProj::Called { future, upload } = this.state.as_mut().project() else {
-                let state = this.state.as_mut();
-                match ready!(state.poll_uncalled(this.permit, this.measurement, cx)) {
-                    Some(end) => return Poll::Ready(end),
-                    None => continue,
-                }
-            };
-            if let Some(watched) = upload
-                && let Poll::Ready(response) = watched.poll_ended(cx)
-            {
-                // Drops the inner future, and with it the rest of the upload, before the permit.
-                this.state.set(State::Failed { error: None });
-                *this.permit = CountPermit::EMPTY;
-                this.measurement.end(Outcome::Ignored);
-                return Poll::Ready(Ok(response.map(ResponseBody::refused)));
+        let mut state = self.project().state;
+        let StateProj::Called { future, permit } = state.as_mut().project() else {
+            return state.poll_rest(cx);
+        };
+        let polled = future.poll(cx);
+        // In place: once the response is taken apart, each call that may panic costs a copy of it.
+        if let Poll::Ready(Ok(response)) = &polled
+            && keep_for_body(permit, response.body())
+        {
+            permit.watch_for_stall();
+        }
+        match polled {
+            Poll::Ready(Ok(response)) => {
+                let permit = mem::take(permit);
+                Poll::Ready(Ok(response.map(|body| ResponseBody::served(body, permit))))
             }
-            this.measurement.enter();
-            let mut polled = future.poll(cx);
-            this.measurement.leave();
-            if let CountPermit::Shared(_) = this.permit {
-                inner_polled(this.permit, &polled);
+            Poll::Ready(Err(error)) => {
+                state.set(State::Failed { error: None });
+                Poll::Ready(Err(error))
             }
-            let mut rest = this.measurement.head(&mut polled, this.permit);
-            if polled.is_ready() && upload.is_some() {
-                // Once the request has responded, its upload is not ended any more.
-                *upload = None;
-            }
-            // In place: once the response is taken apart, each call that may panic costs a copy of it.
-            if let Poll::Ready(Ok(response)) = &polled {
-                keep_for_body(this.permit, &mut rest, response.body());
-            }
-            return match polled {
-                Poll::Ready(Ok(response)) => {
-                    let permit = mem::take(this.permit);
-                    let held = |body| ResponseBody::served(body, permit, rest);
-                    Poll::Ready(Ok(response.map(held)))
-                }
-                Poll::Ready(Err(error)) => {
-                    // Drops the inner future before the permit.
-                    this.state.set(State::Failed { error: None });
-                    *this.permit = CountPermit::EMPTY;
-                    this.measurement.end(Outcome::Ignored);
-                    Poll::Ready(Err(error))
-                }
-                Poll::Pending => Poll::Pending,
-            };
+            Poll::Pending => Poll::Pending,
         }
     }
 }
@@ -217,45 +207,118 @@ where
     B: Body + Send + 'static,
     R: Body<Data = Bytes>,
 {
-    /// Returns the result of a request that ends without the inner service, or `None` once the inner service is called.
-    // A function of its own: within the loop of `poll` its values would be copied once more.
+    /// Polls a request that is watched, or that the inner service is not called for.
+    // A function of its own, so that the poll of other requests is inlined without it.
     #[cold]
+    #[inline(never)]
+    fn poll_rest(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<ServiceResult<R, S::Error>> {
+        while !matches!(*self, Self::Watched { .. }) {
+            if let Some(end) = ready!(self.as_mut().poll_uncalled(cx)) {
+                return Poll::Ready(end);
+            }
+        }
+        self.poll_watched(cx)
+    }
+
+    #[inline(always)]
+    fn poll_watched(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<ServiceResult<R, S::Error>> {
+        let StateProj::Watched {
+            future,
+            permit,
+            measurement,
+            upload,
+        } = self.as_mut().project()
+        else {
+            return Poll::Pending;
+        };
+        if let Some(watched) = upload
+            && let Poll::Ready(response) = watched.poll_ended(cx)
+        {
+            self.fail();
+            return Poll::Ready(Ok(response.map(ResponseBody::refused)));
+        }
+        measurement.enter();
+        let mut polled = future.poll(cx);
+        measurement.leave();
+        if let CountPermit::Shared(_) = permit {
+            inner_polled(permit, &polled);
+        }
+        let mut rest = measurement.head(&mut polled, permit);
+        if polled.is_ready() {
+            // Once the request has responded, its upload is not ended any more.
+            *upload = None;
+        }
+        if let Poll::Ready(Ok(response)) = &polled
+            && keep_for_body(permit, response.body())
+        {
+            rest.watch_for_stall(permit);
+        }
+        match polled {
+            Poll::Ready(Ok(response)) => {
+                let permit = mem::take(permit);
+                Poll::Ready(Ok(
+                    response.map(|body| ResponseBody::measured(body, permit, rest))
+                ))
+            }
+            Poll::Ready(Err(error)) => {
+                self.fail();
+                Poll::Ready(Err(error))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Ends a request that has failed: drops the inner future, and with it the rest of the upload, before the permit, and tells
+    /// the outcome last.
+    fn fail(mut self: Pin<&mut Self>) {
+        let mut last = match self.as_mut().project() {
+            StateProj::Watched { measurement, .. } => mem::take(measurement),
+            StateProj::Waiting { waiting } => mem::take(&mut waiting.measurement),
+            _ => Measurement::default(),
+        };
+        self.set(Self::Failed { error: None });
+        last.end(Outcome::Ignored);
+    }
+
+    /// Returns the result of a request that ends without the inner service, or `None` once the inner service is called.
     fn poll_uncalled(
         mut self: Pin<&mut Self>,
-        permit: &mut CountPermit,
-        measurement: &mut Measurement,
         cx: &mut Context<'_>,
     ) -> Poll<Option<ServiceResult<R, S::Error>>> {
         match self.as_mut().project() {
-            StateProj::Called { .. } => Poll::Ready(None),
+            StateProj::Called { .. } | StateProj::Watched { .. } => Poll::Ready(None),
             StateProj::Waiting { waiting } if waiting.waiter.is_some() => {
-                match ready!(waiting.poll_waiter(cx)) {
-                    Ok(admitted) => {
-                        (*permit, *measurement) = admitted;
-                        Poll::Ready(None)
-                    }
-                    Err(response) => {
-                        self.set(Self::Refused { response: None });
-                        Poll::Ready(Some(Ok(refusal(response))))
-                    }
+                if let Err(response) = ready!(waiting.poll_waiter(cx)) {
+                    self.set(Self::Refused { response: None });
+                    return Poll::Ready(Some(Ok(refusal(response))));
                 }
+                Poll::Ready(None)
             }
             StateProj::Waiting { waiting } => {
-                measurement.enter();
+                waiting.measurement.enter();
                 let polled = waiting.service.poll_ready(cx);
-                measurement.leave();
+                waiting.measurement.leave();
                 if let Err(error) = ready!(polled) {
-                    self.set(Self::Failed { error: None });
-                    *permit = CountPermit::EMPTY;
-                    measurement.end(Outcome::Ignored);
+                    self.fail();
                     return Poll::Ready(Some(Err(error)));
                 }
                 let request = waiting.request.take().expect(POLLED_AGAIN);
-                measurement.enter();
+                waiting.measurement.enter();
                 let future = waiting.service.call(request);
-                measurement.leave();
-                let upload = waiting.upload.take();
-                self.set(Self::Called { future, upload });
+                waiting.measurement.leave();
+                let watched = Self::Watched {
+                    future,
+                    permit: mem::take(&mut waiting.permit),
+                    measurement: mem::take(&mut waiting.measurement),
+                    upload: waiting.upload.take(),
+                };
+                self.set(watched);
                 Poll::Ready(None)
             }
             StateProj::Refused { response } => {
@@ -270,16 +333,16 @@ where
     }
 }
 
-/// Ends the permit of a request whose response is complete with its head.
+/// Ends the permit of a request whose response is complete with its head. Returns whether the sweep of stalled responses has to
+/// know the response from now on.
 #[inline]
-fn keep_for_body<B: Body>(permit: &mut CountPermit, rest: &mut BodyMeasurement, body: &B) {
+fn keep_for_body<B: Body>(permit: &mut CountPermit, body: &B) -> bool {
     // hyper never polls such a body, it asks `is_end_stream` alone.
     if body.is_end_stream() {
         *permit = CountPermit::EMPTY;
-    } else if permit.is_multiplexed() {
-        // The body is not even polled once while the window of its stream is full.
-        rest.watch_for_stall(permit);
     }
+    // The body is not even polled once while the window of its stream is full.
+    permit.is_multiplexed()
 }
 
 /// Sees to a shared permit after a poll of the inner service, in which an inner layer may have refused the request.
@@ -310,10 +373,7 @@ fn refusal<R>(response: RefusalResponse) -> Response<ResponseBody<R>> {
 impl<S, B: Body + Send + 'static> Waiting<S, B> {
     /// Polls the queue: ready once the request is admitted or refused.
     #[cold]
-    fn poll_waiter(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(CountPermit, Measurement), RefusalResponse>> {
+    fn poll_waiter(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RefusalResponse>> {
         let Some(waiter) = &mut self.waiter else {
             return Poll::Pending;
         };
@@ -326,17 +386,21 @@ impl<S, B: Body + Send + 'static> Waiting<S, B> {
                 let mut request = self.request.take().expect(POLLED_AGAIN);
                 permit.set_multiplexed(request.version() > Version::HTTP_11);
                 let shared = settings.share(&mut request, &mut permit, waiter.held(), threshold);
-                let measurement =
-                    Measurement::begin(settings, settings.budget(), &permit, threshold);
+                let stated = || waiter.left(grpc::timeout(request.headers())?);
+                let measurement = Measurement::begin(settings, &permit, threshold, stated);
                 let weight = shared.and_then(|permit| permit.weight());
                 let (request, upload) = settings.watch(request, threshold, weight);
                 (self.request, self.upload) = (Some(request), upload);
-                Ok((permit, measurement))
+                (self.permit, self.measurement) = (permit, measurement);
+                Ok(())
             }
             Err(refused) => {
                 let mut request = self.request.take().expect(POLLED_AGAIN);
                 let response = settings.refuse(&mut request, &decided, &refused);
-                settings.read_rest(request);
+                // Asked first: a request that is passed on is copied.
+                if has_more(&request) {
+                    settings.read_rest(request);
+                }
                 Err(response)
             }
         };
@@ -353,7 +417,7 @@ where
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
-            State::Called { .. } => "called",
+            State::Called { .. } | State::Watched { .. } => "called",
             State::Waiting { waiting } if waiting.waiter.is_some() => "queued",
             State::Waiting { .. } => "waiting for the inner service",
             State::Refused { .. } => "refused",
@@ -361,7 +425,6 @@ where
         };
         f.debug_struct("ResponseFuture")
             .field("state", &state)
-            .field("permit", &self.permit)
             .finish_non_exhaustive()
     }
 }

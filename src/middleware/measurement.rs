@@ -11,11 +11,12 @@ use crate::{
         sampler::Sampler,
         shared_permit::SharedPermit,
     },
-    budget::{budget::Budget, sample_timer::SampleTimer},
+    budget::sample_timer::SampleTimer,
     control::controller::Outcome,
     protocol::{grpc::grpc_content_type, outcome},
     shed::Shed,
     shedder::{measure::Measure, settings::Settings},
+    support::sharded_arc::ShardedArc,
     threshold::threshold::Threshold,
 };
 
@@ -48,7 +49,7 @@ impl Measured {
 /// A measured request in flight.
 struct InFlight {
     /// Holds the budget, too: the layer that measures a request decides its outcome.
-    settings: Arc<Settings>,
+    settings: ShardedArc<Settings>,
     weight: InFlightWeight,
 }
 
@@ -59,10 +60,10 @@ enum InFlightWeight {
 }
 
 impl InFlight {
-    fn begin(settings: &Arc<Settings>, permit: &CountPermit, sampler: &Sampler) -> Self {
+    fn begin(settings: &ShardedArc<Settings>, permit: &CountPermit, sampler: &Sampler) -> Self {
         let weight = InFlightWeight::Own(Weight::begin(sampler, permit.units()));
         let mut begun = Self {
-            settings: Arc::clone(settings),
+            settings: settings.clone(),
             weight,
         };
         if let Some(shared) = permit.shared() {
@@ -113,33 +114,43 @@ impl Drop for InFlight {
 }
 
 impl Measurement {
-    /// Begins the measurement of a request that was admitted under `threshold`, and the call of the inner service: see
-    /// [`leave`](Self::leave).
-    #[inline]
+    /// Begins the measurement of a request that was admitted under `threshold`, if the request is measured, and the call of the
+    /// inner service: see [`leave`](Self::leave). `client_timeout` returns how long the caller waits from now on, if the request
+    /// states it.
     pub(crate) fn begin(
-        settings: &Arc<Settings>,
-        budget: &Budget,
+        settings: &ShardedArc<Settings>,
         permit: &CountPermit,
         threshold: Threshold,
+        client_timeout: impl FnOnce() -> Option<Duration>,
     ) -> Self {
-        if budget.measures(permit) {
-            Self::begin_measured(settings, budget, permit, threshold)
+        if settings.budget().measures(permit) {
+            Self::begin_measured(settings, permit, threshold, client_timeout())
         } else {
             Self::default()
         }
     }
 
-    #[cold]
-    fn begin_measured(
-        settings: &Arc<Settings>,
-        budget: &Budget,
+    /// The same for a request that is measured.
+    #[inline]
+    pub(crate) fn begin_measured(
+        settings: &ShardedArc<Settings>,
         permit: &CountPermit,
         threshold: Threshold,
+        client_timeout: Option<Duration>,
     ) -> Self {
-        Self(budget.sampler().map(|sampler| Measured {
-            timer: SampleTimer::new(budget, threshold),
+        let budget = settings.budget();
+        let Some(sampler) = budget.sampler() else {
+            return Self::default();
+        };
+        Self(Some(Measured {
+            timer: SampleTimer::new(budget, sampler, threshold, client_timeout),
             in_flight: InFlight::begin(settings, permit, sampler),
         }))
+    }
+
+    #[inline]
+    pub(crate) fn is_none(&self) -> bool {
+        self.0.is_none()
     }
 
     /// Marks the start of a call of the inner service, until [`leave`](Self::leave).

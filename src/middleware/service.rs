@@ -1,5 +1,5 @@
 use std::{
-    mem,
+    fmt, mem,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
@@ -11,10 +11,16 @@ use tower_service::Service;
 
 use super::{body::ResponseBody, future::ResponseFuture, measurement::Measurement, waiter::Waiter};
 use crate::{
-    admission::{claim::Refused, permit::CountPermit, shared_permit::SharedPermit},
+    admission::{
+        claim::Refused, counted_units::CountedUnits, permit::CountPermit,
+        shared_permit::SharedPermit,
+    },
     control::controller::Outcome,
-    protocol::classification::decide::Decided,
+    protocol::{classification::decide::Decided, grpc},
+    refused_upload::reader::has_more,
     shedder::settings::Settings,
+    support::sharded_arc::{ShardedArc, Shards},
+    threshold::threshold::Threshold,
 };
 
 /// The service that [`LoadShed`](crate::LoadShed) makes of an inner service.
@@ -22,24 +28,38 @@ use crate::{
 /// It is always ready: admission is decided for each request, in `call`. So a full server sends refusals at once, and
 /// only admitted requests wait for an inner service that is not ready. A layer that never sheds
 /// ([`observe`](crate::LoadShed::observe)) is ready when the inner service is.
-#[derive(Clone, Debug)]
 pub struct LoadShedService<S> {
     inner: S,
-    settings: Arc<Settings>,
-    passes_readiness: bool,
-    looks_at_requests: bool,
-    /// The claim of the request that is about to be called, where it depends on the request.
-    decided: Option<Decided>,
+    settings: ShardedArc<Settings>,
+    /// A clone has none: it is made for each request, and must not write to what clones on other threads write to.
+    _shards: Option<Arc<Shards<Settings>>>,
+}
+
+impl<S: Clone> Clone for LoadShedService<S> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            settings: self.settings.clone(),
+            _shards: None,
+        }
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for LoadShedService<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadShedService")
+            .field("inner", &self.inner)
+            .field("settings", &self.settings)
+            .finish()
+    }
 }
 
 impl<S> LoadShedService<S> {
-    pub(crate) fn new(inner: S, settings: Arc<Settings>) -> Self {
+    pub(crate) fn new(inner: S, shards: Arc<Shards<Settings>>) -> Self {
         Self {
             inner,
-            passes_readiness: settings.passes_readiness(),
-            looks_at_requests: settings.looks_at_requests(),
-            settings,
-            decided: None,
+            settings: shards.get(),
+            _shards: Some(shards),
         }
     }
 
@@ -70,7 +90,7 @@ where
     type Future = ResponseFuture<S, B>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        if self.passes_readiness {
+        if self.settings.passes_readiness() {
             return self.inner.poll_ready(cx);
         }
         // The inner service is polled in `call`, once the request is admitted. Polled here, it might reserve a resource
@@ -82,61 +102,102 @@ where
     #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let budget = self.settings.budget();
-        // Built in place and read by reference: a move would cost as much as the decision.
-        let decided = if !self.looks_at_requests && !budget.may_be_shared() {
-            self.settings.decided()
-        } else if let Some(decided) = self.decided.take() {
-            decided
-        } else {
-            return self.decide_and_call(request);
+        let Some((mut units, nth)) = self.settings.admit_unseen(budget) else {
+            return match self.settings.depends_on_requests() {
+                true => self.ask_and_call(request),
+                false => self.decide_and_call(request),
+            };
         };
-        let permit = match self.settings.admit(budget, &decided, None) {
-            Ok(permit) => permit,
-            // By reference: a copy of fields that were written just now stalls on the store buffer.
-            Err(ref refused) => return self.wait_or_refuse(request, &decided, refused, None),
-        };
-        // A probe: see `admission::count::sharing`.
-        if permit.shared().is_some() {
-            return self.share_and_call(request, permit, &decided, None);
+        if budget.looks_at(nth) {
+            return self.look_and_call(request, units, nth);
         }
-        let threshold = decided.claim.threshold;
-        let measurement = Measurement::begin(&self.settings, budget, &permit, threshold);
-        call_inner(&mut self.inner, request, permit, measurement)
+        units.multiplexed = request.version() > Version::HTTP_11;
+        let permit = CountPermit::from(units);
+        budget.tell_admitted();
+        match poll_inner(&mut self.inner) {
+            Poll::Ready(Ok(())) => ResponseFuture::called(self.inner.call(request), permit),
+            polled => self.call_unready(polled, request, permit, Measurement::default()),
+        }
     }
 }
 
+/// Polls an inner service that is about to be called.
+// A waker that does nothing: if the inner service is not ready, the future polls again with the task's own waker.
+#[inline]
+fn poll_inner<S: Service<Q>, Q>(inner: &mut S) -> Poll<Result<(), S::Error>> {
+    inner.poll_ready(&mut Context::from_waker(Waker::noop()))
+}
+
+// Functions of their own: a request that is borrowed anywhere in `call` is copied there in every case, which costs as much as
+// all the rest.
 impl<S> LoadShedService<S> {
-    // Functions of their own, with the claim in a field: a request that is borrowed anywhere in `call` is copied there in every
-    // case, which costs as much as all the rest.
-    #[cold]
-    fn decide_and_call<B, R>(&mut self, mut request: Request<B>) -> ResponseFuture<S, B>
+    #[inline(never)]
+    fn decide_and_call<B, R>(&mut self, request: Request<B>) -> ResponseFuture<S, B>
     where
         S: Service<Request<B>, Response = Response<R>> + Clone,
         B: Body + Send + 'static,
         R: Body<Data = Bytes>,
     {
-        let decided = self.settings.decide(&mut request);
-        let budget = self.settings.budget();
-        // Else `call` would not take the claim that is put aside for it.
-        let takes_claim = self.looks_at_requests;
-        if takes_claim && !budget.may_be_shared() && !self.settings.has_upload(&request) {
-            self.decided = Some(decided);
-            return self.call(request);
-        }
-        let held = self.settings.held_permit(&request);
-        let permit = match self.settings.admit(budget, &decided, held.as_deref()) {
-            Ok(permit) => permit,
-            Err(ref refused) => return self.wait_or_refuse(request, &decided, refused, held),
-        };
-        self.share_and_call(request, permit, &decided, held)
+        self.call_decided(request, &self.settings.decided())
     }
 
+    /// Shows the head of the request to the closures: the request itself, without its body.
+    #[inline(never)]
+    fn ask_and_call<B, R>(&mut self, request: Request<B>) -> ResponseFuture<S, B>
+    where
+        S: Service<Request<B>, Response = Response<R>> + Clone,
+        B: Body + Send + 'static,
+        R: Body<Data = Bytes>,
+    {
+        let (parts, body) = request.into_parts();
+        let mut head = Request::from_parts(parts, ());
+        let decided = self.settings.decide(&mut head);
+        self.call_decided(head.map(|()| body), &decided)
+    }
+
+    #[inline(always)]
+    fn call_decided<B, R>(&mut self, request: Request<B>, decided: &Decided) -> ResponseFuture<S, B>
+    where
+        S: Service<Request<B>, Response = Response<R>> + Clone,
+        B: Body + Send + 'static,
+        R: Body<Data = Bytes>,
+    {
+        let budget = self.settings.budget();
+        let held = match budget.may_be_shared() {
+            true => self.settings.held_permit(&request),
+            false => None,
+        };
+        match self.settings.admit(budget, decided, held.as_deref()) {
+            Ok(permit) => self.call_admitted(request, permit, decided.claim.threshold, held),
+            Err(ref refused) => self.wait_or_refuse(request, decided, refused, held),
+        }
+    }
+
+    /// Calls the inner service with a request that is measured, or that probes for nested layers.
     #[cold]
-    fn share_and_call<B, R>(
+    #[inline(never)]
+    fn look_and_call<B, R>(
+        &mut self,
+        request: Request<B>,
+        units: CountedUnits,
+        nth: usize,
+    ) -> ResponseFuture<S, B>
+    where
+        S: Service<Request<B>, Response = Response<R>> + Clone,
+        B: Body + Send + 'static,
+        R: Body<Data = Bytes>,
+    {
+        let permit = self.settings.budget().permit(units, nth);
+        self.call_admitted(request, permit, units.admitted_under.into(), None)
+    }
+
+    // Always: a request that is passed on by value is copied.
+    #[inline(always)]
+    fn call_admitted<B, R>(
         &mut self,
         mut request: Request<B>,
         mut permit: CountPermit,
-        decided: &Decided,
+        threshold: Threshold,
         held: Option<Arc<SharedPermit>>,
     ) -> ResponseFuture<S, B>
     where
@@ -144,17 +205,61 @@ impl<S> LoadShedService<S> {
         B: Body + Send + 'static,
         R: Body<Data = Bytes>,
     {
-        let threshold = decided.claim.threshold;
         let settings = &self.settings;
-        let shared = settings.share(&mut request, &mut permit, held, threshold);
-        let measurement = Measurement::begin(settings, settings.budget(), &permit, threshold);
-        let weight = shared.and_then(|permit| permit.weight());
-        let (request, upload) = settings.watch(request, threshold, weight);
-        call_inner(&mut self.inner, request, permit, measurement).with_upload(upload)
+        // Moved only where it must be: a request that is passed on by value is copied.
+        let has_upload = settings.has_upload(&request);
+        let shared = match has_upload || settings.budget().may_be_shared() {
+            true => settings.share(&mut request, &mut permit, held, threshold),
+            false => None,
+        };
+        let stated = || grpc::timeout(request.headers());
+        let mut measurement = Measurement::begin(settings, &permit, threshold, stated);
+        let mut upload = None;
+        if has_upload {
+            let weight = shared.and_then(|permit| permit.weight());
+            (request, upload) = settings.watch(request, threshold, weight);
+        }
+        permit.set_multiplexed(request.version() > Version::HTTP_11);
+        match poll_inner(&mut self.inner) {
+            Poll::Ready(Ok(())) => {
+                let future = self.inner.call(request);
+                measurement.leave();
+                ResponseFuture::watched(future, permit, measurement, upload)
+            }
+            polled => self
+                .call_unready(polled, request, permit, measurement)
+                .with_upload(upload),
+        }
+    }
+
+    /// Waits for the inner service, or fails as it has.
+    #[cold]
+    #[inline(never)]
+    fn call_unready<B, R>(
+        &mut self,
+        polled: Poll<Result<(), S::Error>>,
+        request: Request<B>,
+        permit: CountPermit,
+        mut measurement: Measurement,
+    ) -> ResponseFuture<S, B>
+    where
+        S: Service<Request<B>, Response = Response<R>> + Clone,
+        B: Body + Send + 'static,
+        R: Body<Data = Bytes>,
+    {
+        measurement.leave();
+        if let Poll::Ready(Err(error)) = polled {
+            measurement.end(Outcome::Ignored);
+            return ResponseFuture::failed(error);
+        }
+        // The polled service goes along, as readiness is its own: a clone starts unready.
+        let clone = self.inner.clone();
+        let asked = mem::replace(&mut self.inner, clone);
+        ResponseFuture::waiting(asked, request, permit, measurement)
     }
 
     /// Queues or refuses a request that was not admitted.
-    #[cold]
+    #[inline(always)]
     fn wait_or_refuse<B, R>(
         &self,
         mut request: Request<B>,
@@ -173,45 +278,12 @@ impl<S> LoadShedService<S> {
                     held.refuse();
                 }
                 let response = self.settings.refuse(&mut request, decided, refused);
-                self.settings.read_rest(request);
+                // Asked first: a request that is passed on is copied.
+                if has_more(&request) {
+                    self.settings.read_rest(request);
+                }
                 ResponseFuture::refused(response)
             }
-        }
-    }
-}
-
-// Always: a request that is passed on by value is copied, which costs as much as the decision.
-#[inline(always)]
-fn call_inner<S, B, R>(
-    inner: &mut S,
-    request: Request<B>,
-    mut permit: CountPermit,
-    mut measurement: Measurement,
-) -> ResponseFuture<S, B>
-where
-    S: Service<Request<B>, Response = Response<R>> + Clone,
-    B: Body + Send + 'static,
-    R: Body<Data = Bytes>,
-{
-    permit.set_multiplexed(request.version() > Version::HTTP_11);
-    // A waker that does nothing: if the inner service is not ready, the future polls again with the task's own waker.
-    match inner.poll_ready(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(Ok(())) => {
-            let future = inner.call(request);
-            measurement.leave();
-            ResponseFuture::called(future, permit, measurement)
-        }
-        Poll::Ready(Err(error)) => {
-            measurement.leave();
-            measurement.end(Outcome::Ignored);
-            ResponseFuture::failed(error)
-        }
-        Poll::Pending => {
-            measurement.leave();
-            // The polled service goes along, as readiness is its own: a clone starts unready.
-            let clone = inner.clone();
-            let asked = mem::replace(inner, clone);
-            ResponseFuture::waiting(asked, request, permit, measurement)
         }
     }
 }

@@ -4,6 +4,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use http::Request;
@@ -22,14 +23,17 @@ use crate::{
     protocol::classification::decide::Decided,
     shed::Reason,
     shedder::settings::Settings,
+    support::sharded_arc::ShardedArc,
 };
 
 /// A queued request. A drop leaves the queue, and gives back the permit if the request was admitted meanwhile.
 pub(crate) struct Waiter {
-    settings: Arc<Settings>,
+    settings: ShardedArc<Settings>,
     decided: Decided,
     /// `None` once the request has left the queue.
     ticket: Option<Ticket>,
+    /// When the request was queued.
+    since: Instant,
     timer: Pin<Box<Sleep>>,
     /// The permit that an outer layer of the budget has. It is empty while the request is queued.
     held: Option<Arc<SharedPermit>>,
@@ -38,7 +42,7 @@ pub(crate) struct Waiter {
 impl Waiter {
     /// Queues a refused request. Returns `None` if it may not wait.
     pub(crate) fn of<B>(
-        settings: &Arc<Settings>,
+        settings: &ShardedArc<Settings>,
         request: &mut Request<B>,
         decided: &Decided,
         refused: &Refused,
@@ -59,19 +63,26 @@ impl Waiter {
         }
         entrant.deadline = wait.deadline(request);
         let mut timer = timer()?;
-        let ticket = budget.join(entrant, Instant::now())?;
+        let since = Instant::now();
+        let ticket = budget.join(entrant, since)?;
         timer.as_mut().reset(ticket.until);
         Some(Self {
-            settings: Arc::clone(settings),
+            settings: settings.clone(),
             decided,
             ticket: Some(ticket),
+            since,
             timer,
             held: held.clone().inspect(|held| held.queue()),
         })
     }
 
-    pub(crate) fn settings(&self) -> (&Arc<Settings>, Decided) {
+    pub(crate) fn settings(&self) -> (&ShardedArc<Settings>, Decided) {
         (&self.settings, self.decided)
+    }
+
+    /// Returns what is left of a timeout that began when the request was queued, or `None` if it is over.
+    pub(crate) fn left(&self, timeout: Duration) -> Option<Duration> {
+        timeout.checked_sub(self.since.elapsed())
     }
 
     pub(crate) fn held(&self) -> Option<Arc<SharedPermit>> {

@@ -41,9 +41,14 @@ pub(crate) fn lend<B, T>(
 ) -> Option<T> {
     let mut head = Request::new(());
     swap(request, &mut head);
-    let seen = catch_unwind(AssertUnwindSafe(|| look(&head)));
+    let seen = show(&head, look);
     swap(request, &mut head);
-    seen.ok()
+    seen
+}
+
+/// Calls `look` with a head. Returns `None` if it panics.
+pub(crate) fn show<T>(head: &Request<()>, look: impl FnOnce(&Request<()>) -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(|| look(head))).ok()
 }
 
 fn swap<A, B>(one: &mut Request<A>, other: &mut Request<B>) {

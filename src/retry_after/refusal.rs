@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use crate::{support::clock::Now, threshold::criticality::Criticality};
 
 /// The unit of a hint, by protocol.
@@ -33,11 +31,11 @@ pub(crate) struct Refusal<'a> {
 }
 
 impl Unit {
-    /// Returns the shortest hint: a second over HTTP, otherwise about the round-trip time of a call.
-    pub(crate) const fn least(self) -> Duration {
+    /// Returns the shortest hint in nanoseconds: a second over HTTP, otherwise about the round-trip time of a call.
+    pub(crate) const fn least(self) -> u64 {
         match self {
-            Self::Seconds => Duration::from_secs(1),
-            Self::Milliseconds => Duration::from_millis(10),
+            Self::Seconds => 1_000_000_000,
+            Self::Milliseconds => 10_000_000,
         }
     }
 }

@@ -42,8 +42,9 @@ pub struct RetryAfter {
     policy: Policy,
     /// In units of 2⁻³².
     jitter: u64,
-    min: Duration,
-    max: Duration,
+    /// In nanoseconds, like all times here: each refusal computes with them.
+    min: u64,
+    max: u64,
     sent: Sent,
     seed: Option<u64>,
 }
@@ -51,7 +52,7 @@ pub struct RetryAfter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Policy {
     Adaptive,
-    Fixed(Duration),
+    Fixed(u64),
 }
 
 /// The response headers that carry the hint over HTTP.
@@ -65,26 +66,27 @@ enum Sent {
 /// The hint for a refused caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hint {
-    /// The time to wait. A single word, as the hint is copied on its way to the response. A `Duration` has two fields of
-    /// different sizes.
+    /// The time to wait.
     nanos: u64,
     /// The time to wait, in whole seconds.
     pub(crate) whole: u32,
     sent: Sent,
 }
 
+const SECOND: u64 = 1_000_000_000;
+
 /// The default longest hint. After a minute most callers have given up, or an operator has acted.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: u64 = 60 * SECOND;
 
 /// The upper bound of all hints: more than a century. No caller waits that long, and every header can carry the value.
-const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
+const FOREVER: u64 = u32::MAX as u64 * SECOND;
 
 impl RetryAfter {
-    const fn new(policy: Policy, max: Duration) -> Self {
+    const fn new(policy: Policy, max: u64) -> Self {
         Self {
             policy,
             jitter: 0,
-            min: Duration::ZERO,
+            min: 0,
             max,
             sent: Sent::Seconds,
             seed: None,
@@ -129,14 +131,14 @@ impl RetryAfter {
     ///
     /// If `hint` is zero or more than `u32::MAX` seconds.
     pub fn try_fixed(hint: Duration) -> Result<Self, InvalidSetting> {
-        if hint.is_zero() || hint > FOREVER {
+        if !(1..=FOREVER).contains(&nanos(hint)) {
             return Err(InvalidSetting::new(
                 "retry after",
                 format_args!("{hint:?}"),
                 "greater than 0 and at most 4294967295 seconds",
             ));
         }
-        Ok(Self::new(Policy::Fixed(hint), FOREVER))
+        Ok(Self::new(Policy::Fixed(nanos(hint)), FOREVER))
     }
 
     /// Returns a policy without hints: no header is sent, and callers choose their own time.
@@ -199,11 +201,12 @@ impl RetryAfter {
             Policy::Adaptive => (self.max, "the longest"),
             Policy::Fixed(hint) => (hint, "the fixed one"),
         };
-        if min > most {
+        if nanos(min) > most {
             let given = format_args!("{min:?}").to_string();
-            let allowed = format!("at most {most:?}, {named}");
+            let allowed = format!("at most {:?}, {named}", Duration::from_nanos(most));
             return Err(InvalidSetting::new("shortest hint", given, allowed));
         }
+        let min = nanos(min);
         Ok(Self { min, ..self })
     }
 
@@ -227,15 +230,17 @@ impl RetryAfter {
     /// If `max` is less than a second, than [`min`](Self::min) or than a fixed hint, or more than `u32::MAX` seconds.
     pub fn try_max(self, max: Duration) -> Result<Self, InvalidSetting> {
         let hint = match self.policy {
-            Policy::Adaptive => Duration::ZERO,
+            Policy::Adaptive => 0,
             Policy::Fixed(hint) => hint,
         };
         let least = Unit::Seconds.least().max(self.min).max(hint);
-        if !(least..=FOREVER).contains(&max) {
+        if !(least..=FOREVER).contains(&nanos(max)) {
             let given = format_args!("{max:?}").to_string();
-            let allowed = format!("from {least:?} to {FOREVER:?}");
+            let [least, most] = [least, FOREVER].map(Duration::from_nanos);
+            let allowed = format!("from {least:?} to {most:?}");
             return Err(InvalidSetting::new("longest hint", given, allowed));
         }
+        let max = nanos(max);
         Ok(Self { max, ..self })
     }
 
@@ -277,16 +282,15 @@ impl RetryAfter {
         match self.policy {
             Policy::Fixed(hint) if self.jitter == 0 => {
                 // Rounded up: no caller gets less than the configured hint.
-                let whole = hint.as_secs() + u64::from(hint.subsec_nanos() > 0);
-                self.told(nanos(hint), whole)
+                self.told(hint, hint.div_ceil(SECOND))
             }
             Policy::Fixed(hint) => {
-                let wait = self.jittered(nanos(hint), nth);
+                let wait = self.jittered(hint, nth);
                 self.told(wait, self.rounded(wait, 0, nth))
             }
             Policy::Adaptive => {
-                let least = nanos(refusal.unit.least().max(self.min));
-                let most = nanos(self.max).saturating_sub(least);
+                let least = refusal.unit.least().max(self.min);
+                let most = self.max.saturating_sub(least);
                 let wait = schedule.join(refusal, most, nth, counts);
                 let blur = schedule.blur(wait);
                 let wait = self.jittered(least + wait, nth);
@@ -308,7 +312,7 @@ impl RetryAfter {
         if self.jitter == 0 {
             return wait;
         }
-        let left = nanos(self.max).saturating_sub(wait);
+        let left = self.max.saturating_sub(wait);
         // 2⁶² nanoseconds at most, by 2³².
         let more = ((u128::from(wait) * u128::from(self.jitter)) >> 32) as u64;
         wait + share(more.min(left), spread_apart(nth))
@@ -318,12 +322,10 @@ impl RetryAfter {
     ///
     /// So the fraction of `wait` decides how many callers get a second more.
     fn rounded(&self, wait: u64, blur: u64, nth: u64) -> u64 {
-        const SECOND: u64 = 1_000_000_000;
-        let left = nanos(self.max).saturating_sub(wait);
+        let left = self.max.saturating_sub(wait);
         let blur = blur.min(left / 3).max(SECOND / 2);
         let rounded = (wait + SECOND / 2 + share(2 * blur, spread(nth))).saturating_sub(blur);
-        let (least, most) = (self.min.as_secs().max(1), self.max.as_secs());
-        (rounded / SECOND).clamp(least, most)
+        rounded.clamp(self.min.max(SECOND), self.max) / SECOND
     }
 }
 

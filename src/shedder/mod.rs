@@ -2,5 +2,6 @@
 
 pub(crate) mod measure;
 pub(crate) mod settings;
+pub(crate) mod unseen;
 pub(crate) mod uploads;
 pub(crate) mod wait;

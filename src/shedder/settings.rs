@@ -2,9 +2,9 @@
 
 use std::{
     cell::Cell,
-    fmt, iter,
+    fmt,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -37,7 +37,7 @@ use crate::{
         refused_upload::RefusedUpload,
     },
     retry_after::retry_after::RetryAfter,
-    support::invalid::InvalidSetting,
+    support::{invalid::InvalidSetting, sharded_arc::Shards},
     telemetry::observed::Decisions,
     threshold::{
         class_thresholds::LiveClassThresholds, criticality::Criticality, routes::table::Routes,
@@ -74,6 +74,9 @@ pub(crate) struct Settings {
     pub(crate) name: Option<Box<str>>,
     pub(crate) decisions: Decisions,
     pub(crate) wait: Wait,
+    /// The bits of a [`Threshold`], if requests are admitted without a look at them while the budget is far from full: see
+    /// [`admit_unseen`](Settings::admit_unseen). Otherwise 0.
+    pub(crate) unseen: AtomicU64,
     /// Whether handlers find the permit in the extensions of the request.
     pub(crate) share_permit: bool,
     pub(crate) stall: StallSettings,
@@ -82,17 +85,14 @@ pub(crate) struct Settings {
     /// Whether the layer never refused a request when it was first used: then it passes the readiness of the inner service on.
     pub(crate) passes_readiness: OnceLock<bool>,
     pub(crate) uploads: Uploads,
+    /// The references of the services to these settings, while there is a service.
+    pub(crate) shards: Mutex<Weak<Shards<Self>>>,
 }
 
 /// The route label of requests without a route, in a layer without a name.
 const UNNAMED: &str = "other";
 
 impl Settings {
-    /// Returns whether requests have to be looked at: their claims depend on them, or their uploads are watched.
-    pub(crate) fn looks_at_requests(&self) -> bool {
-        self.decide.is_some() || self.uploads.are_watched()
-    }
-
     /// Returns the claim of all requests, where it does not depend on the request.
     #[inline]
     pub(crate) fn decided(&self) -> Decided {
@@ -103,13 +103,17 @@ impl Settings {
         }
     }
 
+    /// Returns whether the claim of a request depends on its head.
+    pub(crate) fn depends_on_requests(&self) -> bool {
+        self.decide.is_some()
+    }
+
     /// Returns the claim of one request.
-    pub(crate) fn decide<B>(&self, request: &mut Request<B>) -> Decided {
+    pub(crate) fn decide(&self, head: &mut Request<()>) -> Decided {
         let Some(decide) = &self.decide else {
             return self.decided();
         };
-        let mut decided =
-            decide.decide(request, self.threshold(), &self.class_thresholds, self.seed);
+        let mut decided = decide.decide(head, self.threshold(), &self.class_thresholds, self.seed);
         if decided.claim.units > 1 {
             decided.claim = self.budget().bound(decided.claim);
         }
@@ -191,8 +195,9 @@ impl Settings {
             || self.decide.as_deref().is_some_and(decide_can_shed)
     }
 
+    #[inline]
     pub(crate) fn passes_readiness(&self) -> bool {
-        *self.passes_readiness.get_or_init(|| !self.can_shed())
+        self.passes_readiness.get().copied().unwrap_or_default()
     }
 
     /// Prepares for requests: the layer is about to be used.
@@ -202,17 +207,50 @@ impl Settings {
             budget.add_layer(self.share_permit);
             budget.set_stall(&self.stall);
         }
-        if self.decide.is_none() && self.name.is_none() {
-            return;
+        if self.decide.is_some() || self.name.is_some() {
+            self.begin_decisions();
         }
+        self.passes_readiness.get_or_init(|| !self.can_shed());
+        self.find_unseen(&self.change());
+    }
+
+    /// Returns the references to `settings`: the same for all services of the layer.
+    pub(crate) fn shards(settings: &Arc<Self>) -> Arc<Shards<Self>> {
+        let shards = settings.shards.lock();
+        let mut shards = shards.unwrap_or_else(PoisonError::into_inner);
+        shards.upgrade().unwrap_or_else(|| {
+            let new = Arc::new(Shards::new(settings));
+            *shards = Arc::downgrade(&new);
+            new
+        })
+    }
+
+    fn begin_decisions(&self) {
         if self.decide.iter().any(|decide| decide.fair_by.is_some()) {
             self.budget().make_shares();
         }
-        let tables = self.decide.iter().filter_map(|it| it.routes.as_ref());
-        let routes = tables.flat_map(Routes::labels);
-        let own = self.name.as_deref().unwrap_or(UNNAMED);
         self.decisions
-            .begin(self.budget().observed(), iter::once(own).chain(routes));
+            .begin(1 + self.routes().map_or(0, Routes::len));
+    }
+
+    fn routes(&self) -> Option<&Routes> {
+        self.decide.as_ref()?.routes.as_ref()
+    }
+
+    /// Returns the label of the route with this number: 0 stands for all requests without a route.
+    fn label(&self, nth: u16) -> &str {
+        let index = usize::from(nth).checked_sub(1);
+        let route = index.and_then(|index| self.routes()?.label(index));
+        route.or(self.name.as_deref()).unwrap_or(UNNAMED)
+    }
+
+    /// Counts a decision, in a layer with rules or a name.
+    #[inline]
+    fn count(&self, decided: &Decided, verdict: Verdict) {
+        if let Some(nth) = decided.route {
+            let find = || (self.budget().observed(), self.label(nth));
+            self.decisions.add(nth, decided.class, verdict, find);
+        }
     }
 
     /// Decides upon a request. Takes the layer's budget, as the caller has it at hand.
@@ -234,7 +272,7 @@ impl Settings {
             // It may be queued: see `refuse` and `has_waited`.
             Err(_) => return admitted,
         };
-        self.decisions.add(decided.route, decided.class, verdict);
+        self.count(decided, verdict);
         admitted
     }
 
@@ -262,8 +300,7 @@ impl Settings {
 
     /// Counts a queued request that was admitted.
     pub(crate) fn has_waited(&self, decided: &Decided) {
-        self.decisions
-            .add(decided.route, decided.class, Verdict::Admitted);
+        self.count(decided, Verdict::Admitted);
     }
 
     #[cold]
@@ -280,12 +317,13 @@ impl Settings {
         let told = Cell::new(Some(passed));
         let admitted = budget.admit(&decided.claim, Mode::DryRun(&told), held);
         if let Some(verdict) = told.get() {
-            self.decisions.add(decided.route, decided.class, verdict);
+            self.count(decided, verdict);
         }
         admitted
     }
 
-    /// Counts a refusal, and returns its response. [`read_rest`](Self::read_rest) takes what is left of the request.
+    /// Counts a refusal, and returns its response. If the request [has more](reader::has_more), its rest is to be
+    /// [read](Self::read_rest).
     #[inline]
     pub(crate) fn refuse<B>(
         &self,
@@ -295,25 +333,17 @@ impl Settings {
     ) -> RefusalResponse {
         let counted = self.budget().refused(refused);
         counted.end_slow_uploads(decided.claim.threshold);
-        self.decisions.add(
-            decided.route,
-            decided.class,
-            Verdict::Refused(refused.reason),
-        );
+        self.count(decided, Verdict::Refused(refused.reason));
         let shed = |unit| counted.shed(&self.hints(), unit, decided.class);
         self.refusal.respond(request, shed)
     }
 
     /// Reads what is left of a refused request.
-    // Inlined, as a request that is passed by value is copied.
-    #[inline]
+    #[cold]
     pub(crate) fn read_rest<B: Body + Send + 'static>(&self, request: Request<B>) {
-        // Checked first: passing the request on copies it.
-        if reader::has_more(&request) {
-            let refuses_from = self.budget().refuses_from();
-            let (bounds, readers) = (self.refused_upload, &self.readers);
-            reader::read(bounds, readers, refuses_from, request.into_body());
-        }
+        let refuses_from = self.budget().refuses_from();
+        let (bounds, readers) = (self.refused_upload, &self.readers);
+        reader::read(bounds, readers, refuses_from, request.into_body());
     }
 
     /// Returns how refused requests may wait. In a dry run no request is refused.
@@ -348,11 +378,12 @@ impl Settings {
 
     pub(crate) fn set_ratio(&self, ratio: f64) -> Result<(), InvalidSetting> {
         let threshold = Threshold::try_ratio(ratio)?;
-        let _alone = self.change();
+        let alone = self.change();
         if let Some(allowed) = self.class_thresholds.load().disorder(threshold) {
             return Err(InvalidSetting::new("ratio", ratio, allowed));
         }
         self.threshold.store(threshold.to_bits(), Ordering::Relaxed);
+        self.find_unseen(&alone);
         Ok(())
     }
 
@@ -360,21 +391,24 @@ impl Settings {
         &self,
         ratios: &[(Criticality, f64)],
     ) -> Result<(), InvalidSetting> {
-        let _alone = self.change();
+        let alone = self.change();
         let mut class_thresholds = self.class_thresholds.load();
         let threshold = class_thresholds.set(self.threshold(), ratios)?;
         self.class_thresholds.store(class_thresholds);
         self.threshold.store(threshold.to_bits(), Ordering::Relaxed);
+        self.find_unseen(&alone);
         Ok(())
     }
 
     pub(crate) fn set_at(&self, route: &str, ratio: f64) -> Result<(), InvalidSetting> {
         let threshold = Threshold::try_ratio(ratio)?;
-        let table = self.decide.as_ref().and_then(|it| it.routes.as_ref());
-        match table {
-            Some(table) => table.set_at(route, threshold),
-            None => Routes::default().set_at(route, threshold),
+        let alone = self.change();
+        match self.routes() {
+            Some(table) => table.set_at(route, threshold)?,
+            None => Routes::default().set_at(route, threshold)?,
         }
+        self.find_unseen(&alone);
+        Ok(())
     }
 
     fn change(&self) -> MutexGuard<'_, ()> {
@@ -422,11 +456,13 @@ impl Clone for Settings {
             // Counts for this layer alone.
             decisions: Decisions::default(),
             wait: self.wait.clone(),
+            unseen: AtomicU64::new(0),
             share_permit: self.share_permit,
             stall: self.stall.clone(),
             is_added: AtomicBool::new(false),
             passes_readiness: OnceLock::new(),
             uploads: self.uploads.clone(),
+            shards: Mutex::default(),
         }
     }
 }

@@ -6,8 +6,6 @@
 
 use std::{
     cell::Cell,
-    cmp::Reverse,
-    collections::BinaryHeap,
     sync::{
         Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -16,6 +14,8 @@ use std::{
 };
 
 use crossbeam_utils::CachePadded;
+
+use super::numbers::Numbers;
 
 /// A value for each thread, as far as the number of threads is the number that the machine runs at once, plus one. All further
 /// threads share one value.
@@ -53,19 +53,35 @@ impl Writers {
 
 impl<T: Default> PerThread<T> {
     pub(crate) fn new() -> Self {
+        Self::with(values() - 1)
+    }
+
+    /// Creates values for `threads` threads, and one for all others.
+    pub(crate) fn with(threads: usize) -> Self {
         Self {
-            own: (0..own_values()).map(|_| CachePadded::default()).collect(),
+            own: (0..threads).map(|_| CachePadded::default()).collect(),
             shared: CachePadded::default(),
         }
     }
 }
 
-fn own_values() -> usize {
+/// Returns the number of values of a [`PerThread`], the shared one included.
+pub(crate) fn values() -> usize {
     if cfg!(all(test, loadshed_loom)) {
-        return 1;
+        return 2;
     }
     static VALUES: OnceLock<usize> = OnceLock::new();
-    *VALUES.get_or_init(|| 1 + thread::available_parallelism().map_or(1, usize::from))
+    *VALUES.get_or_init(|| 2 + thread::available_parallelism().map_or(1, usize::from))
+}
+
+/// Returns the position of this thread's value among that many, of which the last is shared.
+#[inline]
+pub(crate) fn own_index(values: usize) -> usize {
+    match NUMBER.with(Cell::get) {
+        UNKNOWN => thread_number(),
+        number => number,
+    }
+    .min(values - 1)
 }
 
 impl<T> PerThread<T> {
@@ -88,11 +104,16 @@ impl<T> PerThread<T> {
         }
     }
 
+    /// Returns the position of this thread's value in [`iter`](Self::iter).
+    pub(crate) fn own_index(&self) -> usize {
+        own_index(self.len())
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.own.len() + 1
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> + Clone {
         self.own.iter().chain([&self.shared]).map(|slot| &**slot)
     }
 }
@@ -127,31 +148,27 @@ thread_local! {
     static RETURNED: Returned = const { Returned(Cell::new(NONE)) };
 }
 
+/// Runs as a thread with this number.
+#[cfg(all(test, not(loadshed_loom)))]
+pub(crate) fn as_thread<T>(number: usize, run: impl FnOnce() -> T) -> T {
+    let before = NUMBER.with(|own| own.replace(number));
+    let result = run();
+    NUMBER.with(|own| own.set(before));
+    result
+}
+
 /// Returns a thread's number at its end. The next thread with this number sees what the thread has written to its values, as
 /// both hold the lock in between.
 struct Returned(Cell<usize>);
 
-#[derive(Debug)]
-struct Numbers {
-    free: BinaryHeap<Reverse<usize>>,
-    next: usize,
-}
-
-static NUMBERS: Mutex<Numbers> = Mutex::new(Numbers {
-    free: BinaryHeap::new(),
-    next: 0,
-});
+static NUMBERS: Mutex<Numbers> = Mutex::new(Numbers::new());
 
 impl Returned {
     fn claim() -> usize {
         RETURNED
             .try_with(|returned| {
                 let mut numbers = NUMBERS.lock().unwrap_or_else(PoisonError::into_inner);
-                let number = numbers
-                    .free
-                    .pop()
-                    .map_or(numbers.next, |Reverse(free)| free);
-                numbers.next = numbers.next.max(number + 1);
+                let number = numbers.claim();
                 returned.0.set(number);
                 number
             })
@@ -165,7 +182,7 @@ impl Drop for Returned {
         let number = self.0.get();
         if number != NONE {
             let mut numbers = NUMBERS.lock().unwrap_or_else(PoisonError::into_inner);
-            numbers.free.push(Reverse(number));
+            numbers.give_back(number);
         }
     }
 }

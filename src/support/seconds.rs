@@ -12,6 +12,14 @@ pub(crate) fn serialize<S: serde::Serializer>(
     serializer.serialize_f64(time.as_secs_f64())
 }
 
+/// Writes a duration as seconds, or nothing.
+pub(crate) fn serialize_option<S: serde::Serializer>(
+    time: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serde::Serialize::serialize(&time.map(|time| time.as_secs_f64()), serializer)
+}
+
 /// Returns a setting of `seconds` as a duration.
 ///
 /// # Errors

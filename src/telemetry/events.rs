@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 
 use super::observable::Observable;
 use crate::{
+    control::controller::Learned,
     report::LimitChange,
     support::clock::{Now, nanos},
 };
@@ -134,6 +135,7 @@ impl Log {
     fn log_start(&self, budget: &dyn Observable) {
         let now = budget.snapshot();
         let change = LastChange::of(budget);
+        let learned = Figures::of(now.learned);
         warn!(
             target: "loadshed",
             budget = name(budget),
@@ -143,6 +145,11 @@ impl Log {
             would_refuse = now.would_refuse - self.reported[1],
             limit_change = change.reason,
             limit_changed_seconds_ago = change.seconds_ago,
+            state = learned.state,
+            service_time_seconds = learned.service_time_seconds,
+            knee = learned.knee,
+            held = learned.held,
+            expected_held = learned.expected_held,
             advice = change.advice,
             "shedding has started"
         );
@@ -152,6 +159,7 @@ impl Log {
         let now = budget.snapshot();
         let reported = mem::replace(&mut self.reported, [now.refused, now.would_refuse]);
         let change = LastChange::of(budget);
+        let learned = Figures::of(now.learned);
         info!(
             target: "loadshed",
             budget = name(budget),
@@ -162,6 +170,11 @@ impl Log {
             in_flight = now.in_flight,
             limit_change = change.reason,
             limit_changed_seconds_ago = change.seconds_ago,
+            state = learned.state,
+            service_time_seconds = learned.service_time_seconds,
+            knee = learned.knee,
+            held = learned.held,
+            expected_held = learned.expected_held,
             "shedding has stopped"
         );
     }
@@ -189,9 +202,32 @@ impl LastChange {
     }
 }
 
+/// The fields of an event that tell what a controller has learned. None of them has a value where nothing is known.
+#[derive(Default)]
+struct Figures {
+    state: Option<&'static str>,
+    service_time_seconds: Option<f64>,
+    knee: Option<usize>,
+    held: Option<usize>,
+    expected_held: Option<usize>,
+}
+
+impl Figures {
+    fn of(learned: Option<Learned>) -> Self {
+        learned.map_or_else(Self::default, |learned| Self {
+            state: Some(learned.state),
+            service_time_seconds: learned.service_time.map(|time| time.as_secs_f64()),
+            knee: learned.knee,
+            held: Some(learned.held),
+            expected_held: Some(learned.expected_held),
+        })
+    }
+}
+
 /// Logs a change of the limit.
 pub(crate) fn changed(budget: &dyn Observable, change: &LimitChange) {
     emit(|| {
+        let learned = Figures::of(change.learned);
         debug!(
             target: "loadshed",
             budget = name(budget),
@@ -205,6 +241,11 @@ pub(crate) fn changed(budget: &dyn Observable, change: &LimitChange) {
             refused = change.refused,
             successes = change.successes,
             latency_seconds = change.latency.as_secs_f64(),
+            state = learned.state,
+            service_time_seconds = learned.service_time_seconds,
+            knee = learned.knee,
+            held = learned.held,
+            expected_held = learned.expected_held,
             "the limit has changed"
         );
     });

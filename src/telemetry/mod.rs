@@ -25,7 +25,7 @@
 //!
 //! # Stable names
 //!
-//! The names, labels, messages, fields and reasons of this section are stable: a change of them is a breaking change of the crate.
+//! The names, labels, messages, fields, reasons and states of this section are stable: a change of them is a breaking change of the crate.
 //! A test compares this section with the code.
 //!
 //! ## Metrics
@@ -37,7 +37,7 @@
 //! | `loadshed_limit` | gauge | units | `budget` | limit of the units in flight |
 //! | `loadshed_in_flight` | gauge | units | `budget` | units in flight |
 //! | `loadshed_marked` | gauge | units | `budget` | units in flight that a dry run would have refused |
-//! | `loadshed_peak_in_flight` | gauge | units | `budget` | the most units that ever were in flight at once |
+//! | `loadshed_peak_in_flight` | gauge | units | `budget` | the most units that ever were in flight at once: exact above half of the highest limit so far, an upper bound below |
 //! | `loadshed_utilization_ratio` | gauge | 1 | `budget` | units in flight ÷ limit, without the marked ones |
 //! | `loadshed_waiting` | gauge | requests | `budget` | requests that are queued now |
 //! | `loadshed_stalled_responses` | gauge | responses | `budget` | responses that are [stalled](crate::LoadShed::stall_timeout) now: not in flight, but in memory |
@@ -101,20 +101,37 @@
 //! | `no responses` | `LatencyTarget` | more requests are cancelled after the target than succeed |
 //! | `requests older than target` | `LatencyTarget` | too many of the requests in flight are older than the target |
 //!
+//! ## States
+//!
+//! The field `state` of [`Learned`](crate::control::Learned), which has their meanings, and the log field `state`. Another
+//! [`Controller`](crate::control::Controller) has its own states.
+//!
+//! | state | controller |
+//! | --- | --- |
+//! | `set` | any |
+//! | `learning` | `Adaptive` |
+//! | `no responses` | `Adaptive` |
+//! | `unlimited` | `Adaptive` |
+//! | `burst guard` | `Adaptive` |
+//! | `probing` | `Adaptive` |
+//! | `tracking` | `Adaptive` |
+//!
 //! ## Log events
 //!
 //! The target is `loadshed`. Fields without a value are left out.
 //!
 //! | message | level | fields |
 //! | --- | --- | --- |
-//! | `shedding has started` | WARN | `budget`, `limit`, `in_flight`, `refused`, `would_refuse`, `limit_change`, `limit_changed_seconds_ago`, `advice` |
-//! | `shedding has stopped` | INFO | `budget`, `seconds`, `refused`, `would_refuse`, `limit`, `in_flight`, `limit_change`, `limit_changed_seconds_ago` |
+//! | `shedding has started` | WARN | `budget`, `limit`, `in_flight`, `refused`, `would_refuse`, `limit_change`, `limit_changed_seconds_ago`, `state`, `service_time_seconds`, `knee`, `held`, `expected_held`, `advice` |
+//! | `shedding has stopped` | INFO | `budget`, `seconds`, `refused`, `would_refuse`, `limit`, `in_flight`, `limit_change`, `limit_changed_seconds_ago`, `state`, `service_time_seconds`, `knee`, `held`, `expected_held` |
 //! | `draining has begun` | INFO | `budget`, `grace_seconds`, `in_flight`, `waiting` |
 //! | `draining has ended` | INFO | `budget`, `in_flight` |
-//! | `the limit has changed` | DEBUG | `budget`, `from`, `to`, `reason`, `elapsed_seconds`, `in_flight`, `responded`, `completed`, `refused`, `successes`, `latency_seconds` |
+//! | `the limit has changed` | DEBUG | `budget`, `from`, `to`, `reason`, `elapsed_seconds`, `in_flight`, `responded`, `completed`, `refused`, `successes`, `latency_seconds`, `state`, `service_time_seconds`, `knee`, `held`, `expected_held` |
 //!
 //! `refused` and `would_refuse` count since the last event of the same budget that shedding has stopped. `limit_change` is the
 //! reason of the latest change of a learned limit, or `no change`. The texts of `advice` may change.
+//! The fields from `state` to `expected_held` are those of [`Learned`](crate::control::Learned): of the latest window, or of the
+//! window of the change. They are absent for a fixed budget, for a controller that shows nothing, and for a change by hand.
 //!
 //! ## Serialised fields
 //!
@@ -122,8 +139,9 @@
 //!
 //! | type | fields |
 //! | --- | --- |
-//! | `Snapshot` | `limit`, `in_flight`, `marked`, `peak_in_flight`, `admitted`, `refused`, `would_refuse`, `exempt`, `waiting`, `waited`, `stalled`, `stalled_responses`, `is_set_by_hand` |
-//! | `LimitChange` | `seconds_ago`, `from`, `to`, `reason`, `elapsed_seconds`, `in_flight`, `responded`, `completed`, `refused`, `successes`, `latency_seconds` |
+//! | `Snapshot` | `limit`, `in_flight`, `marked`, `peak_in_flight`, `admitted`, `refused`, `would_refuse`, `exempt`, `waiting`, `waited`, `stalled`, `stalled_responses`, `is_set_by_hand`, `learned` |
+//! | `LimitChange` | `seconds_ago`, `from`, `to`, `reason`, `elapsed_seconds`, `in_flight`, `responded`, `completed`, `refused`, `successes`, `latency_seconds`, `learned` |
+//! | `Learned` | `state`, `service_time_seconds`, `knee`, `held`, `expected_held` |
 //!
 //! The fields of the settings that can be deserialised are stable, too. They are on the pages of
 //! [`RetryAfter`](crate::RetryAfter), [`RefusedUpload`](crate::RefusedUpload), [`Adaptive`](crate::Adaptive) and

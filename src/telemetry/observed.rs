@@ -136,11 +136,11 @@ impl Observed {
     }
 }
 
-/// The telemetry of a layer: the counters of its routes, in the order of its table. It is empty without the feature `metrics`.
+/// The telemetry of a layer: a counter for each of its routes that was used. It is empty without the feature `metrics`.
 #[derive(Debug, Default)]
 pub(crate) struct Decisions {
     #[cfg(feature = "metrics")]
-    routes: OnceLock<Box<[Arc<RouteCounter>]>>,
+    routes: OnceLock<Box<[OnceLock<Arc<RouteCounter>>]>>,
 }
 
 #[cfg_attr(
@@ -152,27 +152,37 @@ pub(crate) struct Decisions {
     )
 )]
 impl Decisions {
-    /// Finds the counters of the layer's routes, before its first request.
-    pub(crate) fn begin<'a>(&self, budget: &Observed, labels: impl Iterator<Item = &'a str>) {
+    /// Begins a layer of so many routes, before its first request.
+    pub(crate) fn begin(&self, routes: usize) {
         #[cfg(feature = "metrics")]
-        self.routes.get_or_init(|| {
-            let routes = &budget.metrics.routes;
-            labels.map(|label| routes.counter(label)).collect()
-        });
+        self.routes
+            .get_or_init(|| (0..routes).map(|_| OnceLock::new()).collect());
     }
 
-    /// Counts a decision. `route` is `None` for a layer that decides alike for all requests.
-    #[inline]
-    pub(crate) fn add(&self, route: Option<u16>, class: Criticality, verdict: Verdict) {
+    /// Returns whether decisions are counted.
+    pub(crate) fn are_counted(&self) -> bool {
         #[cfg(feature = "metrics")]
-        if let Some(nth) = route {
-            let route = self
-                .routes
-                .get()
-                .and_then(|routes| routes.get(nth as usize));
-            if let Some(route) = route {
-                route.add(verdict, class);
-            }
+        return self.routes.get().is_some();
+        #[cfg(not(feature = "metrics"))]
+        false
+    }
+
+    /// Counts a decision about a request of the route with this number. `find` returns the route's budget and label.
+    #[inline]
+    pub(crate) fn add<'a>(
+        &self,
+        nth: u16,
+        class: Criticality,
+        verdict: Verdict,
+        find: impl FnOnce() -> (&'a Observed, &'a str),
+    ) {
+        #[cfg(feature = "metrics")]
+        if let Some(route) = self.routes.get().and_then(|it| it.get(usize::from(nth))) {
+            let counter = route.get_or_init(|| {
+                let (budget, label) = find();
+                budget.metrics.routes.counter(label)
+            });
+            counter.add(verdict, class);
         }
     }
 }

@@ -7,7 +7,7 @@ use super::registry;
 
 /// Publishes the metrics of all budgets to the recorder of the `metrics` facade, and logs which budgets no longer shed.
 ///
-/// A call takes some microseconds a budget, and no request waits for it. Calls may overlap.
+/// A call takes some microseconds a budget. No request waits for it, nor does a budget that is made or dropped. Calls may overlap.
 pub fn publish() {
     let live = registry::live();
     #[cfg(feature = "metrics")]

@@ -23,9 +23,13 @@ pub(crate) struct RouteCounter(PerThread<DecisionTable<AtomicUsize>>);
 /// A value by verdict and class.
 pub(crate) type DecisionTable<T> = [[T; Criticality::ALL.len()]; Verdict::COUNT];
 
-/// The routes of a budget, by label. A layer that is created again, as for each connection, finds its routes again.
+/// The used routes of a budget, by label. A layer that is created again, as for each connection, finds its routes again.
+///
+/// A publication takes the table as it is, and sums without the lock: no request that finds its route waits for a publication.
 #[derive(Debug, Default)]
-pub(crate) struct RouteMetrics(Mutex<BTreeMap<Text, Arc<RouteCounter>>>);
+pub(crate) struct RouteMetrics(Mutex<Arc<RouteTable>>);
+
+type RouteTable = BTreeMap<Text, Arc<RouteCounter>>;
 
 /// The counts of all routes, by label.
 pub(crate) type RouteCounts = BTreeMap<Text, DecisionTable<u64>>;
@@ -60,19 +64,23 @@ impl RouteMetrics {
     pub(crate) fn counter(&self, label: &str) -> Arc<RouteCounter> {
         let mut routes = self.locked();
         let label = bounded(&routes, label);
-        let route = routes.entry(label.into());
-        Arc::clone(route.or_insert_with(|| Arc::new(RouteCounter::new())))
+        if let Some(route) = routes.get(label) {
+            return Arc::clone(route);
+        }
+        let route = Arc::new(RouteCounter::new());
+        Arc::make_mut(&mut routes).insert(label.into(), Arc::clone(&route));
+        route
     }
 
     pub(crate) fn counts(&self) -> RouteCounts {
-        let routes = self.locked();
+        let routes = Arc::clone(&self.locked());
         let sums = routes
             .iter()
             .map(|(label, route)| (Arc::clone(label), route.sum()));
         sums.collect()
     }
 
-    fn locked(&self) -> MutexGuard<'_, BTreeMap<Text, Arc<RouteCounter>>> {
+    fn locked(&self) -> MutexGuard<'_, Arc<RouteTable>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

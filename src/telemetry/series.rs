@@ -1,5 +1,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
+    mem,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -14,14 +15,27 @@ use super::{
     observable::Observable,
     routes::{self, RouteCounts},
 };
-use crate::{report::Snapshot, shed::Reason};
+use crate::{report::Snapshot, shed::Reason, support::numbers::Numbers};
+
+/// The labels of budgets.
+pub(crate) struct Labels {
+    known: BTreeSet<Text>,
+    /// Of living budgets without a name. The first is `budget-1`.
+    numbers: Numbers,
+    /// The counts of budgets that were dropped since the latest publication.
+    dropped: DroppedCounts,
+}
+
+/// The counts of dropped budgets, by label.
+pub(crate) type DroppedCounts = BTreeMap<Text, Totals>;
 
 /// The published counts of all labels.
 pub(crate) struct Series {
     by_label: BTreeMap<Text, LabelTotals>,
-    /// The numbers of living budgets without a name.
-    numbers: BTreeSet<usize>,
 }
+
+/// What the living budgets of each label have together.
+pub(crate) type Rows = BTreeMap<Text, BudgetSeries>;
 
 #[derive(Clone, Debug, Default)]
 struct LabelTotals {
@@ -63,7 +77,7 @@ pub(crate) struct BudgetSeries {
 const MOST_LABELS: usize = 1_000;
 
 impl Totals {
-    fn of(metrics: &BudgetMetrics, snapshot: &Snapshot) -> Self {
+    pub(crate) fn of(metrics: &BudgetMetrics, snapshot: &Snapshot) -> Self {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let mut refusals = metrics
             .refusals
@@ -132,36 +146,107 @@ impl Totals {
     }
 }
 
+impl Labels {
+    pub(crate) const fn new() -> Self {
+        Self {
+            known: BTreeSet::new(),
+            numbers: Numbers::new(),
+            dropped: BTreeMap::new(),
+        }
+    }
+
+    /// Returns the label of a budget that is published for the first time.
+    pub(crate) fn next(&mut self, name: Option<&str>) -> BudgetLabel {
+        if let Some(name) = name {
+            let (text, number) = (self.bounded(name), None);
+            return BudgetLabel { text, number };
+        }
+        let number = self.numbers.claim();
+        BudgetLabel {
+            text: self.bounded(&format!("budget-{}", number + 1)),
+            number: Some(number),
+        }
+    }
+
+    /// Keeps the counts of a budget that is dropped. `label` is that of its first publication.
+    pub(crate) fn retire(
+        &mut self,
+        label: Option<&BudgetLabel>,
+        name: Option<&str>,
+        counts: &Totals,
+    ) {
+        let label = match (label, name) {
+            (Some(label), _) => {
+                if let Some(number) = label.number {
+                    self.numbers.give_back(number);
+                }
+                Arc::clone(&label.text)
+            }
+            // Its counts matter also if the budget was never published.
+            (None, Some(name)) => self.bounded(name),
+            (None, None) => return,
+        };
+        self.dropped.entry(label).or_default().add(counts);
+    }
+
+    pub(crate) fn take_dropped(&mut self) -> DroppedCounts {
+        mem::take(&mut self.dropped)
+    }
+
+    fn bounded(&mut self, name: &str) -> Text {
+        if let Some(known) = self.known.get(name) {
+            return Arc::clone(known);
+        }
+        let label: Text = match self.known.len() < MOST_LABELS {
+            true => name.into(),
+            false => OTHER.into(),
+        };
+        self.known.insert(Arc::clone(&label));
+        label
+    }
+}
+
+/// Returns what the `live` budgets of each label have together. `label` is asked for the label of each budget without one.
+pub(crate) fn rows(
+    live: &[Arc<dyn Observable>],
+    label: impl Fn(Option<&str>) -> BudgetLabel,
+) -> Rows {
+    let mut rows = Rows::new();
+    for budget in live {
+        let metrics = budget.metrics();
+        let snapshot = budget.snapshot();
+        // A budget without requests may still get a name, or be replaced: a layer creates a budget before it is given one.
+        let is_new = budget.name().is_none() && is_unused(&snapshot);
+        if is_new && metrics.label.get().is_none() {
+            continue;
+        }
+        let label = metrics.label.get_or_init(|| label(budget.name()));
+        let row = rows.entry(Arc::clone(&label.text)).or_default();
+        row.limit += snapshot.limit;
+        row.in_flight += snapshot.in_flight;
+        row.marked += snapshot.marked;
+        row.peak_in_flight += snapshot.peak_in_flight;
+        row.waiting += snapshot.waiting;
+        row.stalled_responses += snapshot.stalled_responses;
+        row.totals.add(&Totals::of(metrics, &snapshot));
+    }
+    rows
+}
+
 impl Series {
     pub(crate) const fn new() -> Self {
         Self {
             by_label: BTreeMap::new(),
-            numbers: BTreeSet::new(),
         }
     }
 
     /// Returns the series of all labels, also of labels without a living budget.
-    pub(crate) fn of(&mut self, live: &[Arc<dyn Observable>]) -> Vec<BudgetSeries> {
-        let mut rows: BTreeMap<Text, BudgetSeries> = BTreeMap::new();
-        for budget in live {
-            let metrics = budget.metrics();
-            let snapshot = budget.snapshot();
-            // A budget without requests may still get a name, or be replaced: a layer creates a budget before it is given one.
-            let is_new = budget.name().is_none() && is_unused(&snapshot);
-            if is_new && metrics.label.get().is_none() {
-                continue;
-            }
-            let label = metrics.label.get_or_init(|| self.label(budget.name()));
-            let label = &label.text;
-            let row = rows.entry(Arc::clone(label)).or_default();
-            row.limit += snapshot.limit;
-            row.in_flight += snapshot.in_flight;
-            row.marked += snapshot.marked;
-            row.peak_in_flight += snapshot.peak_in_flight;
-            row.waiting += snapshot.waiting;
-            row.stalled_responses += snapshot.stalled_responses;
-            row.totals.add(&Totals::of(metrics, &snapshot));
+    pub(crate) fn publish(&mut self, mut rows: Rows, dropped: DroppedCounts) -> Vec<BudgetSeries> {
+        for label in rows.keys() {
             self.by_label.entry(Arc::clone(label)).or_default();
+        }
+        for (label, counts) in dropped {
+            self.by_label.entry(label).or_default().dropped.add(&counts);
         }
         let rows = self.by_label.iter_mut().map(|(label, totals)| {
             let mut row = rows.remove(label).unwrap_or_default();
@@ -172,37 +257,6 @@ impl Series {
             row
         });
         rows.collect()
-    }
-
-    pub(crate) fn retire(&mut self, metrics: &BudgetMetrics, name: Option<&str>, last: &Snapshot) {
-        let totals = Totals::of(metrics, last);
-        let label = match (metrics.label.get(), name) {
-            (Some(label), _) => {
-                label.number.map(|number| self.numbers.remove(&number));
-                Arc::clone(&label.text)
-            }
-            // Its counts matter also if the budget was never published.
-            (None, Some(name)) => self.bounded(name),
-            (None, None) => return,
-        };
-        self.by_label.entry(label).or_default().dropped.add(&totals);
-    }
-
-    fn label(&mut self, name: Option<&str>) -> BudgetLabel {
-        let number = match name {
-            Some(_) => None,
-            None => (1..).find(|&number| self.numbers.insert(number)),
-        };
-        let text = match (name, number) {
-            (Some(name), _) => self.bounded(name),
-            (None, number) => self.bounded(&format!("budget-{}", number.unwrap_or_default())),
-        };
-        BudgetLabel { text, number }
-    }
-
-    fn bounded(&self, name: &str) -> Text {
-        let is_past_bound = self.by_label.len() >= MOST_LABELS && !self.by_label.contains_key(name);
-        if is_past_bound { OTHER } else { name }.into()
     }
 }
 
@@ -219,10 +273,10 @@ fn is_unused(snapshot: &Snapshot) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::budget::budget::Budget;
+    use std::sync::Mutex;
 
     use super::*;
-    use crate::telemetry::budget_metrics::MOST_REASONS;
+    use crate::{budget::budget::Budget, telemetry::budget_metrics::MOST_REASONS};
 
     fn labels(rows: &[BudgetSeries]) -> Vec<&str> {
         rows.iter().map(|row| &*row.budget).collect()
@@ -238,17 +292,32 @@ mod tests {
         budget
     }
 
-    fn retire(series: &mut Series, budget: &Budget) {
-        series.retire(
-            budget.observable().metrics(),
-            budget.name(),
-            &budget.snapshot(),
-        );
+    /// The labels and series of a process of its own.
+    struct Published(Mutex<Labels>, Series);
+
+    impl Published {
+        fn new() -> Self {
+            Self(Mutex::new(Labels::new()), Series::new())
+        }
+
+        fn of(&mut self, live: &[Arc<dyn Observable>]) -> Vec<BudgetSeries> {
+            let rows = rows(live, |name| self.0.lock().unwrap().next(name));
+            let dropped = self.0.lock().unwrap().take_dropped();
+            self.1.publish(rows, dropped)
+        }
+
+        fn retire(&mut self, budget: &Budget) {
+            let observable = budget.observable();
+            let metrics = observable.metrics();
+            let counts = Totals::of(metrics, &budget.snapshot());
+            let mut labels = self.0.lock().unwrap();
+            labels.retire(metrics.label.get(), budget.name(), &counts);
+        }
     }
 
     #[test]
     fn each_living_budget_without_a_name_has_its_own_number() {
-        let mut series = Series::new();
+        let mut series = Published::new();
         let mut live = vec![unnamed(), unnamed()];
         assert_eq!(
             labels(&series.of(&observables(&live))),
@@ -256,7 +325,7 @@ mod tests {
         );
         // The name comes after the first publication.
         live[1] = live[1].clone().named("late");
-        retire(&mut series, &live.remove(0));
+        series.retire(&live.remove(0));
         live.push(unnamed());
         live.push(unnamed());
         let rows = series.of(&observables(&live));
@@ -271,22 +340,23 @@ mod tests {
 
     #[test]
     fn labels_and_reasons_are_bounded_and_no_count_past_the_bound_is_lost() {
-        let mut series = Series::new();
+        let mut series = Published::new();
         for name in 0..MOST_LABELS + 50 {
             let budget = unnamed().named(format!("tenant {name}"));
             series.of(&[budget.observable()]);
-            retire(&mut series, &budget);
+            series.retire(&budget);
         }
         for _ in 0..50 {
             let budget = unnamed();
             series.of(&[budget.observable()]);
-            retire(&mut series, &budget);
+            series.retire(&budget);
         }
         let rows = series.of(&[]);
         assert_eq!(rows.len(), MOST_LABELS + 1);
         let other = rows.iter().find(|row| &*row.budget == OTHER).unwrap();
         assert_eq!((other.totals.admitted, other.limit), (100, 0));
-        assert!(series.numbers.is_empty());
+        let next = series.0.lock().unwrap().numbers.claim();
+        assert_eq!(next, 0, "all numbers are given back");
 
         let metrics = BudgetMetrics::default();
         for reason in 0..MOST_REASONS + 7 {

@@ -14,7 +14,7 @@ use super::{histogram::OUTCOMES, registry::series, write::write};
 use crate::{
     admission::verdict::Verdict,
     budget::budget::Budget,
-    control::reason,
+    control::{controller::Learned, reason},
     report::{LimitChange, Snapshot},
     shed::Reason,
     threshold::{criticality::Criticality, threshold::Threshold},
@@ -176,6 +176,16 @@ fn the_documented_reasons_of_limit_changes_are_those_of_the_controllers() {
 }
 
 #[test]
+fn the_documented_states_are_those_of_the_controllers() {
+    let documented = table("States").into_iter();
+    let documented: Vec<_> = documented.map(|row| (names(row[0])[0], row[1])).collect();
+    let states = reason::adaptive::STATES.iter();
+    let mut expected = vec![(reason::SET, "any")];
+    expected.extend(states.map(|&state| (state, "`Adaptive`")));
+    assert_eq!(documented, expected);
+}
+
+#[test]
 fn the_documented_fields_are_those_that_are_serialised() {
     fn fields(value: impl serde::Serialize) -> BTreeSet<String> {
         let serde_json::Value::Object(map) = serde_json::to_value(value).unwrap() else {
@@ -188,6 +198,7 @@ fn the_documented_fields_are_those_that_are_serialised() {
     let expected = [
         ("Snapshot", fields(snapshot)),
         ("LimitChange", fields(change)),
+        ("Learned", fields(Learned::new(reason::SET))),
     ];
     let documented = table("Serialised fields").into_iter().map(|row| {
         let fields = names(row[1]).into_iter().map(str::to_owned).collect();

@@ -37,6 +37,14 @@ impl Band {
         }
     }
 
+    /// Returns whether every caller of a class that stops at `stop`, where each lower class does so as well, may go up to half of any
+    /// limit.
+    // An eighth below four sevenths is one half. What is rounded down is made up for by the unit that each caller has above the
+    // lower end of the band.
+    pub(crate) fn reaches_half(stop: Threshold) -> bool {
+        stop.priority() > Threshold::HIGHEST_PRIORITY / 7 * 4 + 4
+    }
+
     /// Returns the most units that may be in flight under `limit`, where the class stops at `stop`. A `share` below 1 lowers
     /// the position of the caller by that factor.
     pub(crate) fn cap(self, stop: u32, limit: u32, share: f32) -> u32 {

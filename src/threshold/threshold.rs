@@ -119,6 +119,14 @@ impl Threshold {
         (self.value() * HIGHEST) as u32
     }
 
+    /// Returns whether at least half of any limit may be in flight.
+    // A comparison in place of two multiplications, which cost as much as the compare-and-swap. Half of the limit and a ratio of at least one half give at least that: both
+    // are rounded down.
+    #[inline]
+    pub(crate) fn reaches_half(self) -> bool {
+        self.priority() >= Self::HIGHEST_PRIORITY / 2
+    }
+
     /// Returns a threshold of this priority, which is at most the highest or that of [`NEVER_SHED`](Self::NEVER_SHED).
     pub(crate) fn of_priority(priority: u32) -> Self {
         match priority {

@@ -62,7 +62,9 @@ fn p26_after_a_drain_no_thread_is_admitted_and_nothing_stays_in_flight() {
                 });
             }
             block_on(async {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                while admitted.load(Ordering::Relaxed) == 0 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
                 budget.begin_drain(Duration::from_millis(20));
                 budget.emptied().await;
                 assert_eq!(budget.in_flight(), 0);
@@ -71,7 +73,6 @@ fn p26_after_a_drain_no_thread_is_admitted_and_nothing_stays_in_flight() {
                 assert_eq!(admitted.load(Ordering::Relaxed), before);
             });
         });
-        assert!(admitted.into_inner() > 0);
         assert_eq!(late.into_inner(), 0);
     }
 }

@@ -275,7 +275,7 @@ async fn admin_shows_its_metrics_takes_valid_settings_and_refuses_invalid_settin
     let snapshot = serde_json::json!({
         "limit": 200, "in_flight": 0, "marked": 0, "peak_in_flight": 1,
         "admitted": 1, "refused": 0, "would_refuse": 0, "exempt": 0, "waiting": 0, "waited": 0,
-        "stalled": 0, "stalled_responses": 0, "is_set_by_hand": false,
+        "stalled": 0, "stalled_responses": 0, "is_set_by_hand": false, "learned": null,
     });
     assert_eq!(first["snapshot"], snapshot);
 

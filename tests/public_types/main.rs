@@ -12,7 +12,7 @@ use http_body_util::{Empty, Full};
 use loadshed::{
     Adaptive, Budget, Criticality, Handle, InvalidSetting, LoadShed, LoadShedService, Measure,
     Permit, Reason, RefusedUpload, ResponseBody, ResponseFuture, RetryAfter, Shed, Snapshot,
-    Threshold,
+    Threshold, control::Learned,
 };
 use tower::{Layer, Service, service_fn};
 
@@ -35,6 +35,7 @@ fn every_public_type_can_be_stored_and_shared_across_threads() {
     shareable::<Budget>();
     shareable::<Permit>();
     shareable::<Snapshot>();
+    shareable::<Learned>();
     shareable::<Shed>();
     shareable::<Reason>();
     shareable::<Measure>();
@@ -55,6 +56,7 @@ fn every_public_type_can_be_stored_and_shared_across_threads() {
     cloned::<Adaptive>();
 
     copied::<Snapshot>();
+    copied::<Learned>();
     copied::<Threshold>();
     copied::<RetryAfter>();
     copied::<RefusedUpload>();

@@ -229,7 +229,7 @@ async fn p17_an_admission_under_a_learned_budget_allocates_nothing() {
         allocating += usize::from(most > 0);
         tokio::time::advance(Duration::from_millis(101)).await;
     }
-    // Of 1,040 requests, one in 256 looks for a layer that is nested in itself.
+    // Of 1,040 requests, one in 4,096 looks for a layer that is nested in itself.
     assert!(allocating <= 5, "{allocating}");
     let fresh = Budget::adaptive();
     let mut service = LoadShed::ratio(0.85).budget(&fresh).layer(bare());

@@ -2,6 +2,7 @@
 
 mod admission_cap;
 mod bodies;
+mod client_timeouts;
 mod limit_bounds;
 mod no_sample;
 mod outcomes;

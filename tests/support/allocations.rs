@@ -20,7 +20,7 @@ pub(crate) fn allocations(shed: &LoadShed, request: Req) -> u64 {
         let response = service.call(request).now_or_never();
         assert!(!is_refused(&response.unwrap().unwrap()));
     };
-    // The first request of a thread, and one in 256, looks for a layer that is nested in itself, and allocates.
+    // The first request of a thread, and one in 4,096, looks for a layer that is nested in itself, and allocates.
     call(request.clone());
     allocation_counter::measure(|| call(request)).count_total
 }

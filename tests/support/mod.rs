@@ -8,6 +8,7 @@ pub(crate) mod sockets;
 
 use std::{
     collections::VecDeque,
+    convert::Infallible,
     fmt,
     future::Future,
     ops::RangeInclusive,
@@ -25,18 +26,38 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt, Empty, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 use loadshed::{
     Threshold,
-    control::{Controller, Decision, Window},
+    control::{Controller, Decision, Learned, Window},
 };
-use tokio::runtime::{self, Runtime};
+use tokio::{
+    runtime::{self, Runtime},
+    sync::Semaphore,
+    time::sleep,
+};
 use tower::Service;
 
 pub(crate) type Req = Request<Empty<Bytes>>;
 
 pub(crate) fn get(path: &str) -> Req {
     Request::get(path).body(Empty::new()).unwrap()
+}
+
+/// Returns a service with so many workers that take so long for a request each. A cancelled request leaves no work behind.
+pub(crate) fn pool(
+    workers: usize,
+    work: Duration,
+) -> impl Service<Req, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send> + Clone {
+    let workers = Arc::new(Semaphore::new(workers));
+    tower::service_fn(move |_| {
+        let workers = Arc::clone(&workers);
+        async move {
+            let _worker = workers.acquire_owned().await;
+            sleep(work).await;
+            Ok(Response::new(Full::new(Bytes::new())))
+        }
+    })
 }
 
 /// Held by tests of process-wide state, which run one at a time. It is held across awaits, as each test has its own runtime.
@@ -366,6 +387,7 @@ pub(crate) struct FnController {
     window: Duration,
     asked: Asked,
     update: Box<dyn FnMut(&Window<'_>) -> usize + Send>,
+    learned: Box<dyn Fn() -> Option<Learned> + Send>,
 }
 
 impl FnController {
@@ -380,7 +402,17 @@ impl FnController {
             window: Duration::ZERO,
             asked: Asked::OnSamples,
             update: Box::new(update),
+            learned: Box::new(|| None),
         }
+    }
+
+    /// Shows what the closure returns as learned.
+    pub(crate) fn learned(
+        mut self,
+        learned: impl Fn() -> Option<Learned> + Send + 'static,
+    ) -> Self {
+        self.learned = Box::new(learned);
+        self
     }
 
     /// Calls the closure also when a measured request is admitted, and when a request is refused.
@@ -419,5 +451,9 @@ impl Controller for FnController {
             return Decision::new(window.limit, "no samples");
         }
         Decision::new((self.update)(window), "test")
+    }
+
+    fn learned(&self) -> Option<Learned> {
+        (self.learned)()
     }
 }

@@ -16,7 +16,7 @@
 //! - `sizes=tiny,slow`: only these sizes.
 //! - `only=hangs|bursts`: only scenarios whose names contain one of these parts.
 //! - `candidates=adaptive,vegas`: only candidates whose names contain one of these parts.
-//! - `short`: long phases last at most 60 s.
+//! - `short`: long phases last at most 60 s, and those of the large server at most 10 s.
 //! - `ratio=0.5`: the ratio of the layer, in place of 0.85.
 //! - `stuck=1000`: prints only rows in which the goodput is below half of its upper bound on one of 1,000 seeds. Short phases,
 //!   no oracle, by default on the tiny, the slow and the medium server.

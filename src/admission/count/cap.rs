@@ -1,5 +1,12 @@
-use super::word::ceiling;
 use crate::threshold::threshold::Threshold;
+
+/// Returns the most units that may be taken while stripes cache permits: units in flight and cached units together.
+///
+/// Half of the limit, as most ratios are above it. A request whose cap is below the ceiling never takes a cached permit.
+#[inline]
+pub(crate) fn ceiling(limit: u32) -> u32 {
+    limit / 2
+}
 
 /// The most units that may be in flight under a limit, the request's own included.
 pub(crate) trait Cap {
@@ -26,11 +33,9 @@ impl Cap for Threshold {
         self.cap(limit)
     }
 
-    // A comparison in place of two multiplications, which cost as much as the compare-and-swap. The ceiling is half of the limit
-    // and a ratio of at least one half gives at least that: both are rounded down.
     #[inline]
     fn reaches_ceiling(&self, _: u32) -> bool {
-        self.priority() >= Self::HIGHEST_PRIORITY / 2
+        self.reaches_half()
     }
 }
 

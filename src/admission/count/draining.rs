@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::{count::Count, word::Level};
+use super::count::Count;
 use crate::{admission::claim::Claim, shed::Reason};
 
 impl Count {
@@ -27,11 +27,8 @@ impl Count {
     /// Runs a decision that first asks whether the grace has passed, and then may count a request. While it runs, the count is not
     /// unused: a thread may sleep between the two steps, and the grace pass meanwhile.
     ///
-    /// A decision that began before the drain and before the watch is not held up, as any of an open gate.
+    /// Elsewhere a request is counted only by a compare-and-swap of a word that says that the gate is open, or from an open stripe.
     pub(crate) fn at_gate<T>(&self, decide: impl FnOnce() -> T) -> T {
-        if !self.drain.shuts_gate() {
-            return decide();
-        }
         let deciding = Deciding::begin(self);
         let decided = decide();
         drop(deciding);
@@ -46,7 +43,7 @@ impl Count {
         self.queue.wake_all();
         self.drain.wake();
         // After the end of a drain there may be free capacity for waiters.
-        self.queue_has_changed(Instant::now());
+        self.serve(Instant::now());
     }
 
     /// Begins a watch for the last permit.
@@ -63,7 +60,7 @@ impl Count {
 
     /// Returns whether nothing is in flight, to a watch that waits. A release to nothing in flight that is not seen here wakes it.
     pub(crate) fn is_unused_after_wait(&self) -> bool {
-        self.touch();
+        self.word.touch();
         self.is_unused()
     }
 
@@ -78,11 +75,16 @@ impl Count {
     /// caches permits while the gate is shut: so the answer is exact.
     fn is_unused(&self) -> bool {
         // In this order: a decision that has ended is seen in the word.
-        !self.drain.is_deciding() && Level::from(self.call_in()).in_flight == 0
+        !self.drain.is_deciding() && self.reclaim().level().in_flight == 0
     }
 
     fn update_gate(&self) {
-        self.queue.shut_gate_if(|| self.drain.shuts_gate());
+        self.queue
+            .shut_gate_if(|| self.drain.shuts_gate(), &self.word);
+        // The gate is at the word: requests that take permits from stripes do not pass it.
+        if self.drain.shuts_gate() {
+            self.reclaim();
+        }
     }
 }
 
@@ -100,7 +102,7 @@ impl Drop for Deciding<'_> {
     fn drop(&mut self) {
         self.0.drain.end_decision();
         // So that this end is seen by a later release, or an earlier release is seen here.
-        self.0.touch();
+        self.0.word.touch();
         self.0.tell_watches();
     }
 }

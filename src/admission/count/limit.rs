@@ -1,10 +1,7 @@
 //! How the limit of a [`Count`] is set, and how its level is read.
 
-use super::{
-    count::Count,
-    word::{ABANDONED, KEEPING, LIMIT_SHIFT, Level, TAKEN},
-};
-use crate::support::sync::Ordering;
+use super::{cap::ceiling, count::Count};
+use crate::{admission::word::Level, support::sync::Ordering};
 
 impl Count {
     /// Sets the limit. Returns the level before.
@@ -18,58 +15,67 @@ impl Count {
     }
 
     fn set_limit_if(&self, holds: impl Fn(u32) -> bool, limit: u32) -> Level {
-        let bits = u64::from(limit) << LIMIT_SHIFT;
         let mut seen = self.word.load(Ordering::Relaxed);
         loop {
-            if !holds(Level::from(seen).limit) {
-                return Level::from(seen);
+            if !holds(seen.level().limit) {
+                return seen.level();
             }
-            if seen & KEEPING != 0 {
-                seen = self.call_in();
+            if seen.is_caching() {
+                seen = self.reclaim();
                 continue;
             }
-            let word = seen & (ABANDONED | TAKEN) | bits;
-            match self
-                .word
-                .compare_exchange_weak(seen, word, Ordering::AcqRel, Ordering::Relaxed)
-            {
-                Ok(before) => {
+            let orders = [Ordering::AcqRel, Ordering::Relaxed];
+            match self.word.replace(seen, seen.with_limit(limit), orders) {
+                Ok(()) => {
                     self.serve_waiters();
-                    return Level::from(before);
+                    return seen.level();
                 }
                 Err(now) => seen = now,
             }
         }
     }
 
-    /// Returns the limit and the units in flight of one moment. While lanes cache permits, requests that move from one
+    /// Returns the limit and the units in flight of one moment. While stripes cache permits, requests that move from one
     /// thread to another at that moment may be missing from the units in flight.
     ///
     /// A caller that decides by this reading decides again in a compare-and-swap.
     pub(crate) fn level(&self) -> Level {
-        // Acquire: what is read of the lanes is no older than the word.
+        // Acquire: what is read of the stripes is no older than the word.
         let mut seen = self.word.load(Ordering::Acquire);
-        while seen & KEEPING != 0 {
-            let kept = self.kept();
+        while seen.is_caching() {
+            let [cached, _] = self.stripes.cached();
             let now = self.word.load(Ordering::Acquire);
             if now == seen {
-                let Level { limit, in_flight } = Level::from(seen);
+                let Level { limit, in_flight } = seen.level();
                 // A permit that is cached on one thread and taken on another meanwhile may be counted as cached twice.
-                let in_flight = in_flight.saturating_sub(kept);
+                let in_flight = in_flight.saturating_sub(cached);
                 return Level { limit, in_flight };
             }
             seen = now;
         }
-        Level::from(seen)
+        seen.level()
     }
 
-    /// Returns the limit. Reads no lane, as other threads write to them.
+    /// Returns the [level](Self::level), where it can be told without a look at the stripes, which other threads write to.
+    pub(crate) fn level_in_word(&self) -> Option<Level> {
+        let seen = self.word.load(Ordering::Acquire);
+        (!seen.is_caching()).then(|| seen.level())
+    }
+
+    /// Returns the limit. Reads no stripe, as other threads write to them.
     pub(crate) fn limit(&self) -> u32 {
-        Level::from(self.word.load(Ordering::Relaxed)).limit
+        self.word.load(Ordering::Relaxed).level().limit
     }
 
-    /// Returns the most units in flight at once since the budget was made.
+    /// Returns the most units in flight at once since the budget was made: exact above the highest
+    /// ceiling so far, and an upper bound below.
     pub(crate) fn peak(&self) -> u32 {
-        self.peak.load(Ordering::Relaxed)
+        let word = self.word.load(Ordering::Acquire);
+        let most_now = match word.is_caching() {
+            true => ceiling(word.level().limit).saturating_sub(self.stripes.cached()[1]),
+            false => 0,
+        };
+        // Later than the word: it may have been raised by a reclaim.
+        self.peak.load(Ordering::Relaxed).max(most_now)
     }
 }

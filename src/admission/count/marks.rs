@@ -10,12 +10,11 @@ use std::{
     sync::PoisonError,
 };
 
-use super::{
-    cap::Cap,
-    count::Count,
-    word::{ABANDONED, KEEPING, Level, TAKEN},
+use super::{cap::Cap, count::Count};
+use crate::{
+    admission::word::Level,
+    support::sync::{AtomicU32, MutexGuard, Ordering},
 };
-use crate::support::sync::{AtomicU32, MutexGuard, Ordering};
 
 /// The verdict of a dry run that would have refused.
 #[derive(Clone, Copy, Debug)]
@@ -144,12 +143,9 @@ impl Count {
     pub(crate) fn release_marked(&'static self, units: u32) {
         let mut marks = self.lock_marks();
         *marks -= units;
-        let before = self.word.fetch_sub(units.into(), Ordering::AcqRel);
+        let before = self.word.release(units);
         drop(marks);
-        if before & (ABANDONED | TAKEN) == ABANDONED | u64::from(units) {
-            self.recycle();
-        }
-        self.serve_waiters();
+        self.released(before, units);
     }
 
     /// Changes `held` units to `units`, if they fit without the `marks`.
@@ -162,11 +158,11 @@ impl Count {
     ) -> Result<(), Level> {
         let mut seen = self.word.load(Ordering::Acquire);
         loop {
-            if seen & KEEPING != 0 {
-                seen = self.call_in();
+            if seen.is_caching() {
+                seen = self.reclaim();
                 continue;
             }
-            let level = Level::from(seen);
+            let level = seen.level();
             let unmarked = Level {
                 in_flight: level.in_flight.saturating_sub(marks),
                 ..level
@@ -175,13 +171,13 @@ impl Count {
             if !can_be_counted || !unmarked.admits(held, units, cap.of(level.limit)) {
                 return Err(unmarked);
             }
-            let next = seen - u64::from(held) + u64::from(units);
+            let next = seen.without(held).with(units);
             match self
                 .word
-                .compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Acquire)
+                .replace(seen, next, [Ordering::AcqRel, Ordering::Acquire])
             {
-                Ok(_) => {
-                    self.note_peak(Level::from(next));
+                Ok(()) => {
+                    self.note_peak(next.level().in_flight);
                     return Ok(());
                 }
                 Err(now) => seen = now,

@@ -2,11 +2,7 @@
 
 use std::sync::PoisonError;
 
-use super::{
-    count::Count,
-    lane::Lane,
-    word::{ABANDONED, LIMIT_SHIFT, TAKEN},
-};
+use super::count::Count;
 use crate::support::sync::{Mutex, Ordering};
 
 #[cfg(not(all(test, loadshed_loom)))]
@@ -23,21 +19,14 @@ impl Count {
     pub(crate) fn claim(limit: u32) -> &'static Self {
         let pooled = POOL.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let count = pooled.unwrap_or_else(|| Box::leak(Box::new(Self::new())));
-        if let Some(shares) = count.shares() {
-            shares.forget();
-        }
-        count.lanes.iter().for_each(Lane::reset);
-        count.patience.reset();
+        count.stripes.reset();
         count.peak.store(0, Ordering::Relaxed);
         // Before all that a request of the budget before may still change: see `acquire_again`.
         count.generation.fetch_add(1, Ordering::AcqRel);
         count.sharing.store(0, Ordering::Relaxed);
         count.layers.store(0, Ordering::Relaxed);
         count.stalls.renew();
-        let word = u64::from(limit) << LIMIT_SHIFT;
-        // Release: a request of the budget before that reads this word sees the new generation. The handle that is about to be
-        // made is published by other means.
-        count.word.store(word, Ordering::Release);
+        count.word.renew(limit);
         count.drain.renew();
         count.queue.renew();
         count
@@ -45,17 +34,18 @@ impl Count {
 
     /// Notes that the budget's last handle is dropped: no request is admitted any more.
     pub(crate) fn abandon(&'static self) {
-        // The lanes stay shut: only an admission opens them.
-        self.call_in();
-        // AcqRel: whichever comes later, this or the release of the last permit, must see all that was done before.
-        let before = self.word.fetch_or(ABANDONED, Ordering::AcqRel);
-        if before & TAKEN == 0 {
+        // The stripes stay shut: only an admission opens them.
+        self.reclaim();
+        if self.word.abandon() {
             self.recycle();
         }
     }
 
     /// Returns the count to the pool. Only once it is abandoned and nothing is in flight.
     pub(crate) fn recycle(&'static self) {
+        // Before it waits for a budget, which may never come: it holds no more than a new one.
+        self.shares.give_back();
+        self.stalls.renew();
         POOL.lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(self);

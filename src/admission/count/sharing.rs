@@ -10,10 +10,11 @@ use crate::support::sync::Ordering;
 /// Set for good once permits have to be shared. Below it: the probes in flight.
 const SHARED: u32 = 1 << 31;
 
-/// Returns whether the `nth` request that a thread has admitted is to be a probe: the first, and one in 256.
+/// Returns whether the `nth` request that a thread has admitted is to be a probe: the first, and one in 4,096. A probe has all
+/// requests looked at until its response: so there are few of them, and one at a time.
 #[inline]
 pub(crate) fn is_probe(nth: usize) -> bool {
-    nth % 256 == 1
+    nth % 4_096 == 1
 }
 
 impl Count {

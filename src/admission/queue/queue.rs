@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::codel::Delay;
 use crate::{
-    admission::claim::Claim,
+    admission::{claim::Claim, word::Word},
     support::sync::{AtomicU32, Mutex, MutexGuard, Ordering},
 };
 
@@ -23,26 +23,26 @@ use crate::{
 /// the newest while the queue is standing. No waiter overtakes the first: an expensive request would otherwise wait for as
 /// long as cheaper requests arrive.
 ///
-/// # No wake-up is lost
-///
-/// The thread that frees capacity gives it to waiters. A release subtracts from the count, and then looks here for waiters. A
-/// request that joins first notes that it waits, then touches the count (`Count::queue_has_changed`), and then looks for free
-/// capacity. Both touch the count by a read-modify-write, so one is first in the count's modification order. If that is the
-/// release, the joining request sees the free capacity. Otherwise the release, an `Acquire`, reads from the release sequence
-/// that the joining request's `Release` heads, as all changes of the count are read-modify-writes. So it sees the waiter.
-///
 /// # The gate
 ///
-/// Requests and releases look no further than one word, as long as it is 0: the gate is open. A waiter shuts it, and so does a
-/// [`Drain`](crate::admission::drain::Drain) that has something to say to requests or to releases.
+/// While there is a waiter, or a [`Drain`](crate::admission::drain::Drain) has something to say to requests or to releases, the
+/// gate is shut: a flag in the word of the count, which every admission and release by the word sees.
+///
+/// # No wake-up is lost
+///
+/// The thread that frees capacity gives it to waiters. A release subtracts from the word of the count, and looks here if the gate
+/// was shut. A request that joins first notes that it waits, then shuts the gate, and then looks for free capacity. All of these
+/// are read-modify-writes of one word, so one is first in its modification order. If that is the release, the joining request sees
+/// the free capacity. Otherwise the release, an `Acquire`, reads from the release sequence that the joining request's `Release`
+/// heads. So it sees the waiter.
 ///
 /// # Memory ordering
 ///
-/// The words are written with the lock held and read without it, `Relaxed`: the count orders them, as above. A request that
-/// arrives and reads an old value is treated as if it had arrived a moment before.
+/// The words are written with the lock held and read without it, `Relaxed`: the word of the count orders them, as above. A request
+/// that arrives and reads an old value is treated as if it had arrived a moment before.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    /// The gate: the priority of the first waiter, plus 1, or 0 if the queue is empty; and [`DRAIN`].
+    /// The priority of the first waiter, plus 1. 0 if the queue is empty.
     first: AtomicU32,
     /// The priority of the last waiter, plus 1. 0 if the queue is empty.
     last: AtomicU32,
@@ -61,9 +61,6 @@ struct QueueState {
     /// Whether a drain shuts the gate.
     is_shut_by_drain: bool,
 }
-
-/// Set in the gate while a drain shuts it. No priority of a waiter reaches it.
-const DRAIN: u32 = 1 << 31;
 
 /// In the order of the queue while it is not standing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,44 +105,33 @@ pub(crate) struct Ticket {
 }
 
 impl Queue {
-    /// Empties the queue for another budget, forgets whether it was standing, and opens the gate.
+    /// Empties the queue for another budget, whose gate is open, and forgets whether it was standing.
     pub(crate) fn renew(&self) {
         let mut state = self.lock();
         *state = QueueState::default();
-        self.publish(state);
+        self.publish(&state);
     }
 
-    /// Returns whether the gate is open: there is no waiter, and no drain to look at.
-    #[inline]
-    pub(crate) fn gate_is_open(&self) -> bool {
-        self.first.load(Ordering::Relaxed) == 0
-    }
-
-    /// Shuts the gate, or lets go of it, as `shuts` says under the lock. The caller then has to touch the count.
-    pub(crate) fn shut_gate_if(&self, shuts: impl FnOnce() -> bool) {
+    /// Shuts the gate, or lets go of it, as `shuts` says under the lock.
+    pub(crate) fn shut_gate_if(&self, shuts: impl FnOnce() -> bool, word: &Word) {
         let mut state = self.lock();
         state.is_shut_by_drain = shuts();
-        self.publish(state);
+        self.set_gate(state, word);
     }
 
     fn is_empty(&self) -> bool {
-        self.first_priority() == 0
-    }
-
-    /// Returns the priority of the first waiter, plus 1. 0 if the queue is empty.
-    fn first_priority(&self) -> u32 {
-        self.first.load(Ordering::Relaxed) & !DRAIN
+        self.first.load(Ordering::Relaxed) == 0
     }
 
     /// Returns whether a waiter has at least the priority of a request that arrives.
     #[inline]
     pub(crate) fn has_priority_over(&self, claim: &Claim) -> bool {
-        !self.gate_is_open() && self.is_not_below(claim)
+        !self.is_empty() && self.is_not_below(claim)
     }
 
     #[cold]
     fn is_not_below(&self, claim: &Claim) -> bool {
-        self.first_priority() > claim.priority()
+        self.first.load(Ordering::Relaxed) > claim.priority()
     }
 
     pub(crate) fn waiting(&self) -> u32 {
@@ -160,8 +146,8 @@ impl Queue {
     /// Joins the queue. Returns `None` if the deadline has passed, or if the queue is full of waiters with at least the request's
     /// priority. Otherwise a full queue refuses a waiter of lower priority.
     ///
-    /// The request then has to touch the count, and to [`serve`](Self::serve).
-    pub(crate) fn join(&self, entrant: Entrant, now: Instant) -> Option<Ticket> {
+    /// The request then has to be [served](Self::serve), as far as it fits.
+    pub(crate) fn join(&self, entrant: Entrant, now: Instant, word: &Word) -> Option<Ticket> {
         if entrant.deadline.is_some_and(|at| at <= now) {
             return None;
         }
@@ -173,20 +159,20 @@ impl Queue {
             None
         };
         let ticket = state.join(entrant, priority, now);
-        self.publish(state);
+        self.set_gate(state, word);
         // Wakers are called without the lock, as they may run any code.
         evicted.flatten().into_iter().for_each(Waker::wake);
         Some(ticket)
     }
 
     /// Gives free capacity to the waiters. `take` counts a waiter's units, and returns whether they fit.
-    pub(crate) fn serve(&self, now: Instant, take: impl Fn(Claim) -> bool) {
+    pub(crate) fn serve(&self, now: Instant, word: &Word, take: impl Fn(Claim) -> bool) {
         while !self.is_empty() {
             let mut state = self.lock();
             let Some(waker) = state.call_first(now, &take) else {
                 return;
             };
-            self.publish(state);
+            self.set_gate(state, word);
             waker.into_iter().for_each(Waker::wake);
         }
     }
@@ -218,13 +204,13 @@ impl Queue {
 
     /// Leaves the queue. Returns `None` if there was no decision yet: another waiter may then be the first, and has to be
     /// [served](Self::serve).
-    pub(crate) fn leave(&self, ticket: &Ticket, now: Instant) -> Option<WaitOutcome> {
+    pub(crate) fn leave(&self, ticket: &Ticket, now: Instant, word: &Word) -> Option<WaitOutcome> {
         let mut state = self.lock();
         if let Some(outcome) = state.called.remove(&ticket.key) {
             return Some(outcome);
         }
         let left = state.remove(ticket.key, now);
-        self.publish(state);
+        self.set_gate(state, word);
         drop(left);
         None
     }
@@ -239,15 +225,21 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn publish(&self, state: MutexGuard<'_, QueueState>) {
+    /// Shuts the gate if there is a waiter or a drain, and opens it otherwise.
+    fn set_gate(&self, state: MutexGuard<'_, QueueState>, word: &Word) {
+        self.publish(&state);
+        // With the lock: of two changes the later is the last word.
+        word.set_gate(!self.is_empty() || state.is_shut_by_drain);
+    }
+
+    fn publish(&self, state: &QueueState) {
         let priorities = [
             state.waiting.first_key_value(),
             state.waiting.last_key_value(),
         ];
         let [first, last] =
             priorities.map(|waiter| waiter.map_or(0, |(key, _)| key.priority.0 + 1));
-        let drain = if state.is_shut_by_drain { DRAIN } else { 0 };
-        self.first.store(first | drain, Ordering::Relaxed);
+        self.first.store(first, Ordering::Relaxed);
         self.last.store(last, Ordering::Relaxed);
         let waiting = state.waiting.len() as u32;
         self.waiting.store(waiting, Ordering::Relaxed);

@@ -22,10 +22,10 @@
 //!
 //! # Memory
 //!
-//! A sketch: four rows of 1,024 cells, 96 KiB for a budget, for any number of tenants. A tenant has one cell in each row, by a
-//! hash that is secret unless there is a seed. What it uses is at most what the least of its cells shows (count-min, of Cormode
-//! and Muthukrishnan). So a tenant suffers for others only where it shares a cell with a large tenant in all four rows: with
-//! 100 large tenants, 1 tenant in 10,000 does.
+//! A sketch: four rows of 1,024 cells, 96 KiB for a budget, for any number of tenants. The sketch of a dropped budget is reused
+//! by the next budget with fair shares ([`pool`]). A tenant has one cell in each row, by a hash that is secret unless there is a
+//! seed. What it uses is at most what the least of its cells shows (count-min, of Cormode and Muthukrishnan). So a tenant suffers
+//! for others only where it shares a cell with a large tenant in all four rows: with 100 large tenants, 1 tenant in 10,000 does.
 //!
 //! # Races
 //!
@@ -38,4 +38,5 @@
 //! upper part of its band. It costs other tenants nothing, as the count, which all tenants share, does not include it.
 
 pub(crate) mod level;
+pub(crate) mod pool;
 pub(crate) mod shares;

@@ -49,7 +49,8 @@ const MISSED_MEMORY: f32 = 0.25;
 /// where the count is empty, the cells are.
 #[derive(Debug)]
 pub(crate) struct Shares {
-    cells: Box<[Cell]>,
+    /// An array, so that no cell is looked for past its end.
+    cells: Box<[Cell; ROWS.len() * CELLS]>,
     /// τ, in units, as the bits of an `f32`. Infinite while no request is refused.
     fair_share: AtomicU32,
     /// When to look again, in nanoseconds since [`BASE`].
@@ -113,9 +114,10 @@ static BASE: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl Shares {
     pub(crate) fn new() -> Self {
-        let cells = (0..ROWS.len() * CELLS).map(|_| Cell::default()).collect();
+        let cells = (0..ROWS.len() * CELLS).map(|_| Cell::default());
+        let cells: Box<[Cell]> = cells.collect();
         let shares = Self {
-            cells,
+            cells: cells.try_into().expect("as many cells as there are"),
             fair_share: AtomicU32::new(0),
             due: AtomicI64::new(0),
             history: Mutex::default(),
@@ -126,7 +128,7 @@ impl Shares {
 
     /// Forgets all, for another budget. Nothing is in flight.
     pub(crate) fn forget(&self) {
-        for cell in &self.cells {
+        for cell in self.cells.iter() {
             cell.refused.store(0, Ordering::Relaxed);
             cell.average.store(0, Ordering::Relaxed);
             cell.missed.store(0, Ordering::Relaxed);
@@ -208,7 +210,7 @@ impl Shares {
         let gains = [MEMORY, MISSED_MEMORY].map(gain);
         follow(&mut history.in_flight, seen.in_flight as f32, gains[0]);
         follow(&mut history.rate, admitted / elapsed, gains[0]);
-        for cell in &self.cells {
+        for cell in self.cells.iter() {
             cell.look(elapsed, gains);
         }
         // By Little's law, a unit is in flight for this long, in seconds. So one unit refused a second would be as many units in

@@ -4,12 +4,12 @@ pub(crate) mod tests;
 use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
-    law::{Law, Room},
+    machine::{Allowance, Machine, UNKNOWN},
     probe_from_below::ProbeFromBelow,
 };
 use crate::control::{
-    controller::{Controller, Decision, Sample, Window},
-    overtaking::{Held, Known, Overtaking},
+    controller::{CLIENT_TIMEOUTS, Controller, Decision, Learned, Sample, Window},
+    overtaking::{Held, Overtaking},
     range::{Range, range_settings},
     reason::adaptive as reason,
 };
@@ -36,20 +36,20 @@ use crate::support::seconds;
 ///
 /// # States
 ///
-/// Each change of the limit has one of these reasons ([`LimitChange::reason`](crate::LimitChange::reason)). `T` is the time
-/// after which callers are seen to cancel: 1 s at first, and at most.
+/// Each change of the limit has one of these reasons ([`LimitChange::reason`](crate::LimitChange::reason)). `T` is the
+/// [client timeout](#client-timeout).
 ///
 /// | reason | limit, in requests that have not responded | begins when |
 /// | --- | --- | --- |
 /// | `unlimited` | [`max`](Self::max) | at the start, while nothing reports an overload |
 /// | `no responses` | 16 or less, halved each time it does not help | at least 16 callers have cancelled, and as many as requests are in flight; fewer than 4 requests have succeeded since the start |
-/// | `burst guard` | `X × max(0.7 × T, 3 × S)` | more requests than that are in flight for `S`, or a queue lasts for `S` at `max` |
-/// | `probing` | `0.8 × K`, halved until `S` is found | a queue has lasted for 1 s or `3 × S`, whichever is longer; most callers cancel before the response; or the last probe is 5 s, or 15 times its duration, old |
-/// | `probing from below` | one more than are in flight | requests are refused, and no request was admitted or has ended for 1.5 s or `8 × S` |
+/// | `burst guard` | `X × max(0.7 × T, 3 × S)`; in a flood that its arrivals tell `X × 16 × S`, if that is less | more requests than that are in flight for `S`, or a queue lasts for `S` at `max`; or arrivals have doubled, and 2.5 times as many arrive as complete, for `2 × S` |
+/// | `probing` | `0.8 × K`, and half of the best `K` where most callers cancel; halved until `S` is found | a queue has lasted for 1 s or `3 × S`, whichever is longer; most callers cancel before the response; or the last probe is 5 s, or 15 times its duration, old |
+/// | `probing from below` | 1 to 16 more than are in flight | requests are refused, and no request was admitted for 1.5 s (`1.5 × T` above 1 s) or `8 × S` |
 /// | `probe complete` | `K + m` | a probe has found `S` |
-/// | `tracking` | moves by `(m − Q) / 2` a step, while requests are refused | after a probe, and after a manual change |
+/// | `tracking` | moves by `(m − Q) / 2` a step, while requests are refused | after a probe |
 /// | `recovering` | × 1.25 a step | the limit is below 0.7 of the best `K`, and `W < 1.2 × S` |
-/// | `recovered` | `max` | about 3 s without a refusal, with responses as usual |
+/// | `recovered` | `max` | `3 s + 3 × S` without a refusal, with responses as usual |
 ///
 /// - The first probe after the start may keep up to a quarter of the requests in flight, as `S` is provisional then.
 /// - Probes cost about 1.3 % of the throughput.
@@ -63,11 +63,24 @@ use crate::support::seconds;
 ///   another in a queue, so they are in none. The limit is higher by their number, and by the number expected until they are
 ///   found: together with the requests that have responded by at most 4 × the limit, 1,024, or as many as were in flight before there
 ///   was a limit, whichever is most. A held request
-///   was overtaken by at least 4 others, and is at least 1.5 s old.
+///   was overtaken by at least 4 others, and is at least 1.5 s old, or `1.5 × T` where `T` is longer than 1 s (at most 30 s).
 /// - A cancelled request and an overload response both count as a caller that did not get its response.
 ///   [`Outcome`](crate::control::Outcome) defines them. Sooner than `S ÷ 2` they say nothing: no queue is that short.
 ///
-/// The project's `docs/adaptive.md` explains the algorithm with measurements, and its limitations.
+/// # Client timeout
+///
+/// A burst may queue for 0.7 of the time that callers wait. That time is known from the first of these that there is:
+///
+/// 1. The setting [`client_timeout`](Self::client_timeout).
+/// 2. The median of the timeouts that requests state by gRPC's `grpc-timeout` ([`Sample::client_timeout`]), where at least half of
+///    the latest 256 or so measured requests state one. So a minority of callers neither shortens nor lengthens the queue of the
+///    others. A timeout above 2 s counts as 2 s, as it may be no more than a safeguard: only the setting allows a longer queue.
+/// 3. The time after which callers are seen to cancel: 1 s at first, and at most.
+///
+/// [`Learned`] shows the state, `S`, `K` and the held requests, in a snapshot and with each change.
+///
+/// The project's `docs/adaptive.md` explains how to operate a learned budget, and when not to use one; `lab/ALGORITHM.md` has the rules, and
+/// `docs/lab/evaluation.md` the measurements.
 ///
 /// ```
 /// use std::time::Duration;
@@ -99,22 +112,18 @@ use crate::support::seconds;
 #[must_use]
 pub struct Adaptive {
     range: Range,
-    /// In seconds.
-    client_timeout: Option<f64>,
-    law: Law,
-    /// How many are given a place beyond those who wait for their answer, as they have theirs and keep it.
+    machine: Machine,
+    /// The requests beyond the target: they have responded or are held, and keep their permit.
     responded: f64,
     /// The requests in flight when there was no limit last.
     before: f64,
     overtaking: Overtaking,
+    /// The held requests, as of the latest window.
+    held: Held,
     probe_from_below: ProbeFromBelow,
     /// The samples of a window that are not held: kept for its memory.
     samples: Vec<Sample>,
 }
-
-/// A caller that waits for less is served by no server; one that waits for more tells nothing about a queue.
-const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(3_600);
 
 /// More requests than a process has sockets for, by default on Linux.
 const CEILING: usize = 1 << 16;
@@ -129,19 +138,22 @@ const MANY_BESIDE: f64 = 1_024.0;
 /// queue was taken for held requests, at 3 s requests to a model were refused.
 const FENCE: f64 = 1.5;
 
-/// How soon a flood is seen: 10 times what a server carries fills a line of 0.1 s meanwhile.
+/// The longest client timeout that makes the fence longer, in seconds: requests that are older than two minutes are not told apart.
+const LONGEST_QUEUE: f64 = 20.0;
+
+/// How soon a flood is seen: 10 times what a server carries fills a queue of 0.1 s meanwhile.
 const WINDOW: Duration = Duration::from_millis(10);
 
 impl Default for Adaptive {
     fn default() -> Self {
         Self {
-            // One must always run, or nothing would ever be learned again.
+            // One request must always run, or nothing would ever be learned again.
             range: Range::new(CEILING, 1, CEILING),
-            client_timeout: None,
-            law: Law::new(None),
+            machine: Machine::new(None),
             responded: 0.0,
             before: 0.0,
             overtaking: Overtaking::default(),
+            held: Held::default(),
             probe_from_below: ProbeFromBelow::default(),
             samples: Vec::new(),
         }
@@ -160,8 +172,8 @@ impl Adaptive {
         }
     }
 
-    /// Sets how long callers wait for a response. By default the controller goes by when callers are seen to cancel: 1 s at first,
-    /// and at most.
+    /// Sets how long callers wait for a response. By default the controller goes by the `grpc-timeout` of the requests, else by
+    /// when callers are seen to cancel: [client timeout](Self#client-timeout).
     ///
     /// A burst may queue for 0.7 of it. Where it is shorter than 1 s, a burst is stopped before its callers have gone; where it
     /// is longer, more of a burst is served.
@@ -180,7 +192,7 @@ impl Adaptive {
     ///
     /// If `timeout` is less than 1 ms or more than 1 h.
     pub fn try_client_timeout(mut self, timeout: Duration) -> Result<Self, InvalidSetting> {
-        if !(SHORTEST_TIMEOUT..=LONGEST_TIMEOUT).contains(&timeout) {
+        if !CLIENT_TIMEOUTS.contains(&timeout) {
             let given = format_args!("{timeout:?}");
             return Err(InvalidSetting::new(
                 "client timeout",
@@ -188,8 +200,7 @@ impl Adaptive {
                 "from 1 ms to 1 h",
             ));
         }
-        self.client_timeout = Some(timeout.as_secs_f64());
-        self.law = Law::new(self.client_timeout);
+        self.machine = Machine::new(Some(timeout.as_secs_f64()));
         Ok(self)
     }
 
@@ -245,56 +256,71 @@ impl Controller for Adaptive {
     }
 
     fn update(&mut self, window: &Window<'_>) -> Decision {
-        let known = self.law.known();
-        let service = match known {
-            Known::ServiceTime(service) => service,
-            Known::Nothing => UNKNOWN,
-        };
+        let service = self.machine.service_time();
         // The queue that is let stand is as much longer.
-        let fence = FENCE * self.client_timeout.unwrap_or(1.0).max(1.0);
-        let held = self.overtaking.observe(window, known, fence);
+        let fence = FENCE * self.machine.timeout.seconds().clamp(1.0, LONGEST_QUEUE);
+        let held = self.overtaking.observe(window, service, fence);
+        self.held = held;
         let shown = without(&held, window, &mut self.samples);
+        let service = service.unwrap_or(UNKNOWN);
         let probe = self
             .probe_from_below
             .due(&shown, held.admitted, service, fence);
         let responded = shown.responded as f64;
-        let (room, reason) = self.law.update(&shown);
-        let limit = match room {
-            Room::Unchanged => window.limit,
-            Room::Unlimited => {
+        let (allowance, reason) = self.machine.update(&shown);
+        let limit = match allowance {
+            Allowance::Unchanged => {
+                if window.limit == *self.range.limits().end() {
+                    self.before = window.in_flight as f64;
+                }
+                window.limit
+            }
+            Allowance::Unlimited => {
                 self.before = window.in_flight as f64;
-                *self.range.limits().end()
+                return Decision::new(*self.range.limits().end(), reason);
             }
             // It fits: an `f64` beyond is cut to the largest `usize`.
-            Room::For(waiting) => {
+            Allowance::Waiting(waiting) => {
                 self.follow_responded(responded, waiting);
-                let wanted = self.law.limit(waiting + self.responded) as usize;
+                let wanted = self.machine.ratio.limit(waiting + self.responded) as usize;
                 let limit = self.range.clamp(wanted);
-                self.law.keep_within((limit < wanted).then_some(limit));
+                self.machine.keep_within((limit < wanted).then_some(limit));
                 limit
             }
         };
-        let more = window.in_flight as f64 + probe.unwrap_or_default();
-        let more = self.law.limit_that_admits(more) as usize;
-        let (limit, reason) = match probe.is_some() && limit < more && room != Room::Unlimited {
-            true => (self.range.clamp(more), reason::PROBING_FROM_BELOW),
-            false => (limit, reason),
+        let Some(more) = probe else {
+            return Decision::new(limit, reason);
         };
-        Decision::new(limit, reason)
+        let more = self
+            .machine
+            .ratio
+            .limit_that_admits(window.in_flight as f64 + more) as usize;
+        match limit < more {
+            true => Decision::new(self.range.clamp(more), reason::PROBING_FROM_BELOW),
+            false => Decision::new(limit, reason),
+        }
     }
 
     fn restart(&mut self) {
         *self = Self {
             range: self.range,
-            client_timeout: self.client_timeout,
-            law: Law::new(self.client_timeout),
+            machine: self.machine.anew(),
             ..Self::default()
         };
     }
-}
 
-/// The service time where it is unknown, in seconds.
-const UNKNOWN: f64 = 0.1;
+    /// The service time and the knee are shown from the first estimate on, as the controller acts on it.
+    fn learned(&self) -> Option<Learned> {
+        let known = self.machine.estimates();
+        let mut learned = Learned::new(self.machine.state());
+        learned.service_time =
+            known.and_then(|known| Duration::try_from_secs_f64(known.service).ok());
+        learned.knee = known.map(|known| known.knee().round().max(1.0) as usize);
+        learned.held = self.held.in_flight.round() as usize;
+        learned.expected_held = self.held.expected.round() as usize;
+        Some(learned)
+    }
+}
 
 /// Returns a window in which held requests count as responded.
 fn without<'a>(held: &Held, window: &Window<'a>, samples: &'a mut Vec<Sample>) -> Window<'a> {

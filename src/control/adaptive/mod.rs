@@ -1,10 +1,11 @@
 pub(crate) mod adaptive;
+pub(crate) mod client_timeout;
+pub(crate) mod crowd;
 pub(crate) mod estimates;
-pub(crate) mod law;
+pub(crate) mod lowest_ratio;
+pub(crate) mod machine;
+pub(crate) mod observation;
 pub(crate) mod probe;
 pub(crate) mod probe_from_below;
 pub(crate) mod probing;
-pub(crate) mod ratio;
-pub(crate) mod seen;
-pub(crate) mod start;
-pub(crate) mod surge;
+pub(crate) mod startup;

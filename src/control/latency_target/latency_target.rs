@@ -11,7 +11,7 @@ use crate::{
     control::{
         average,
         controller::{Controller, Decision, Window},
-        overtaking::{Held, Known, Overtaking},
+        overtaking::{Held, Overtaking},
         range::{Range, range_settings},
         reason::latency_target as reason,
     },
@@ -290,7 +290,7 @@ impl Controller for LatencyTarget {
 
     fn update(&mut self, window: &Window<'_>) -> Decision {
         self.evidence.add(window, self.target);
-        let held = self.overtaking.observe(window, Known::Nothing, 0.0);
+        let held = self.overtaking.observe(window, None, 0.0);
         let by_age = self.decide_by_age(window, &held);
         let Some(mut decision) = by_age.or_else(|| self.decide(window)) else {
             return Decision::new(window.limit, reason::TOO_FEW_SAMPLES);

@@ -15,6 +15,8 @@ impl LoadShed {
     /// stop at 0.9, 0.95 and 1. So a class is refused only if every lower class is. A request without a class is `Sheddable`. A
     /// panic in the closure counts as [`Threshold::NEVER_SHED`](crate::Threshold::NEVER_SHED).
     ///
+    /// The closure is [not called for every request](Self#requests-that-are-not-looked-at).
+    ///
     /// Do not trust a class that a caller claims: see [`classify_by_header`](Self::classify_by_header).
     ///
     /// ```
@@ -43,7 +45,8 @@ impl LoadShed {
     /// that class.
     ///
     /// The header holds the name of a class, as `loadshed_client::Backpressure` sends it in `x-criticality`. Without the header,
-    /// or with another value, the request is [`Sheddable`](Criticality::Sheddable). Of several values the lowest counts.
+    /// or with another value, the request is [`Sheddable`](Criticality::Sheddable). Of several values the lowest counts. The closure
+    /// is called as that of [`classify`](Self::classify), where a request claims a higher class.
     ///
     /// ```
     /// use http::HeaderName;

@@ -116,7 +116,8 @@ impl LoadShed {
     /// key that callers cannot choose, or hash a secret of the services with it: `(SECRET, user)`. The hour is the wall clock's when
     /// this method is called, plus the time since.
     ///
-    /// A panic in the closure counts as [`Threshold::NEVER_SHED`](crate::Threshold::NEVER_SHED).
+    /// A panic in the closure counts as [`Threshold::NEVER_SHED`](crate::Threshold::NEVER_SHED). The closure is
+    /// [not called for every request](Self#requests-that-are-not-looked-at).
     ///
     /// ```
     /// use loadshed::LoadShed;
@@ -135,7 +136,8 @@ impl LoadShed {
     /// It serves for an order that changes at another pace, such as once a day, and for tests and simulations, which need
     /// the same order in each run. All services that are to refuse the same callers need the same number at the same time.
     ///
-    /// A panic in one of the closures counts as [`Threshold::NEVER_SHED`](crate::Threshold::NEVER_SHED).
+    /// A panic in one of the closures counts as [`Threshold::NEVER_SHED`](crate::Threshold::NEVER_SHED). The closures are
+    /// [not called for every request](Self#requests-that-are-not-looked-at).
     ///
     /// ```
     /// use loadshed::LoadShed;

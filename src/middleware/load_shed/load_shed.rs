@@ -97,11 +97,13 @@ impl LoadShed {
                 name: None,
                 decisions: Decisions::default(),
                 wait: Wait::default(),
+                unseen: AtomicU64::new(0),
                 share_permit: false,
                 stall: StallSettings::default(),
                 is_added: AtomicBool::new(false),
                 passes_readiness: OnceLock::new(),
                 uploads: Uploads::default(),
+                shards: Mutex::default(),
             }),
         }
     }
@@ -145,7 +147,7 @@ impl<S> Layer<S> for LoadShed {
 
     fn layer(&self, inner: S) -> Self::Service {
         self.settings.begin();
-        LoadShedService::new(inner, Arc::clone(&self.settings))
+        LoadShedService::new(inner, Settings::shards(&self.settings))
     }
 }
 

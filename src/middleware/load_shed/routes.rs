@@ -44,6 +44,22 @@ use crate::{
 /// How many units of the budget a request takes is set by [`cost`](Self::cost).
 ///
 /// The lookup takes tens of nanoseconds and no allocation. Without any of these rules there is no lookup.
+///
+/// # Requests that are not looked at
+///
+/// While a budget is far from full, a request fits under each threshold of at least one half. That begins where at most a quarter of
+/// the limit is in flight, and lasts until half of it is. A layer then admits requests without a lookup, and without a call of the
+/// closures of `classify` and `key`, if
+///
+/// - the limit is fixed,
+/// - each of its thresholds is at least 0.5, or more than 4/7 with a `key`,
+/// - it has no route that is `exempt`, and no `threshold`, `cost` or `fair_by`,
+/// - and neither the class is [exposed](Self::expose_class), nor [uploads are watched](Self::watch_uploads), nor decisions are
+///   counted by route (with the feature `metrics`, in each layer with routes, classes or a name),
+/// - it is the budget's only layer, and shares no permit with handlers ([`share_permit`](Self::share_permit)).
+///
+/// Each decision is the one that the lookup leads to. If the response of such a request [stalls](Self::stall_timeout), it goes on
+/// under the highest threshold of the layer.
 impl LoadShed {
     /// Opts these routes in. All other routes, except those of [`at`](Self::at), are counted and never shed.
     ///

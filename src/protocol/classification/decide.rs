@@ -7,10 +7,10 @@ use crate::{
         claim::{Caller, Claim},
         shares::shares::Tenant,
     },
-    protocol::head::lend,
+    protocol::head::show,
     threshold::{
         band::Band,
-        class_thresholds::LiveClassThresholds,
+        class_thresholds::{ClassThresholds, LiveClassThresholds},
         criticality::Criticality,
         routes::table::{Found, Routes},
         threshold::Threshold,
@@ -55,10 +55,6 @@ pub(crate) struct Decided {
     pub(crate) claim: Claim,
     pub(crate) class: Criticality,
     /// The index of the label in metrics: 0 is the layer's own, then come its routes. `None` if the layer has no labels.
-    #[cfg_attr(
-        not(feature = "metrics"),
-        allow(dead_code, reason = "only metrics read it")
-    )]
     pub(crate) route: Option<u16>,
 }
 
@@ -74,11 +70,40 @@ impl From<Threshold> for Decided {
 }
 
 impl Decide {
+    /// Returns the highest threshold that may apply to a request, if no answer of a closure or table matters while at most half of
+    /// the budget is in flight: every request then takes one unit, in no share, and fits. Otherwise returns `None`.
+    ///
+    /// `base` and `class_thresholds` are those of [`decide`](Self::decide).
+    pub(crate) fn highest_threshold(
+        &self,
+        base: Threshold,
+        class_thresholds: ClassThresholds,
+    ) -> Option<Threshold> {
+        let needs_answer = self.threshold.is_some()
+            || self.cost.is_some()
+            || self.fair_by.is_some()
+            || self.expose_class;
+        // Without a classifier, all requests are of the lowest class.
+        let classes = self.classify.as_ref().map_or(1, |_| Criticality::ALL.len());
+        let of_classes = Criticality::ALL[..classes].iter();
+        let of_classes = of_classes.map(|class| class_thresholds.of(base, *class));
+        let of_routes = self.routes.iter().flat_map(Routes::thresholds);
+        let reaches_half = match self.key {
+            Some(_) => Band::reaches_half,
+            None => Threshold::reaches_half,
+        };
+        let all = of_classes.chain(of_routes);
+        if needs_answer || !all.clone().all(|at| !at.is_exempt() && reaches_half(at)) {
+            return None;
+        }
+        all.max_by_key(|at| at.priority())
+    }
+
     /// Returns what applies to a request. `base` is the threshold of the lowest class, above which `class_thresholds` has those of
     /// the other classes. `seed` is that of the hash of tenants; without a seed, the hash is random.
-    pub(crate) fn decide<B>(
+    pub(crate) fn decide(
         &self,
-        request: &mut Request<B>,
+        request: &mut Request<()>,
         base: Threshold,
         class_thresholds: &LiveClassThresholds,
         seed: Option<u64>,
@@ -104,9 +129,9 @@ impl Decide {
         decided
     }
 
-    fn ask<B>(
+    fn ask(
         &self,
-        request: &mut Request<B>,
+        request: &Request<()>,
         routed: Option<Threshold>,
         base: impl Fn(Criticality) -> Threshold,
         seed: Option<u64>,
@@ -122,7 +147,7 @@ impl Decide {
                 .unwrap_or_else(|| base(Criticality::default()))
                 .into();
         }
-        let asked = lend(request, |head| {
+        let asked = show(request, |head| {
             let for_all = routed.or_else(|| threshold.map(|ask| ask.0(head)));
             if for_all == Some(Threshold::EXEMPT) {
                 return Threshold::EXEMPT.into();
@@ -165,7 +190,7 @@ impl Decide {
     }
 }
 
-fn find<B>(routes: &Routes, request: &Request<B>) -> Found {
+fn find(routes: &Routes, request: &Request<()>) -> Found {
     // By the path as it was sent, not decoded, as axum's router does.
     let (method, path) = (request.method().as_str(), request.uri().path());
     #[cfg(feature = "axum")]

@@ -4,30 +4,27 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use http::{
-    HeaderName, HeaderValue, Response, StatusCode,
+    HeaderName, HeaderValue, StatusCode,
     header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
     response::Parts,
 };
 
-use super::digits::number;
+use super::{digits::number, pattern};
 use crate::shed::Shed;
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
-/// The head that all refusals share. Most refusals clone it and overwrite the hint, which needs neither a hash nor a table that
-/// grows.
 static PATTERN: LazyLock<Parts> = LazyLock::new(|| {
-    let (mut head, ()) = Response::new(()).into_parts();
-    let headers = &mut head.headers;
-    headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    // A cache must not store a 429 (RFC 6585, 4), but may store other statuses.
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     let problem = HeaderValue::from_static("application/problem+json");
-    headers.insert(CONTENT_TYPE, problem);
-    head
+    pattern::head([
+        (RETRY_AFTER, pattern::BLANK),
+        // A cache must not store a 429 (RFC 6585, 4), but may store other statuses.
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (CONTENT_TYPE, problem),
+    ])
 });
 
-/// Creates the shared head before the first refusal: otherwise concurrent refusals would wait while one of them creates it.
+/// Creates the pattern: see [`pattern`].
 pub(super) fn prepare() {
     LazyLock::force(&PATTERN);
 }
@@ -39,13 +36,7 @@ pub(super) fn head(status: StatusCode, shed: &Shed) -> Parts {
     let hint = shed.hint();
     match hint.seconds() {
         // Whole seconds (RFC 9110, 10.2.3). Clients fail on fractions, and retry at once after 0.
-        Some(seconds) => {
-            let mut headers = head.headers.iter_mut();
-            // It is the first header. A lookup would hash the name.
-            if let Some((_, value)) = headers.find(|(name, _)| **name == RETRY_AFTER) {
-                *value = number(seconds);
-            }
-        }
+        Some(seconds) => pattern::overwrite(&mut head.headers, [(&RETRY_AFTER, number(seconds))]),
         None => {
             head.headers.remove(RETRY_AFTER);
         }

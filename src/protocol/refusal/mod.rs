@@ -3,6 +3,7 @@
 mod digits;
 mod grpc_response;
 mod http_response;
+mod pattern;
 pub(crate) mod refusal;
 mod retry_info;
 pub(crate) mod slow_upload;

@@ -110,6 +110,7 @@ impl RefusalSettings {
 impl Default for RefusalSettings {
     fn default() -> Self {
         http_response::prepare();
+        grpc_response::prepare();
         Self {
             status: StatusCode::TOO_MANY_REQUESTS,
             on_shed: None,

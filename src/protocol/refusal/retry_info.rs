@@ -12,26 +12,64 @@ use http::HeaderValue;
 
 const TYPE: &[u8] = b"type.googleapis.com/google.rpc.RetryInfo";
 
-/// Returns a status with this `message`, which must equal `grpc-message`: Python's `rpc_status.from_call` raises if they differ.
-pub(super) fn details(code: u8, message: &HeaderValue, milliseconds: u64) -> HeaderValue {
-    let delay = Message::<20>::new()
-        .number(1, milliseconds / 1_000)
-        .number(2, milliseconds % 1_000 * 1_000_000);
-    let retry_info = Message::<22>::new().field(1, delay.bytes());
-    let any = Message::<66>::new()
-        .field(1, TYPE)
-        .field(2, retry_info.bytes());
-    let status = Message::<MOST>::new()
-        .number(1, code.into())
-        .field(2, message.as_bytes())
-        .field(3, any.bytes());
-    base64(&status)
+/// The details of a status, with a delay that is overwritten for each refusal.
+pub(super) struct Details {
+    /// The status with an empty delay, which is at the end. So the delay is appended, and the lengths before it grow.
+    status: Message<MOST>,
+    /// The same as text.
+    text: Text,
 }
 
-/// More bytes than the longest status, which has 33 of the message and 66 of the rest. A multiple of 3, for base64.
+/// More bytes than the longest status, which has 33 of the message and 70 of the rest. A multiple of 3, for base64.
 const MOST: usize = 126;
 
+/// Base64 without padding, as gRPC requires in a header whose name ends in `-bin`.
+type Text = [[u8; 4]; MOST / 3];
+
+/// The positions of the lengths that include the delay, from the end of a status with an empty delay: of the `Any`, of the
+/// `RetryInfo` and of the delay.
+const LENGTHS: [usize; 3] = [5 + 2 + TYPE.len(), 3, 1];
+
+impl Details {
+    /// The `message` must equal `grpc-message`: Python's `rpc_status.from_call` raises if they differ.
+    pub(super) fn new(code: u8, message: &str) -> Self {
+        let retry_info = Message::<2>::new().field(1, &[]);
+        let any = Message::<46>::new()
+            .field(1, TYPE)
+            .field(2, retry_info.bytes());
+        let status = Message::<MOST>::new()
+            .number(1, code.into())
+            .field(2, message.as_bytes())
+            .field(3, any.bytes());
+        let mut text = [[0; 4]; MOST / 3];
+        encode(&status, &mut text, 0);
+        Self { status, text }
+    }
+
+    /// Returns the header value of the details with this delay.
+    pub(super) fn with_delay(&self, milliseconds: u64) -> HeaderValue {
+        let delay = Message::<20>::new()
+            .number(1, milliseconds / 1_000)
+            .number(2, milliseconds % 1_000 * 1_000_000);
+        let end = self.status.len;
+        let mut status = self.status.clone();
+        for from_end in LENGTHS {
+            status.bytes[end - from_end] += delay.len as u8;
+        }
+        status.push(delay.bytes());
+
+        let mut text = self.text;
+        let first = (end - LENGTHS[0]) / 3;
+        text[first] = digits(&status.bytes[first * 3..]);
+        encode(&status, &mut text, (end - LENGTHS[1]) / 3);
+        // Three bytes are four digits.
+        let digits = (status.len * 4).div_ceil(3);
+        HeaderValue::from_bytes(&text.as_flattened()[..digits]).expect("base64 is of visible ASCII")
+    }
+}
+
 /// A message in protobuf's wire format, of at most `N` bytes: so few that each length in it takes one byte.
+#[derive(Clone)]
 struct Message<const N: usize> {
     bytes: [u8; N],
     len: usize,
@@ -76,18 +114,20 @@ impl<const N: usize> Message<N> {
     }
 }
 
-/// Encodes the message without padding, as gRPC requires in a header whose name ends in `-bin`.
-fn base64(message: &Message<MOST>) -> HeaderValue {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = [[0; 4]; MOST / 3];
-    let threes = message.bytes.chunks_exact(3).take(message.len.div_ceil(3));
-    for (four, three) in text.iter_mut().zip(threes) {
-        let bits = u32::from_be_bytes([0, three[0], three[1], three[2]]);
-        *four = [18, 12, 6, 0].map(|shift| DIGITS[(bits >> shift) as usize & 63]);
+/// Encodes the message from this group of three bytes on.
+fn encode(message: &Message<MOST>, text: &mut Text, from: usize) {
+    let groups = from..message.len.div_ceil(3);
+    let threes = message.bytes[from * 3..].chunks_exact(3);
+    for (four, three) in text[groups].iter_mut().zip(threes) {
+        *four = digits(three);
     }
-    // Three bytes are four digits.
-    let digits = (message.len * 4).div_ceil(3);
-    HeaderValue::from_bytes(&text.as_flattened()[..digits]).expect("base64 is of visible ASCII")
+}
+
+/// Returns the base64 digits of the first three bytes.
+fn digits(bytes: &[u8]) -> [u8; 4] {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let bits = u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]]);
+    [18, 12, 6, 0].map(|shift| DIGITS[(bits >> shift) as usize & 63])
 }
 
 #[cfg(test)]
@@ -100,9 +140,8 @@ mod tests {
 
     const MESSAGE: &str = "the server is busy, retry later";
 
-    fn ours(code: tonic::Code, milliseconds: u64) -> HeaderValue {
-        let message = HeaderValue::from_static(MESSAGE);
-        details(code as u8, &message, milliseconds)
+    fn ours(code: tonic::Code, message: &'static str, milliseconds: u64) -> HeaderValue {
+        Details::new(code as u8, message).with_delay(milliseconds)
     }
 
     #[test]
@@ -111,17 +150,23 @@ mod tests {
         for milliseconds in [1, 127, 128, 999, 1_000, 1_001, 61_500, longest - 1, longest] {
             let retry_info =
                 ErrorDetails::with_retry_info(Some(Duration::from_millis(milliseconds)));
-            for code in [tonic::Code::ResourceExhausted, tonic::Code::Unavailable] {
-                let status = tonic::Status::with_error_details(code, MESSAGE, retry_info.clone());
+            // Each length, as the digits before the delay depend on it.
+            for length in 1..=MESSAGE.len() {
+                let (code, message) = (tonic::Code::ResourceExhausted, &MESSAGE[..length]);
+                let status = tonic::Status::with_error_details(code, message, retry_info.clone());
                 let theirs = status.into_http::<()>();
                 let theirs = &theirs.headers()["grpc-status-details-bin"];
-                assert_eq!(ours(code, milliseconds), theirs, "{milliseconds}");
+                assert_eq!(
+                    ours(code, message, milliseconds),
+                    theirs,
+                    "{milliseconds}, {length}"
+                );
             }
         }
     }
 
     #[test]
     fn the_longest_delay_fits() {
-        assert!(!ours(tonic::Code::Unavailable, u64::MAX).is_empty());
+        assert!(!ours(tonic::Code::Unavailable, MESSAGE, u64::MAX).is_empty());
     }
 }

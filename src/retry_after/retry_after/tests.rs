@@ -5,6 +5,9 @@ use crate::{support::clock::Now, threshold::criticality::Criticality};
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// The shortest hint in milliseconds.
+const LEAST: Duration = Duration::from_nanos(Unit::Milliseconds.least());
+
 /// A server whose refusals join a schedule.
 struct Door {
     schedule: Schedule,
@@ -143,7 +146,7 @@ async fn a_full_schedule_is_spread_evenly_over_the_whole_time() {
     let hints: Vec<_> = (0..10_000)
         .map(|_| door.refuse_sheddable().wait())
         .collect();
-    let most = RetryAfter::adaptive().max;
+    let most = Duration::from_nanos(RetryAfter::adaptive().max);
     assert!(hints.iter().all(|hint| *hint <= most));
     // The schedule is 60 s long at 10 requests a second.
     for at in 0..60 {
@@ -171,7 +174,7 @@ async fn lower_classes_get_longer_hints_and_higher_classes_do_not_wait_for_them(
         door.refuse_sheddable();
     }
     let mut wait = |class| door.refuse(adaptive, class, Unit::Milliseconds).wait();
-    let first = Unit::Milliseconds.least();
+    let first = LEAST;
     assert_eq!(
         wait(Critical),
         first,
@@ -227,7 +230,7 @@ async fn a_rescaled_schedule_is_no_longer_than_the_longest_hint() {
     door.refuse_sheddable();
     // No caller got a hint of more than a minute. After one gap more, the schedule is empty.
     door.serve(63 * 100, 63 * SECOND).await;
-    assert_eq!(door.refuse_sheddable().wait(), Unit::Milliseconds.least());
+    assert_eq!(door.refuse_sheddable().wait(), LEAST);
 }
 
 #[tokio::test(start_paused = true)]
@@ -236,8 +239,8 @@ async fn a_lull_is_not_taken_for_a_slow_server() {
     door.refuse_for(10, 200).await;
     // One request completed in an hour, as few arrived.
     door.serve(1, 3600 * SECOND).await;
-    assert_eq!(door.refuse_sheddable().wait(), Unit::Milliseconds.least());
-    let second = door.refuse_sheddable().wait() - Unit::Milliseconds.least();
+    assert_eq!(door.refuse_sheddable().wait(), LEAST);
+    let second = door.refuse_sheddable().wait() - LEAST;
     assert_eq!(
         second.as_millis(),
         10,

@@ -14,6 +14,9 @@ pub(crate) struct Routes {
     patterns: Vec<Named>,
     /// Whether all other routes are never shed.
     only: bool,
+    /// Whether some patterns are exempt, and whether some are never shed.
+    exempts: bool,
+    excepts: bool,
 }
 
 /// The label of a pattern, and its threshold, which can change while requests are decided.
@@ -62,6 +65,8 @@ impl Routes {
     /// If the pattern is malformed, or conflicts with another pattern of the table.
     pub(crate) fn add(&mut self, meaning: Meaning, route: &str) -> Result<(), InvalidSetting> {
         let pattern = Pattern::parse(route)?;
+        self.exempts |= meaning == Meaning::Exempt;
+        self.excepts |= meaning == Meaning::Except;
         if let Some(other) = self.occupied(pattern.path).first() {
             let other = self.path(other);
             if other != pattern.path {
@@ -109,7 +114,24 @@ impl Routes {
         self.patterns.iter().any(|pattern| pattern.bits() != 0)
     }
 
-    pub(crate) fn labels(&self) -> impl Iterator<Item = &str> {
+    /// Returns the thresholds that [`find`](Self::find) may return.
+    pub(crate) fn thresholds(&self) -> impl Iterator<Item = Threshold> + Clone {
+        let exempt = self.exempts.then_some(Threshold::EXEMPT);
+        let never_shed = (self.only || self.excepts).then_some(Threshold::NEVER_SHED);
+        let own = self.patterns.iter().filter(|it| it.bits() != 0);
+        let exceptions = exempt.into_iter().chain(never_shed);
+        exceptions.chain(own.map(Named::threshold))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.patterns.len()
+    }
+
+    pub(crate) fn label(&self, index: usize) -> Option<&str> {
+        self.patterns.get(index).map(|pattern| &*pattern.label)
+    }
+
+    fn labels(&self) -> impl Iterator<Item = &str> {
         self.patterns.iter().map(|pattern| &*pattern.label)
     }
 

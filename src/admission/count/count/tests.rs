@@ -1,13 +1,16 @@
 use std::{collections::HashSet, ptr, sync::PoisonError};
 
 use super::*;
-use crate::{admission::count::pool::POOL, budget::budget::Budget};
+use crate::{
+    admission::{count::pool::POOL, word::TAKEN},
+    budget::budget::Budget,
+};
 
 #[test]
 fn limit_and_units_fill_their_bits_without_touching_each_other() {
     let count = Count::claim(u32::MAX >> 1);
     assert_eq!(count.level().limit, u32::MAX >> 1);
-    count.word.fetch_add(TAKEN - 1, Ordering::Relaxed);
+    assert!(count.acquire(TAKEN as u32 - 1, |_| u32::MAX).is_ok());
     assert!(count.acquire(1, |_| u32::MAX).is_ok());
     let full = count.acquire(1, |_| u32::MAX).unwrap_err();
     assert_eq!((full.limit, full.in_flight), (u32::MAX >> 1, TAKEN as u32));

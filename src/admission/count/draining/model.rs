@@ -16,6 +16,7 @@ use super::Count;
 use crate::{
     admission::{
         claim::Claim,
+        count::count::{Denied, Gate},
         model::{all, holding, model_the_likely},
     },
     threshold::threshold::Threshold,
@@ -76,7 +77,7 @@ fn loom_p26_of_two_releases_the_last_tells_each_watch() {
 
 #[test]
 fn loom_p26_a_refusal_by_an_inner_layer_and_a_watch_do_not_miss_each_other() {
-    loom::model(|| {
+    model_the_likely(|| {
         let count = holding(1, 2);
         let refuse = thread::spawn(move || {
             assert!(count.keep(1, 1, all).is_err());
@@ -92,10 +93,10 @@ fn loom_p26_a_refusal_by_an_inner_layer_and_a_watch_do_not_miss_each_other() {
 #[test]
 fn loom_p26_cached_permits_and_a_watch_do_not_miss_each_other() {
     model_the_likely(|| {
-        // The other thread has permits cached from then on, its own as the first.
+        // The other thread opens the stripes, where it can.
         let count = holding(64, 1);
         let other = thread::spawn(move || {
-            count.let_keep();
+            count.open();
             count.release(1);
         });
         let watch = Watch::begin(count);
@@ -103,6 +104,33 @@ fn loom_p26_cached_permits_and_a_watch_do_not_miss_each_other() {
         assert!(watch.knows());
         assert_eq!(count.level().in_flight, 0);
     });
+}
+
+#[test]
+fn loom_p26_once_a_drained_count_is_unused_no_request_is_counted() {
+    for opens in [false, true] {
+        model_the_likely(move || {
+            let count = Count::claim(4);
+            if opens {
+                count.open();
+            }
+            let claim = Claim::from(Threshold::NEVER_SHED);
+            let request = thread::spawn(move || match count.admit(1, all, Gate::Stops) {
+                Ok(_) => true,
+                Err(denied) => {
+                    assert_eq!(denied, Denied::Gated);
+                    count.decide_at_gate(&claim, |reason| {
+                        reason.is_none() && count.acquire(1, all).is_ok()
+                    })
+                }
+            });
+            count.set_drain(Some(Instant::now()));
+            let is_unused = Watch::begin(count).was_ready;
+            let is_counted = request.join().unwrap();
+            assert!(!(is_unused && is_counted));
+            assert_eq!(count.level().in_flight, u32::from(is_counted));
+        });
+    }
 }
 
 #[test]

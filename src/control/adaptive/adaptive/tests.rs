@@ -1,5 +1,3 @@
-pub(crate) mod flood;
-
 use std::{collections::VecDeque, time::Duration};
 
 use proptest::prelude::*;
@@ -8,10 +6,10 @@ use tokio::time::Instant;
 use super::Adaptive;
 use crate::control::{
     adaptive::{
-        estimates::{Batch, Crowded, Estimates, Since},
-        ratio::Ratio,
-        seen::Seen,
+        client_timeout::ClientTimeout, crowd::Crowd, estimates::Estimates,
+        lowest_ratio::LowestRatio, observation::Observation,
     },
+    average::Since,
     controller::{Controller, Decision, Outcome, Sample, Window},
 };
 
@@ -29,6 +27,14 @@ pub(crate) fn samples(count: usize, at: Instant, latency: Duration, limit: usize
     sample.cap = cap(limit);
     sample.in_flight = 1;
     vec![sample; count]
+}
+
+pub(crate) fn cancelled(count: usize, at: Instant, latency: Duration, limit: usize) -> Vec<Sample> {
+    let mut samples = samples(count, at, latency, limit);
+    for sample in &mut samples {
+        sample.outcome = Outcome::Cancelled;
+    }
+    samples
 }
 
 pub(crate) fn window(
@@ -63,14 +69,14 @@ struct Server {
 }
 
 impl Server {
-    fn new(law: &Adaptive, workers: usize) -> Self {
+    fn new(controller: &Adaptive, workers: usize) -> Self {
         Self {
             now: Instant::now(),
             workers,
             queue: VecDeque::new(),
             working: Vec::new(),
             begun: 0,
-            limit: law.initial_limit(),
+            limit: controller.initial_limit(),
             critical: 0,
             critical_refused: 0,
             kept: 0,
@@ -111,7 +117,7 @@ impl Server {
         samples
     }
 
-    fn step(&mut self, law: &mut Adaptive, arrive: usize) -> Decision {
+    fn step(&mut self, controller: &mut Adaptive, arrive: usize) -> Decision {
         self.now += TICK;
         let samples = self.work();
         let refused = self.admit(arrive, cap(self.limit));
@@ -120,136 +126,146 @@ impl Server {
         let mut window = window(self.now, self.limit, self.in_flight() + self.kept, &samples);
         window.responded = self.kept;
         window.refused = refused + critical_refused;
-        let decision = law.update(&window);
+        let decision = controller.update(&window);
         self.limit = decision.limit;
         decision
     }
 
-    fn run(&mut self, law: &mut Adaptive, seconds: usize, arrive: usize) -> Decision {
-        let steps = (0..seconds * 50).map(|_| self.step(law, arrive)).last();
+    fn run(&mut self, controller: &mut Adaptive, seconds: usize, arrive: usize) -> Decision {
+        let steps = (0..seconds * 50)
+            .map(|_| self.step(controller, arrive))
+            .last();
         steps.expect("at least a second")
     }
 }
 
 #[test]
 fn p11_nothing_is_refused_while_nothing_says_that_the_server_is_overloaded() {
-    let mut law = Adaptive::default();
-    let mut server = Server::new(&law, 50);
+    let mut controller = Adaptive::default();
+    let mut server = Server::new(&controller, 50);
     for arrive in [2, 5, 9] {
-        assert_eq!(server.run(&mut law, 60, arrive).limit, 1 << 16);
+        assert_eq!(server.run(&mut controller, 60, arrive).limit, 1 << 16);
     }
 }
 
 #[test]
-fn p12_a_line_that_stands_is_asked_about_and_then_kept_short() {
-    let mut law = Adaptive::default();
-    let mut server = Server::new(&law, 50);
-    server.run(&mut law, 10, 5);
-    let held = server.run(&mut law, 20, 30);
+fn p12_a_queue_that_stands_causes_a_probe_and_is_then_kept_short() {
+    let mut controller = Adaptive::default();
+    let mut server = Server::new(&controller, 50);
+    server.run(&mut controller, 10, 5);
+    server.run(&mut controller, 20, 30);
+    let steps = (0..30_000).map(|_| server.step(&mut controller, 30));
+    let (tracking, other): (Vec<_>, Vec<_>) =
+        steps.partition(|decision| decision.reason == "tracking");
     // 50 workers and a margin, at 85 %.
+    let outside = tracking
+        .iter()
+        .find(|decision| !(59..100).contains(&decision.limit));
+    assert!(outside.is_none(), "{outside:?}");
+    assert!(other.len() < 3_000, "{} of 30,000 steps", other.len());
+}
+
+#[test]
+fn p12_a_queue_causes_a_probe_where_the_largest_limit_is_below_the_burst() {
+    // 500 a second may queue 350 deep.
+    let mut controller = Adaptive::default().max(300);
+    let mut server = Server::new(&controller, 50);
+    server.run(&mut controller, 10, 5);
+    let held = server.run(&mut controller, 20, 30);
     assert!((59..100).contains(&held.limit), "{held:?}");
-    let later = server.run(&mut law, 600, 30);
-    assert!((59..100).contains(&later.limit), "{later:?}");
 }
 
 #[test]
-fn p12_a_line_is_asked_about_where_the_ceiling_ends_it_before_callers_would() {
-    // 500 a second are borne 350 deep.
-    let mut law = Adaptive::default().max(300);
-    let mut server = Server::new(&law, 50);
-    server.run(&mut law, 10, 5);
-    let held = server.run(&mut law, 20, 30);
-    assert!((59..100).contains(&held.limit), "{held:?}");
+fn p12_a_smallest_limit_above_the_knee_keeps_no_probe_open() {
+    let mut controller = Adaptive::default().min(100);
+    let mut server = Server::new(&controller, 5);
+    server.run(&mut controller, 10, 1);
+    server.run(&mut controller, 20, 30);
+    let steps = (0..3_000).map(|_| server.step(&mut controller, 30).reason);
+    let probing = steps.filter(|&reason| reason == "probing").count();
+    assert!(probing < 1_000, "{probing} of 3,000 steps");
 }
 
 #[test]
-fn p12_a_floor_above_the_knee_keeps_no_question_open() {
-    let mut law = Adaptive::default().min(100);
-    let mut server = Server::new(&law, 5);
-    server.run(&mut law, 10, 1);
-    server.run(&mut law, 20, 30);
-    let steps = (0..3_000).map(|_| server.step(&mut law, 30).reason);
-    let asking = steps.filter(|&reason| reason == "probing").count();
-    assert!(asking < 1_000, "{asking} of 3,000 steps");
-}
-
-#[test]
-fn p12_under_a_ceiling_below_the_knee_a_server_that_gets_slower_is_seen() {
-    let mut law = Adaptive::default().max(100);
-    let mut server = Server::new(&law, 20);
-    server.run(&mut law, 10, 2);
-    server.run(&mut law, 20, 30);
-    // Now the ceiling is in the way, and then it is not.
+fn p12_a_largest_limit_below_the_knee_does_not_hide_that_the_server_gets_slower() {
+    let mut controller = Adaptive::default().max(100);
+    let mut server = Server::new(&controller, 20);
+    server.run(&mut controller, 10, 2);
+    server.run(&mut controller, 20, 30);
+    // Now the largest limit binds, and then it does not.
     server.workers = 200;
-    assert_eq!(server.run(&mut law, 60, 60).limit, 100);
+    assert_eq!(server.run(&mut controller, 60, 60).limit, 100);
     server.workers = 20;
-    let later = server.run(&mut law, 20, 60);
+    let later = server.run(&mut controller, 20, 60);
     assert!((23..50).contains(&later.limit), "{later:?}");
 }
 
 #[test]
-fn p12_places_that_are_kept_up_to_the_ceiling_are_no_reason_to_let_in_more() {
+fn p12_permits_kept_up_to_the_largest_limit_are_no_reason_to_admit_more() {
     for kept in [40, 70] {
-        let mut law = Adaptive::default().max(100);
-        let mut server = Server::new(&law, 20);
-        server.run(&mut law, 10, 2);
-        server.run(&mut law, 20, 30);
+        let mut controller = Adaptive::default().max(100);
+        let mut server = Server::new(&controller, 20);
+        server.run(&mut controller, 10, 2);
+        server.run(&mut controller, 20, 30);
         server.kept = kept;
-        server.run(&mut law, 120, 30);
+        server.run(&mut controller, 120, 30);
         server.kept = 0;
-        let after = server.step(&mut law, 30);
+        let after = server.step(&mut controller, 30);
         assert!(after.limit < 60, "{kept}: {after:?}");
     }
 }
 
 #[test]
-fn p11_a_ceiling_below_the_knee_makes_no_line() {
-    let mut law = Adaptive::default().max(40);
-    let mut server = Server::new(&law, 50);
-    server.run(&mut law, 10, 5);
+fn p11_a_largest_limit_below_the_knee_makes_no_queue() {
+    let mut controller = Adaptive::default().max(40);
+    let mut server = Server::new(&controller, 50);
+    server.run(&mut controller, 10, 5);
     for _ in 0..3_000 {
-        assert_eq!(server.step(&mut law, 30), Decision::new(40, "unlimited"));
+        assert_eq!(
+            server.step(&mut controller, 30),
+            Decision::new(40, "unlimited")
+        );
     }
 }
 
 #[test]
-fn p10_a_question_takes_the_room_of_those_who_are_refused_first() {
-    let mut law = Adaptive::default();
-    let mut server = Server::new(&law, 50);
+fn p10_a_probe_takes_the_capacity_of_the_requests_that_are_refused_first() {
+    let mut controller = Adaptive::default();
+    let mut server = Server::new(&controller, 50);
     server.critical = 5;
-    server.run(&mut law, 10, 1);
-    server.run(&mut law, 20, 30);
-    // Until the first line is down to what is borne; and the first question keeps them too.
+    server.run(&mut controller, 10, 1);
+    server.run(&mut controller, 20, 30);
+    // Until the first queue is as short as callers tolerate. The first probe keeps them, too.
     assert!(
         server.critical_refused < 60,
         "of 5,000: {}",
         server.critical_refused
     );
     server.critical_refused = 0;
-    let steps = (0..30_000).map(|_| server.step(&mut law, 30).reason);
-    let asking = steps.filter(|&reason| reason == "probing").count();
-    assert!((500..5_000).contains(&asking), "{asking} of 30,000 steps");
+    let steps = (0..30_000).map(|_| server.step(&mut controller, 30).reason);
+    let probing = steps.filter(|&reason| reason == "probing").count();
+    assert!((500..5_000).contains(&probing), "{probing} of 30,000 steps");
     assert_eq!(server.critical_refused, 0, "of 150,000");
 }
 
 #[test]
-fn p12_when_it_is_calm_again_the_limit_is_lifted_and_idleness_does_not_lower_it() {
-    let mut law = Adaptive::default();
-    let mut server = Server::new(&law, 50);
-    server.run(&mut law, 10, 5);
-    assert!(server.run(&mut law, 20, 30).limit < 100);
-    assert_eq!(server.run(&mut law, 10, 5).limit, 1 << 16);
-    assert_eq!(server.run(&mut law, 3600, 0).limit, 1 << 16);
+fn p12_after_an_overload_the_limit_is_lifted_and_idleness_does_not_lower_it() {
+    let mut controller = Adaptive::default();
+    let mut server = Server::new(&controller, 50);
+    server.run(&mut controller, 10, 5);
+    assert!(server.run(&mut controller, 20, 30).limit < 100);
+    assert_eq!(server.run(&mut controller, 10, 5).limit, 1 << 16);
+    assert_eq!(server.run(&mut controller, 3600, 0).limit, 1 << 16);
 }
 
 #[test]
-fn p12_who_is_waited_for_in_vain_takes_no_room_from_those_who_are_worked_on() {
-    let mut law = Adaptive::default();
-    let mut server = Server::new(&law, 50);
-    server.run(&mut law, 10, 5);
-    server.run(&mut law, 20, 30);
+fn p12_requests_that_hang_take_no_capacity_from_the_others() {
+    let mut controller = Adaptive::default();
+    let mut server = Server::new(&controller, 50);
+    server.run(&mut controller, 10, 5);
+    server.run(&mut controller, 20, 30);
     let mut now = server.now;
-    // It does 500 a second at its best. Where one in four hangs for a second, 64 places are 150 a second.
+    // It completes 500 a second at its best. Where one in four hangs for a second, 64 permits are 150 a second.
     let mut reasons = (0..50).map(|_| {
         now += TICK;
         let mut ended = samples(4, now, Duration::from_millis(100), 76);
@@ -257,25 +273,28 @@ fn p12_who_is_waited_for_in_vain_takes_no_room_from_those_who_are_worked_on() {
         ended[0].latency = Duration::from_secs(1);
         let mut window = window(now, 76, 64, &ended);
         window.refused = 20;
-        law.update(&window).reason
+        controller.update(&window).reason
     });
     assert!(reasons.any(|reason| reason == "recovering"));
 }
 
 #[test]
-fn the_initial_limit_holds_until_answers_have_come() {
-    let mut law = Adaptive::default().initial(20);
-    assert_eq!((law.limits(), law.initial_limit()), (1..=1 << 16, 20));
+fn the_initial_limit_holds_until_the_first_responses() {
+    let mut controller = Adaptive::default().initial(20);
+    assert_eq!(
+        (controller.limits(), controller.initial_limit()),
+        (1..=1 << 16, 20)
+    );
     let now = Instant::now();
     for step in 1..50 {
         let nothing = window(now + TICK * step, 20, 17, &[]);
-        assert_eq!(law.update(&nothing), Decision::new(20, "learning"));
+        assert_eq!(controller.update(&nothing), Decision::new(20, "learning"));
     }
 }
 
 #[test]
 fn the_lowest_ratio_that_is_seen_counts_and_rounding_does_not_move_it() {
-    let (mut ratio, now) = (Ratio::default(), Instant::now());
+    let (mut ratio, now) = (LowestRatio::default(), Instant::now());
     ratio.learn(&samples(1, now, TICK, 1_000), now);
     assert_eq!(ratio.limit(85.0), 100.0);
     // 85 % of 7 is 5.95, so 5 are admitted: that is no ratio of 71 %.
@@ -290,14 +309,14 @@ fn the_lowest_ratio_that_is_seen_counts_and_rounding_does_not_move_it() {
 }
 
 #[test]
-fn there_is_headroom_where_some_are_refused_later_and_rounding_makes_none() {
-    let (mut ratio, now) = (Ratio::default(), Instant::now());
+fn there_is_headroom_where_some_requests_are_refused_later_and_rounding_makes_none() {
+    let (mut ratio, now) = (LowestRatio::default(), Instant::now());
     let seen = |cap: usize, limit: usize| {
         let mut seen = samples(1, now, TICK, limit);
         seen[0].cap = cap;
         seen
     };
-    // 85 % of each of these, and one that always runs.
+    // 85 % of each of these, and one request that may always run.
     for limit in (6..400).chain([1]) {
         ratio.learn(&seen(cap(limit), limit), now);
         assert_eq!(ratio.headroom(), 1.0, "{limit}");
@@ -319,44 +338,63 @@ fn there_is_headroom_where_some_are_refused_later_and_rounding_makes_none() {
 }
 
 #[test]
-fn p11_a_few_who_leave_soon_are_forgotten_when_others_are_seen_to_wait() {
-    let (mut known, mut now) = (Estimates::new(0.01, 100.0), Instant::now());
-    let mut see = |left: usize, after: u64, responded: usize, latency: u64| {
+fn p11_a_few_early_cancellations_are_forgotten_when_callers_are_seen_to_wait() {
+    let (mut server, mut now) = (Estimates::new(0.01, 100.0), Instant::now());
+    let mut timeout = ClientTimeout::new(None);
+    let mut see = |cancelled: usize, after: u64, succeeded: usize, latency: u64| {
         now += TICK;
-        let mut all = samples(left, now, Duration::from_millis(after), 100);
+        let mut all = samples(cancelled, now, Duration::from_millis(after), 100);
         for sample in &mut all {
             sample.outcome = Outcome::Cancelled;
         }
-        all.extend(samples(responded, now, Duration::from_millis(latency), 100));
-        known.take_in(
-            &Seen::of(&window(now, 100, 100, &all), 0.0),
-            &mut Batch::default(),
-        );
-        known.learn_client_timeout(&all);
-        known.bearable()
+        all.extend(samples(succeeded, now, Duration::from_millis(latency), 100));
+        server.observe(&Observation::of(&window(now, 100, 100, &all), 0.0));
+        timeout.learn(&all, &server);
+        timeout.seconds()
     };
-    assert_eq!(see(0, 0, 1, 10), 0.7);
-    // Whatever it is that one in ten lose patience with, it is not the server.
+    assert_eq!(see(0, 0, 1, 10), 1.0);
+    // One caller in ten cancels early: not because of the server.
     for _ in 0..100 {
-        assert_eq!(see(1, 100, 9, 10), 0.7);
+        assert_eq!(see(1, 100, 9, 10), 1.0);
     }
-    assert!((0.07..0.08).contains(&see(100, 100, 0, 0)));
-    // Those who are answered sooner say nothing of it.
-    assert!((0.07..0.08).contains(&see(0, 0, 100, 50)));
-    assert!((0.69..0.71).contains(&see(0, 0, 100, 2_000)));
+    assert!((0.1..0.11).contains(&see(100, 100, 0, 0)));
+    // Earlier successes say nothing about it.
+    assert!((0.1..0.11).contains(&see(0, 0, 100, 50)));
+    assert!((0.99..1.01).contains(&see(0, 0, 100, 2_000)));
 }
 
 #[test]
-fn p11_a_moment_without_answers_is_no_flood_and_a_long_one_is() {
-    let (known, mut now) = (Estimates::new(1.0, 10.0), Instant::now());
-    let mut crowded = Crowded::default();
+fn a_setting_precedes_stated_timeouts_and_these_precede_cancellations() {
+    let mut all = samples(100, Instant::now(), Duration::from_millis(300), 100);
+    for sample in &mut all {
+        sample.outcome = Outcome::Cancelled;
+    }
+    let seen = Observation::of(&window(Instant::now(), 100, 100, &all), 0.0);
+    let learned = |set: Option<f64>, samples: &[Sample]| {
+        let (mut server, mut timeout) = (Estimates::new(0.01, 100.0), ClientTimeout::new(set));
+        server.observe(&seen);
+        timeout.learn(samples, &server);
+        timeout.seconds()
+    };
+    assert!((0.3..0.31).contains(&learned(None, &all)));
+    for sample in &mut all {
+        sample.client_timeout = Some(Duration::from_millis(500));
+    }
+    assert_eq!(learned(None, &all), 0.5);
+    assert_eq!(learned(Some(0.4), &all), 0.4);
+}
+
+#[test]
+fn p11_a_moment_without_responses_is_no_flood_and_a_long_one_is() {
+    let (server, mut now) = (Estimates::new(1.0, 10.0), Instant::now());
+    let mut crowd = Crowd::default();
     let mut after = |elapsed: Duration, completed| {
         now += elapsed;
         let mut window = window(now, 1_000, 40, &[]);
         (window.elapsed, window.completed) = (elapsed, completed);
-        let seen = Seen::of(&window, 0.0);
-        crowded.take_in(&seen, &known);
-        known.is_flooded(&seen, &crowded)
+        let seen = Observation::of(&window, 0.0);
+        crowd.observe(&seen, &server);
+        crowd.is_too_large(&seen, &server)
     };
     // All of a second each.
     for _ in 0..50 {
@@ -375,6 +413,46 @@ fn a_break_begins_anew() {
     assert_eq!(since.so(true, now + Duration::from_secs(4)), 0.0);
 }
 
+#[test]
+fn p12_a_flood_is_told_by_its_arrivals_before_its_queue_is_as_long_as_callers_wait() {
+    let mut controller = Adaptive::default().client_timeout(Duration::from_secs(10));
+    let mut server = Server::new(&controller, 50);
+    server.run(&mut controller, 10, 3);
+    // 500 a second may queue for 7 s: 3,500 requests, which have arrived after 40 steps.
+    let mut steps = (0..100).map(|step| (step, server.step(&mut controller, 100)));
+    let first = steps.find(|(_, decision)| decision.reason != "unlimited");
+    let (step, decision) = first.expect("a flood");
+    assert_eq!(decision.reason, "burst guard");
+    assert!(
+        step < 20 && decision.limit < 1_500,
+        "after {step} steps: {decision:?}"
+    );
+}
+
+/// The first successes of a flood have been queued, and so their latency is no service time.
+#[test]
+fn p12_callers_that_time_out_sooner_than_the_first_successes_cause_a_probe() {
+    let (mut controller, began) = (Adaptive::default(), Instant::now());
+    let queued = Duration::from_millis(400);
+    let mut now = began + queued;
+    let first = samples(4, began, queued, 1 << 16);
+    let mut window_of_first = window(now, 1 << 16, 4, &first);
+    (window_of_first.elapsed, window_of_first.refused) = (queued, 1);
+    assert_eq!(controller.update(&window_of_first).reason, "burst guard");
+    let reasons = (0..25).map(|_| {
+        now += TICK;
+        let waited = Duration::from_millis(100);
+        let mut ended = cancelled(20, now - waited, waited, 100);
+        // A few get a response still: throughput does not fall.
+        ended[..2].clone_from_slice(&samples(2, now - queued, queued, 100));
+        let mut window = window(now, 100, 40, &ended);
+        window.refused = 5;
+        controller.update(&window).reason
+    });
+    let reasons: Vec<_> = reasons.collect();
+    assert!(reasons.contains(&"probing"), "{reasons:?}");
+}
+
 fn any_window() -> impl Strategy<Value = (u64, usize, usize, Vec<(u64, u8, usize)>)> {
     let sample = (0..3_000_000u64, 0..4u8, 0..200usize);
     (
@@ -385,8 +463,8 @@ fn any_window() -> impl Strategy<Value = (u64, usize, usize, Vec<(u64, u8, usize
     )
 }
 
-fn decide(law: &mut Adaptive, began: Instant, windows: &[AnyWindow]) -> Vec<Decision> {
-    let (mut now, mut limit) = (began, law.initial_limit());
+fn decide(controller: &mut Adaptive, began: Instant, windows: &[AnyWindow]) -> Vec<Decision> {
+    let (mut now, mut limit) = (began, controller.initial_limit());
     let mut decide = |(elapsed, in_flight, refused, samples): &AnyWindow| {
         let elapsed = Duration::from_micros(*elapsed);
         now += elapsed;
@@ -403,13 +481,19 @@ fn decide(law: &mut Adaptive, began: Instant, windows: &[AnyWindow]) -> Vec<Deci
                     Outcome::Cancelled,
                     Outcome::Ignored,
                 ][usize::from(outcome)];
+                // From 0 to 10 minutes.
+                let timeout = Duration::from_micros(latency * cap as u64);
+                sample.client_timeout = (cap % 3 > 0).then_some(timeout);
                 sample
             })
             .collect();
         let mut window = window(now, limit, *in_flight, &samples);
         window.elapsed = elapsed;
         window.refused = *refused;
-        let decision = law.update(&window);
+        // A part of the requests is measured, and some of these in flight have responded.
+        window.completed = samples.len() * (1 + refused % 4) + refused % 3;
+        window.responded = in_flight / (1 + refused % 5);
+        let decision = controller.update(&window);
         limit = decision.limit;
         decision
     };
@@ -423,12 +507,12 @@ proptest! {
     fn p15_whatever_is_seen_the_limit_stays_between_floor_and_ceiling(
         windows in prop::collection::vec(any_window(), 1..60)
     ) {
-        let mut law = Adaptive::default().min(3).max(700);
-        for decision in decide(&mut law, Instant::now(), &windows) {
+        let mut controller = Adaptive::default().min(3).max(700);
+        for decision in decide(&mut controller, Instant::now(), &windows) {
             prop_assert!((3..=700).contains(&decision.limit), "{:?}", decision);
         }
         // Figures that are none would stay so.
-        let figures = format!("{law:?}");
+        let figures = format!("{controller:?}");
         prop_assert!(!figures.contains("NaN"));
     }
 

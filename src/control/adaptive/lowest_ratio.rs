@@ -1,22 +1,24 @@
-//! The ratio that the budget is used to.
+//! The ratios that requests of the budget are admitted at.
 
 use tokio::time::Instant;
 
-use crate::control::controller::Sample;
+use crate::control::{average::seconds, controller::Sample};
 
-/// Which part of the limit those are admitted to that are refused first.
+/// The lowest ratio that samples show: requests at that ratio are refused first.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ratio {
-    /// At least so much, as caps are rounded down.
+pub(crate) struct LowestRatio {
+    /// The ratio is at least `low`, as caps are rounded down, and less than `high`.
     low: f64,
-    /// And less than that.
     high: f64,
     seen: Option<Instant>,
-    /// The lowest of those that are refused later, and when one of them was seen.
+    /// The lowest of the higher ratios, and when a request of a higher ratio was seen.
     next: Option<(f64, Instant)>,
 }
 
-impl Default for Ratio {
+/// A ratio that is not seen for so long, in seconds, is no longer in use.
+const UNUSED: f64 = 10.0;
+
+impl Default for LowestRatio {
     fn default() -> Self {
         Self {
             low: 1.0,
@@ -27,20 +29,19 @@ impl Default for Ratio {
     }
 }
 
-impl Ratio {
-    /// The lowest ratio counts, for as long as it is seen once in 10 s.
+impl LowestRatio {
     pub(crate) fn learn(&mut self, samples: &[Sample], now: Instant) {
-        let is_old = |seen: Instant| now.saturating_duration_since(seen).as_secs() >= 10;
-        self.next = self.next.filter(|&(_, seen)| !is_old(seen));
+        let is_unused = |seen: Instant| seconds(seen, now) >= UNUSED;
+        self.next = self.next.filter(|&(_, seen)| !is_unused(seen));
         for sample in samples.iter().filter(|sample| sample.limit > 0) {
             let limit = sample.limit as f64;
             let (low, high) = (sample.cap as f64 / limit, (sample.cap + 1) as f64 / limit);
             if low < self.high && self.low < high {
                 (self.low, self.high) = (self.low.max(low), self.high.min(high));
-            } else if high <= self.low || self.seen.is_none_or(is_old) {
+            } else if high <= self.low || self.seen.is_none_or(is_unused) {
                 (self.low, self.high) = (low, high);
             } else {
-                // One may always run, whatever the ratio.
+                // One request may always run, whatever its ratio.
                 if sample.cap > 1 {
                     let next = self.next.map_or(low, |(next, _)| next.min(low));
                     self.next = Some((next, now));
@@ -51,8 +52,7 @@ impl Ratio {
         }
     }
 
-    /// Up to how many times as many may be in flight for those who are refused next as for those who are refused first:
-    /// 1 where all are refused at once.
+    /// Returns how many times as many requests may be in flight for the next ratio as for the lowest: 1 where there is one ratio.
     pub(crate) fn headroom(&self) -> f64 {
         match self.next {
             Some((next, _)) if next >= self.high => next / self.low,
@@ -60,18 +60,18 @@ impl Ratio {
         }
     }
 
-    /// The limit under which so many may be in flight.
+    /// Returns the limit under which so many requests of the lowest ratio may be in flight.
     pub(crate) fn limit(&self, in_flight: f64) -> f64 {
-        // Not one more for what the caps' rounding has made of the ratio.
+        // Not one more for what the rounding of caps has made of the ratio.
         (in_flight.round().max(1.0) / self.low * (1.0 - 1e-4)).ceil()
     }
 
-    /// The limit under which so many may be in flight for sure.
+    /// The same, or one more: so many may be in flight for certain.
     pub(crate) fn limit_that_admits(&self, in_flight: f64) -> f64 {
         (in_flight.round().max(1.0) / self.low).ceil()
     }
 
-    /// How many may be in flight under this limit.
+    /// Returns how many requests of the lowest ratio may be in flight under this limit.
     pub(crate) fn in_flight(&self, limit: usize) -> f64 {
         (limit as f64 * self.low).max(1.0)
     }
