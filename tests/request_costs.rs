@@ -71,6 +71,25 @@ fn p01_a_request_that_costs_more_than_the_whole_budget_is_served_alone() {
 }
 
 #[test]
+fn p03_units_of_any_number_are_released_once() {
+    let budget = Budget::fixed(1_000_000);
+    let layer = LoadShed::ratio(0.85).budget(&budget).cost(units);
+    let mut service = layer.layer(holding());
+    // Two bytes of the permit are for its units. More units are held elsewhere.
+    for cost in [65_535, 65_536, 850_000] {
+        let held = answer(&mut service, costing(cost));
+        assert_eq!(budget.in_flight(), cost);
+        drop(held);
+        let held = budget
+            .try_acquire_many(cost, Threshold::ratio(0.85))
+            .unwrap();
+        assert_eq!(budget.in_flight(), cost);
+        held.succeeded();
+        assert_eq!(budget.in_flight(), 0);
+    }
+}
+
+#[test]
 fn p10_a_request_that_costs_more_than_its_cap_leaves_the_capacity_above_to_higher_classes() {
     let budget = Budget::fixed(200);
     let giant = budget.try_acquire_many(usize::MAX, Threshold::ratio(0.85));

@@ -1,5 +1,5 @@
 //! The cost of one request: `cargo bench --bench admit`. Words after `--` choose the rows with these words in their names.
-//! `-- --quick` is a smoke run, `-- --write` puts the tables into `BENCHMARKS.md`.
+//! `-- --quick` is a smoke run, `-- --write` puts the tables into `docs/benchmarks/tables.md`.
 //!
 //! All rows run in one process, in interleaved rounds, so that a slow phase of the machine slows all rows. Each figure is
 //! the median of the rounds. criterion and divan measure one row after the other; on a noisy machine, that shifts the

@@ -7,7 +7,7 @@
 //! - `only=steady,step`: only these scenarios;
 //! - `scored=6`, `warm-up=3`: duration of each load, in seconds;
 //! - `--quick`: a smoke run, which shows that the bench works; its figures are noise;
-//! - `--write`: tables into `BENCHMARKS.md`, charts and raw figures into `docs/benchmarks`.
+//! - `--write`: tables, charts and raw figures into `docs/benchmarks`.
 //!
 //! A service behind axum, on a real socket and in real time. Requests arrive by a Poisson process (open loop) and have a
 //! deadline of 100 ms. A good response is one within the deadline. The result is the goodput: a response after the deadline

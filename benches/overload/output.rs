@@ -81,7 +81,7 @@ impl Output {
         self.report.table(&head, &rows);
     }
 
-    /// Draws a chart for `BENCHMARKS.md`, unless it would be empty.
+    /// Draws a chart for `tables.md`, unless it would be empty.
     ///
     /// # Errors
     ///

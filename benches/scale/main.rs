@@ -1,5 +1,5 @@
 //! The cost of a request as other things grow: `cargo bench --bench scale`, with `-- --quick` a smoke run, with
-//! `-- --write` into `BENCHMARKS.md`. Words after `--` choose the sections with those words in their names.
+//! `-- --write` into `docs/benchmarks/tables.md`. Words after `--` choose the sections with those words in their names.
 //!
 //! The rows of a section are measured in interleaved rounds; each figure is the median of the rounds.
 
@@ -32,7 +32,7 @@ use self::{
     series::{Plan, Section},
 };
 
-/// Sections whose charts are shown in `BENCHMARKS.md`. Of the others, one is a flat line, and one has only as many points as
+/// Sections whose charts are shown in `docs/benchmarks/tables.md`. Of the others, one is a flat line, and one has only as many points as
 /// the machine has processors.
 const SHOWN: [&str; 3] = ["in-flight", "routes", "budgets"];
 

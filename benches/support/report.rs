@@ -1,5 +1,5 @@
 //! The output of a bench: tables in Markdown and raw figures as CSV, in `target/benches/`. With `--write`, the tables go
-//! into `BENCHMARKS.md` as well, and the raw files into `docs/benchmarks/`.
+//! into `docs/benchmarks/tables.md` as well, and the raw files into that folder.
 //!
 //! Only a whole run is written there. The output of a smoke run is in `target/benches/quick/`, and of a part of a bench in
 //! `target/benches/part/`, so that neither replaces the figures of a whole run.
@@ -15,7 +15,7 @@ use std::{
 
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
-/// The folder of the raw files behind `BENCHMARKS.md`.
+/// The folder of the tables, of their charts and of their raw files.
 pub(crate) const REPOSITORY_FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benchmarks");
 
 /// The arguments after `--` on the command line.
@@ -147,12 +147,12 @@ impl Report {
 
     /// # Errors
     ///
-    /// If a file cannot be written, or `BENCHMARKS.md` lacks the markers.
+    /// If a file cannot be written, or `tables.md` lacks the markers.
     pub(crate) fn close(self, csv: &str) -> Result<ExitCode, Box<dyn Error>> {
         self.write(".csv", csv)?;
         fs::write(self.path(".md"), &self.markdown)?;
         if self.write_to_repository {
-            let file = Path::new(REPOSITORY).join("BENCHMARKS.md");
+            let file = Path::new(REPOSITORY_FOLDER).join("tables.md");
             let text = fs::read_to_string(&file)?;
             fs::write(&file, self.replace_section(&text)?)?;
         }
@@ -166,7 +166,7 @@ impl Report {
             format!("<!-- {} -->\n", self.name),
             format!("<!-- /{} -->", self.name),
         );
-        let missing = || format!("BENCHMARKS.md has no {from}… {to}");
+        let missing = || format!("tables.md has no {from}… {to}");
         let (before, rest) = text.split_once(&from).ok_or_else(missing)?;
         let (_, after) = rest.split_once(&to).ok_or_else(missing)?;
         Ok(format!("{before}{from}\n{}{to}{after}", self.markdown))

@@ -30,8 +30,19 @@ impl CountedUnits {
         }
     }
 
-    // A function of its own, so that the drop of a permit is inlined: it stands in many functions, and mostly there is no permit.
-    #[inline(never)]
+    /// Returns one unit without a tenant.
+    #[inline]
+    pub(crate) fn one(count: &'static Count, admitted_under: RoundedThreshold) -> Self {
+        Self {
+            count,
+            units: 1,
+            tenant: None,
+            admitted_under,
+            marked: false,
+            multiplexed: false,
+        }
+    }
+
     pub(crate) fn release(self) {
         // The shares first: once the count is empty, it may be another budget's.
         self.leave_shares();

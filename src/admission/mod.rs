@@ -11,6 +11,7 @@ pub(crate) mod drain;
 pub(crate) mod measured_units;
 #[cfg(all(test, loadshed_loom))]
 pub(crate) mod model;
+pub(crate) mod packed_units;
 pub(crate) mod permit;
 pub(crate) mod queue;
 pub(crate) mod recent_level;

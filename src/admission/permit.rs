@@ -1,6 +1,9 @@
 use std::{ops::Deref, sync::Arc};
 
-use super::{count::count::Count, counted_units::CountedUnits, shared_permit::SharedPermit};
+use super::{
+    count::count::Count, counted_units::CountedUnits, packed_units::PackedUnits,
+    shared_permit::SharedPermit,
+};
 use crate::threshold::threshold::Threshold;
 
 /// The permit of a request, given back on drop. Empty if the request is exempt, or if an outer layer holds the permit.
@@ -8,10 +11,12 @@ use crate::threshold::threshold::Threshold;
 /// Small, as it moves with the request from the service to the future to the body.
 #[derive(Debug)]
 pub(crate) enum CountPermit {
-    Own(Option<CountedUnits>),
-    /// Inner layers, a handler or the sweep of stalled responses know it, too.
+    Own(Option<PackedUnits>),
+    /// Inner layers, a handler or the sweep of stalled responses know it, too; or it is of too many units for two words.
     Shared(Holder),
 }
+
+const _: () = assert!(size_of::<CountPermit>() == 16);
 
 /// The future or the body that holds a shared permit. Its drop ends the request.
 #[derive(Debug)]
@@ -50,20 +55,22 @@ impl CountPermit {
     /// Returns whether the permit counts in `count`, and no dry run would have refused its request.
     #[inline]
     pub(crate) fn is_unmarked_of(&self, count: &'static Count) -> bool {
-        let is_of = |held: &CountedUnits| std::ptr::eq(held.count, count) && !held.marked;
+        self.held()
+            .is_some_and(|held| std::ptr::eq(held.count, count) && !held.marked)
+    }
+
+    /// Returns the units that are in the count.
+    #[inline]
+    fn held(&self) -> Option<CountedUnits> {
         match self {
-            Self::Own(held) => held.as_ref().is_some_and(is_of),
-            Self::Shared(shared) => shared.held().as_ref().is_some_and(is_of),
+            Self::Own(held) => held.map(PackedUnits::unpack),
+            Self::Shared(shared) => shared.held(),
         }
     }
 
     /// Returns the units that the permit holds.
     pub(crate) fn units(&self) -> u32 {
-        let held = match self {
-            Self::Own(held) => *held,
-            Self::Shared(shared) => shared.held(),
-        };
-        held.map_or(0, |held| held.units)
+        self.held().map_or(0, |held| held.units)
     }
 
     /// Notes whether the response shares its connection with others.
@@ -76,7 +83,7 @@ impl CountPermit {
 
     fn set_multiplexed_now(&mut self) {
         match self {
-            Self::Own(Some(held)) => held.multiplexed = true,
+            Self::Own(Some(held)) => held.set_multiplexed(),
             Self::Own(None) => {}
             Self::Shared(shared) => shared.set_multiplexed(),
         }
@@ -85,10 +92,17 @@ impl CountPermit {
     /// Shares the permit, so that inner layers find it.
     pub(crate) fn share(&mut self, threshold: Threshold) -> Option<&Arc<SharedPermit>> {
         if let Self::Own(held) = self {
-            let shared = SharedPermit::new(held.take()?, threshold, false);
+            let shared = SharedPermit::new(held.take()?.unpack(), threshold, false);
             *self = Self::Shared(Holder(Arc::new(shared)));
         }
         self.shared()
+    }
+
+    /// Returns a permit of more units than are packed.
+    #[cold]
+    fn large(held: CountedUnits) -> Self {
+        let shared = SharedPermit::new(held, held.admitted_under.into(), false);
+        Self::Shared(Holder(Arc::new(shared)))
     }
 
     /// Returns the permit of a request that is to find out whether its layer is nested in itself: see
@@ -106,11 +120,11 @@ impl CountPermit {
         }
     }
 
-    /// Takes the units out. Only for a permit that was acquired just now, and is not shared.
+    /// Takes the units out. Only for a permit that was acquired just now, which no other part of the program knows.
     pub(crate) fn into_units(mut self) -> Option<CountedUnits> {
         match &mut self {
-            Self::Own(held) => held.take(),
-            Self::Shared(_) => None,
+            Self::Own(held) => held.take().map(PackedUnits::unpack),
+            Self::Shared(shared) => shared.take_units(),
         }
     }
 
@@ -123,7 +137,7 @@ impl CountPermit {
     #[inline]
     pub(crate) fn is_multiplexed(&self) -> bool {
         match self {
-            Self::Own(held) => held.as_ref().is_some_and(|held| held.multiplexed),
+            Self::Own(held) => held.is_some_and(PackedUnits::is_multiplexed),
             Self::Shared(shared) => shared.is_multiplexed(),
         }
     }
@@ -133,7 +147,7 @@ impl CountPermit {
     #[cold]
     pub(crate) fn watch_for_stall(&mut self) -> Option<&Arc<SharedPermit>> {
         let threshold = match self {
-            Self::Own(held) => held.as_ref()?.admitted_under.into(),
+            Self::Own(held) => (*held)?.unpack().admitted_under.into(),
             Self::Shared(_) => Threshold::NEVER_SHED,
         };
         self.share(threshold)
@@ -153,7 +167,10 @@ impl CountPermit {
 impl From<CountedUnits> for CountPermit {
     #[inline]
     fn from(held: CountedUnits) -> Self {
-        Self::Own(Some(held))
+        match PackedUnits::pack(held) {
+            Some(packed) => Self::Own(Some(packed)),
+            None => Self::large(held),
+        }
     }
 }
 

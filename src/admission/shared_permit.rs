@@ -163,6 +163,16 @@ impl SharedPermit {
         }
     }
 
+    /// Takes the units out of the permit. They stay in the count.
+    pub(crate) fn take_units(&self) -> Option<CountedUnits> {
+        let mut state = self.lock();
+        let Standing::Held(held) = state.standing else {
+            return None;
+        };
+        state.stand(Standing::Uncounted);
+        Some(held)
+    }
+
     pub(crate) fn set_multiplexed(&self) {
         self.multiplexed.store(true, Ordering::Relaxed);
     }

@@ -3,7 +3,7 @@
 use super::budget::Budget;
 use crate::{
     admission::{count::sharing::is_probe, counted_units::CountedUnits, permit::CountPermit},
-    threshold::threshold::Threshold,
+    threshold::rounded::RoundedThreshold,
 };
 
 impl Budget {
@@ -14,7 +14,10 @@ impl Budget {
     /// [`ceiling`](crate::admission::count::cap::ceiling): a cached permit then fits. `None` if none is cached, as while a request
     /// waits or the budget drains, or if the permits of the budget may be shared.
     #[inline]
-    pub(crate) fn admit_cached(&self, threshold: Threshold) -> Option<(CountedUnits, usize)> {
+    pub(crate) fn admit_cached(
+        &self,
+        threshold: RoundedThreshold,
+    ) -> Option<(CountedUnits, usize)> {
         let count = self.count;
         if count.may_be_shared() {
             return None;
@@ -22,7 +25,7 @@ impl Budget {
         let (stripe, writers) = count.own();
         stripe.take(1, &|_| u32::MAX)?;
         let nth = stripe.admitted.add(1, writers);
-        Some((CountedUnits::of(count, &threshold.into()), nth))
+        Some((CountedUnits::one(count, threshold), nth))
     }
 
     /// Returns whether the `nth` request admitted on its thread is measured, or [probes](is_probe) for nested layers.

@@ -1,18 +1,19 @@
 use std::{
-    fmt,
+    fmt, mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
+use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::{
-    measurement::{BodyMeasurement, End},
-    stalled,
+use super::{attached::Attached, measurement::End, stalled};
+use crate::{
+    admission::{permit::CountPermit, shared_permit::SharedPermit},
+    protocol::refusal::{http_response::problem, refusal::RefusalText},
 };
-use crate::admission::{permit::CountPermit, shared_permit::SharedPermit};
 
 pin_project! {
     /// The response body of [`LoadShedService`](crate::LoadShedService): the inner service's body with the request's
@@ -35,96 +36,70 @@ pin_project! {
         Served {
             #[pin]
             body: B,
-            permit: CountPermit,
-            // The rest of a large frame. In a box, as each response body would be larger.
-            rest: Option<Box<Bytes>>,
+            attached: Attached,
         },
-        Measured {
-            #[pin]
-            body: B,
-            permit: CountPermit,
-            // Declared after the permit: a sample may close a window, which takes longer.
-            measurement: BodyMeasurement,
-            rest: Option<Box<Bytes>>,
-        },
-        Refused {
-            text: Option<Bytes>,
-        },
+        // Of a refusal: variants of their own, which fit into two words with the tag.
+        Problem { status: StatusCode },
+        Written { text: Box<Bytes> },
+        // The text of a refusal was taken, or there was none.
+        End,
     }
 }
 
 impl<B> ResponseBody<B> {
     #[inline]
-    pub(crate) fn served(body: B, permit: CountPermit) -> Self {
+    pub(crate) fn served(body: B, attached: Attached) -> Self {
         Self {
-            kind: Kind::Served {
-                body,
-                permit,
-                rest: None,
-            },
+            kind: Kind::Served { body, attached },
         }
     }
 
-    pub(crate) fn measured(body: B, permit: CountPermit, measurement: BodyMeasurement) -> Self {
-        Self {
-            kind: Kind::Measured {
-                body,
-                permit,
-                measurement,
-                rest: None,
+    pub(crate) fn refused(text: RefusalText) -> Self {
+        let kind = match text {
+            RefusalText::Empty => Kind::End,
+            RefusalText::Problem(status) => Kind::Problem { status },
+            RefusalText::Written(text) => Kind::Written {
+                text: Box::new(text),
             },
-        }
-    }
-
-    pub(crate) fn refused(text: Bytes) -> Self {
-        Self {
-            kind: Kind::Refused {
-                text: Some(text).filter(|text| !text.is_empty()),
-            },
-        }
+        };
+        Self { kind }
     }
 }
 
 impl<B> Default for ResponseBody<B> {
     /// Returns an empty body.
     fn default() -> Self {
-        Self::refused(Bytes::new())
+        Self::refused(RefusalText::Empty)
     }
 }
 
 /// The most bytes that are handed on at a time.
 const PIECE: usize = 64 << 10;
 
+#[inline]
+fn is_large(frame: &Frame<Bytes>) -> bool {
+    frame.data_ref().is_some_and(|data| data.len() > PIECE)
+}
+
 /// Returns the first piece of a frame, and puts the rest aside.
 #[inline]
-fn split(frame: Frame<Bytes>, rest: &mut Option<Box<Bytes>>) -> Frame<Bytes> {
-    if frame.data_ref().is_none_or(|data| data.len() <= PIECE) {
-        return frame;
+fn split(frame: Frame<Bytes>, attached: &mut Attached) -> Frame<Bytes> {
+    match is_large(&frame) {
+        true => split_large(frame, attached),
+        false => frame,
     }
-    split_large(frame, rest)
 }
 
 #[cold]
-fn split_large(frame: Frame<Bytes>, rest: &mut Option<Box<Bytes>>) -> Frame<Bytes> {
+fn split_large(frame: Frame<Bytes>, attached: &mut Attached) -> Frame<Bytes> {
     match frame.into_data() {
         Ok(mut data) => {
             let piece = data.split_to(PIECE);
-            *rest = Some(Box::new(data));
+            attached.put_aside(data);
             Frame::data(piece)
         }
         Err(frame) => frame,
     }
-}
-
-/// Returns the next piece of the frame that was put aside.
-#[cold]
-fn next_piece(rest: &mut Option<Box<Bytes>>) -> Option<Frame<Bytes>> {
-    let data = rest.as_mut()?;
-    let piece = data.split_to(PIECE.min(data.len()));
-    if data.is_empty() {
-        *rest = None;
-    }
-    Some(Frame::data(piece))
 }
 
 /// Sees to a permit whose response has stalled.
@@ -148,60 +123,86 @@ fn resume<E: 'static>(permit: &mut CountPermit) -> Result<(), E> {
     Err(error)
 }
 
-/// Polls the inner body, whose frames the permit and the measurement follow.
-fn poll_inner<B: Body<Data = Bytes, Error: 'static>>(
+/// The result of a poll of a body.
+type Polled<E> = Poll<Option<Result<Frame<Bytes>, E>>>;
+
+/// Polls the inner body of a request that nothing but its permit follows.
+#[inline]
+fn poll_plain<B: Body<Data = Bytes>>(
     mut body: Pin<&mut B>,
-    permit: &mut CountPermit,
-    measurement: &mut BodyMeasurement,
-    rest: &mut Option<Box<Bytes>>,
+    attached: &mut Attached,
     cx: &mut Context<'_>,
-) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-    if let CountPermit::Shared(_) = permit
+) -> Polled<B::Error> {
+    let frame = ready!(body.as_mut().poll_frame(cx));
+    // In place: a frame that is taken apart is copied.
+    if let Some(Ok(some)) = &frame
+        && (!body.is_end_stream() || is_large(some))
+        && attached.permit().is_held()
+    {
+        return Poll::Ready(goes_on(frame, attached));
+    }
+    *attached.permit_mut() = CountPermit::EMPTY;
+    Poll::Ready(frame)
+}
+
+/// Hands on a frame that is not the last one, or not whole: from now on the sweep of stalled responses knows the response.
+#[cold]
+#[inline(never)]
+fn goes_on<E>(
+    frame: Option<Result<Frame<Bytes>, E>>,
+    attached: &mut Attached,
+) -> Option<Result<Frame<Bytes>, E>> {
+    let frame = frame.map(|frame| frame.map(|frame| split(frame, attached)));
+    attached.watch_for_stall();
+    frame
+}
+
+/// Polls the inner body of a request that others know, or that is measured.
+#[inline(never)]
+fn poll_watched<B: Body<Data = Bytes, Error: 'static>>(
+    mut body: Pin<&mut B>,
+    attached: &mut Attached,
+    cx: &mut Context<'_>,
+) -> Polled<B::Error> {
+    if let permit @ CountPermit::Shared(_) = attached.permit_mut()
         && let Err(error) = resume(permit)
     {
-        *rest = None;
+        attached.forget_aside();
         let failed = Err(error);
-        measurement.frame(Some(&failed), End::Now);
+        attached.frame(Some(&failed), End::Now);
         return Poll::Ready(Some(failed));
     }
-    let piece = match rest {
-        Some(_) => next_piece(rest),
-        None => None,
-    };
-    let frame = match piece {
+    let frame = match attached.next_aside(PIECE) {
         Some(piece) => {
-            if let CountPermit::Shared(shared) = permit {
+            if let CountPermit::Shared(shared) = attached.permit() {
                 shared.polled(false);
             }
-            Some(Ok(piece))
+            Some(Ok(Frame::data(piece)))
         }
         None => {
-            measurement.enter();
-            let polled = body.as_mut().poll_frame(cx);
-            measurement.leave();
-            if let CountPermit::Shared(shared) = permit {
+            let polled = attached.inside(|| body.as_mut().poll_frame(cx));
+            if let CountPermit::Shared(shared) = attached.permit() {
                 // The body may call inner services under the same budget.
                 shared.works_on();
                 shared.polled(polled.is_pending());
             }
-            let frame = ready!(polled);
-            match frame {
-                Some(Ok(frame)) if permit.is_held() => Some(Ok(split(frame, rest))),
+            match ready!(polled) {
+                Some(Ok(frame)) if attached.permit().is_held() => Some(Ok(split(frame, attached))),
                 frame => frame,
             }
         }
     };
-    let is_last = rest.is_none() && body.is_end_stream();
+    let is_last = attached.bytes_aside() == 0 && body.is_end_stream();
     let end = if matches!(frame, Some(Ok(_))) && !is_last {
-        if permit.is_held() {
-            measurement.watch_for_stall(permit);
+        if attached.permit().is_held() {
+            attached.watch_for_stall();
         }
         End::Later
     } else {
-        *permit = CountPermit::EMPTY;
+        *attached.permit_mut() = CountPermit::EMPTY;
         End::Now
     };
-    measurement.frame(frame.as_ref(), end);
+    attached.frame(frame.as_ref(), end);
     Poll::Ready(frame)
 }
 
@@ -209,51 +210,45 @@ impl<B: Body<Data = Bytes, Error: 'static>> Body for ResponseBody<B> {
     type Data = Bytes;
     type Error = B::Error;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        match self.project().kind.project() {
-            KindProj::Refused { text } => {
-                Poll::Ready(text.take().map(|text| Ok(Frame::data(text))))
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled<B::Error> {
+        let mut kind = self.project().kind;
+        let text = match kind.as_mut().project() {
+            KindProj::Served { body, attached } => {
+                return match attached {
+                    Attached::Permit(CountPermit::Own(_)) => poll_plain(body, attached, cx),
+                    _ => poll_watched(body, attached, cx),
+                };
             }
-            KindProj::Served { body, permit, rest } => {
-                poll_inner(body, permit, &mut BodyMeasurement::default(), rest, cx)
-            }
-            KindProj::Measured {
-                body,
-                permit,
-                measurement,
-                rest,
-            } => poll_inner(body, permit, measurement, rest, cx),
-        }
+            KindProj::Problem { status } => problem(*status),
+            KindProj::Written { text } => mem::take(&mut **text),
+            KindProj::End => return Poll::Ready(None),
+        };
+        kind.set(Kind::End);
+        Poll::Ready(Some(Ok(Frame::data(text))))
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
-            Kind::Served { body, rest, .. } | Kind::Measured { body, rest, .. } => {
-                rest.is_none() && body.is_end_stream()
-            }
-            Kind::Refused { text } => text.is_none(),
+            Kind::Served { body, attached } => attached.bytes_aside() == 0 && body.is_end_stream(),
+            Kind::Problem { .. } | Kind::Written { .. } => false,
+            Kind::End => true,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            Kind::Served { body, rest, .. } | Kind::Measured { body, rest, .. } => {
+            Kind::Served { body, attached } => {
                 let mut hint = body.size_hint();
-                if let Some(rest) = rest {
-                    let rest = rest.len() as u64;
-                    if let Some(upper) = hint.upper() {
-                        hint.set_upper(upper + rest);
-                    }
-                    hint.set_lower(hint.lower() + rest);
+                let aside = attached.bytes_aside() as u64;
+                if let Some(upper) = hint.upper() {
+                    hint.set_upper(upper + aside);
                 }
+                hint.set_lower(hint.lower() + aside);
                 hint
             }
-            Kind::Refused { text } => {
-                SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
-            }
+            Kind::Problem { status } => SizeHint::with_exact(problem(*status).len() as u64),
+            Kind::Written { text } => SizeHint::with_exact(text.len() as u64),
+            Kind::End => SizeHint::with_exact(0),
         }
     }
 }
@@ -261,11 +256,37 @@ impl<B: Body<Data = Bytes, Error: 'static>> Body for ResponseBody<B> {
 impl<B> fmt::Debug for ResponseBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match &self.kind {
-            Kind::Served { permit, .. } | Kind::Measured { permit, .. } => {
-                format!("Served({permit:?})")
-            }
-            Kind::Refused { text } => format!("Refused({text:?})"),
+            Kind::Served { attached, .. } => format!("Served({:?})", attached.permit()),
+            Kind::Problem { status } => format!("Refused({status})"),
+            Kind::Written { text } => format!("Refused({text:?})"),
+            Kind::End => "Refused".to_owned(),
         };
         f.debug_tuple("ResponseBody").field(&kind).finish()
+    }
+}
+
+#[cfg(all(test, not(loadshed_loom)))]
+mod tests {
+    use super::*;
+
+    /// The size of a body over that of the inner one.
+    fn more<B>() -> usize {
+        size_of::<ResponseBody<B>>() - size_of::<B>()
+    }
+
+    #[test]
+    fn p17_a_body_is_two_words_larger_than_the_inner_one() {
+        assert_eq!(more::<http_body_util::Empty<Bytes>>(), 16);
+        assert_eq!(more::<http_body_util::Full<Bytes>>(), 16);
+        assert_eq!(
+            more::<http_body_util::combinators::UnsyncBoxBody<Bytes, ()>>(),
+            16
+        );
+        assert_eq!(
+            more::<http_body_util::combinators::BoxBody<Bytes, ()>>(),
+            16
+        );
+        #[cfg(feature = "axum")]
+        assert_eq!(more::<axum::body::Body>(), 16);
     }
 }

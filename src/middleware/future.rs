@@ -12,7 +12,7 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{body::ResponseBody, measurement::Measurement, waiter::Waiter};
+use super::{attached::Attached, body::ResponseBody, measurement::Measurement, waiter::Waiter};
 use crate::{
     admission::permit::CountPermit,
     control::controller::Outcome,
@@ -101,7 +101,7 @@ where
         measurement: Measurement,
         upload: Option<EndableUpload>,
     ) -> Self {
-        if permit.shared().is_none() && measurement.is_none() && upload.is_none() {
+        if permit.shared().is_none() && measurement.is_over() && upload.is_none() {
             return Self::called(future, permit);
         }
         let state = State::Watched {
@@ -189,8 +189,8 @@ where
         }
         match polled {
             Poll::Ready(Ok(response)) => {
-                let permit = mem::take(permit);
-                Poll::Ready(Ok(response.map(|body| ResponseBody::served(body, permit))))
+                let attached = Attached::Permit(mem::take(permit));
+                Poll::Ready(Ok(response.map(|body| ResponseBody::served(body, attached))))
             }
             Poll::Ready(Err(error)) => {
                 state.set(State::Failed { error: None });
@@ -241,30 +241,29 @@ where
             && let Poll::Ready(response) = watched.poll_ended(cx)
         {
             self.fail();
-            return Poll::Ready(Ok(response.map(ResponseBody::refused)));
+            return Poll::Ready(Ok(response.map(|text| ResponseBody::refused(text.into()))));
         }
-        measurement.enter();
-        let mut polled = future.poll(cx);
-        measurement.leave();
+        let mut polled = measurement.inside(|| future.poll(cx));
         if let CountPermit::Shared(_) = permit {
             inner_polled(permit, &polled);
         }
-        let mut rest = measurement.head(&mut polled, permit);
+        if let Poll::Ready(Ok(response)) = &mut polled {
+            measurement.judge(response, permit);
+        }
         if polled.is_ready() {
             // Once the request has responded, its upload is not ended any more.
             *upload = None;
         }
         if let Poll::Ready(Ok(response)) = &polled
             && keep_for_body(permit, response.body())
+            && let Some(permit) = permit.watch_for_stall()
         {
-            rest.watch_for_stall(permit);
+            measurement.share(permit);
         }
         match polled {
             Poll::Ready(Ok(response)) => {
-                let permit = mem::take(permit);
-                Poll::Ready(Ok(
-                    response.map(|body| ResponseBody::measured(body, permit, rest))
-                ))
+                let attached = Attached::new(mem::take(permit), mem::take(measurement));
+                Poll::Ready(Ok(response.map(|body| ResponseBody::served(body, attached))))
             }
             Poll::Ready(Err(error)) => {
                 self.fail();
@@ -301,17 +300,19 @@ where
                 Poll::Ready(None)
             }
             StateProj::Waiting { waiting } => {
-                waiting.measurement.enter();
-                let polled = waiting.service.poll_ready(cx);
-                waiting.measurement.leave();
+                let Waiting {
+                    service,
+                    request,
+                    measurement,
+                    ..
+                } = &mut **waiting;
+                let polled = measurement.inside(|| service.poll_ready(cx));
                 if let Err(error) = ready!(polled) {
                     self.fail();
                     return Poll::Ready(Some(Err(error)));
                 }
-                let request = waiting.request.take().expect(POLLED_AGAIN);
-                waiting.measurement.enter();
-                let future = waiting.service.call(request);
-                waiting.measurement.leave();
+                let request = request.take().expect(POLLED_AGAIN);
+                let future = measurement.inside(|| service.call(request));
                 let watched = Self::Watched {
                     future,
                     permit: mem::take(&mut waiting.permit),

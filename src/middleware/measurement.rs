@@ -1,4 +1,4 @@
-use std::{sync::Arc, task::Poll, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Response, header::CONTENT_LENGTH};
@@ -22,9 +22,22 @@ use crate::{
 
 /// The measurement of one request, or none.
 ///
-/// A drop is a cancellation, unless the inner service panics.
+/// A drop before the request has responded is a cancellation, unless the inner service panics.
 #[derive(Default)]
-pub(crate) struct Measurement(Option<Measured>);
+pub(crate) struct Measurement(Phase);
+
+#[derive(Default)]
+enum Phase {
+    /// The request is not measured, or no longer.
+    #[default]
+    Over,
+    /// It goes on until the head of the response.
+    Head(Measured),
+    /// It goes on until the last of so many bytes to come. `u64::MAX` where their number is unknown, and where trailers matter.
+    Body(Measured, u64),
+    /// The time is over, and the permit is still held.
+    Responded(InFlight),
+}
 
 struct Measured {
     timer: SampleTimer,
@@ -114,9 +127,8 @@ impl Drop for InFlight {
 }
 
 impl Measurement {
-    /// Begins the measurement of a request that was admitted under `threshold`, if the request is measured, and the call of the
-    /// inner service: see [`leave`](Self::leave). `client_timeout` returns how long the caller waits from now on, if the request
-    /// states it.
+    /// Begins the measurement of a request that was admitted under `threshold`, if the request is measured. `client_timeout`
+    /// returns how long the caller waits from now on, if the request states it.
     pub(crate) fn begin(
         settings: &ShardedArc<Settings>,
         permit: &CountPermit,
@@ -142,160 +154,141 @@ impl Measurement {
         let Some(sampler) = budget.sampler() else {
             return Self::default();
         };
-        Self(Some(Measured {
+        Self(Phase::Head(Measured {
             timer: SampleTimer::new(budget, sampler, threshold, client_timeout),
             in_flight: InFlight::begin(settings, permit, sampler),
         }))
     }
 
     #[inline]
-    pub(crate) fn is_none(&self) -> bool {
-        self.0.is_none()
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.0, Phase::Over)
     }
 
-    /// Marks the start of a call of the inner service, until [`leave`](Self::leave).
+    /// Returns the measured request, if its time is not over.
     #[inline]
-    pub(crate) fn enter(&mut self) {
+    fn measured(&mut self) -> Option<&mut Measured> {
+        match &mut self.0 {
+            Phase::Head(measured) | Phase::Body(measured, _) => Some(measured),
+            Phase::Over | Phase::Responded(_) => None,
+        }
+    }
+
+    /// Runs a part of the inner service. If it panics, there is no sample.
+    #[inline]
+    pub(crate) fn inside<T>(&mut self, run: impl FnOnce() -> T) -> T {
         self.set_inside(true);
-    }
-
-    #[inline]
-    pub(crate) fn leave(&mut self) {
+        let result = run();
         self.set_inside(false);
+        result
     }
 
+    /// Notes whether a part of the inner service runs. It does when the measurement begins.
     #[inline]
-    fn set_inside(&mut self, inside: bool) {
-        if let Some(measured) = &mut self.0 {
+    pub(crate) fn set_inside(&mut self, inside: bool) {
+        if let Some(measured) = self.measured() {
             measured.timer.inside = inside;
         }
     }
 
     #[cold]
     fn cancel(&mut self) {
-        let panics_inside = self.0.take_if(|measured| measured.timer.inside);
-        if panics_inside.is_none() {
-            self.end(Outcome::Cancelled);
+        if self
+            .measured()
+            .is_some_and(|measured| measured.timer.inside)
+        {
+            self.0 = Phase::Over;
         }
+        self.end(Outcome::Cancelled);
     }
 
     /// Ends the measurement and the request, whose permit was released.
-    #[inline]
-    pub(crate) fn end(&mut self, outcome: Outcome) {
-        if self.0.is_some() {
-            self.end_measured(outcome);
-        }
-    }
-
     #[cold]
-    #[inline(never)]
-    fn end_measured(&mut self, outcome: Outcome) {
-        if let Some(mut measured) = self.0.take() {
+    pub(crate) fn end(&mut self, outcome: Outcome) {
+        if let Phase::Head(mut measured) | Phase::Body(mut measured, _) = mem::take(&mut self.0) {
             // Before the sample: the window that it may close is of the requests that are still in flight.
             measured.in_flight.end_weight();
             measured.finish(outcome);
         }
     }
 
-    fn in_flight(&mut self) -> Option<&mut InFlight> {
-        self.0.as_mut().map(|measured| &mut measured.in_flight)
+    /// Hands the weight of the request to its permit, which others know by now.
+    pub(crate) fn share(&mut self, permit: &SharedPermit) {
+        match &mut self.0 {
+            Phase::Head(Measured { in_flight, .. })
+            | Phase::Body(Measured { in_flight, .. }, _)
+            | Phase::Responded(in_flight) => in_flight.share(permit),
+            Phase::Over => {}
+        }
     }
 
-    /// Ends the measurement at the response head. The request keeps its permit.
-    #[cold]
-    fn responded(&mut self, outcome: Outcome) -> BodyMeasurement {
-        let Some(mut measured) = self.0.take() else {
-            return BodyMeasurement::default();
-        };
-        measured.in_flight.respond();
-        let in_flight = measured.finish(outcome);
-        BodyMeasurement(Some(Measuring::Responded {
-            until_dropped: in_flight,
-        }))
-    }
-
-    /// Judges the head of the response, if there is one. Returns what is still to be measured.
-    // Takes `polled` by reference: to borrow a response that was moved out of it would copy it.
+    /// Judges the head of the response.
     #[inline]
-    pub(crate) fn head<B: Body, E>(
-        &mut self,
-        polled: &mut Poll<Result<Response<B>, E>>,
-        permit: &CountPermit,
-    ) -> BodyMeasurement {
-        match polled {
-            Poll::Ready(Ok(response)) if self.0.is_some() => self.judge(response, permit),
-            _ => BodyMeasurement::default(),
+    pub(crate) fn judge<B: Body>(&mut self, response: &mut Response<B>, permit: &CountPermit) {
+        if let Phase::Head(_) = self.0 {
+            self.judge_head(response, permit);
         }
     }
 
     #[cold]
-    fn judge<B: Body>(
-        &mut self,
-        response: &mut Response<B>,
-        permit: &CountPermit,
-    ) -> BodyMeasurement {
-        let Some(measured) = &mut self.0 else {
-            return BodyMeasurement::default();
+    fn judge_head<B: Body>(&mut self, response: &mut Response<B>, permit: &CountPermit) {
+        let Phase::Head(measured) = &mut self.0 else {
+            return;
         };
-        match permit.admitted_threshold() {
-            Some(threshold) => measured.timer.lower(threshold),
-            // An inner layer of this budget has refused the request, or would have: no sample of latency.
-            None => {
-                self.0 = None;
-                return BodyMeasurement::default();
-            }
-        }
-        if response.extensions().get::<Shed>().is_some() {
-            // Refused by an inner layer of another budget.
-            self.0 = None;
-            return BodyMeasurement::default();
-        }
+        // An inner layer of this budget has refused the request, or would have; or one of another budget has refused it. It has no
+        // sample of latency.
+        let Some(threshold) = permit
+            .admitted_threshold()
+            .filter(|_| response.extensions().get::<Shed>().is_none())
+        else {
+            self.0 = Phase::Over;
+            return;
+        };
+        measured.timer.lower(threshold);
         let settings = &measured.in_flight.settings;
         let outcome = settings.outcome(response);
+        let bytes = match settings.measure() {
+            Measure::Body if outcome == Outcome::Success => bytes_to_come(response),
+            _ => 0,
+        };
+        let Phase::Head(mut measured) = mem::take(&mut self.0) else {
+            return;
+        };
         if response.body().is_end_stream() {
             // The permit is still held, and weighed: a window that this sample closes counts the request as in flight. The limits
             // of small servers were worse in the simulator where it was released before.
-            if let Some(measured) = self.0.take() {
-                measured.finish(outcome);
-            }
-            return BodyMeasurement::default();
+            measured.finish(outcome);
+        } else if bytes > 0 {
+            self.0 = Phase::Body(measured, bytes);
+        } else {
+            measured.in_flight.respond();
+            self.0 = Phase::Responded(measured.finish(outcome));
         }
-        if settings.measure() == Measure::Body && outcome == Outcome::Success {
-            let bytes = bytes_to_come(response);
-            if bytes > 0 {
-                let measurement = Self(self.0.take());
-                let rest = Box::new(Rest { measurement, bytes });
-                return BodyMeasurement(Some(Measuring::Rest(rest)));
+    }
+
+    /// Judges a `frame` of the inner body.
+    #[inline]
+    pub(crate) fn frame<E>(&mut self, frame: Option<&Result<Frame<Bytes>, E>>, end: End) {
+        match &mut self.0 {
+            Phase::Body(_, bytes) => {
+                if let Some(outcome) = judge_frame(bytes, frame, end) {
+                    self.end(outcome);
+                }
             }
+            // The permit is given back now, whatever frames follow.
+            Phase::Responded(_) if end == End::Now => self.0 = Phase::Over,
+            _ => {}
         }
-        self.responded(outcome)
     }
 }
 
 impl Drop for Measurement {
     #[inline]
     fn drop(&mut self) {
-        if self.0.is_some() {
+        if self.measured().is_some() {
             self.cancel();
         }
     }
-}
-
-/// The part of a measurement that follows the head of the response.
-#[derive(Default)]
-pub(crate) struct BodyMeasurement(Option<Measuring>);
-
-enum Measuring {
-    /// The measurement goes on. In a box, as each response body would be larger, measured or not.
-    Rest(Box<Rest>),
-    /// The measurement is over, and the permit is still held.
-    Responded { until_dropped: InFlight },
-}
-
-struct Rest {
-    measurement: Measurement,
-    /// The number of bytes to come. `u64::MAX` where it is unknown, and where trailers matter.
-    bytes: u64,
 }
 
 const UNKNOWN: u64 = u64::MAX;
@@ -316,76 +309,26 @@ fn bytes_to_come<B: Body>(response: &Response<B>) -> u64 {
     known.unwrap_or(UNKNOWN)
 }
 
-impl BodyMeasurement {
-    /// Marks the start of a poll of the inner body, until [`leave`](Self::leave). If the body panics, there is no sample.
-    #[inline]
-    pub(crate) fn enter(&mut self) {
-        self.set_inside(true);
+/// Returns the outcome, or `None` if the measurement goes on.
+#[cold]
+fn judge_frame<E>(
+    bytes: &mut u64,
+    frame: Option<&Result<Frame<Bytes>, E>>,
+    end: End,
+) -> Option<Outcome> {
+    let frame = match frame {
+        Some(Ok(frame)) => frame,
+        Some(Err(_)) => return Some(Outcome::Ignored),
+        None => return Some(Outcome::Success),
+    };
+    if let Some(trailers) = frame.trailers_ref() {
+        return Some(outcome::of_trailers(trailers));
     }
-
-    #[inline]
-    pub(crate) fn leave(&mut self) {
-        self.set_inside(false);
+    if *bytes != UNKNOWN {
+        let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+        *bytes = bytes.saturating_sub(length);
     }
-
-    #[inline]
-    fn set_inside(&mut self, inside: bool) {
-        if let Some(Measuring::Rest(rest)) = &mut self.0 {
-            rest.measurement.set_inside(inside);
-        }
-    }
-
-    /// Notes the response for the sweep of stalled responses: see [`CountPermit::watch_for_stall`].
-    #[cold]
-    pub(crate) fn watch_for_stall(&mut self, permit: &mut CountPermit) {
-        let Some(permit) = permit.watch_for_stall() else {
-            return;
-        };
-        let in_flight = match &mut self.0 {
-            Some(Measuring::Responded { until_dropped }) => Some(until_dropped),
-            Some(Measuring::Rest(rest)) => rest.measurement.in_flight(),
-            None => None,
-        };
-        if let Some(in_flight) = in_flight {
-            in_flight.share(permit);
-        }
-    }
-
-    /// Judges a `frame` of the inner body.
-    #[inline]
-    pub(crate) fn frame<E>(&mut self, frame: Option<&Result<Frame<Bytes>, E>>, end: End) {
-        match &mut self.0 {
-            Some(Measuring::Rest(rest)) => {
-                if let Some(outcome) = rest.judge(frame, end) {
-                    rest.measurement.end(outcome);
-                    self.0 = None;
-                }
-            }
-            // The permit is given back now, whatever frames follow.
-            Some(Measuring::Responded { .. }) if end == End::Now => self.0 = None,
-            _ => {}
-        }
-    }
-}
-
-impl Rest {
-    /// Returns the outcome, or `None` if the measurement goes on.
-    #[cold]
-    fn judge<E>(&mut self, frame: Option<&Result<Frame<Bytes>, E>>, end: End) -> Option<Outcome> {
-        let frame = match frame {
-            Some(Ok(frame)) => frame,
-            Some(Err(_)) => return Some(Outcome::Ignored),
-            None => return Some(Outcome::Success),
-        };
-        if let Some(trailers) = frame.trailers_ref() {
-            return Some(outcome::of_trailers(trailers));
-        }
-        if self.bytes != UNKNOWN {
-            let length = frame.data_ref().map_or(0, Bytes::len) as u64;
-            self.bytes = self.bytes.saturating_sub(length);
-        }
-        (end == End::Now || self.bytes == 0).then_some(Outcome::Success)
-    }
+    (end == End::Now || *bytes == 0).then_some(Outcome::Success)
 }
 
 /// Whether a frame is the last one of the body.

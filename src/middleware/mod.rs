@@ -1,5 +1,6 @@
 //! The tower layer: its builder, its handle, and the service, future and body that it makes of the inner ones.
 
+pub(crate) mod attached;
 pub(crate) mod body;
 pub(crate) mod future;
 pub(crate) mod handle;

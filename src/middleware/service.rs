@@ -223,7 +223,7 @@ impl<S> LoadShedService<S> {
         match poll_inner(&mut self.inner) {
             Poll::Ready(Ok(())) => {
                 let future = self.inner.call(request);
-                measurement.leave();
+                measurement.set_inside(false);
                 ResponseFuture::watched(future, permit, measurement, upload)
             }
             polled => self
@@ -247,7 +247,7 @@ impl<S> LoadShedService<S> {
         B: Body + Send + 'static,
         R: Body<Data = Bytes>,
     {
-        measurement.leave();
+        measurement.set_inside(false);
         if let Poll::Ready(Err(error)) = polled {
             measurement.end(Outcome::Ignored);
             return ResponseFuture::failed(error);

@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering},
     },
 };
 
@@ -74,9 +74,9 @@ pub(crate) struct Settings {
     pub(crate) name: Option<Box<str>>,
     pub(crate) decisions: Decisions,
     pub(crate) wait: Wait,
-    /// The bits of a [`Threshold`], if requests are admitted without a look at them while the budget is far from full: see
+    /// The bits of a [`RoundedThreshold`](crate::threshold::rounded::RoundedThreshold), if requests are admitted without a look at them while the budget is far from full: see
     /// [`admit_unseen`](Settings::admit_unseen). Otherwise 0.
-    pub(crate) unseen: AtomicU64,
+    pub(crate) unseen: AtomicU16,
     /// Whether handlers find the permit in the extensions of the request.
     pub(crate) share_permit: bool,
     pub(crate) stall: StallSettings,
@@ -456,7 +456,7 @@ impl Clone for Settings {
             // Counts for this layer alone.
             decisions: Decisions::default(),
             wait: self.wait.clone(),
-            unseen: AtomicU64::new(0),
+            unseen: AtomicU16::new(0),
             share_permit: self.share_permit,
             stall: self.stall.clone(),
             is_added: AtomicBool::new(false),

@@ -4,7 +4,9 @@ use std::sync::{MutexGuard, atomic::Ordering};
 
 use super::settings::Settings;
 use crate::{
-    admission::counted_units::CountedUnits, budget::budget::Budget, threshold::threshold::Threshold,
+    admission::counted_units::CountedUnits,
+    budget::budget::Budget,
+    threshold::{rounded::RoundedThreshold, threshold::Threshold},
 };
 
 impl Settings {
@@ -16,14 +18,15 @@ impl Settings {
     pub(crate) fn admit_unseen(&self, budget: &Budget) -> Option<(CountedUnits, usize)> {
         match self.unseen.load(Ordering::Relaxed) {
             0 => None,
-            bits => budget.admit_cached(Threshold::from_bits(bits)),
+            bits => budget.admit_cached(RoundedThreshold::from_bits(bits)),
         }
     }
 
     /// Finds out whether requests may be admitted without a look at them. `_alone`: no other thread changes the settings meanwhile.
     pub(super) fn find_unseen(&self, _alone: &MutexGuard<'_, ()>) {
         let found = self.unseen_threshold();
-        let bits = found.map_or(0, Threshold::to_bits);
+        // Never 0, as it reaches half of the budget.
+        let bits = found.map_or(0, |threshold| RoundedThreshold::from(threshold).to_bits());
         self.unseen.store(bits, Ordering::Relaxed);
     }
 

@@ -1,22 +1,38 @@
 use super::threshold::Threshold;
 
-/// A [`Threshold`] to six decimals, in half of the space: it moves with the permit of each request.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RoundedThreshold(f32);
+/// A [`Threshold`] to the nearest 0.00002, in two bytes: it moves with the permit of each request. Ratios of up to four decimals are
+/// found again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RoundedThreshold(u16);
+
+/// The steps from 0 to the whole budget: less than `u16::MAX`, which stands for [`Threshold::NEVER_SHED`].
+const STEPS: f64 = 50_000.0;
+
+impl RoundedThreshold {
+    pub(crate) fn to_bits(self) -> u16 {
+        self.0
+    }
+
+    #[inline]
+    pub(crate) fn from_bits(bits: u16) -> Self {
+        Self(bits)
+    }
+}
 
 impl From<Threshold> for RoundedThreshold {
     #[inline]
     fn from(threshold: Threshold) -> Self {
-        Self(f64::from_bits(threshold.to_bits()) as f32)
+        // The conversion saturates.
+        Self((f64::from_bits(threshold.to_bits()) * STEPS + 0.5) as u16)
     }
 }
 
 impl From<RoundedThreshold> for Threshold {
     fn from(rounded: RoundedThreshold) -> Self {
-        /// An `f32` is exact to seven digits.
-        const DECIMALS: f64 = 1e6;
-        let ratio = (f64::from(rounded.0) * DECIMALS).round() / DECIMALS;
-        Self::from_bits(ratio.to_bits())
+        match rounded.0 {
+            u16::MAX => Self::NEVER_SHED,
+            steps => Self::from_bits((f64::from(steps) / STEPS).to_bits()),
+        }
     }
 }
 
@@ -25,14 +41,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn p04_a_ratio_of_up_to_six_decimals_is_found_again() {
-        let ratios = (1..=1_000_000).step_by(7).map(|millionths| {
-            let ratio = f64::from(millionths) / 1e6;
-            Threshold::ratio(ratio)
-        });
+    fn p04_a_ratio_of_up_to_four_decimals_is_found_again() {
+        let ratios = (1..=10_000).map(|n| Threshold::ratio(f64::from(n) / 1e4));
         for threshold in ratios.chain([Threshold::NEVER_SHED]) {
             let rounded = RoundedThreshold::from(threshold);
             assert_eq!(Threshold::from(rounded), threshold);
+        }
+    }
+
+    #[test]
+    fn p04_a_ratio_of_more_decimals_is_rounded() {
+        for (ratio, rounded) in [(1.0 / 3.0, 0.33334), (0.999_999, 1.0), (0.000_001, 0.0)] {
+            let found = Threshold::from(RoundedThreshold::from(Threshold::ratio(ratio)));
+            assert_eq!(f64::from_bits(found.to_bits()), rounded);
         }
     }
 }

@@ -88,9 +88,13 @@ pub(crate) struct Seen {
     pub(crate) admitted: usize,
 }
 
-/// A tenant's hash. The uppermost bit is set.
+/// A tenant's hash, in 24 bits, of which the uppermost is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tenant(NonZeroU32);
+
+/// A tenant, or none, in the permit of a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PackedTenant([u8; 3]);
 
 impl Tenant {
     /// Hashes a tenant with a secret of this process, so that no caller can aim at the cells of another tenant.
@@ -106,7 +110,31 @@ impl Tenant {
     }
 
     fn from_hash(hash: u64) -> Self {
-        Self(NonZeroU32::new(hash as u32 | 1 << 31).unwrap_or(NonZeroU32::MIN))
+        const BITS: u32 = 24;
+        let bits = hash as u32 >> (u32::BITS - BITS) | 1 << (BITS - 1);
+        Self(NonZeroU32::new(bits).unwrap_or(NonZeroU32::MIN))
+    }
+}
+
+impl PackedTenant {
+    #[inline]
+    pub(crate) fn is_none(self) -> bool {
+        self.0 == [0; 3]
+    }
+}
+
+impl From<Option<Tenant>> for PackedTenant {
+    #[inline]
+    fn from(tenant: Option<Tenant>) -> Self {
+        let [a, b, c, _] = tenant.map_or(0, |Tenant(hash)| hash.get()).to_le_bytes();
+        Self([a, b, c])
+    }
+}
+
+impl From<PackedTenant> for Option<Tenant> {
+    #[inline]
+    fn from(PackedTenant([a, b, c]): PackedTenant) -> Self {
+        NonZeroU32::new(u32::from_le_bytes([a, b, c, 0])).map(Tenant)
     }
 }
 

@@ -1,6 +1,6 @@
 use std::sync::{
     Arc, Mutex, OnceLock,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering},
 };
 
 use tower_layer::Layer;
@@ -97,7 +97,7 @@ impl LoadShed {
                 name: None,
                 decisions: Decisions::default(),
                 wait: Wait::default(),
-                unseen: AtomicU64::new(0),
+                unseen: AtomicU16::new(0),
                 share_permit: false,
                 stall: StallSettings::default(),
                 is_added: AtomicBool::new(false),

@@ -53,7 +53,7 @@ pub(super) fn head(status: StatusCode, shed: &Shed) -> Parts {
 ///
 /// The types are registered with IANA for these two statuses (HTTP Problem Types). The other documents have no type, and leave
 /// out the member `status`, which is optional (RFC 9457, 3.1.2): so one text serves for all.
-pub(super) fn problem(status: StatusCode) -> Bytes {
+pub(crate) fn problem(status: StatusCode) -> Bytes {
     Bytes::from_static(match status {
         StatusCode::TOO_MANY_REQUESTS => {
             br#"{"type":"https://iana.org/assignments/http-problem-types#quota-exceeded","title":"The server is busy. Retry later.","status":429}"#

@@ -2,7 +2,7 @@
 
 mod digits;
 mod grpc_response;
-mod http_response;
+pub(crate) mod http_response;
 mod pattern;
 pub(crate) mod refusal;
 mod retry_info;

@@ -33,6 +33,15 @@ pub(crate) enum RefusalResponse {
     Written(Box<Response<Bytes>>),
 }
 
+/// The text of a response.
+#[derive(Debug)]
+pub(crate) enum RefusalText {
+    Empty,
+    /// The layer's own document for a status.
+    Problem(StatusCode),
+    Written(Bytes),
+}
+
 /// The parts of a response that the method of a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
@@ -131,7 +140,7 @@ impl RefusalResponse {
     /// Has the connection closed after the response, unless the response says something about the connection already.
     #[cold]
     fn closing(self) -> Self {
-        let mut response = self.into_response(|text| text);
+        let mut response = self.into_response(Bytes::from);
         let headers = response.headers_mut();
         let connection = headers.entry(CONNECTION);
         connection.or_insert(HeaderValue::from_static("close"));
@@ -139,7 +148,7 @@ impl RefusalResponse {
     }
 
     /// Builds the response, with a body made of its text. In parts: [`Response::map`] would copy the head once more.
-    pub(crate) fn into_response<B>(self, body: impl FnOnce(Bytes) -> B) -> Response<B> {
+    pub(crate) fn into_response<B>(self, body: impl FnOnce(RefusalText) -> B) -> Response<B> {
         match self {
             Self::Own {
                 // By reference, to avoid a copy of what has just been written.
@@ -149,15 +158,34 @@ impl RefusalResponse {
             } => {
                 let mut head = http_response::head(status, shed);
                 let text = match asked {
-                    Asked::HeadAndBody => http_response::problem(status),
-                    Asked::Head => strip(&mut head.headers, &http_response::problem(status)),
+                    Asked::HeadAndBody => RefusalText::Problem(status),
+                    Asked::Head => strip(&mut head.headers, &http_response::problem(status)).into(),
                 };
                 Response::from_parts(head, body(text))
             }
             Self::Written(response) => {
                 let (head, text) = response.into_parts();
-                Response::from_parts(head, body(text))
+                Response::from_parts(head, body(text.into()))
             }
+        }
+    }
+}
+
+impl From<Bytes> for RefusalText {
+    fn from(text: Bytes) -> Self {
+        match text.is_empty() {
+            true => Self::Empty,
+            false => Self::Written(text),
+        }
+    }
+}
+
+impl From<RefusalText> for Bytes {
+    fn from(text: RefusalText) -> Self {
+        match text {
+            RefusalText::Empty => Self::new(),
+            RefusalText::Problem(status) => http_response::problem(status),
+            RefusalText::Written(text) => text,
         }
     }
 }
