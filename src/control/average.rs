@@ -32,3 +32,19 @@ impl Since {
         self.0.map_or(0.0, |since| seconds(since, now))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_break_begins_anew() {
+        let (mut since, now) = (Since::default(), Instant::now());
+        assert_eq!(since.so(true, now), 0.0);
+        assert_eq!(since.so(true, now + Duration::from_secs(2)), 2.0);
+        assert_eq!(since.so(false, now + Duration::from_secs(3)), 0.0);
+        assert_eq!(since.so(true, now + Duration::from_secs(4)), 0.0);
+    }
+}

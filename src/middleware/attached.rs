@@ -20,6 +20,8 @@ pub(crate) struct Watched {
     permit: CountPermit,
     // Declared after the permit: a sample may close a window, which takes longer.
     measurement: Measurement,
+    /// The bytes to come until the measurement ends, where it goes on: see [`Measurement::frame`].
+    bytes: u64,
     /// The rest of a large frame of the response.
     rest: Option<Bytes>,
 }
@@ -28,18 +30,19 @@ impl Attached {
     const NOTHING: Self = Self::Permit(CountPermit::EMPTY);
 
     #[inline]
-    pub(crate) fn new(permit: CountPermit, measurement: Measurement) -> Self {
+    pub(crate) fn new(permit: CountPermit, measurement: Measurement, bytes: u64) -> Self {
         match measurement.is_over() {
             true => Self::Permit(permit),
-            false => Self::watched_by(permit, measurement),
+            false => Self::watched_by(permit, measurement, bytes),
         }
     }
 
     #[cold]
-    fn watched_by(permit: CountPermit, measurement: Measurement) -> Self {
+    fn watched_by(permit: CountPermit, measurement: Measurement, bytes: u64) -> Self {
         Self::Watched(Box::new(Watched {
             permit,
             measurement,
+            bytes,
             rest: None,
         }))
     }
@@ -95,7 +98,7 @@ impl Attached {
     #[inline]
     pub(crate) fn frame<E>(&mut self, frame: Option<&Result<Frame<Bytes>, E>>, end: End) {
         if let Some(watched) = self.watched() {
-            watched.measurement.frame(frame, end);
+            watched.measurement.frame(&mut watched.bytes, frame, end);
         }
     }
 
@@ -107,6 +110,7 @@ impl Attached {
             Self::Permit(permit) => Box::new(Watched {
                 permit,
                 measurement: Measurement::default(),
+                bytes: 0,
                 rest: None,
             }),
         };

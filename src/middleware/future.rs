@@ -52,15 +52,52 @@ pin_project! {
             future: S::Future,
             permit: CountPermit,
             // Declared after the permit: a sample may close a window, which takes longer.
-            measurement: Measurement,
-            // The upload, if there is one that may be ended.
-            upload: Option<EndableUpload>,
+            watch: Watch,
         },
         // In a box, as a request is large and few requests wait: the future of each request would be larger.
         Waiting { waiting: Box<Waiting<S, B>> },
         Refused { response: Option<RefusalResponse> },
         // The inner service failed when it was polled for readiness.
         Failed { error: Option<S::Error> },
+    }
+}
+
+/// What watches a request besides its permit.
+enum Watch {
+    Measurement(Measurement),
+    /// An upload that may be ended, too. In a box, as the future of each request would be larger.
+    Upload(Box<(Measurement, EndableUpload)>),
+}
+
+impl Watch {
+    #[inline]
+    fn of(measurement: Measurement, upload: Option<EndableUpload>) -> Self {
+        match upload {
+            None => Self::Measurement(measurement),
+            Some(upload) => Self::Upload(Box::new((measurement, upload))),
+        }
+    }
+
+    #[inline]
+    fn measurement(&mut self) -> &mut Measurement {
+        match self {
+            Self::Measurement(measurement) => measurement,
+            Self::Upload(both) => &mut both.0,
+        }
+    }
+
+    fn upload(&mut self) -> Option<&mut EndableUpload> {
+        match self {
+            Self::Measurement(_) => None,
+            Self::Upload(both) => Some(&mut both.1),
+        }
+    }
+
+    #[inline]
+    fn leave_upload(&mut self) {
+        if let Self::Upload(both) = self {
+            *self = Self::Measurement(mem::take(&mut both.0));
+        }
     }
 }
 
@@ -104,11 +141,11 @@ where
         if permit.shared().is_none() && measurement.is_over() && upload.is_none() {
             return Self::called(future, permit);
         }
+        let watch = Watch::of(measurement, upload);
         let state = State::Watched {
             future,
             permit,
-            measurement,
-            upload,
+            watch,
         };
         state.into()
     }
@@ -231,38 +268,39 @@ where
         let StateProj::Watched {
             future,
             permit,
-            measurement,
-            upload,
+            watch,
         } = self.as_mut().project()
         else {
             return Poll::Pending;
         };
-        if let Some(watched) = upload
-            && let Poll::Ready(response) = watched.poll_ended(cx)
+        if let Some(upload) = watch.upload()
+            && let Poll::Ready(response) = upload.poll_ended(cx)
         {
             self.fail();
             return Poll::Ready(Ok(response.map(|text| ResponseBody::refused(text.into()))));
         }
-        let mut polled = measurement.inside(|| future.poll(cx));
+        let mut polled = watch.measurement().inside(|| future.poll(cx));
         if let CountPermit::Shared(_) = permit {
             inner_polled(permit, &polled);
         }
+        let mut bytes = 0;
         if let Poll::Ready(Ok(response)) = &mut polled {
-            measurement.judge(response, permit);
+            bytes = watch.measurement().judge(response, permit);
         }
         if polled.is_ready() {
             // Once the request has responded, its upload is not ended any more.
-            *upload = None;
+            watch.leave_upload();
         }
         if let Poll::Ready(Ok(response)) = &polled
             && keep_for_body(permit, response.body())
             && let Some(permit) = permit.watch_for_stall()
         {
-            measurement.share(permit);
+            watch.measurement().share(permit);
         }
         match polled {
             Poll::Ready(Ok(response)) => {
-                let attached = Attached::new(mem::take(permit), mem::take(measurement));
+                let measurement = mem::take(watch.measurement());
+                let attached = Attached::new(mem::take(permit), measurement, bytes);
                 Poll::Ready(Ok(response.map(|body| ResponseBody::served(body, attached))))
             }
             Poll::Ready(Err(error)) => {
@@ -277,7 +315,7 @@ where
     /// the outcome last.
     fn fail(mut self: Pin<&mut Self>) {
         let mut last = match self.as_mut().project() {
-            StateProj::Watched { measurement, .. } => mem::take(measurement),
+            StateProj::Watched { watch, .. } => mem::take(watch.measurement()),
             StateProj::Waiting { waiting } => mem::take(&mut waiting.measurement),
             _ => Measurement::default(),
         };
@@ -313,11 +351,11 @@ where
                 }
                 let request = request.take().expect(POLLED_AGAIN);
                 let future = measurement.inside(|| service.call(request));
+                let measurement = mem::take(&mut waiting.measurement);
                 let watched = Self::Watched {
                     future,
                     permit: mem::take(&mut waiting.permit),
-                    measurement: mem::take(&mut waiting.measurement),
-                    upload: waiting.upload.take(),
+                    watch: Watch::of(measurement, waiting.upload.take()),
                 };
                 self.set(watched);
                 Poll::Ready(None)
@@ -427,5 +465,47 @@ where
         f.debug_struct("ResponseFuture")
             .field("state", &state)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loadshed_loom)))]
+mod tests {
+    use std::{convert::Infallible, future::Ready};
+
+    use super::*;
+
+    type Boxed = Pin<Box<dyn Future<Output = Result<Response<String>, Infallible>>>>;
+
+    struct Inner<F>(F);
+
+    impl<F> Service<Request<String>> for Inner<F>
+    where
+        F: Future<Output = Result<Response<String>, Infallible>>,
+    {
+        type Response = Response<String>;
+        type Error = Infallible;
+        type Future = F;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<String>) -> F {
+            unreachable!("only its size matters")
+        }
+    }
+
+    /// The size of a future over that of the inner one.
+    fn more<F>() -> usize
+    where
+        F: Future<Output = Result<Response<String>, Infallible>>,
+    {
+        size_of::<ResponseFuture<Inner<F>, String>>() - size_of::<F>()
+    }
+
+    #[test]
+    fn p17_a_future_is_at_most_64_bytes_larger_than_the_inner_one() {
+        assert_eq!(more::<Boxed>(), 56);
+        assert!(more::<Ready<Result<Response<String>, Infallible>>>() <= 64);
     }
 }

@@ -31,10 +31,8 @@ enum Phase {
     /// The request is not measured, or no longer.
     #[default]
     Over,
-    /// It goes on until the head of the response.
-    Head(Measured),
-    /// It goes on until the last of so many bytes to come. `u64::MAX` where their number is unknown, and where trailers matter.
-    Body(Measured, u64),
+    /// It goes on until the head of the response, or until the end of the body.
+    Measured(Measured),
     /// The time is over, and the permit is still held.
     Responded(InFlight),
 }
@@ -44,40 +42,44 @@ struct Measured {
     in_flight: InFlight,
 }
 
+// Another 8 bytes would make the future of each request larger, measured or not.
+const _: () = assert!(size_of::<Measurement>() == 40);
+
 impl Measured {
     /// Ends the measured time.
     #[cold]
     #[inline(never)]
     fn finish(self, outcome: Outcome) -> InFlight {
         let Self { timer, in_flight } = self;
-        let waited = match &in_flight.weight {
-            InFlightWeight::Own(_) => Duration::ZERO,
-            InFlightWeight::Shared(weight) => weight.waited(),
+        let waited = match &in_flight {
+            InFlight::Own { .. } => Duration::ZERO,
+            InFlight::Shared(shared) => shared.weight.waited(),
         };
-        timer.finish_without(waited, in_flight.settings.budget(), outcome);
+        timer.finish_without(waited, in_flight.settings().budget(), outcome);
         in_flight
     }
 }
 
-/// A measured request in flight.
-struct InFlight {
-    /// Holds the budget, too: the layer that measures a request decides its outcome.
-    settings: ShardedArc<Settings>,
-    weight: InFlightWeight,
+/// A measured request in flight. The settings hold the budget, too: the layer that measures a request decides its outcome.
+enum InFlight {
+    Own {
+        settings: ShardedArc<Settings>,
+        weight: Weight,
+    },
+    /// The permit is shared, and weighed for as long as it is held.
+    Shared(Box<Shared>),
 }
 
-enum InFlightWeight {
-    Own(Weight),
-    /// The permit is shared, and weighed for as long as it is held.
-    Shared(Arc<SharedWeight>),
+struct Shared {
+    settings: ShardedArc<Settings>,
+    weight: Arc<SharedWeight>,
 }
 
 impl InFlight {
     fn begin(settings: &ShardedArc<Settings>, permit: &CountPermit, sampler: &Sampler) -> Self {
-        let weight = InFlightWeight::Own(Weight::begin(sampler, permit.units()));
-        let mut begun = Self {
+        let mut begun = Self::Own {
             settings: settings.clone(),
-            weight,
+            weight: Weight::begin(sampler, permit.units()),
         };
         if let Some(shared) = permit.shared() {
             begun.share(shared);
@@ -85,36 +87,44 @@ impl InFlight {
         begun
     }
 
+    fn settings(&self) -> &ShardedArc<Settings> {
+        match self {
+            Self::Own { settings, .. } => settings,
+            Self::Shared(shared) => &shared.settings,
+        }
+    }
+
     /// Hands the weight to the permit, which others know by now.
     fn share(&mut self, permit: &SharedPermit) {
-        if let InFlightWeight::Own(weight) = self.weight {
-            let weight = SharedWeight::new(self.settings.budget().sampled(), weight);
+        if let Self::Own { settings, weight } = self {
+            let weight = SharedWeight::new(settings.budget().sampled(), mem::take(weight));
             permit.set_weight(Arc::clone(&weight));
-            self.weight = InFlightWeight::Shared(weight);
+            let settings = settings.clone();
+            *self = Self::Shared(Box::new(Shared { settings, weight }));
         }
     }
 
     fn respond(&mut self) {
-        match &mut self.weight {
-            InFlightWeight::Own(weight) => {
-                if let Some(sampler) = self.settings.budget().sampler() {
+        match self {
+            Self::Own { settings, weight } => {
+                if let Some(sampler) = settings.budget().sampler() {
                     weight.respond(sampler);
                 }
             }
-            InFlightWeight::Shared(weight) => weight.respond(),
+            Self::Shared(shared) => shared.weight.respond(),
         }
     }
 
     /// Weighs the request no longer.
     fn end_weight(&mut self) {
-        match &mut self.weight {
-            InFlightWeight::Own(weight) => {
-                if let Some(sampler) = self.settings.budget().sampler() {
+        match self {
+            Self::Own { settings, weight } => {
+                if let Some(sampler) = settings.budget().sampler() {
                     weight.count(sampler, 0);
                 }
             }
             // Where a handler has taken the permit along, the request counts as responded until it is released.
-            InFlightWeight::Shared(weight) => weight.respond(),
+            Self::Shared(shared) => shared.weight.respond(),
         }
     }
 }
@@ -154,7 +164,7 @@ impl Measurement {
         let Some(sampler) = budget.sampler() else {
             return Self::default();
         };
-        Self(Phase::Head(Measured {
+        Self(Phase::Measured(Measured {
             timer: SampleTimer::new(budget, sampler, threshold, client_timeout),
             in_flight: InFlight::begin(settings, permit, sampler),
         }))
@@ -169,7 +179,7 @@ impl Measurement {
     #[inline]
     fn measured(&mut self) -> Option<&mut Measured> {
         match &mut self.0 {
-            Phase::Head(measured) | Phase::Body(measured, _) => Some(measured),
+            Phase::Measured(measured) => Some(measured),
             Phase::Over | Phase::Responded(_) => None,
         }
     }
@@ -205,7 +215,7 @@ impl Measurement {
     /// Ends the measurement and the request, whose permit was released.
     #[cold]
     pub(crate) fn end(&mut self, outcome: Outcome) {
-        if let Phase::Head(mut measured) | Phase::Body(mut measured, _) = mem::take(&mut self.0) {
+        if let Phase::Measured(mut measured) = mem::take(&mut self.0) {
             // Before the sample: the window that it may close is of the requests that are still in flight.
             measured.in_flight.end_weight();
             measured.finish(outcome);
@@ -215,25 +225,30 @@ impl Measurement {
     /// Hands the weight of the request to its permit, which others know by now.
     pub(crate) fn share(&mut self, permit: &SharedPermit) {
         match &mut self.0 {
-            Phase::Head(Measured { in_flight, .. })
-            | Phase::Body(Measured { in_flight, .. }, _)
-            | Phase::Responded(in_flight) => in_flight.share(permit),
+            Phase::Measured(Measured { in_flight, .. }) | Phase::Responded(in_flight) => {
+                in_flight.share(permit);
+            }
             Phase::Over => {}
         }
     }
 
-    /// Judges the head of the response.
+    /// Judges the head of the response. The measurement goes on until the last of so many bytes to come, if there are any.
     #[inline]
-    pub(crate) fn judge<B: Body>(&mut self, response: &mut Response<B>, permit: &CountPermit) {
-        if let Phase::Head(_) = self.0 {
-            self.judge_head(response, permit);
+    pub(crate) fn judge<B: Body>(
+        &mut self,
+        response: &mut Response<B>,
+        permit: &CountPermit,
+    ) -> u64 {
+        match self.0 {
+            Phase::Measured(_) => self.judge_head(response, permit),
+            Phase::Over | Phase::Responded(_) => 0,
         }
     }
 
     #[cold]
-    fn judge_head<B: Body>(&mut self, response: &mut Response<B>, permit: &CountPermit) {
-        let Phase::Head(measured) = &mut self.0 else {
-            return;
+    fn judge_head<B: Body>(&mut self, response: &mut Response<B>, permit: &CountPermit) -> u64 {
+        let Phase::Measured(measured) = &mut self.0 else {
+            return 0;
         };
         // An inner layer of this budget has refused the request, or would have; or one of another budget has refused it. It has no
         // sample of latency.
@@ -242,35 +257,44 @@ impl Measurement {
             .filter(|_| response.extensions().get::<Shed>().is_none())
         else {
             self.0 = Phase::Over;
-            return;
+            return 0;
         };
         measured.timer.lower(threshold);
-        let settings = &measured.in_flight.settings;
+        let settings = measured.in_flight.settings();
         let outcome = settings.outcome(response);
         let bytes = match settings.measure() {
             Measure::Body if outcome == Outcome::Success => bytes_to_come(response),
             _ => 0,
         };
-        let Phase::Head(mut measured) = mem::take(&mut self.0) else {
-            return;
+        let is_complete = response.body().is_end_stream();
+        if bytes > 0 && !is_complete {
+            return bytes;
+        }
+        let Phase::Measured(mut measured) = mem::take(&mut self.0) else {
+            return 0;
         };
-        if response.body().is_end_stream() {
+        if is_complete {
             // The permit is still held, and weighed: a window that this sample closes counts the request as in flight. The limits
             // of small servers were worse in the simulator where it was released before.
             measured.finish(outcome);
-        } else if bytes > 0 {
-            self.0 = Phase::Body(measured, bytes);
         } else {
             measured.in_flight.respond();
             self.0 = Phase::Responded(measured.finish(outcome));
         }
+        0
     }
 
-    /// Judges a `frame` of the inner body.
+    /// Judges a `frame` of the inner body, of which so many bytes were to come: `u64::MAX` where their number is unknown, and where
+    /// trailers matter.
     #[inline]
-    pub(crate) fn frame<E>(&mut self, frame: Option<&Result<Frame<Bytes>, E>>, end: End) {
+    pub(crate) fn frame<E>(
+        &mut self,
+        bytes: &mut u64,
+        frame: Option<&Result<Frame<Bytes>, E>>,
+        end: End,
+    ) {
         match &mut self.0 {
-            Phase::Body(_, bytes) => {
+            Phase::Measured(_) => {
                 if let Some(outcome) = judge_frame(bytes, frame, end) {
                     self.end(outcome);
                 }

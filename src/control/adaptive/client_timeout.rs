@@ -109,6 +109,10 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::control::adaptive::{
+        adaptive::tests::{TICK, samples, window},
+        observation::Observation,
+    };
 
     /// Returns what is learned from the timeouts, in milliseconds, one after the other and many times over.
     fn learned(timeouts: &[Option<u64>]) -> Option<f64> {
@@ -165,5 +169,52 @@ mod tests {
         assert_eq!(learned(&[Some(3_600_001)]), None);
         assert_eq!(learned(&[Some(3_600_000)]), Some(2.0));
         assert_eq!(learned(&[Some(1)]), Some(0.001));
+    }
+
+    #[test]
+    fn p11_a_few_early_cancellations_are_forgotten_when_callers_are_seen_to_wait() {
+        let (mut server, mut now) = (Estimates::new(0.01, 100.0), Instant::now());
+        let mut timeout = ClientTimeout::new(None);
+        let mut see = |cancelled: usize, after: u64, succeeded: usize, latency: u64| {
+            now += TICK;
+            let mut all = samples(cancelled, now, Duration::from_millis(after), 100);
+            for sample in &mut all {
+                sample.outcome = Outcome::Cancelled;
+            }
+            all.extend(samples(succeeded, now, Duration::from_millis(latency), 100));
+            server.observe(&Observation::of(&window(now, 100, 100, &all), 0.0));
+            timeout.learn(&all, &server);
+            timeout.seconds()
+        };
+        assert_eq!(see(0, 0, 1, 10), 1.0);
+        // One caller in ten cancels early: not because of the server.
+        for _ in 0..100 {
+            assert_eq!(see(1, 100, 9, 10), 1.0);
+        }
+        assert!((0.1..0.11).contains(&see(100, 100, 0, 0)));
+        // Earlier successes say nothing about it.
+        assert!((0.1..0.11).contains(&see(0, 0, 100, 50)));
+        assert!((0.99..1.01).contains(&see(0, 0, 100, 2_000)));
+    }
+
+    #[test]
+    fn a_setting_precedes_stated_timeouts_and_these_precede_cancellations() {
+        let mut all = samples(100, Instant::now(), Duration::from_millis(300), 100);
+        for sample in &mut all {
+            sample.outcome = Outcome::Cancelled;
+        }
+        let seen = Observation::of(&window(Instant::now(), 100, 100, &all), 0.0);
+        let learned = |set: Option<f64>, samples: &[Sample]| {
+            let (mut server, mut timeout) = (Estimates::new(0.01, 100.0), ClientTimeout::new(set));
+            server.observe(&seen);
+            timeout.learn(samples, &server);
+            timeout.seconds()
+        };
+        assert!((0.3..0.31).contains(&learned(None, &all)));
+        for sample in &mut all {
+            sample.client_timeout = Some(Duration::from_millis(500));
+        }
+        assert_eq!(learned(None, &all), 0.5);
+        assert_eq!(learned(Some(0.4), &all), 0.4);
     }
 }

@@ -92,3 +92,33 @@ impl Crowd {
         self.lately.completed / self.lately.elapsed.max(1e-3)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::control::adaptive::adaptive::tests::{TICK, window};
+
+    #[test]
+    fn p11_a_moment_without_responses_is_no_flood_and_a_long_one_is() {
+        let (server, mut now) = (Estimates::new(1.0, 10.0), Instant::now());
+        let mut crowd = Crowd::default();
+        let mut after = |elapsed: Duration, completed| {
+            now += elapsed;
+            let mut window = window(now, 1_000, 40, &[]);
+            (window.elapsed, window.completed) = (elapsed, completed);
+            let seen = Observation::of(&window, 0.0);
+            crowd.observe(&seen, &server);
+            crowd.is_too_large(&seen, &server)
+        };
+        // All of a second each.
+        for _ in 0..50 {
+            assert!(!after(5 * TICK, 4));
+        }
+        assert!(!after(5 * TICK, 0));
+        assert!(after(Duration::from_secs(5), 0));
+    }
+}

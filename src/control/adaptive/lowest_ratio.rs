@@ -76,3 +76,56 @@ impl LowestRatio {
         (limit as f64 * self.low).max(1.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::control::adaptive::adaptive::tests::{TICK, cap, samples};
+
+    #[test]
+    fn the_lowest_ratio_that_is_seen_counts_and_rounding_does_not_move_it() {
+        let (mut ratio, now) = (LowestRatio::default(), Instant::now());
+        ratio.learn(&samples(1, now, TICK, 1_000), now);
+        assert_eq!(ratio.limit(85.0), 100.0);
+        // 85 % of 7 is 5.95, so 5 are admitted: that is no ratio of 71 %.
+        ratio.learn(&samples(1, now, TICK, 7), now);
+        assert_eq!(ratio.limit(85.0), 100.0);
+        let mut never = samples(1, now, TICK, 1_000);
+        never[0].cap = 1_000;
+        ratio.learn(&never, now + TICK);
+        assert_eq!(ratio.limit(85.0), 100.0);
+        ratio.learn(&never, now + Duration::from_secs(20));
+        assert_eq!(ratio.limit(85.0), 85.0);
+    }
+
+    #[test]
+    fn there_is_headroom_where_some_requests_are_refused_later_and_rounding_makes_none() {
+        let (mut ratio, now) = (LowestRatio::default(), Instant::now());
+        let seen = |cap: usize, limit: usize| {
+            let mut seen = samples(1, now, TICK, limit);
+            seen[0].cap = cap;
+            seen
+        };
+        // 85 % of each of these, and one request that may always run.
+        for limit in (6..400).chain([1]) {
+            ratio.learn(&seen(cap(limit), limit), now);
+            assert_eq!(ratio.headroom(), 1.0, "{limit}");
+        }
+        ratio.learn(&seen(95, 100), now);
+        assert!((1.117..1.119).contains(&ratio.headroom()), "{ratio:?}");
+        // Of several the lowest counts, as it has the least.
+        ratio.learn(&seen(90, 100), now);
+        ratio.learn(&seen(100, 100), now);
+        assert!((1.058..1.06).contains(&ratio.headroom()), "{ratio:?}");
+        ratio.learn(&seen(85, 100), now + Duration::from_secs(9));
+        assert!(ratio.headroom() > 1.0);
+        ratio.learn(&[], now + Duration::from_secs(10));
+        assert_eq!(ratio.headroom(), 1.0);
+        // Those that were refused later are now refused first.
+        ratio.learn(&seen(90, 100), now + Duration::from_secs(18));
+        ratio.learn(&seen(36, 40), now + Duration::from_secs(20));
+        assert_eq!(ratio.headroom(), 1.0, "{ratio:?}");
+    }
+}

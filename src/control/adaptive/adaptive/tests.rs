@@ -4,19 +4,12 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::Adaptive;
-use crate::control::{
-    adaptive::{
-        client_timeout::ClientTimeout, crowd::Crowd, estimates::Estimates,
-        lowest_ratio::LowestRatio, observation::Observation,
-    },
-    average::Since,
-    controller::{Controller, Decision, Outcome, Sample, Window},
-};
+use crate::control::controller::{Controller, Decision, Outcome, Sample, Window};
 
 pub(crate) const TICK: Duration = Duration::from_millis(20);
 
 /// At a ratio of 0.85.
-fn cap(limit: usize) -> usize {
+pub(crate) fn cap(limit: usize) -> usize {
     (limit * 85 / 100).max(1)
 }
 
@@ -290,127 +283,6 @@ fn the_initial_limit_holds_until_the_first_responses() {
         let nothing = window(now + TICK * step, 20, 17, &[]);
         assert_eq!(controller.update(&nothing), Decision::new(20, "learning"));
     }
-}
-
-#[test]
-fn the_lowest_ratio_that_is_seen_counts_and_rounding_does_not_move_it() {
-    let (mut ratio, now) = (LowestRatio::default(), Instant::now());
-    ratio.learn(&samples(1, now, TICK, 1_000), now);
-    assert_eq!(ratio.limit(85.0), 100.0);
-    // 85 % of 7 is 5.95, so 5 are admitted: that is no ratio of 71 %.
-    ratio.learn(&samples(1, now, TICK, 7), now);
-    assert_eq!(ratio.limit(85.0), 100.0);
-    let mut never = samples(1, now, TICK, 1_000);
-    never[0].cap = 1_000;
-    ratio.learn(&never, now + TICK);
-    assert_eq!(ratio.limit(85.0), 100.0);
-    ratio.learn(&never, now + Duration::from_secs(20));
-    assert_eq!(ratio.limit(85.0), 85.0);
-}
-
-#[test]
-fn there_is_headroom_where_some_requests_are_refused_later_and_rounding_makes_none() {
-    let (mut ratio, now) = (LowestRatio::default(), Instant::now());
-    let seen = |cap: usize, limit: usize| {
-        let mut seen = samples(1, now, TICK, limit);
-        seen[0].cap = cap;
-        seen
-    };
-    // 85 % of each of these, and one request that may always run.
-    for limit in (6..400).chain([1]) {
-        ratio.learn(&seen(cap(limit), limit), now);
-        assert_eq!(ratio.headroom(), 1.0, "{limit}");
-    }
-    ratio.learn(&seen(95, 100), now);
-    assert!((1.117..1.119).contains(&ratio.headroom()), "{ratio:?}");
-    // Of several the lowest counts, as it has the least.
-    ratio.learn(&seen(90, 100), now);
-    ratio.learn(&seen(100, 100), now);
-    assert!((1.058..1.06).contains(&ratio.headroom()), "{ratio:?}");
-    ratio.learn(&seen(85, 100), now + Duration::from_secs(9));
-    assert!(ratio.headroom() > 1.0);
-    ratio.learn(&[], now + Duration::from_secs(10));
-    assert_eq!(ratio.headroom(), 1.0);
-    // Those that were refused later are now refused first.
-    ratio.learn(&seen(90, 100), now + Duration::from_secs(18));
-    ratio.learn(&seen(36, 40), now + Duration::from_secs(20));
-    assert_eq!(ratio.headroom(), 1.0, "{ratio:?}");
-}
-
-#[test]
-fn p11_a_few_early_cancellations_are_forgotten_when_callers_are_seen_to_wait() {
-    let (mut server, mut now) = (Estimates::new(0.01, 100.0), Instant::now());
-    let mut timeout = ClientTimeout::new(None);
-    let mut see = |cancelled: usize, after: u64, succeeded: usize, latency: u64| {
-        now += TICK;
-        let mut all = samples(cancelled, now, Duration::from_millis(after), 100);
-        for sample in &mut all {
-            sample.outcome = Outcome::Cancelled;
-        }
-        all.extend(samples(succeeded, now, Duration::from_millis(latency), 100));
-        server.observe(&Observation::of(&window(now, 100, 100, &all), 0.0));
-        timeout.learn(&all, &server);
-        timeout.seconds()
-    };
-    assert_eq!(see(0, 0, 1, 10), 1.0);
-    // One caller in ten cancels early: not because of the server.
-    for _ in 0..100 {
-        assert_eq!(see(1, 100, 9, 10), 1.0);
-    }
-    assert!((0.1..0.11).contains(&see(100, 100, 0, 0)));
-    // Earlier successes say nothing about it.
-    assert!((0.1..0.11).contains(&see(0, 0, 100, 50)));
-    assert!((0.99..1.01).contains(&see(0, 0, 100, 2_000)));
-}
-
-#[test]
-fn a_setting_precedes_stated_timeouts_and_these_precede_cancellations() {
-    let mut all = samples(100, Instant::now(), Duration::from_millis(300), 100);
-    for sample in &mut all {
-        sample.outcome = Outcome::Cancelled;
-    }
-    let seen = Observation::of(&window(Instant::now(), 100, 100, &all), 0.0);
-    let learned = |set: Option<f64>, samples: &[Sample]| {
-        let (mut server, mut timeout) = (Estimates::new(0.01, 100.0), ClientTimeout::new(set));
-        server.observe(&seen);
-        timeout.learn(samples, &server);
-        timeout.seconds()
-    };
-    assert!((0.3..0.31).contains(&learned(None, &all)));
-    for sample in &mut all {
-        sample.client_timeout = Some(Duration::from_millis(500));
-    }
-    assert_eq!(learned(None, &all), 0.5);
-    assert_eq!(learned(Some(0.4), &all), 0.4);
-}
-
-#[test]
-fn p11_a_moment_without_responses_is_no_flood_and_a_long_one_is() {
-    let (server, mut now) = (Estimates::new(1.0, 10.0), Instant::now());
-    let mut crowd = Crowd::default();
-    let mut after = |elapsed: Duration, completed| {
-        now += elapsed;
-        let mut window = window(now, 1_000, 40, &[]);
-        (window.elapsed, window.completed) = (elapsed, completed);
-        let seen = Observation::of(&window, 0.0);
-        crowd.observe(&seen, &server);
-        crowd.is_too_large(&seen, &server)
-    };
-    // All of a second each.
-    for _ in 0..50 {
-        assert!(!after(5 * TICK, 4));
-    }
-    assert!(!after(5 * TICK, 0));
-    assert!(after(Duration::from_secs(5), 0));
-}
-
-#[test]
-fn a_break_begins_anew() {
-    let (mut since, now) = (Since::default(), Instant::now());
-    assert_eq!(since.so(true, now), 0.0);
-    assert_eq!(since.so(true, now + Duration::from_secs(2)), 2.0);
-    assert_eq!(since.so(false, now + Duration::from_secs(3)), 0.0);
-    assert_eq!(since.so(true, now + Duration::from_secs(4)), 0.0);
 }
 
 #[test]
