@@ -333,6 +333,11 @@ impl Sampler {
         (in_flight as f64 * share).round() as usize
     }
 
+    /// Returns the number of requests of which one is measured.
+    pub(crate) fn one_in(&self) -> usize {
+        self.mask.load(Ordering::Relaxed) + 1
+    }
+
     /// Returns the rarity: one request in 2 to the power of this is measured.
     pub(crate) fn rarity(&self) -> u8 {
         self.mask.load(Ordering::Relaxed).count_ones() as u8
