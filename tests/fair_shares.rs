@@ -105,7 +105,7 @@ async fn a_tenant_that_is_alone_has_the_whole_budget() {
 /// Nine tenants with eight requests in flight each.
 fn others(millis: usize) -> Vec<usize> {
     (1..10)
-        .filter(|tenant| (millis + tenant) % 12 == 0)
+        .filter(|tenant| (millis + tenant).is_multiple_of(12))
         .collect()
 }
 
@@ -166,7 +166,7 @@ async fn shares_are_fair_over_time_where_tenants_outnumber_the_limit() {
     // Unbounded, the others would have 19 requests in flight, and the first tenant 500.
     let callers = |millis: usize| {
         let mut callers = flood();
-        callers.extend((1..TENANTS).filter(|tenant| (millis + tenant * 37) % 521 == 0));
+        callers.extend((1..TENANTS).filter(|tenant| (millis + tenant * 37).is_multiple_of(521)));
         callers
     };
     world.run(5_000, callers).await;

@@ -149,7 +149,7 @@ fn published() -> Row {
         let mut served = 0_usize;
         move || {
             served += 1;
-            if served % 1_000 == 0 {
+            if served.is_multiple_of(1_000) {
                 loadshed::telemetry::publish();
             }
             crate::request::serve(&mut service)

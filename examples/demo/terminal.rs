@@ -8,7 +8,7 @@ pub(crate) fn print(frame: &Frame) {
     if frame.number % PAGE == 2 {
         println!("{HEAD}");
     }
-    if frame.number % 2 == 0 {
+    if frame.number.is_multiple_of(2) {
         println!("{}", line(frame));
     }
 }

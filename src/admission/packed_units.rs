@@ -1,8 +1,10 @@
+use std::fmt;
+
 use super::{count::count::Count, counted_units::CountedUnits, shares::shares::PackedTenant};
 use crate::threshold::rounded::RoundedThreshold;
 
-/// [`CountedUnits`] in two words: they move with the permit of each request, and each response body is as large.
-#[derive(Clone, Copy, Debug)]
+/// [`CountedUnits`] in two words: they move with the permit of each request.
+#[derive(Clone, Copy)]
 pub(crate) struct PackedUnits {
     count: &'static Count,
     admitted_under: RoundedThreshold,
@@ -85,6 +87,12 @@ impl PackedUnits {
             }
             _ => self.unpack().release(),
         }
+    }
+}
+
+impl fmt::Debug for PackedUnits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.unpack().fmt(f)
     }
 }
 

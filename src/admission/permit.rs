@@ -12,11 +12,11 @@ use crate::threshold::threshold::Threshold;
 #[derive(Debug)]
 pub(crate) enum CountPermit {
     Own(Option<PackedUnits>),
-    /// Inner layers, a handler or the sweep of stalled responses know it, too; or it is of too many units for two words.
+    /// Inner layers, a handler or the sweep of stalled responses know it, too; or it holds more than 65,535 units.
     Shared(Holder),
 }
 
-const _: () = assert!(size_of::<CountPermit>() == 16);
+const _: () = assert!(size_of::<CountPermit>() <= 16);
 
 /// The future or the body that holds a shared permit. Its drop ends the request.
 #[derive(Debug)]

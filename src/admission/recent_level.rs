@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{count::count::Count, word::Level};
 
@@ -8,15 +8,14 @@ use super::{count::count::Count, word::Level};
 /// and not for each measured request.
 #[derive(Debug, Default)]
 pub(crate) struct RecentLevel {
-    /// The units in flight when they were last summed up.
-    in_flight: AtomicU32,
-    /// Until when these serve, in nanoseconds since the epoch of the sampler.
-    until: AtomicU64,
+    /// The units in flight when they were last summed up, and above them the [period](PERIOD) in which that was: in one word, so that a
+    /// sum is not taken for a newer one.
+    summed: AtomicU64,
 }
 
-/// How long a sum serves, in nanoseconds. At twice the time a burst may be seen so much later; at half of it there are twice as many
-/// sums.
-const SERVES: u64 = 1_000_000;
+/// How long a sum counts at most, in nanoseconds. At twice the time a burst may be seen so much later; at half of it there are twice
+/// as many sums.
+const PERIOD: u64 = 1_000_000;
 
 impl RecentLevel {
     /// Returns the level of `count` at `now`, in nanoseconds since the epoch. While stripes cache permits, its units in flight may be
@@ -25,17 +24,21 @@ impl RecentLevel {
         if let Some(level) = count.level_in_word() {
             return level;
         }
-        // Relaxed: a thread that finds the new end with the old units has units that are a little older.
-        if now < self.until.load(Ordering::Relaxed) {
+        // From 1 on: at 0 nothing was summed up. It is cut, as 2³² periods are 49 days.
+        let period = ((now / PERIOD) as u32).wrapping_add(1);
+        // Relaxed: the word is all that is read.
+        let summed = self.summed.load(Ordering::Relaxed);
+        if (summed >> 32) as u32 == period {
             return Level {
                 limit: count.limit(),
-                in_flight: self.in_flight.load(Ordering::Relaxed),
+                in_flight: summed as u32,
             };
         }
         let level = count.level();
-        self.in_flight.store(level.in_flight, Ordering::Relaxed);
-        self.until
-            .store(now.saturating_add(SERVES), Ordering::Relaxed);
+        self.summed.store(
+            u64::from(period) << 32 | u64::from(level.in_flight),
+            Ordering::Relaxed,
+        );
         level
     }
 }
@@ -54,12 +57,12 @@ mod tests {
         count.open();
         assert_eq!(get(0), 1);
         admit();
-        assert_eq!([get(SERVES - 1), get(SERVES)], [1, 2]);
+        assert_eq!([get(PERIOD - 1), get(PERIOD)], [1, 2]);
         admit();
-        assert_eq!(get(SERVES + 1), 2);
+        assert_eq!(get(PERIOD + 1), 2);
         count.reclaim();
-        assert_eq!(get(SERVES + 1), 3);
+        assert_eq!(get(PERIOD + 1), 3);
         count.release(1);
-        assert_eq!(get(SERVES + 1), 2);
+        assert_eq!(get(PERIOD + 1), 2);
     }
 }

@@ -221,10 +221,10 @@ impl Sampler {
 
     /// Adds a finished request, and closes the window if it is due.
     pub(crate) fn record(&self, meter: &impl Meter, finished: Finished, now: u64) {
-        if let Ok(mut list) = self.finished.own().0.try_lock() {
-            if list.len() < THREAD_SAMPLES {
-                list.push(finished);
-            }
+        if let Ok(mut list) = self.finished.own().0.try_lock()
+            && list.len() < THREAD_SAMPLES
+        {
+            list.push(finished);
         }
         self.close_if_due(meter, now);
     }
@@ -236,13 +236,13 @@ impl Sampler {
         if !is_due() {
             return;
         }
-        if let Ok(mut state) = self.state.try_lock() {
-            if is_due() {
-                // First, so that no other thread tries while the controller runs.
-                let next = now.saturating_add(nanos(self.window));
-                self.due.store(next, Ordering::Relaxed);
-                self.close_window(meter, &mut state, self.at(now));
-            }
+        if let Ok(mut state) = self.state.try_lock()
+            && is_due()
+        {
+            // First, so that no other thread tries while the controller runs.
+            let next = now.saturating_add(nanos(self.window));
+            self.due.store(next, Ordering::Relaxed);
+            self.close_window(meter, &mut state, self.at(now));
         }
     }
 

@@ -108,7 +108,13 @@ impl Budget {
         };
         let sampler = self.sampler().filter(|_| self.measures(&permit));
         let measured = sampler.map(|sampler| Measured {
-            timer: Some(SampleTimer::new(self, sampler, threshold, None)),
+            timer: Some(SampleTimer::new(
+                self,
+                sampler,
+                permit.units(),
+                threshold,
+                None,
+            )),
             weight: Weight::begin(sampler, permit.units()),
             budget: self.clone(),
         });

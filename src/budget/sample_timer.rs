@@ -43,12 +43,13 @@ impl Rarity {
 }
 
 impl SampleTimer {
-    /// Starts at the admission of a request under `threshold`, which goes on into the inner service. Its caller waits for
-    /// `client_timeout`, if the request states it. `sampler` is that of the budget.
+    /// Starts at the admission of a request of so many `units` under `threshold`, which goes on into the inner service. Its caller
+    /// waits for `client_timeout`, if the request states it. `sampler` is that of the budget.
     #[cold]
     pub(crate) fn new(
         budget: &Budget,
         sampler: &Sampler,
+        units: u32,
         threshold: Threshold,
         client_timeout: Option<Duration>,
     ) -> Self {
@@ -61,7 +62,8 @@ impl SampleTimer {
             admitted_at,
             rarity: Rarity::new(rarity, drawn),
             client_timeout: client_timeout.and_then(millis),
-            in_flight: level.in_flight,
+            // The level may be older than the request.
+            in_flight: level.in_flight.max(units),
             limit: level.limit,
             cap: threshold.cap(level.limit).min(level.limit),
             inside: true,

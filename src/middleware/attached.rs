@@ -6,15 +6,15 @@ use http_body::Frame;
 use super::measurement::{End, Measurement};
 use crate::admission::permit::CountPermit;
 
-/// What goes with the body of a response: the permit of its request, and what else watches it. In two words, as each response body
-/// is as large.
+/// What goes with the body of a response: the permit of its request, and what else watches it. In two words, as it makes each
+/// response body larger.
 pub(crate) enum Attached {
     /// Nothing but the permit, as most requests have.
     Permit(CountPermit),
     Watched(Box<Watched>),
 }
 
-const _: () = assert!(size_of::<Attached>() == 16);
+const _: () = assert!(size_of::<Attached>() <= 16);
 
 pub(crate) struct Watched {
     permit: CountPermit,
@@ -26,6 +26,18 @@ pub(crate) struct Watched {
     rest: Option<Bytes>,
 }
 
+impl Watched {
+    #[cold]
+    fn new(permit: CountPermit, measurement: Measurement, bytes: u64) -> Box<Self> {
+        Box::new(Self {
+            permit,
+            measurement,
+            bytes,
+            rest: None,
+        })
+    }
+}
+
 impl Attached {
     const NOTHING: Self = Self::Permit(CountPermit::EMPTY);
 
@@ -33,18 +45,8 @@ impl Attached {
     pub(crate) fn new(permit: CountPermit, measurement: Measurement, bytes: u64) -> Self {
         match measurement.is_over() {
             true => Self::Permit(permit),
-            false => Self::watched_by(permit, measurement, bytes),
+            false => Self::Watched(Watched::new(permit, measurement, bytes)),
         }
-    }
-
-    #[cold]
-    fn watched_by(permit: CountPermit, measurement: Measurement, bytes: u64) -> Self {
-        Self::Watched(Box::new(Watched {
-            permit,
-            measurement,
-            bytes,
-            rest: None,
-        }))
     }
 
     #[inline]
@@ -107,12 +109,7 @@ impl Attached {
     pub(crate) fn put_aside(&mut self, rest: Bytes) {
         let mut watched = match mem::take(self) {
             Self::Watched(watched) => watched,
-            Self::Permit(permit) => Box::new(Watched {
-                permit,
-                measurement: Measurement::default(),
-                bytes: 0,
-                rest: None,
-            }),
+            Self::Permit(permit) => Watched::new(permit, Measurement::default(), 0),
         };
         watched.rest = Some(rest);
         *self = Self::Watched(watched);
@@ -127,7 +124,7 @@ impl Attached {
         }
     }
 
-    /// Returns the next bytes that were put aside, so many at most.
+    /// Returns the next bytes that were put aside, at most `most` of them.
     pub(crate) fn next_aside(&mut self, most: usize) -> Option<Bytes> {
         let rest = &mut self.watched()?.rest;
         let bytes = rest.as_mut()?;

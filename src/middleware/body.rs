@@ -274,6 +274,7 @@ mod tests {
         size_of::<ResponseBody<B>>() - size_of::<B>()
     }
 
+    #[cfg(target_pointer_width = "64")]
     #[test]
     fn p17_a_body_is_two_words_larger_than_the_inner_one() {
         assert_eq!(more::<http_body_util::Empty<Bytes>>(), 16);

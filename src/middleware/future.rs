@@ -516,6 +516,7 @@ mod tests {
         size_of::<ResponseFuture<Inner<F>, String>>() - size_of::<F>()
     }
 
+    #[cfg(target_pointer_width = "64")]
     #[test]
     fn p17_a_future_is_at_most_64_bytes_larger_than_the_inner_one() {
         assert_eq!(more::<Boxed>(), 64);

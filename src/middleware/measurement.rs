@@ -22,7 +22,7 @@ use crate::{
 
 /// The measurement of one request, or none.
 ///
-/// A drop before the request has responded is a cancellation, unless the inner service panics.
+/// A drop while the time is measured is a cancellation, unless the inner service panics.
 #[derive(Default)]
 pub(crate) struct Measurement(Phase);
 
@@ -43,7 +43,7 @@ struct Measured {
 }
 
 // Another 8 bytes would make the future of each request larger, measured or not.
-const _: () = assert!(size_of::<Measurement>() == 48);
+const _: () = assert!(size_of::<Measurement>() <= 48);
 
 impl Measured {
     /// Ends the measured time.
@@ -156,7 +156,7 @@ impl Measurement {
             return Self::default();
         };
         Self(Phase::Measured(Measured {
-            timer: SampleTimer::new(budget, sampler, threshold, client_timeout),
+            timer: SampleTimer::new(budget, sampler, permit.units(), threshold, client_timeout),
             in_flight: InFlight::begin(settings, permit, sampler),
         }))
     }
@@ -184,7 +184,7 @@ impl Measurement {
         result
     }
 
-    /// Notes whether a part of the inner service runs. It does when the measurement begins.
+    /// Notes whether a part of the inner service runs. At the beginning of a measurement it does.
     #[inline]
     pub(crate) fn set_inside(&mut self, inside: bool) {
         if let Some(measured) = self.measured() {

@@ -167,10 +167,9 @@ impl Schedule {
                 .measured
                 .compare_exchange(measured, now, Relaxed, Relaxed)
                 .is_ok()
+            && let Some(by) = self.measure(measured, now, in_flight, counts())
         {
-            if let Some(by) = self.measure(measured, now, in_flight, counts()) {
-                self.rescale(now, by, most);
-            }
+            self.rescale(now, by, most);
         }
         match self.gap.load(Relaxed) {
             UNKNOWN => guess(in_flight),

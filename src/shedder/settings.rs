@@ -74,8 +74,8 @@ pub(crate) struct Settings {
     pub(crate) name: Option<Box<str>>,
     pub(crate) decisions: Decisions,
     pub(crate) wait: Wait,
-    /// The bits of a [`RoundedThreshold`](crate::threshold::rounded::RoundedThreshold), if requests are admitted without a look at them while the budget is far from full: see
-    /// [`admit_unseen`](Settings::admit_unseen). Otherwise 0.
+    /// The bits of a [`RoundedThreshold`](crate::threshold::rounded::RoundedThreshold), if requests are admitted without a look at them
+    /// while the budget is far from full: see [`admit_unseen`](Settings::admit_unseen). Otherwise 0.
     pub(crate) unseen: AtomicU16,
     /// Whether handlers find the permit in the extensions of the request.
     pub(crate) share_permit: bool,

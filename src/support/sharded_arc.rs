@@ -17,7 +17,7 @@ use super::per_thread::{own_index, values};
 /// each thread, as far as a [`PerThread`](super::per_thread::PerThread) has a value for it, and a clone is counted in that of the
 /// thread that makes it.
 ///
-/// These `Arc`s know one another by `Weak` references: they live for as long as their [`Shards`], or a reference that was made
+/// These `Arc`s have `Weak` references to one another: they live for as long as their [`Shards`], or a reference that was made
 /// from them. Once the `Shards` are gone, a clone is counted where its original is.
 pub(crate) struct ShardedArc<T>(Arc<Shard<T>>);
 
@@ -26,7 +26,7 @@ type Shard<T> = CachePadded<Siblings<T>>;
 
 struct Siblings<T> {
     value: Arc<T>,
-    /// Those of all threads, this one included. Set before there is a reference.
+    /// The `Arc`s of all threads, this one included. Set before there is a reference.
     all: OnceLock<Arc<[Weak<Shard<T>>]>>,
 }
 

@@ -1,12 +1,14 @@
+use std::fmt;
+
 use super::threshold::Threshold;
 
-/// A [`Threshold`] to the nearest 0.00002, in two bytes: it moves with the permit of each request. Ratios of up to four decimals are
-/// found again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A [`Threshold`] to the nearest 60,000th, in two bytes: it moves with the permit of each request. Ratios of up to four decimals are
+/// found again, and the thirds between such ratios and 1 that classes have by default.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RoundedThreshold(u16);
 
 /// The steps from 0 to the whole budget: less than `u16::MAX`, which stands for [`Threshold::NEVER_SHED`].
-const STEPS: f64 = 50_000.0;
+const STEPS: f64 = 60_000.0;
 
 impl RoundedThreshold {
     pub(crate) fn to_bits(self) -> u16 {
@@ -36,6 +38,12 @@ impl From<RoundedThreshold> for Threshold {
     }
 }
 
+impl fmt::Debug for RoundedThreshold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Threshold::from(*self).fmt(f)
+    }
+}
+
 #[cfg(all(test, not(loadshed_loom)))]
 mod tests {
     use super::*;
@@ -49,9 +57,28 @@ mod tests {
         }
     }
 
+    /// The default classes divide what is left above a ratio in three.
+    #[test]
+    fn p04_a_third_between_a_ratio_and_1_has_the_same_cap_as_before() {
+        for ratio in (1..100).map(|n| f64::from(n) / 100.0) {
+            for third in 1..3 {
+                let threshold = Threshold::ratio(ratio + f64::from(third) / 3.0 * (1.0 - ratio));
+                let found = Threshold::from(RoundedThreshold::from(threshold));
+                for limit in 1..=1_000 {
+                    let caps = (found.cap(limit), threshold.cap(limit));
+                    assert_eq!(caps.0, caps.1, "{threshold:?} of {limit}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn p04_a_ratio_of_more_decimals_is_rounded() {
-        for (ratio, rounded) in [(1.0 / 3.0, 0.33334), (0.999_999, 1.0), (0.000_001, 0.0)] {
+        for (ratio, rounded) in [
+            (0.12344, 7_406.0 / 60_000.0),
+            (0.999_999, 1.0),
+            (0.000_001, 0.0),
+        ] {
             let found = Threshold::from(RoundedThreshold::from(Threshold::ratio(ratio)));
             assert_eq!(f64::from_bits(found.to_bits()), rounded);
         }

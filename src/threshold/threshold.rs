@@ -120,8 +120,8 @@ impl Threshold {
     }
 
     /// Returns whether at least half of any limit may be in flight.
-    // A comparison in place of two multiplications, which cost as much as the compare-and-swap. Half of the limit and a ratio of at least one half give at least that: both
-    // are rounded down.
+    // A comparison in place of two multiplications, which cost as much as the compare-and-swap. Half of the limit and a ratio of at
+    // least one half give at least that: both are rounded down.
     #[inline]
     pub(crate) fn reaches_half(self) -> bool {
         self.priority() >= Self::HIGHEST_PRIORITY / 2

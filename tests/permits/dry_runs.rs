@@ -127,7 +127,7 @@ async fn decisions(
         if polled.is_pending() {
             calls.push(tokio::spawn(future));
         }
-        if (x >> 20) % 3 == 0 {
+        if (x >> 20).is_multiple_of(3) {
             sleep(Duration::from_millis(1 + (x >> 33) % 5)).await;
         }
     }

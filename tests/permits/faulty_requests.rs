@@ -170,7 +170,7 @@ async fn client(connect: impl Fn() -> DuplexStream, seed: u64, requests: usize) 
     let mut sent = 0;
     while sent < requests {
         let io = TokioIo::new(connect());
-        if seed % 2 == 0 {
+        if seed.is_multiple_of(2) {
             let (mut sender, connection) = http1::handshake(io).await.unwrap();
             let connection = tokio::spawn(connection);
             // Until a fault leaves a response unread.

@@ -88,7 +88,7 @@ pub(crate) struct Seen {
     pub(crate) admitted: usize,
 }
 
-/// A tenant's hash, in 24 bits, of which the uppermost is set.
+/// A tenant's hash, in 24 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tenant(NonZeroU32);
 
@@ -110,9 +110,7 @@ impl Tenant {
     }
 
     fn from_hash(hash: u64) -> Self {
-        const BITS: u32 = 24;
-        let bits = hash as u32 >> (u32::BITS - BITS) | 1 << (BITS - 1);
-        Self(NonZeroU32::new(bits).unwrap_or(NonZeroU32::MIN))
+        Self(NonZeroU32::new(hash as u32 >> 8).unwrap_or(NonZeroU32::MIN))
     }
 }
 
@@ -214,12 +212,12 @@ impl Shares {
         if !is_due() {
             return;
         }
-        if let Ok(mut history) = self.history.try_lock() {
-            if is_due() {
-                let next = since.saturating_add(nanos(PERIOD) as i64);
-                self.due.store(next, Ordering::Relaxed);
-                self.look(&mut history, now, &seen());
-            }
+        if let Ok(mut history) = self.history.try_lock()
+            && is_due()
+        {
+            let next = since.saturating_add(nanos(PERIOD) as i64);
+            self.due.store(next, Ordering::Relaxed);
+            self.look(&mut history, now, &seen());
         }
     }
 

@@ -116,7 +116,7 @@ impl Evidence {
             self.every *= 2;
         }
         self.every = self.every.max(1);
-        if self.successes % self.every == 0 {
+        if self.successes.is_multiple_of(self.every) {
             self.latencies.push(latency);
         }
         self.successes += 1;

@@ -62,8 +62,8 @@ impl LoadShed {
     /// request is refused or queued, and while a task waits in the queue or for [`emptied`](crate::Budget::emptied), at most eight
     /// times in the timeout: the permit is released up to an eighth later.
     ///
-    /// A response that goes on takes a permit again, under the threshold of its request. If it does not fit, its body ends with an error: see
-    /// [`stall_error`](Self::stall_error). A released permit does not free the memory of the response. What ends a stalled
+    /// A response that goes on takes a permit again, under the threshold of its request (to four decimals of the ratio). If it does
+    /// not fit, its body ends with an error: see [`stall_error`](Self::stall_error). A released permit does not free the memory of the response. What ends a stalled
     /// connection are TCP_USER_TIMEOUT, the keep-alive of HTTP/2 and the send timeout of a proxy.
     ///
     /// The kernel's buffers hide the progress of a slow reader: a reader of some 24 KB/s or more is seen to read within 60 s. With a

@@ -86,10 +86,10 @@ impl<T> Tree<T> {
         let Some(&first) = path.first() else {
             return seen(&self.here);
         };
-        if let Some(next) = self.child(first) {
-            if let Some(path) = path.strip_prefix(&*next.literal) {
-                next.visit(path, seen);
-            }
+        if let Some(next) = self.child(first)
+            && let Some(path) = path.strip_prefix(&*next.literal)
+        {
+            next.visit(path, seen);
         }
         if let Some(next) = &self.param {
             let end = path.iter().position(|&byte| byte == b'/');

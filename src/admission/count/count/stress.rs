@@ -73,7 +73,11 @@ fn random(seed: u64) -> impl FnMut(u64) -> u64 {
 
 /// Returns how many permits a thread may hold: now many, now few.
 fn most_held(step: usize) -> u64 {
-    if step / 1_000 % 2 == 0 { 2 } else { 20 }
+    if (step / 1_000).is_multiple_of(2) {
+        2
+    } else {
+        20
+    }
 }
 
 /// Runs with one limit, or with two between which it is moved.

@@ -222,7 +222,7 @@ fn cancelled_after(millis: u64) -> Option<FirstEstimates> {
         let now = began + TICK * step;
         let waited = Duration::from_millis(millis);
         let mut ended = cancelled(10, now - waited, waited, 1 << 16);
-        if step % 2 == 0 {
+        if step.is_multiple_of(2) {
             ended[..1].clone_from_slice(&samples(1, now - TICK, TICK, 1 << 16));
         }
         observe(&mut startup, &window(now, 1 << 16, 200, &ended))
